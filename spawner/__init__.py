@@ -1,0 +1,1 @@
+"""The hub side of the GPU workbench: model, policy, the ledger, and the processes that use them."""

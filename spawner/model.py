@@ -1,0 +1,186 @@
+"""The nouns of the workbench: GPUs, leases, quotas, requests and their answers.
+
+Standard library only; everything here is a frozen value, and unknown is always ``None``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+SIMULATED_SUFFIX = "(simulated)"
+
+
+class GpuHealth(StrEnum):
+    """What NVML says of a GPU: ``UNKNOWN`` when it could not be asked."""
+
+    OK = "ok"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU of the host; its identity is the UUID, never the index."""
+
+    uuid: str
+    index: int
+    name: str
+    memory_total_bytes: int | None
+    health: GpuHealth = GpuHealth.UNKNOWN
+
+    @property
+    def is_simulated(self) -> bool:
+        """True for a GPU that only the simulation library knows; its name says so."""
+        return self.name.endswith(SIMULATED_SUFFIX)
+
+
+class LeaseState(Enum):
+    """A lease's life; only the moves in ``TRANSITIONS`` are legal."""
+
+    GRANTED = "granted"  # GPUs claimed, container not yet answering
+    RUNNING = "running"  # the server answered
+    CLOSING = "closing"  # written before anyone looks whether the container is gone
+    CLOSED = "closed"  # container seen absent, GPUs free
+    LOST = "lost"  # the container vanished or a GPU failed under it; still held
+
+
+TRANSITIONS: dict[LeaseState, frozenset[LeaseState]] = {
+    LeaseState.GRANTED: frozenset({LeaseState.RUNNING, LeaseState.CLOSING, LeaseState.LOST}),
+    LeaseState.RUNNING: frozenset({LeaseState.CLOSING, LeaseState.LOST}),
+    LeaseState.LOST: frozenset({LeaseState.CLOSING}),
+    LeaseState.CLOSING: frozenset({LeaseState.CLOSED}),
+    LeaseState.CLOSED: frozenset(),
+}
+
+MAY_START = frozenset({LeaseState.GRANTED, LeaseState.RUNNING})
+"""States in which a container of the lease may be started (fencing, rule 6)."""
+
+
+class Cause(StrEnum):
+    """Why a lease ended; recorded with it."""
+
+    USER = "user"  # stopped from the hub: by its user, an admin or the culler
+    FAILED = "failed"  # the spawn did not reach a server that answers
+    EXITED = "exited"  # the container ended by itself
+    LOST = "lost"  # the container was gone when the hub looked
+
+
+@dataclass(frozen=True)
+class Account:
+    """A hub user's own Linux identity; ``uid`` (= gid) is never given to anyone else."""
+
+    uid: int
+    user: str
+    is_home_prepared: bool
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A GPU set (possibly empty) held by one server from grant to proof of absence.
+
+    ``epoch`` counts the ledger's writes of this lease; each write names the epoch it saw.
+    Times are seconds since the Unix epoch.
+    """
+
+    id: str
+    epoch: int
+    user: str
+    server: str
+    uid: int
+    release: str
+    gpu_uuids: tuple[str, ...]
+    state: LeaseState
+    granted_at: float
+    ended_at: float | None = None
+    cause: Cause | None = None
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What a user may hold; ``None`` is no limit."""
+
+    max_gpus: int | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person may choose for a server: the closed schema behind form and REST alike."""
+
+    release: str
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One server's wish, already validated."""
+
+    user: str
+    server: str
+    options: Options
+
+
+class Reason(StrEnum):
+    """The closed list of reasons for which a spawn is refused (also a metric label)."""
+
+    INVALID_OPTIONS = "invalid_options"
+    UNKNOWN_RELEASE = "unknown_release"
+    OVER_QUOTA = "over_quota"
+    NOT_ENOUGH_GPUS = "not_enough_gpus"  # more than the host has
+    NO_FREE_GPU = "no_free_gpu"  # the waiting room's place
+    ALREADY_HELD = "already_held"  # this server still has a lease that is closing
+    NOT_READY = "not_ready"  # reconcile or the agent has not answered yet
+    IMAGE_MISSING = "image_missing"
+    START_FAILED = "start_failed"
+
+
+@dataclass(frozen=True)
+class Granted:
+    """The request holds its GPUs now."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The request holds nothing; ``message`` is one sentence for the person who asked."""
+
+    reason: Reason
+    message: str
+
+
+class WorkbenchError(Exception):
+    """Root of the errors this package raises on purpose.
+
+    WorkbenchError
+    ├── SettingsError       the environment or catalog is wrong; names the variable and the fix
+    ├── OptionsError        what a person asked for is not of the schema
+    ├── IllegalTransition   a lease move that TRANSITIONS does not list; nothing was changed
+    ├── StaleLease          the lease changed since it was read; nothing was changed
+    ├── Unknown             the world could not be asked (Docker, agent); nothing may be concluded
+    └── LaunchError         the container could not be created or started; says why
+    """
+
+
+class SettingsError(WorkbenchError):
+    """A setting that cannot be used."""
+
+
+class OptionsError(WorkbenchError):
+    """User options outside the schema."""
+
+
+class IllegalTransition(WorkbenchError):  # noqa: N818
+    """A move between lease states that the table does not list."""
+
+
+class StaleLease(WorkbenchError):  # noqa: N818
+    """A compare-and-set that met another epoch."""
+
+
+class Unknown(WorkbenchError):  # noqa: N818
+    """No answer, or none that can be trusted: neither frees nor kills."""
+
+
+class LaunchError(WorkbenchError):
+    """A container that could not be brought up."""
