@@ -1,0 +1,134 @@
+"""The one place where containers are described: Docker Engine API create bodies.
+
+Built from the lease and the admin's limits only; nothing a user typed reaches a volume, device, command, network or
+image. The hub posts these bodies unchanged and the broker rebuilds and compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spawner.model import Account, Lease
+from spawner.policy import names
+
+HOME = "/home/researcher"
+PORT = 8888
+LABEL_INSTANCE = "workbench.instance"
+LABEL_ROLE = "workbench.role"
+LABEL_LEASE = "workbench.lease"
+LABEL_USER = "workbench.user"
+LABEL_SERVER = "workbench.server"
+LABEL_UID = "workbench.uid"
+LABEL_RELEASE = "workbench.release"
+LABEL_GPUS = "workbench.gpus"
+ROLE_SERVER = "server"
+ROLE_PREPARE_HOME = "prepare-home"
+
+# exec: PyTorch compiles and loads kernels under /tmp; Docker's own default is noexec
+_TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=8g"}  # noqa: S108
+_LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+_PREPARE_HOME = f"chown -R --no-dereference $OWNER:$OWNER {HOME} && chmod 0750 {HOME}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one server may use of its host."""
+
+    memory_bytes: int
+    cpus: float | None
+    pids: int
+    shm_bytes: int
+
+
+def network_name(instance: str) -> str:
+    """Return the network that user containers share with hub and proxy."""
+    return f"{instance}-users"
+
+
+def build_server(
+    lease: Lease, *, instance: str, image_id: str, limits: Limits, environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the create body of the lease's container.
+
+    ``image_id`` is the image's ``sha256:…`` id; ``environment`` is what the hub adds for the single-user server.
+    """
+    login = names.linux_name(lease.user)
+    # void: only CDI gives GPUs; NVIDIA's legacy runtime hook, where it is the default, must add none
+    ours = {"USER": login, "LOGNAME": login, "HOME": HOME, "NVIDIA_VISIBLE_DEVICES": "void"}
+    body: dict[str, Any] = {
+        "Image": image_id,
+        "Cmd": ["jupyterhub-singleuser"],
+        "User": f"{lease.uid}:{lease.uid}",
+        "WorkingDir": HOME,
+        "Hostname": instance,
+        "Env": [f"{name}={value}" for name, value in sorted({**environment, **ours}.items())],
+        "ExposedPorts": {f"{PORT}/tcp": {}},
+        "Labels": {
+            LABEL_INSTANCE: instance,
+            LABEL_ROLE: ROLE_SERVER,
+            LABEL_LEASE: lease.id,
+            LABEL_USER: lease.user,
+            LABEL_SERVER: lease.server,
+            LABEL_UID: str(lease.uid),
+            LABEL_RELEASE: lease.release,
+            LABEL_GPUS: ",".join(lease.gpu_uuids),
+        },
+        "HostConfig": {
+            **_hardening(limits.pids),
+            "NetworkMode": network_name(instance),
+            "Memory": limits.memory_bytes,
+            "MemorySwap": limits.memory_bytes,
+            "ShmSize": limits.shm_bytes,
+            "Tmpfs": _TMPFS,
+            "Init": True,
+            "Mounts": [_home_mount(names.home_volume(instance, lease.user, lease.uid))],
+        },
+    }
+    if limits.cpus is not None:
+        body["HostConfig"]["NanoCpus"] = round(limits.cpus * 1e9)
+    if lease.gpu_uuids:
+        devices = [f"nvidia.com/gpu={uuid}" for uuid in lease.gpu_uuids]
+        body["HostConfig"]["DeviceRequests"] = [{"Driver": "cdi", "DeviceIDs": devices}]
+    return body
+
+
+def build_home_preparation(account: Account, *, instance: str, image_id: str) -> dict[str, Any]:
+    """Return the create body of the one-shot container that makes a fresh home its user's own.
+
+    Docker fills a new volume with the image's home (examples); this hands the files to ``account.uid``.
+    """
+    return {
+        "Image": image_id,
+        "Entrypoint": ["/bin/sh", "-c"],
+        "Cmd": [_PREPARE_HOME],
+        "User": "0:0",
+        "Env": [f"OWNER={account.uid}"],
+        "Labels": {
+            LABEL_INSTANCE: instance,
+            LABEL_ROLE: ROLE_PREPARE_HOME,
+            LABEL_USER: account.user,
+            LABEL_UID: str(account.uid),
+        },
+        "HostConfig": {
+            **_hardening(pids=64),
+            "CapAdd": ["CHOWN", "DAC_OVERRIDE", "FOWNER"],
+            "NetworkMode": "none",
+            "Mounts": [_home_mount(names.home_volume(instance, account.user, account.uid))],
+        },
+    }
+
+
+def _hardening(pids: int) -> dict[str, Any]:
+    return {
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "PidsLimit": pids,
+        "LogConfig": _LOGS,
+        "RestartPolicy": {"Name": "no"},
+    }
+
+
+def _home_mount(volume: str) -> dict[str, str]:
+    return {"Type": "volume", "Source": volume, "Target": HOME}

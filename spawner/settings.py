@@ -1,0 +1,171 @@
+"""The workbench's settings: `WORKBENCH_*` read once into a frozen value.
+
+An unknown name or an unusable value is an error that says what to do; defaults stand here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, TypeVar
+
+from spawner.model import Quota, SettingsError
+from spawner.policy.container import Limits
+
+PREFIX = "WORKBENCH_"
+_T = TypeVar("_T")
+
+
+def parse_bytes(text: str) -> int:
+    """Return bytes from ``512M``, ``8G`` or ``1.5T`` (binary multiples); raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT])", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise ValueError("a size such as 512M, 8G or 1.5T")
+    size = int(float(match[1]) * 1024 ** ("KMGT".index(match[2].upper()) + 1))
+    if size <= 0:
+        raise ValueError("a size above zero")
+    return size
+
+
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or not least <= int(text) <= most:
+            raise ValueError(f"a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _optional(parse: Callable[[str], _T]) -> Callable[[str], _T | None]:
+    return lambda text: parse(text) if text else None
+
+
+def _cpus(text: str) -> float:
+    if not re.fullmatch(r"\d{1,4}(\.\d{1,2})?", text) or float(text) <= 0:
+        raise ValueError("a number of CPUs such as 4 or 7.5")
+    return float(text)
+
+
+def _matching(pattern: str, description: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(description)
+        return text
+
+    return parse
+
+
+def _setting(default: object, parse: Callable[[str], object], description: str) -> Any:  # noqa: ANN401
+    return field(default=default, metadata={"parse": parse, "description": description})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an admin can set; one field per ``WORKBENCH_*`` variable."""
+
+    instance: str = _setting(
+        "workbench",
+        _matching(r"[a-z][a-z0-9-]{0,18}[a-z0-9]", "2 to 20 characters of a-z, 0-9 and -"),
+        "Name of this workbench; prefix of its containers, volumes and networks.",
+    )
+    bind: str = _setting(
+        "0.0.0.0",  # noqa: S104
+        _matching(r"[0-9a-fA-F.:]+", "an IP address"),
+        "Address on which the proxy listens; 127.0.0.1 when a TLS proxy stands before it.",
+    )
+    port: int = _setting(8000, _integer(1, 65535), "Port on which the proxy listens.")
+    authenticator: str = _setting(
+        "native",
+        _matching(r"[A-Za-z_][\w.:-]*", "a JupyterHub authenticator name such as native"),
+        "Authenticator, by its JupyterHub entry point; `native` is sign-up with admin approval.",
+    )
+    admin: str = _setting(
+        "admin",
+        _matching(r"[a-z][a-z0-9._-]{0,31}", "a lower-case user name of at most 32 characters"),
+        "User name of the first admin.",
+    )
+    max_gpus: int | None = _setting(
+        None,
+        _optional(_integer(0, 1024)),
+        "GPUs that one user may hold at once; empty for no limit.",
+    )
+    memory_limit_bytes: int = _setting(
+        32 * 1024**3, parse_bytes, "Memory of one server, /dev/shm and /tmp included."
+    )
+    cpu_limit: float | None = _setting(
+        None, _optional(_cpus), "CPUs of one server; empty for no limit."
+    )
+    pids_limit: int = _setting(4096, _integer(64, 4194304), "Processes and threads of one server.")
+    shm_size_bytes: int = _setting(
+        8 * 1024**3, parse_bytes, "/dev/shm of one server, which DataLoader workers share."
+    )
+    first_uid: int = _setting(
+        20000,
+        _integer(1000, 2000000),
+        "First Linux uid given to a user; must not overlap uids of the host's people.",
+    )
+    start_timeout_seconds: int = _setting(
+        120, _integer(10, 3600), "Seconds within which a started server has to answer."
+    )
+    ledger_url: str = _setting(
+        "sqlite:////data/ledger.sqlite",
+        _matching(r"sqlite:///.+", "an SQLite URL such as sqlite:////data/ledger.sqlite"),
+        "Database of leases and accounts, as an SQLAlchemy URL.",
+    )
+    agent_url: str = _setting(
+        "http://gpu-agent:9201",
+        _matching(r"https?://.+", "an http(s) URL"),
+        "Where the gpu-agent answers.",
+    )
+    ca_bundle: str = _setting(
+        "/etc/ssl/certs/ca-certificates.crt",
+        _matching(r"/.+", "an absolute path"),
+        "CA certificates that image builds trust, for networks that inspect TLS.",
+    )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """Return the settings of ``environ``; raises SettingsError naming the variable and the fix."""
+        known = {variable_name(f): f for f in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, text in environ.items():
+            if not name.startswith(PREFIX):
+                continue
+            if name not in known:
+                likely = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {likely[0]}?" if likely else "see .env.example for the names."
+                raise SettingsError(f"{name} is not a setting: {hint}")
+            setting = known[name]
+            try:
+                values[setting.name] = setting.metadata["parse"](text.strip())
+            except ValueError as error:
+                raise SettingsError(f"{name}={text!r} cannot be used: it must be {error}.") from None
+        settings = cls(**values)
+        if settings.shm_size_bytes > settings.memory_limit_bytes:
+            raise SettingsError(
+                "WORKBENCH_SHM_SIZE is larger than WORKBENCH_MEMORY_LIMIT, which includes it: "
+                "lower the first or raise the second."
+            )
+        return settings
+
+    @property
+    def limits(self) -> Limits:
+        """What one server may use of the host."""
+        return Limits(
+            memory_bytes=self.memory_limit_bytes,
+            cpus=self.cpu_limit,
+            pids=self.pids_limit,
+            shm_bytes=self.shm_size_bytes,
+        )
+
+    @property
+    def quota(self) -> Quota:
+        """The quota of a user who has none of their own."""
+        return Quota(max_gpus=self.max_gpus)
+
+
+def variable_name(setting: Field[Any]) -> str:
+    """Return the environment variable of a Settings field (units in field names are not repeated)."""
+    return PREFIX + re.sub(r"_(bytes|seconds)$", "", setting.name).upper()
