@@ -83,7 +83,7 @@ def build_server(
             "ShmSize": limits.shm_bytes,
             "Tmpfs": _TMPFS,
             "Init": True,
-            "Mounts": [_home_mount(names.home_volume(instance, lease.user, lease.uid))],
+            "Mounts": [_home_mount(instance, lease.user, lease.uid)],
         },
     }
     if limits.cpus is not None:
@@ -115,7 +115,7 @@ def build_home_preparation(account: Account, *, instance: str, image_id: str) ->
             **_hardening(pids=64),
             "CapAdd": ["CHOWN", "DAC_OVERRIDE", "FOWNER"],
             "NetworkMode": "none",
-            "Mounts": [_home_mount(names.home_volume(instance, account.user, account.uid))],
+            "Mounts": [_home_mount(instance, account.user, account.uid)],
         },
     }
 
@@ -130,5 +130,10 @@ def _hardening(pids: int) -> dict[str, Any]:
     }
 
 
-def _home_mount(volume: str) -> dict[str, str]:
-    return {"Type": "volume", "Source": volume, "Target": HOME}
+def _home_mount(instance: str, user: str, uid: int) -> dict[str, Any]:
+    return {
+        "Type": "volume",
+        "Source": names.home_volume(instance, user, uid),
+        "Target": HOME,
+        "VolumeOptions": {"Labels": {LABEL_INSTANCE: instance, LABEL_USER: user}},
+    }
