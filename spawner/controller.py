@@ -129,7 +129,9 @@ class Controller:
         A running container without a lease is adopted. A lease whose start died with the hub, or whose container is
         gone, is closed.
         """
-        found = {c.labels.get(policy.LABEL_LEASE, ""): c for c in await self._containers.list_servers()}
+        found = {
+            c.labels.get(policy.LABEL_LEASE, ""): c for c in await self._containers.list_servers()
+        }
         leases = await self._in_ledger(self._ledger.live_leases)
         for lease_id, status in found.items():
             if all(lease.id != lease_id for lease in leases):
@@ -173,9 +175,7 @@ class Controller:
             log.info("Granted %s", _describe(answer.lease))
         return answer
 
-    async def launch(
-        self, lease: Lease, environment: Mapping[str, str], report: Report
-    ) -> str:
+    async def launch(self, lease: Lease, environment: Mapping[str, str], report: Report) -> str:
         """Bring up the lease's container and return the host name at which it answers.
 
         ``report(percent, sentence)`` is called before each step. Raises LaunchError or Unknown.
@@ -208,9 +208,7 @@ class Controller:
         """Record that the lease's server answered."""
         lease = await self._in_ledger(self._ledger.lease, lease_id)
         if lease is not None and lease.state is LeaseState.GRANTED:
-            await self._in_ledger(
-                self._ledger.move, lease, LeaseState.RUNNING, now=self._clock()
-            )
+            await self._in_ledger(self._ledger.move, lease, LeaseState.RUNNING, now=self._clock())
 
     async def release(self, lease_id: str, cause: Cause) -> bool:
         """Close the lease: written first, then the container is removed, then the GPUs are freed.

@@ -62,7 +62,6 @@ _leases = sa.Table(
         "server",
         unique=True,
         sqlite_where=_LIVE,
-        postgresql_where=_LIVE,
     ),
 )
 

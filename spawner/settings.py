@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 def parse_bytes(text: str) -> int:
     """Return bytes from ``512M``, ``8G`` or ``1.5T`` (binary multiples); raises ValueError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT])", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMGT])", text.strip(), re.IGNORECASE)
     if match is None:
         raise ValueError("a size such as 512M, 8G or 1.5T")
     size = int(float(match[1]) * 1024 ** ("KMGT".index(match[2].upper()) + 1))
@@ -31,7 +31,7 @@ def parse_bytes(text: str) -> int:
 
 def _integer(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", text) or not least <= int(text) <= most:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
             raise ValueError(f"a whole number from {least} to {most}")
         return int(text)
 
@@ -43,7 +43,7 @@ def _optional(parse: Callable[[str], _T]) -> Callable[[str], _T | None]:
 
 
 def _cpus(text: str) -> float:
-    if not re.fullmatch(r"\d{1,4}(\.\d{1,2})?", text) or float(text) <= 0:
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,2})?", text) or float(text) <= 0:
         raise ValueError("a number of CPUs such as 4 or 7.5")
     return float(text)
 
@@ -134,14 +134,17 @@ class Settings:
             if not name.startswith(PREFIX):
                 continue
             if name not in known:
-                likely = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {likely[0]}?" if likely else "see .env.example for the names."
+                bare = {known_name.removeprefix(PREFIX): known_name for known_name in known}
+                likely = difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1)
+                hint = f"did you mean {bare[likely[0]]}?" if likely else "see .env.example."
                 raise SettingsError(f"{name} is not a setting: {hint}")
             setting = known[name]
             try:
                 values[setting.name] = setting.metadata["parse"](text.strip())
             except ValueError as error:
-                raise SettingsError(f"{name}={text!r} cannot be used: it must be {error}.") from None
+                raise SettingsError(
+                    f"{name}={text!r} cannot be used: it must be {error}."
+                ) from None
         settings = cls(**values)
         if settings.shm_size_bytes > settings.memory_limit_bytes:
             raise SettingsError(

@@ -40,7 +40,9 @@ def allocate(
         if gpu.uuid not in holders and gpu.health is GpuHealth.OK
     ]
     if asked > len(free):
-        held = "; ".join(_say_taken(gpu, holders.get(gpu.uuid), now) for gpu in gpus if gpu not in free)
+        held = "; ".join(
+            _say_taken(gpu, holders.get(gpu.uuid), now) for gpu in gpus if gpu not in free
+        )
         free_now = "none is free" if not free else f"only {len(free)} is free"
         return Refused(
             Reason.NO_FREE_GPU,

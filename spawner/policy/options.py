@@ -13,9 +13,7 @@ MOST_GPUS = 1024
 _KEYS = ("release", "gpus")
 
 
-def parse_options(
-    raw: object, *, releases: Collection[str], default_release: str
-) -> Options:
+def parse_options(raw: object, *, releases: Collection[str], default_release: str) -> Options:
     """Return the options in ``raw``, a mapping of ``release`` (str) and ``gpus`` (int), both optional.
 
     Raises OptionsError with one sentence for the person who asked.

@@ -1,0 +1,32 @@
+"""Model values for tests, with everything a test does not care about filled in."""
+
+from typing import Any
+
+from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Options, Request
+
+GPU_0 = "GPU-51a0c0de-0000-4000-8000-000000000000"
+GPU_1 = "GPU-51a0c0de-0000-4000-8000-000000000001"
+
+
+def make_gpu(index: int, health: GpuHealth = GpuHealth.OK) -> Gpu:
+    uuid = f"GPU-51a0c0de-0000-4000-8000-{index:012d}"
+    return Gpu(uuid, index, "NVIDIA A100-SXM4-80GB (simulated)", 80 * 1024**3, health)
+
+
+def make_lease(**changes: Any) -> Lease:
+    values: dict[str, Any] = {
+        "id": "0123456789abcdef",
+        "epoch": 1,
+        "user": "alice",
+        "server": "",
+        "uid": 20001,
+        "release": "v2.7",
+        "gpu_uuids": (),
+        "state": LeaseState.GRANTED,
+        "granted_at": 1000.0,
+    }
+    return Lease(**{**values, **changes})
+
+
+def make_request(user: str = "alice", gpus: int = 1, server: str = "") -> Request:
+    return Request(user, server, Options("v2.7", gpus))

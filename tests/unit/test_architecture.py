@@ -1,0 +1,72 @@
+"""The house as the imports draw it: they point downward only, and the three houses never meet."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLOORS = [
+    {"model"},
+    {"policy"},
+    {"ledger", "gpus", "containers", "settings", "catalog"},
+    {"controller"},
+    {"hub", "agent", "broker"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def python_files(folder: str) -> list[Path]:
+    return sorted(p for p in (ROOT / folder).rglob("*.py") if "node_modules" not in p.parts)
+
+
+def imported_modules(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("file", python_files("spawner"), ids=str)
+def test_imports_point_downward(file: Path) -> None:
+    room = file.relative_to(ROOT / "spawner").with_suffix("").parts[0]
+    if room == "__init__":
+        return
+    for module in imported_modules(file):
+        parts = module.split(".")
+        if parts[0] != "spawner" or parts[1] == room:
+            continue
+        assert FLOOR[parts[1]] < FLOOR[room], f"{file.relative_to(ROOT)} imports {module}"
+
+
+@pytest.mark.parametrize(
+    "file", python_files("spawner/policy") + [ROOT / "spawner/model.py"], ids=str
+)
+def test_model_and_policy_do_no_io(file: Path) -> None:
+    allowed = {
+        "__future__", "collections", "dataclasses", "enum", "re", "spawner", "typing", "unicodedata"
+    }  # fmt: skip
+    assert {module.split(".")[0] for module in imported_modules(file)} <= allowed
+
+
+@pytest.mark.parametrize(
+    ("folder", "stranger"),
+    [
+        ("spawner", "gpu_panel"),
+        ("extensions", "spawner"),
+        ("images", "spawner"),
+        ("images", "gpu_panel"),
+    ],
+)
+def test_the_houses_never_import_each_other(folder: str, stranger: str) -> None:
+    for file in python_files(folder):
+        for module in imported_modules(file):
+            assert module.split(".")[0] != stranger, f"{file.relative_to(ROOT)} imports {module}"
+
+
+def test_every_room_of_the_package_has_a_floor() -> None:
+    rooms = {p.stem for p in (ROOT / "spawner").iterdir() if not p.name.startswith("__")}
+    assert rooms <= set(FLOOR)

@@ -1,0 +1,79 @@
+"""The closed schema of server options, as a table of what people send."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spawner.model import Options, OptionsError
+from spawner.policy.options import MOST_GPUS, parse_options
+
+RELEASES = {"v2.7": "first", "v2.8": "second"}
+
+
+def parse(raw: object) -> Options:
+    return parse_options(raw, releases=RELEASES, default_release="v2.7")
+
+
+@pytest.mark.parametrize(
+    ("raw", "options"),
+    [
+        ({}, Options("v2.7", 0)),
+        ({"gpus": 2}, Options("v2.7", 2)),
+        ({"release": "v2.8", "gpus": 0}, Options("v2.8", 0)),
+        ({"gpus": MOST_GPUS}, Options("v2.7", MOST_GPUS)),
+    ],
+)
+def test_good_options_are_taken_as_they_are(raw: object, options: Options) -> None:
+    assert parse(raw) == options
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (None, "must be an object"),
+        ([1], "must be an object"),
+        ("gpus=1", "must be an object"),
+        ({"image": "evil"}, "'image' is not an option"),
+        ({"gpus": 1, "volumes": {}}, "'volumes' is not an option"),
+        ({1: 1}, "'1' is not an option"),
+        ({"gpus": -1}, "'-1' is no number of GPUs"),
+        ({"gpus": MOST_GPUS + 1}, "is no number of GPUs"),
+        ({"gpus": 10**30}, "is no number of GPUs"),
+        ({"gpus": math.nan}, "'nan' is no number of GPUs"),
+        ({"gpus": math.inf}, "'inf' is no number of GPUs"),
+        ({"gpus": 1.0}, "'1.0' is no number of GPUs"),
+        ({"gpus": True}, "'True' is no number of GPUs"),
+        ({"gpus": "two"}, "'two' is no number of GPUs"),
+        ({"gpus": "1"}, "'1' is no number of GPUs"),
+        ({"gpus": None}, "'None' is no number of GPUs"),
+        ({"gpus": [1]}, "is no number of GPUs"),
+        ({"release": "v9"}, "no release 'v9': choose one of v2.7, v2.8"),
+        ({"release": ["v2.7"]}, "no release 'list'"),
+        ({"release": None}, "no release 'NoneType'"),
+    ],
+)
+def test_bad_options_are_refused_in_one_sentence(raw: object, said: str) -> None:
+    with pytest.raises(OptionsError, match="^[^\n]{1,200}$") as refusal:
+        parse(raw)
+    assert said in str(refusal.value)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("gpus"), inner),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_whatever_is_sent_gives_valid_options_or_one_error(value: object) -> None:
+    raw = json.loads(json.dumps(value))
+    try:
+        options = parse(raw)
+    except OptionsError:
+        return
+    assert options.release in RELEASES
+    assert 0 <= options.gpus <= MOST_GPUS

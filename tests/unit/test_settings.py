@@ -1,0 +1,52 @@
+"""Settings: what an admin writes, and the sentence when it cannot be used."""
+
+import pytest
+
+from spawner.model import SettingsError
+from spawner.settings import Settings
+
+
+def test_defaults_need_no_environment() -> None:
+    settings = Settings.from_environ({"PATH": "/bin"})
+    assert settings == Settings()
+    assert settings.quota.max_gpus is None
+
+
+def test_values_are_read_with_their_units() -> None:
+    settings = Settings.from_environ(
+        {
+            "WORKBENCH_MAX_GPUS": "2",
+            "WORKBENCH_MEMORY_LIMIT": "1.5G",
+            "WORKBENCH_SHM_SIZE": "512m",
+            "WORKBENCH_CPU_LIMIT": "7.5",
+        }
+    )
+    assert settings.quota.max_gpus == 2
+    assert settings.limits.memory_bytes == 1536 * 1024**2
+    assert settings.limits.shm_bytes == 512 * 1024**2
+    assert settings.limits.cpus == 7.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("WORKBENCH_MAX_GPU", "2", "did you mean WORKBENCH_MAX_GPUS?"),
+        ("WORKBENCH_ZZZ", "2", "see .env.example"),
+        ("WORKBENCH_MAX_GPUS", "-1", "a whole number from 0 to 1024"),
+        ("WORKBENCH_MAX_GPUS", "two", "a whole number from 0 to 1024"),
+        ("WORKBENCH_MAX_GPUS", "٣", "a whole number from 0 to 1024"),
+        ("WORKBENCH_PORT", "70000", "a whole number from 1 to 65535"),
+        ("WORKBENCH_MEMORY_LIMIT", "32", "a size such as"),
+        ("WORKBENCH_MEMORY_LIMIT", "0G", "a size above zero"),
+        ("WORKBENCH_CPU_LIMIT", "nan", "a number of CPUs"),
+        ("WORKBENCH_CPU_LIMIT", "0", "a number of CPUs"),
+        ("WORKBENCH_INSTANCE", "My Bench", "characters of a-z"),
+        ("WORKBENCH_LEDGER_URL", "mysql://x", "an SQLite URL"),
+        ("WORKBENCH_SHM_SIZE", "64G", "lower the first or raise the second"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_its_fix(name: str, value: str, said: str) -> None:
+    with pytest.raises(SettingsError, match="^[^\n]+$") as error:
+        Settings.from_environ({name: value})
+    assert name in str(error.value)
+    assert said in str(error.value)
