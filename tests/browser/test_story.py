@@ -1,0 +1,212 @@
+"""The main job as people meet it, in a real Chromium: from sign-up to a second person's turn with the GPU.
+
+The tests are chapters of one story and run in order, each in the browser contexts that the chapters before it left.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.stack import PASSWORD, Stack
+
+SECONDS = 1000
+SEES = "import nvitop; print(*[d.uuid() for d in nvitop.Device.all()])"
+
+
+class People:
+    """Everyone in the story, each with a browser of their own."""
+
+    def __init__(self, browser: Browser, stack: Stack, folder: Path) -> None:
+        self.browser = browser
+        self.stack = stack
+        self.folder = folder
+        self.contexts: dict[str, BrowserContext] = {}
+
+    def page(self, name: str) -> Page:
+        """Return this person's browser tab."""
+        if name not in self.contexts:
+            context = self.browser.new_context(
+                base_url=self.stack.url, viewport={"width": 1280, "height": 800}
+            )
+            context.set_default_timeout(30 * SECONDS)
+            context.new_page()
+            self.contexts[name] = context
+        return self.contexts[name].pages[0]
+
+    def shoot(self, name: str, title: str) -> None:
+        """Keep a screenshot as ``<title>.png``."""
+        self.page(name).screenshot(path=self.folder / f"{title}.png")
+
+    def log_in(self, name: str, password: str = PASSWORD) -> Page:
+        page = self.page(name)
+        page.goto("/hub/login")
+        page.get_by_label(re.compile("username", re.IGNORECASE)).fill(name)
+        page.locator("#password_input").fill(password)
+        page.locator("#login_submit").click()
+        return page
+
+    def sign_up(self, name: str) -> Page:
+        page = self.page(name)
+        page.goto("/hub/signup")
+        page.locator("#username_input").fill(name)
+        page.locator("[name=signup_password]").fill(PASSWORD)
+        page.locator("[name=signup_password_confirmation]").fill(PASSWORD)
+        page.locator("#signup_submit").click()
+        return page
+
+    def join(self, name: str) -> Page:
+        """Sign up, be approved, log in."""
+        self.sign_up(name)
+        admin = self.page("admin")
+        admin.goto("/hub/authorize")
+        admin.goto(f"/hub/authorize/{name}")
+        return self.log_in(name)
+
+    def start(self, name: str, gpus: int) -> Page:
+        """Choose ``gpus`` in the spawn form and press Start."""
+        page = self.page(name)
+        page.goto("/hub/spawn")
+        page.locator(f"input[name=gpus][value='{gpus}']").check(force=True)
+        page.locator("form#spawn_form [type=submit]").click()
+        return page
+
+
+@pytest.fixture(scope="module")
+def people(browser: Browser, stack: Stack, screenshots: Path) -> Iterator[People]:
+    everyone = People(browser, stack, screenshots)
+    yield everyone
+    for context in everyone.contexts.values():
+        context.close()
+
+
+def wait_for_lab(page: Page) -> None:
+    page.wait_for_url(re.compile(r"/user/[^/]+/lab"), timeout=90 * SECONDS)
+    page.locator("#jp-main-dock-panel").wait_for(timeout=60 * SECONDS)
+
+
+
+def test_1_a_newcomer_signs_up_and_waits_for_approval(people: People) -> None:
+    page = people.sign_up("alice")
+    expect(page.locator("body")).to_contain_text(re.compile("approv|authoriz|admin", re.IGNORECASE))
+    people.shoot("alice", "01-signed-up")
+    page = people.log_in("alice")
+    expect(page).to_have_url(re.compile("/hub/login"))
+    people.shoot("alice", "02-not-yet-approved")
+
+
+def test_2_the_admin_approves(people: People, stack: Stack) -> None:
+    page = people.log_in("admin", stack.admin_password)
+    expect(page).not_to_have_url(re.compile("/hub/login"))
+    page.goto("/hub/authorize")
+    people.shoot("admin", "03-authorize")
+    page.locator("tr", has_text="alice").get_by_role("link").first.click()
+    expect(page.locator("tr", has_text="alice")).to_contain_text(
+        re.compile("unauthorize|yes", re.IGNORECASE)
+    )
+
+
+def test_3_the_form_shows_what_there_is(people: People, stack: Stack) -> None:
+    page = people.log_in("alice")
+    page.goto("/hub/spawn")
+    form = page.locator("#spawn_form")
+    expect(form).to_contain_text("A100-SXM4-80GB")
+    expect(form).to_contain_text("80 GB")
+    expect(form).to_contain_text(re.compile("2 (of 2 )?(GPUs )?(are )?free", re.IGNORECASE))
+    expect(form).to_contain_text(re.compile("simulated", re.IGNORECASE))
+    people.shoot("alice", "04-form")
+    page.emulate_media(color_scheme="dark")
+    people.shoot("alice", "05-form-dark")
+    page.set_viewport_size({"width": 420, "height": 900})
+    people.shoot("alice", "06-form-narrow")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.emulate_media(color_scheme="light")
+
+
+def test_4_a_start_shows_real_steps_and_ends_in_lab(people: People, stack: Stack) -> None:
+    page = people.start("alice", 1)
+    expect(page.locator("body")).to_contain_text(re.compile("container", re.IGNORECASE))
+    people.shoot("alice", "07-pending")
+    wait_for_lab(page)
+    people.shoot("alice", "08-lab")
+    assert stack.inside("alice", "python", "-c", SEES) in stack.gpu_uuids
+    assert int(stack.inside("alice", "id", "-u")) > 20000
+
+
+def test_5_the_panel_follows_the_gpu_within_two_seconds(people: People, stack: Stack) -> None:
+    page = people.page("alice")
+    held = stack.inside("alice", "python", "-c", SEES)
+    status = page.locator("#jp-main-statusbar .jp-gpu-panel-status, #jp-main-statusbar [class*=gpu]")
+    expect(status.first).to_contain_text("°C")
+    status.first.click()
+    panel = page.locator("[id*=gpu-panel]").first
+    expect(panel).to_be_visible()
+    expect(panel).to_contain_text(re.compile("simulated", re.IGNORECASE))
+    for celsius in (71, 43, 88):
+        before = time.monotonic()
+        stack.simulate(held, temperature_celsius=celsius)
+        expect(panel).to_contain_text(f"{celsius} °C", timeout=2 * SECONDS)
+        expect(status.first).to_contain_text(f"{celsius} °C", timeout=2 * SECONDS)
+        assert time.monotonic() - before < 2, "the panel is more than 2 s behind"
+    people.shoot("alice", "09-panel")
+
+
+def test_6_the_example_notebook_runs(people: People) -> None:
+    page = people.page("alice")
+    page.goto("/user/alice/lab/tree/examples/simplenet.ipynb")
+    page.locator(".jp-Notebook").wait_for()
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=60 * SECONDS)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    output = page.locator(".jp-OutputArea-output", has_text="torch.Size([64, 10])")
+    output.first.wait_for(timeout=90 * SECONDS)
+    output.first.scroll_into_view_if_needed()
+    people.shoot("alice", "10-notebook")
+
+
+def test_7_the_panel_is_at_home_in_the_dark(people: People) -> None:
+    page = people.page("alice")
+    page.get_by_role("menuitem", name="Settings", exact=True).click()
+    page.get_by_role("menuitem", name="Theme", exact=True).hover()
+    page.get_by_role("menuitem", name="JupyterLab Dark", exact=True).click()
+    page.locator("body[data-jp-theme-light=false]").wait_for()
+    page.wait_for_timeout(1500)
+    people.shoot("alice", "11-panel-dark")
+
+
+def test_8_when_none_is_free_the_sentence_says_who_holds_what(people: People) -> None:
+    people.join("bob")
+    page = people.start("bob", 1)
+    wait_for_lab(page)
+    page = people.join("carol")
+    page.goto("/hub/spawn")
+    expect(page.locator("#spawn_form")).to_contain_text("alice")
+    expect(page.locator("#spawn_form")).to_contain_text("bob")
+    people.shoot("carol", "12-none-free")
+    page.evaluate("document.querySelectorAll('input[name=gpus]').forEach(i => i.disabled = false)")
+    page.locator("input[name=gpus][value='1']").check(force=True)
+    page.evaluate("document.querySelector('#spawn_form').requestSubmit()")
+    error = page.locator("[role=alert], .alert, .error").first
+    expect(error).to_contain_text("held by alice")
+    expect(error).to_contain_text("held by bob")
+    people.shoot("carol", "13-refused")
+
+
+def test_9_a_stopped_servers_gpu_is_the_next_ones(people: People, stack: Stack) -> None:
+    freed = stack.inside("alice", "python", "-c", SEES)
+    stack.inside("alice", "sh", "-c", "echo kept > ~/note.txt")
+    page = people.page("alice")
+    page.goto("/hub/home")
+    people.shoot("alice", "14-home")
+    page.locator("#stop").click()
+    page.locator("#start", has_text=re.compile("start", re.IGNORECASE)).wait_for()
+    wait_for_lab(people.start("carol", 1))
+    assert stack.inside("carol", "python", "-c", SEES) == freed
+    wait_for_lab(people.start("alice", 0))
+    assert stack.inside("alice", "cat", "/home/researcher/note.txt") == "kept"
+    page = people.page("alice")
+    page.locator("[id*=gpu-panel], #jp-main-statusbar").first.wait_for()
+    people.shoot("alice", "15-no-gpu")

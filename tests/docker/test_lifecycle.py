@@ -1,0 +1,145 @@
+"""The life of servers on the whole running workbench: real Docker, real hub, real image; simulated GPUs."""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.stack import Stack, docker, eventually, running_stack
+
+SEES = "import nvitop; print(*sorted(d.uuid() for d in nvitop.Device.all()))"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with running_stack("wbdocker") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_server_outlives_its_test(stack: Stack) -> Iterator[None]:
+    yield
+    admin = stack.admin()
+    for user in admin.api("GET", "/users").json():
+        if user["servers"]:
+            admin.api("DELETE", f"/users/{user['name']}/server")
+    label = f"label=workbench.instance={stack.instance}"
+    eventually(
+        lambda: not docker("ps", "-aq", "--filter", label, "--filter", "label=workbench.role=server"),
+        seconds=60,
+        what="all user containers are gone",
+    )
+
+
+def test_two_users_at_once_get_two_gpus_and_the_third_is_told_who_has_them(stack: Stack) -> None:
+    people = [stack.person(name) for name in ("ada", "bob", "cyd")]
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda person: person.start(gpus=1), people))
+    held = {p.name: stack.inside(p.name, "python", "-c", SEES) for p in people if p.server}
+    assert sorted(held.values()) == sorted(stack.gpu_uuids)
+
+    (refused,) = [a for a in answers if a.status_code >= httpx.codes.BAD_REQUEST]
+    message = refused.json()["message"]
+    assert refused.status_code == httpx.codes.CONFLICT
+    for name in held:
+        assert f"held by {name}" in message
+    (left_out,) = [person for person in people if person.name not in held]
+    assert left_out.server is None
+    assert stack.containers(left_out.name) == []
+
+    winner = next(person for person in people if person.name in held)
+    winner.stop()
+    assert left_out.start(gpus=1).is_success
+    assert stack.inside(left_out.name, "python", "-c", SEES) == held[winner.name]
+
+
+def test_a_server_without_gpus_sees_none(stack: Stack) -> None:
+    eve = stack.person("eve")
+    assert eve.start(gpus=0).is_success
+    assert stack.inside("eve", "python", "-c", SEES) == ""
+    assert stack.inside("eve", "printenv", "NVIDIA_VISIBLE_DEVICES") == "void"
+
+
+def test_a_container_is_its_users_own_and_has_no_power(stack: Stack) -> None:
+    finn, gus = stack.person("finn"), stack.person("gus")
+    assert finn.start(gpus=2).is_success
+    assert gus.start().is_success
+    uids = {stack.inside(name, "id", "-u") for name in ("finn", "gus")}
+    assert len(uids) == 2
+    assert all(int(uid) > 20000 for uid in uids)
+    assert stack.inside("finn", "whoami") == "finn"
+    status = stack.inside("finn", "cat", "/proc/self/status")
+    assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE)
+    assert re.search(r"^CapBnd:\t0+$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
+    assert re.search(r"^Seccomp:\t2$", status, re.MULTILINE)
+    shm = stack.inside("finn", "df", "--output=size", "-BM", "/dev/shm")  # noqa: S108
+    assert "1024M" in shm
+    assert stack.inside("finn", "python", "-c", SEES).split() == sorted(stack.gpu_uuids)
+    assert stack.inside("finn", "stat", "-c", "%U %a", "/home/researcher") == "finn 750"
+
+
+def test_a_home_persists_and_is_nobody_elses(stack: Stack) -> None:
+    hal = stack.person("hal")
+    assert hal.start().is_success
+    (first,) = stack.containers("hal")
+    stack.inside("hal", "sh", "-c", "echo kept > ~/note.txt")
+    assert "simplenet.ipynb" in stack.inside("hal", "ls", "/home/researcher/examples")
+    hal.stop()
+    assert hal.start().is_success
+    assert stack.containers("hal") != [first]
+    assert stack.inside("hal", "cat", "/home/researcher/note.txt") == "kept"
+    ida = stack.person("ida")
+    assert ida.start().is_success
+    assert "note.txt" not in stack.inside("ida", "ls", "/home/researcher")
+
+
+def test_a_hub_restart_cuts_nobody_off_and_frees_nothing(stack: Stack) -> None:
+    jan, kim = stack.person("jan"), stack.person("kim")
+    assert jan.start(gpus=2).is_success
+    before = stack.containers("jan")
+    docker("restart", f"{stack.instance}-hub-1")
+    eventually(
+        lambda: httpx.get(f"{stack.url}/hub/health").is_success, seconds=60, what="the hub answers"
+    )
+    assert stack.containers("jan") == before
+    refused = kim.start(gpus=1)
+    assert refused.status_code == httpx.codes.CONFLICT
+    assert "held by jan" in refused.json()["message"]
+    jan.stop()
+    assert kim.start(gpus=1).is_success
+
+
+def test_a_container_removed_by_hand_frees_its_gpu(stack: Stack) -> None:
+    lou = stack.person("lou")
+    assert lou.start(gpus=2).is_success
+    docker("rm", "-f", *stack.containers("lou"))
+    mia = stack.person("mia")
+    eventually(
+        lambda: mia.start(gpus=1).is_success, seconds=90, what="the GPU is free for the next"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"gpus": -1}, "is no number of GPUs"),
+        ({"gpus": 10**12}, "is no number of GPUs"),
+        ({"gpus": "two"}, "is no number of GPUs"),
+        ({"gpus": 1.5}, "is no number of GPUs"),
+        ({"gpus": 3}, "this workbench has 2"),
+        ({"image": "debian"}, "'image' is not an option"),
+        ({"release": "v1"}, "no release 'v1'"),
+    ],
+)
+def test_a_bad_body_is_refused_and_leaves_nothing(
+    stack: Stack, body: dict[str, object], said: str
+) -> None:
+    ned = stack.person("ned")
+    answer = ned.start(**body)
+    assert httpx.codes.BAD_REQUEST <= answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR
+    assert said in answer.json()["message"]
+    assert ned.server is None
+    assert stack.containers("ned") == []
