@@ -1,0 +1,102 @@
+"""Reads ``images/catalog.toml``, the one list of releases.
+
+What is not exactly of the schema is refused: a release that is half stated would be half built.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+
+from spawner.model import SettingsError
+
+_NAME = r"v[0-9]+(\.[0-9]+)*"
+_PATTERNS = {
+    "image": r"[a-z0-9]+([._-][a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}",
+    "title": r"\S.{0,78}\S",
+    "torch": r"[0-9]+\.[0-9]+\.[0-9]+",
+    "cuda": r"[0-9]+\.[0-9]+",
+    "python": r"3\.[0-9]+",
+}
+_EXAMPLES = {
+    "image": "pytorch-cuda:v2.7",
+    "title": "PyTorch 2.7 · CUDA 12.6",
+    "torch": "2.7.1",
+    "cuda": "12.6",
+    "python": "3.11",
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """One image that a researcher can choose; ``torch``, ``cuda`` and ``python`` are versions."""
+
+    name: str
+    image: str
+    title: str
+    torch: str
+    cuda: str
+    python: str
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Every release by name, in the file's order; ``default`` is one of the names."""
+
+    default: str
+    releases: Mapping[str, Release]
+
+
+def load_catalog(path: Path) -> Catalog:
+    """Return the catalog of a TOML file; raises SettingsError naming the file and the fix."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"The catalog {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise SettingsError(f"The catalog {path} is not valid TOML: {error}.") from error
+    try:
+        return _parse(document)
+    except ValueError as error:
+        raise SettingsError(f"The catalog {path} cannot be used: {error}.") from None
+
+
+def _parse(document: dict[str, object]) -> Catalog:
+    _require_keys(document, {"default", "releases"}, "the file")
+    tables = document["releases"]
+    if not isinstance(tables, dict) or not tables:
+        raise ValueError('it needs at least one [releases."v…"] table')
+    releases = {name: _parse_release(name, table) for name, table in tables.items()}
+    images = [release.image for release in releases.values()]
+    if len(set(images)) < len(images):
+        raise ValueError("two releases name the same image; give each its own tag")
+    default = document["default"]
+    if not isinstance(default, str) or default not in releases:
+        raise ValueError(f"default = {default!r} is not one of its releases: {', '.join(releases)}")
+    return Catalog(default, MappingProxyType(releases))
+
+
+def _parse_release(name: str, table: object) -> Release:
+    if not re.fullmatch(_NAME, name):
+        raise ValueError(f"{name!r} is not a release name such as v2.7")
+    if not isinstance(table, dict):
+        raise ValueError(f"releases.{name} must be a table")  # noqa: TRY004
+    _require_keys(table, {f.name for f in fields(Release)} - {"name"}, f"release {name}")
+    for key, value in table.items():
+        if not isinstance(value, str) or not re.fullmatch(_PATTERNS[key], value):
+            raise ValueError(
+                f"release {name} has {key} = {value!r}, which must be text such as"
+                f' "{_EXAMPLES[key]}"'
+            )
+    return Release(name=name, **table)
+
+
+def _require_keys(table: Mapping[str, object], keys: set[str], where: str) -> None:
+    if missing := sorted(keys - table.keys()):
+        raise ValueError(f"{where} lacks {', '.join(missing)}")
+    if unknown := sorted(table.keys() - keys):
+        raise ValueError(f"{where} has unknown keys: {', '.join(unknown)}")
