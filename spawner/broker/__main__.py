@@ -1,0 +1,101 @@
+"""Runs the broker: ``python -m spawner.broker``.
+
+It listens on a unix socket that only root and the hub's group may use, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+from aiohttp import web
+
+from spawner.broker.app import Broker
+from spawner.broker.engine import Engine
+from spawner.catalog import Catalog
+from spawner.ledger import Ledger
+from spawner.model import SettingsError, Unknown
+from spawner.settings import Settings
+
+HUB_GROUP = 1000
+
+
+def open_when_there(url: str, first_uid: int) -> Callable[[], Ledger]:
+    """Return a function that opens the ledger once and raises Unknown while the hub has made none.
+
+    The broker never makes the file itself: it would be root's, and the hub could not write it.
+    """
+    lock = threading.Lock()
+    opened: list[Ledger] = []
+
+    def ledger() -> Ledger:
+        with lock:
+            if not opened:
+                path = sa.make_url(url).database
+                if path is None or not Path(path).is_file():
+                    raise Unknown(f"There is no ledger at {url} yet: start the hub.")
+                opened.append(Ledger.open(url, first_uid=first_uid))
+            return opened[0]
+
+    return ledger
+
+
+async def serve(broker: Broker, socket_path: Path, group: int) -> web.ServerRunner:
+    """Listen on ``socket_path``, which ``group`` may use; the caller cleans the runner up."""
+    runner = web.ServerRunner(web.Server(broker.handle))
+    await runner.setup()
+    before = os.umask(0o177)  # nobody else may connect in between
+    try:
+        await web.UnixSite(runner, str(socket_path)).start()
+    finally:
+        os.umask(before)
+    os.chown(socket_path, -1, group)
+    socket_path.chmod(0o660)
+    return runner
+
+
+async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) -> None:
+    engine = Engine(flags.docker)
+    broker = Broker(
+        engine,
+        open_when_there(settings.ledger_url, settings.first_uid),
+        instance=settings.instance,
+        limits=settings.limits,
+        images={name: release.image for name, release in catalog.releases.items()},
+    )
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    runner = await serve(broker, flags.listen, flags.group)
+    logging.getLogger("workbench.broker").info("Listening on %s", flags.listen)
+    await ended.wait()
+    await runner.cleanup()
+    await engine.close()
+
+
+def main() -> int:
+    """Run until SIGTERM; return the exit code."""
+    parser = argparse.ArgumentParser("python -m spawner.broker", description=__doc__)
+    parser.add_argument("--listen", type=Path, default=Path("/run/workbench/docker.sock"))
+    parser.add_argument("--docker", default="/var/run/docker.sock", help="the daemon's socket")
+    parser.add_argument("--group", type=int, default=HUB_GROUP, help="gid that may connect")
+    flags = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        asyncio.run(_run(flags, Settings.from_environ(os.environ), Catalog.load()))
+    except (SettingsError, OSError) as error:
+        print(f"The broker cannot run: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

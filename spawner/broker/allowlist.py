@@ -1,0 +1,120 @@
+"""The closed list of what may be asked of Docker.
+
+A request target is matched as it was sent, undecoded; what matches no rule in full is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import parse_qsl
+
+from spawner.broker.refusal import Refusal
+
+_VERSION_PREFIX = r"(?:/v1\.[0-9]{1,3})?"
+_CONTAINER = r"(?P<subject>[A-Za-z0-9][A-Za-z0-9_.-]{0,127})"
+_IMAGE_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.:@-]*[A-Za-z0-9])?"
+_IMAGE = rf"(?P<subject>{_IMAGE_PART}(?:/{_IMAGE_PART}){{0,8}})"
+_FLAG = "0|1|true|false"
+_NO = "0|false"
+_MOST_TARGET_CHARACTERS = 1024
+_MOST_QUERY_FIELDS = 8
+
+
+class Action(Enum):
+    """Everything the broker does on request."""
+
+    PING = "ping"
+    VERSION = "version"
+    IMAGE = "image"
+    LIST = "list"
+    LOOK = "look"
+    LOG = "log"
+    WAIT = "wait"
+    STOP = "stop"
+    REMOVE = "remove"
+    CREATE = "create"
+    START = "start"
+
+
+CHANGING = frozenset({Action.STOP, Action.REMOVE, Action.CREATE, Action.START})
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One allowed request: ``subject`` is an image or container name or id, or ""."""
+
+    action: Action
+    subject: str
+    query: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    method: str
+    path: re.Pattern[str]
+    action: Action
+    query: Mapping[str, re.Pattern[str]]
+
+
+def _rule(method: str, path: str, action: Action, **query: str) -> _Rule:
+    compiled = {name: re.compile(pattern) for name, pattern in query.items()}
+    return _Rule(method, re.compile(_VERSION_PREFIX + path), action, compiled)
+
+
+_RULES = (
+    _rule("GET", "/_ping", Action.PING),
+    _rule("GET", "/version", Action.VERSION),
+    _rule("GET", rf"/images/{_IMAGE}/json", Action.IMAGE),
+    _rule("GET", "/containers/json", Action.LIST, all=_FLAG),
+    _rule("GET", rf"/containers/{_CONTAINER}/json", Action.LOOK),
+    _rule(
+        "GET",
+        rf"/containers/{_CONTAINER}/logs",
+        Action.LOG,
+        stdout=_FLAG,
+        stderr=_FLAG,
+        follow=_NO,
+        tail="[0-9]{1,3}",
+    ),
+    _rule("POST", rf"/containers/{_CONTAINER}/wait", Action.WAIT),
+    _rule("POST", rf"/containers/{_CONTAINER}/stop", Action.STOP, t="[0-9]{1,3}"),
+    _rule("DELETE", rf"/containers/{_CONTAINER}", Action.REMOVE),
+    _rule("POST", "/containers/create", Action.CREATE, name="[a-z0-9][a-z0-9-]{0,62}"),
+    _rule("POST", rf"/containers/{_CONTAINER}/start", Action.START),
+)
+
+
+def match(method: str, target: str) -> Asked:
+    """Return what the request line asks for; raises Refusal (403) if no rule allows it."""
+    path, _, query = target.partition("?")
+    if len(target) <= _MOST_TARGET_CHARACTERS:
+        for rule in _RULES:
+            found = rule.path.fullmatch(path) if method == rule.method else None
+            if found is not None:
+                subject = found.groupdict().get("subject", "")
+                return Asked(rule.action, subject, _match_query(rule, query))
+    raise Refusal(403, f"The broker does not allow {method} {path[:200]!r}.")
+
+
+def _match_query(rule: _Rule, text: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(
+            text,
+            keep_blank_values=True,
+            strict_parsing=bool(text),
+            max_num_fields=_MOST_QUERY_FIELDS,
+        )
+    except ValueError as error:
+        raise Refusal(403, f"The broker cannot read the query of {rule.action.value}.") from error
+    query: dict[str, str] = {}
+    for name, value in pairs:
+        pattern = rule.query.get(name)
+        if pattern is None or name in query or not pattern.fullmatch(value):
+            raise Refusal(
+                403, f"The broker does not allow {name[:40]!r} in the query of {rule.action.value}."
+            )
+        query[name] = value
+    return query

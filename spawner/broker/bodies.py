@@ -1,0 +1,75 @@
+"""Checks a posted create body against the one that policy builds.
+
+Everything has to be equal; only the values of the hub's own environment variables are the hub's to
+choose.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from spawner.broker.refusal import Refusal
+
+_HUB_VARIABLE = re.compile(r"(?:JUPYTERHUB|JPY)_[A-Z0-9_]{1,60}|(?:MEM|CPU)_(?:LIMIT|GUARANTEE)")
+
+
+def parse_body(raw: bytes) -> dict[str, Any]:
+    """Return the JSON object that was posted; raises Refusal (400)."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "The create body is not JSON.") from error
+    if not isinstance(body, dict):
+        raise Refusal(400, "The create body is not a JSON object.")
+    return body
+
+
+def read_label(body: Mapping[str, Any], label: str) -> str:
+    """Return a label of a posted body, "" where it has none."""
+    labels = body.get("Labels")
+    value = labels.get(label) if isinstance(labels, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def read_hub_environment(body: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables of a posted body that the hub may choose."""
+    entries = body.get("Env")
+    if not isinstance(entries, list) or not all(
+        isinstance(e, str) and "\0" not in e for e in entries
+    ):
+        raise Refusal(403, "The broker refuses this container: Env is not a list of strings.")
+    pairs = (entry.partition("=") for entry in entries)
+    return {name: value for name, _, value in pairs if _HUB_VARIABLE.fullmatch(name)}
+
+
+def require_equal(posted: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise Refusal (403) that names the first key, or variable, in which the bodies differ."""
+    where = _first_difference(posted, expected, "")
+    if where == "Env":
+        where = f"Env {_first_foreign_variable(posted['Env'], expected['Env'])}".rstrip()
+    if where is not None:
+        raise Refusal(
+            403,
+            f"The broker refuses this container: {where} is not what its lease and settings give.",
+        )
+
+
+def _first_difference(posted: object, expected: object, where: str) -> str | None:
+    if isinstance(posted, dict) and isinstance(expected, dict):
+        for key in sorted(posted.keys() | expected.keys()):
+            inner = f"{where}.{key[:60]}" if where else key[:60]
+            if key not in posted or key not in expected:
+                return inner
+            found = _first_difference(posted[key], expected[key], inner)
+            if found is not None:
+                return found
+        return None
+    return None if type(posted) is type(expected) and posted == expected else where
+
+
+def _first_foreign_variable(posted: list[str], expected: list[str]) -> str:
+    """Return the name, never the value, of the first entry that is not expected."""
+    return next((entry.partition("=")[0][:60] for entry in posted if entry not in expected), "")

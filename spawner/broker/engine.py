@@ -1,0 +1,73 @@
+"""Sends the broker's own requests to the Docker socket.
+
+Nothing of a client's request line, headers or body is passed through: each request is made anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from spawner.broker.refusal import Refusal
+
+API_VERSION = "v1.44"  # Docker 25, the first with CDI
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the daemon answered."""
+
+    status: int
+    body: bytes
+    content_type: str
+
+    def parse(self) -> dict[str, Any]:
+        """Return the JSON object of the answer; raises Refusal (502)."""
+        try:
+            parsed = json.loads(self.body)
+        except ValueError as error:
+            raise Refusal(502, "Docker's answer cannot be read.") from error
+        if not isinstance(parsed, dict):
+            raise Refusal(502, "Docker's answer is not a JSON object.")
+        return parsed
+
+
+class Engine:
+    """One Docker daemon behind a unix socket."""
+
+    def __init__(self, socket_path: str) -> None:
+        """Open no connection yet; call inside the running loop."""
+        self._socket_path = socket_path
+        connector = aiohttp.UnixConnector(socket_path, limit=0)
+        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        seconds: float = 30.0,
+    ) -> Reply:
+        """Return the daemon's answer, of whatever status; raises Refusal (503, 504)."""
+        url = URL.build(scheme="http", host="docker", path=f"/{API_VERSION}/{path}", query=query)
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        try:
+            async with self._session.request(method, url, json=body, timeout=timeout) as response:
+                return Reply(response.status, await response.read(), response.content_type)
+        except TimeoutError as error:
+            raise Refusal(504, f"Docker did not answer within {seconds:g} s.") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Refusal(
+                503, f"Docker does not answer on {self._socket_path}: start the Docker daemon."
+            ) from error

@@ -1,0 +1,263 @@
+"""Asks the Docker Engine, through the broker, about and for this instance's containers.
+
+Only the daemon's own "No such container" is absence; every other failure to answer is ``Unknown``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from weakref import WeakValueDictionary
+
+import aiohttp
+from aiodocker import Docker, DockerError
+from aiodocker.containers import DockerContainer
+
+from spawner.model import LaunchError, Unknown
+from spawner.policy.container import LABEL_INSTANCE, LABEL_ROLE, ROLE_SERVER
+
+API_VERSION = "v1.44"  # Docker 25, the first with CDI; pinned, so no call asks for it
+_NEVER_STARTED = "0001-01-01T00:00:00Z"
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class ContainerStatus:
+    """What Docker says of one container.
+
+    ``exit_code`` is None while it runs and before it first ran; ``error`` is Docker's own sentence
+    about a failed start; ``started_at`` is in seconds since the Unix epoch, None when it never ran.
+    """
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    is_running: bool
+    exit_code: int | None
+    oom_killed: bool
+    error: str | None
+    started_at: float | None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The longest each kind of call may take."""
+
+    ask_seconds: float = 10.0
+    launch_seconds: float = 60.0
+    prepare_seconds: float = 120.0
+    remove_seconds: float = 30.0  # beyond the grace
+
+
+class _Refused(Exception):
+    """A 4xx answer: the daemon or the broker understood and said no."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+
+
+class Containers:
+    """The containers of one instance, over one unix socket.
+
+    Effects on one container keep their order; no container waits for another. Every method raises
+    ``Unknown`` when Docker gave no answer that can be trusted: the effect may then still happen.
+    """
+
+    def __init__(self, socket_path: str, instance: str, bounds: Bounds | None = None) -> None:
+        self._socket_path = socket_path
+        self._instance = instance
+        self._bounds = bounds or Bounds()
+        self._client: Docker | None = None
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def close(self) -> None:
+        """Close all connections; a later call opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+            await client.connector.close()
+
+    async def image_id(self, tag: str) -> str:
+        """Return the ``sha256:…`` id of a local image; raises LaunchError when it is missing."""
+        try:
+            async with self._asking(f"image {tag}", self._bounds.ask_seconds) as docker:
+                return str((await docker.images.inspect(tag))["Id"])
+        except _Refused as refused:
+            if refused.status == 404:
+                raise LaunchError(
+                    f"The image {tag} is not on this host: run scripts/up to build it."
+                ) from refused
+            raise LaunchError(f"The image {tag} cannot be used: {refused.sentence}") from refused
+
+    async def create(self, name: str, body: Mapping[str, Any]) -> str:
+        """Create a container from an Engine API body; return its id. A refusal is a LaunchError."""
+        async with self._lock(name):
+            return await self._create(name, body)
+
+    async def start(self, name: str) -> None:
+        """Start a created container; a refusal is a LaunchError."""
+        async with self._lock(name):
+            await self._start(name)
+
+    async def prepare_home(self, name: str, body: Mapping[str, Any]) -> None:
+        """Run a one-shot container and remove it; LaunchError with its log when it fails."""
+        async with self._lock(name):
+            await self._remove(name, grace_seconds=0)  # what a crash may have left
+            await self._create(name, body)
+            try:
+                await self._start(name)
+                exit_code = await self._wait(name)
+                log = await self.log_tail(name) if exit_code else ""
+            finally:
+                await self._remove(name, grace_seconds=0)
+        if exit_code:
+            raise LaunchError(f"The home could not be prepared (exit code {exit_code}): {log}")
+
+    async def look(self, name: str) -> ContainerStatus | None:
+        """Return what Docker says of a container; None is proof that it does not exist."""
+        try:
+            async with self._asking(f"look at {name}", self._bounds.ask_seconds) as docker:
+                return _read_status(await self._container(docker, name).show())
+        except _Refused as refused:
+            # a 404 for a wrong path or from something else in between proves nothing
+            if refused.status == 404 and "no such container" in refused.sentence.lower():
+                return None
+            raise Unknown(
+                f"Docker did not say whether {name} exists: {refused.sentence}"
+            ) from refused
+
+    async def remove(self, name: str, grace_seconds: int) -> None:
+        """Stop and remove a container and see it gone; volumes stay.
+
+        Returns only on proof of absence. ``grace_seconds`` lie between its SIGTERM and its SIGKILL.
+        """
+        async with self._lock(name):
+            await self._remove(name, grace_seconds)
+
+    async def list_servers(self) -> tuple[ContainerStatus, ...]:
+        """Return every single-user server of this instance, running or not."""
+        try:
+            async with self._asking("list the servers", self._bounds.ask_seconds) as docker:
+                listed = await docker.containers.list(all=True)
+                names = [c["Names"][0].removeprefix("/") for c in listed if self._is_server(c)]
+        except _Refused as refused:
+            raise Unknown(f"Docker did not list the servers: {refused.sentence}") from refused
+        statuses = await asyncio.gather(*(self.look(name) for name in names))
+        return tuple(status for status in statuses if status is not None)
+
+    async def log_tail(self, name: str, lines: int = 20) -> str:
+        """Return a container's last log lines, printable characters only; "" when there is none."""
+        try:
+            async with self._asking(f"log of {name}", self._bounds.ask_seconds) as docker:
+                container = self._container(docker, name)
+                pieces = await container.log(stdout=True, stderr=True, tail=lines)
+        except _Refused:
+            return ""
+        text = "".join(pieces)
+        return "".join(c for c in text if c.isprintable() or c == "\n").strip()
+
+    async def _create(self, name: str, body: Mapping[str, Any]) -> str:
+        async with self._launching(f"create {name}") as docker:
+            return (await docker.containers.create(body, name=name)).id
+
+    async def _start(self, name: str) -> None:
+        async with self._launching(f"start {name}") as docker:
+            await self._container(docker, name).start()
+
+    async def _wait(self, name: str) -> int:
+        try:
+            async with self._asking(f"wait for {name}", self._bounds.prepare_seconds) as docker:
+                return int((await self._container(docker, name).wait())["StatusCode"])
+        except _Refused as refused:
+            raise Unknown(f"Docker did not say how {name} ended: {refused.sentence}") from refused
+
+    async def _remove(self, name: str, grace_seconds: int) -> None:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + grace_seconds + self._bounds.remove_seconds
+        while True:
+            try:
+                await self._stop_and_delete(name, grace_seconds)
+                if await self.look(name) is None:
+                    return
+                reason = "it is still there"
+            except Unknown as unknown:
+                reason = str(unknown)
+            if clock() >= deadline:
+                raise Unknown(f"The container {name} was not seen gone: {reason}")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _stop_and_delete(self, name: str, grace_seconds: int) -> None:
+        """Ask once for both; one that is gone, going or just started is no error."""
+        try:
+            seconds = grace_seconds + self._bounds.ask_seconds
+            async with self._asking(f"stop {name}", seconds) as docker:
+                await self._container(docker, name).stop(t=grace_seconds)
+            async with self._asking(f"remove {name}", self._bounds.ask_seconds) as docker:
+                await self._container(docker, name).delete()
+        except _Refused as refused:
+            if refused.status not in (404, 409):
+                raise Unknown(f"{name} was not removed: {refused.sentence}") from refused
+
+    def _is_server(self, listed: DockerContainer) -> bool:
+        labels = listed["Labels"] or {}
+        return (
+            labels.get(LABEL_INSTANCE) == self._instance and labels.get(LABEL_ROLE) == ROLE_SERVER
+        )
+
+    def _container(self, docker: Docker, name: str) -> DockerContainer:
+        return docker.containers.container(name)
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    @asynccontextmanager
+    async def _launching(self, what: str) -> AsyncIterator[Docker]:
+        try:
+            async with self._asking(what, self._bounds.launch_seconds) as docker:
+                yield docker
+        except _Refused as refused:
+            raise LaunchError(f"Docker refused to {what}: {refused.sentence}") from refused
+
+    @asynccontextmanager
+    async def _asking(self, what: str, seconds: float) -> AsyncIterator[Docker]:
+        """Bound a call; its failures become ``_Refused`` (4xx) or ``Unknown`` (any other)."""
+        if self._client is None:
+            # no limit on connections: a hundred slow stops must not hold up one start
+            connector = aiohttp.UnixConnector(self._socket_path, limit=0)
+            self._client = Docker("http://docker", connector=connector, api_version=API_VERSION)
+        try:
+            async with asyncio.timeout(seconds):
+                yield self._client
+        except DockerError as error:
+            if 400 <= error.status < 500:
+                raise _Refused(error.status, error.message) from error
+            raise Unknown(f"Docker failed to {what}: {error.message}") from error
+        except TimeoutError as error:
+            raise Unknown(f"Docker did not answer within {seconds:g} s ({what}).") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unknown(f"Docker cannot be reached ({what}): {error}") from error
+        # an answer, but not of Docker's shape
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise Unknown(f"Docker's answer cannot be read ({what}): {error!r}") from error
+
+
+def _read_status(seen: Mapping[str, Any]) -> ContainerStatus:
+    state = seen["State"]
+    has_run = state["StartedAt"] != _NEVER_STARTED
+    is_running = bool(state["Running"])
+    return ContainerStatus(
+        id=str(seen["Id"]),
+        name=str(seen["Name"]).removeprefix("/"),
+        labels=dict(seen["Config"]["Labels"] or {}),
+        is_running=is_running,
+        exit_code=int(state["ExitCode"]) if has_run and not is_running else None,
+        oom_killed=bool(state["OOMKilled"]),
+        error=state["Error"] or None,
+        started_at=datetime.fromisoformat(state["StartedAt"]).timestamp() if has_run else None,
+    )

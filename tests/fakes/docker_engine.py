@@ -1,0 +1,272 @@
+"""A Docker Engine that can be told to fail.
+
+It answers like the real one (paths, statuses, sentences) wherever no fault is planned; nothing is
+ever really run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+NEVER = "0001-01-01T00:00:00Z"
+STARTED = "2026-11-23T12:00:00.123456789Z"
+
+
+class Fault(Enum):
+    """What a planned call does instead of answering well."""
+
+    ERROR = "500 without effect"
+    HANG = "no answer, no effect, until released"
+    LATE = "no answer and no effect until released, then both"
+    GARBAGE = "200 with something that is not JSON"
+    WRONG_SHAPE = "200 with JSON of another shape"
+    PAGE_NOT_FOUND = "a 404 that is not about the container"
+    DROP = "the connection is closed without an answer"
+
+
+@dataclass
+class FakeContainer:
+    """One container; ``body`` is what was posted."""
+
+    id: str
+    name: str
+    body: dict[str, Any]
+    is_running: bool = False
+    started_at: str = NEVER
+    exit_code: int = 0
+    log: list[str] = field(default_factory=list)
+
+    def inspect(self) -> dict[str, Any]:
+        """Return the Engine's view of it."""
+        return {
+            "Id": self.id,
+            "Name": f"/{self.name}",
+            "Config": {**self.body, "Labels": self.body.get("Labels"), "Tty": False},
+            "State": {
+                "Running": self.is_running,
+                "ExitCode": self.exit_code,
+                "OOMKilled": False,
+                "Error": "",
+                "StartedAt": self.started_at,
+            },
+        }
+
+
+class FakeEngine:
+    """Containers in a dictionary, served on a unix socket; use as an async context manager.
+
+    ``calls`` lists every request as (operation, subject). A started container whose role is not
+    "server" ends at once with ``exit_code``, having written ``log``.
+    """
+
+    def __init__(self, socket_path: Path) -> None:
+        """Plan nothing, know no image."""
+        self.socket_path = socket_path
+        self.images: dict[str, str] = {}
+        self.containers: dict[str, FakeContainer] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.exit_code = 0
+        self.log: list[str] = []
+        self._faults: defaultdict[tuple[str, str | None], deque[Fault]] = defaultdict(deque)
+        self._released = asyncio.Event()
+        self._born = 0
+
+    def plan(self, operation: str, *faults: Fault, subject: str | None = None) -> None:
+        """Let the next calls of ``operation`` (of one container, or any) fail, one fault each."""
+        self._faults[operation, subject].extend(faults)
+
+    def forget(self) -> None:
+        """Plan nothing any more."""
+        self._faults.clear()
+
+    def release(self) -> None:
+        """Let every hanging and late call go on."""
+        self._released.set()
+
+    def add(self, name: str, body: dict[str, Any], *, is_running: bool) -> FakeContainer:
+        """Let a container exist that nobody created through the socket."""
+        self._born += 1
+        started_at = STARTED if is_running else NEVER
+        container = FakeContainer(f"{self._born:064x}", name, body, is_running, started_at)
+        self.containers[name] = container
+        return container
+
+    async def __aenter__(self) -> FakeEngine:
+        """Listen."""
+        app = web.Application()
+        prefix = "/{version:v1\\.\\d+}"
+        app.add_routes(
+            [
+                web.get(f"{prefix}/_ping", self._ping),
+                web.get(f"{prefix}/images/{{subject:.+}}/json", self._image),
+                web.get(f"{prefix}/containers/json", self._list),
+                web.post(f"{prefix}/containers/create", self._create),
+                web.get(f"{prefix}/containers/{{subject}}/json", self._inspect),
+                web.get(f"{prefix}/containers/{{subject}}/logs", self._logs),
+                web.post(f"{prefix}/containers/{{subject}}/start", self._start),
+                web.post(f"{prefix}/containers/{{subject}}/stop", self._stop),
+                web.post(f"{prefix}/containers/{{subject}}/wait", self._wait),
+                web.delete(f"{prefix}/containers/{{subject}}", self._delete),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.UnixSite(self._runner, str(self.socket_path)).start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop listening; hanging calls end."""
+        self.release()
+        await self._runner.cleanup()
+
+    async def _fail(self, operation: str, request: web.Request) -> web.Response | None:
+        """Note the call and act out the fault planned for it; None goes on as usual."""
+        subject = request.match_info.get("subject") or request.query.get("name", "")
+        self.calls.append((operation, subject))
+        for key in ((operation, subject), (operation, None)):
+            if self._faults[key]:
+                return await self._act_out(self._faults[key].popleft(), request)
+        return None
+
+    async def _act_out(self, fault: Fault, request: web.Request) -> web.Response | None:
+        if fault is Fault.ERROR:
+            return _say(500, "something went wrong inside")
+        if fault is Fault.GARBAGE:
+            return web.Response(body=b"<html>not Docker", content_type="application/json")
+        if fault is Fault.WRONG_SHAPE:
+            return _answer(["unexpected"])
+        if fault is Fault.PAGE_NOT_FOUND:
+            return _say(404, "page not found")
+        if fault is Fault.DROP:
+            if request.transport is not None:
+                request.transport.abort()
+            return _say(500, "never sent")
+        await self._released.wait()
+        return _say(500, "given up") if fault is Fault.HANG else None
+
+    async def _reach(self, operation: str, request: web.Request) -> FakeContainer | web.Response:
+        fault = await self._fail(operation, request)
+        if fault is not None:
+            return fault
+        subject = request.match_info["subject"]
+        for container in self.containers.values():
+            if subject in (container.name, container.id):
+                return container
+        return _say(404, f"No such container: {subject}")
+
+    async def _ping(self, request: web.Request) -> web.Response:
+        fault = await self._fail("ping", request)
+        return web.Response(text="OK") if fault is None else fault
+
+    async def _image(self, request: web.Request) -> web.Response:
+        fault = await self._fail("image", request)
+        if fault is not None:
+            return fault
+        tag = request.match_info["subject"]
+        if tag not in self.images:
+            return _say(404, f"No such image: {tag}")
+        return _answer({"Id": self.images[tag]})
+
+    async def _list(self, request: web.Request) -> web.Response:
+        fault = await self._fail("list", request)
+        if fault is not None:
+            return fault
+        wanted = json.loads(request.query.get("filters", "{}")).get("label", [])
+        everyone = request.query.get("all") in ("1", "true")
+        rows = []
+        for container in self.containers.values():
+            labels = container.body.get("Labels") or {}
+            if all(f"{k}={labels.get(k)}" == w for w in wanted for k in [w.partition("=")[0]]) and (
+                everyone or container.is_running
+            ):
+                rows.append({"Id": container.id, "Names": [f"/{container.name}"], "Labels": labels})
+        return _answer(rows)
+
+    async def _create(self, request: web.Request) -> web.Response:
+        fault = await self._fail("create", request)
+        if fault is not None:
+            return fault
+        body = await request.json()
+        name = request.query["name"]
+        if name in self.containers:
+            return _say(409, f'Conflict. The container name "/{name}" is already in use')
+        if body.get("Image") not in self.images.values():
+            return _say(404, f"No such image: {body.get('Image')}")
+        self._born += 1
+        container = FakeContainer(f"{self._born:064x}", name, body)
+        self.containers[name] = container
+        return _answer({"Id": container.id, "Warnings": []}, 201)
+
+    async def _inspect(self, request: web.Request) -> web.Response:
+        container = await self._reach("inspect", request)
+        if isinstance(container, web.Response):
+            return container
+        return _answer(container.inspect())
+
+    async def _logs(self, request: web.Request) -> web.Response:
+        container = await self._reach("logs", request)
+        if isinstance(container, web.Response):
+            return container
+        tail = container.log[-int(request.query.get("tail", "1000")) :]
+        frames = (line.encode() + b"\n" for line in tail)
+        return web.Response(
+            body=b"".join(struct.pack(">BxxxL", 1, len(frame)) + frame for frame in frames),
+            content_type="application/vnd.docker.multiplexed-stream",
+        )
+
+    async def _start(self, request: web.Request) -> web.Response:
+        container = await self._reach("start", request)
+        if isinstance(container, web.Response):
+            return container
+        if container.is_running:
+            return web.Response(status=304)
+        container.started_at = STARTED
+        container.is_running = (container.body.get("Labels") or {}).get(
+            "workbench.role"
+        ) == "server"
+        if not container.is_running:
+            container.exit_code, container.log = self.exit_code, self.log
+        return web.Response(status=204)
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        container = await self._reach("stop", request)
+        if isinstance(container, web.Response):
+            return container
+        if not container.is_running:
+            return web.Response(status=304)
+        container.is_running = False
+        return web.Response(status=204)
+
+    async def _wait(self, request: web.Request) -> web.Response:
+        container = await self._reach("wait", request)
+        if isinstance(container, web.Response):
+            return container
+        return _answer({"StatusCode": container.exit_code})
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        container = await self._reach("delete", request)
+        if isinstance(container, web.Response):
+            return container
+        if container.is_running:
+            return _say(409, f'cannot remove container "/{container.name}": container is running')
+        del self.containers[container.name]
+        return web.Response(status=204)
+
+
+def _answer(value: object, status: int = 200) -> web.Response:
+    return web.Response(
+        status=status, body=json.dumps(value).encode(), content_type="application/json"
+    )
+
+
+def _say(status: int, message: str) -> web.Response:
+    return _answer({"message": message}, status)
