@@ -1,0 +1,92 @@
+# Starts and stops the services of docker-compose.yml for this instance.
+# Secrets are made once, kept in the state folder for root only, and never printed.
+
+compose() {
+  local files=(-f "$repository/docker-compose.yml")
+  if [ -e "$state/gpus.compose.yml" ]; then files+=(-f "$state/gpus.compose.yml"); fi
+  docker compose --project-directory "$repository" --project-name "$instance" "${files[@]}" "$@"
+}
+
+# write_agent_devices UUIDS: the part of the Compose file that gives the gpu-agent its GPUs (lines; none for CPU only).
+write_agent_devices() {
+  local file=$state/gpus.compose.yml uuid
+  if [ -z "$1" ]; then
+    rm -f "$file"
+    return
+  fi
+  {
+    printf 'services:\n  gpu-agent:\n    deploy:\n      resources:\n        reservations:\n          devices:\n'
+    printf '            - driver: cdi\n              capabilities: [gpu]\n              device_ids:\n'
+    while IFS= read -r uuid; do printf '                - nvidia.com/gpu=%s\n' "$uuid"; done <<<"$1"
+  } >"$file.new"
+  mv "$file.new" "$file"
+}
+
+ensure_secrets() {
+  local file=$state/secrets.env
+  [ ! -s "$file" ] || return 0
+  (umask 077 && printf 'CONFIGPROXY_AUTH_TOKEN=%s\n' "$(random_hex 32)" >"$file.new")
+  mv "$file.new" "$file"
+}
+
+random_hex() { head -c "$1" /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
+
+# Prints what runs and is healthy, one container per line; the same before and after when nothing changed.
+healthy_containers() { compose ps --format '{{.ID}} {{.Health}}' 2>/dev/null | grep ' healthy$' | sort || true; }
+
+# Starts all services and waits until they are healthy; a failed first start is taken down again.
+start_stack() {
+  local before=$1 log
+  log=$(mktemp)
+  if compose up --detach --wait --wait-timeout 120 --remove-orphans >"$log" 2>&1; then
+    rm -f "$log"
+    return
+  fi
+  tail -n 5 "$log" >&2
+  rm -f "$log"
+  show_failed_services
+  if [ -z "$before" ]; then compose down >/dev/null 2>&1 || true; fi
+  fail "The workbench did not start: the lines above say why; correct it and run this again."
+}
+
+show_failed_services() {
+  local name service status
+  compose ps --all --format '{{.Name}} {{.Service}} {{.State}}/{{.Health}}' | while read -r name service status; do
+    [ "$status" != running/healthy ] || continue
+    printf '%s\n' "--- $service is $status; its last lines:" >&2
+    docker logs --tail 15 "$name" >&2 2>&1 || true
+  done
+}
+
+# Makes the first admin and prints the generated password, once.
+ensure_admin() {
+  local password answer
+  [ "$(value_of WORKBENCH_AUTHENTICATOR)" = native ] || return 0
+  password=$(head -c 1024 /dev/urandom | LC_ALL=C tr -dc 'a-hj-km-np-z2-9' | cut -c 1-20)
+  answer=$(compose exec -T hub python3 -m spawner.hub.first_admin <<<"$password") \
+    || fail "The first admin could not be made: see 'docker compose -p $instance logs hub'."
+  [ "$answer" = created ] || return 0
+  printf '\n    admin     %s\n    password  %s\n    (shown only now: keep it)\n' "$(value_of WORKBENCH_ADMIN)" "$password"
+}
+
+url() {
+  local bind
+  bind=$(value_of WORKBENCH_BIND)
+  case $bind in
+    0.0.0.0 | ::) bind=$(hostname -I 2>/dev/null | cut -d ' ' -f 1) ;;
+    *:*) bind="[$bind]" ;;
+  esac
+  printf 'http://%s:%s' "${bind:-localhost}" "$(value_of WORKBENCH_PORT)"
+}
+
+# ids of the containers of people's servers (and of homes being prepared)
+server_containers() { docker ps --all --quiet --filter "label=workbench.instance=$instance"; }
+
+stop_servers() {
+  local containers
+  mapfile -t containers < <(server_containers)
+  [ ${#containers[@]} -gt 0 ] || return 0
+  note "stopping ${#containers[@]} servers"
+  docker stop "${containers[@]}" >/dev/null 2>&1 || true
+  docker rm --force "${containers[@]}" >/dev/null 2>&1 || true
+}
