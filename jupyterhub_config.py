@@ -1,0 +1,19 @@
+"""JupyterHub's configuration file: read the settings, hand them over; nothing is decided here."""
+
+import os
+import sys
+
+from traitlets.config import get_config
+
+from spawner.hub.configure import build_workbench, configure, start_controller
+from spawner.model import SettingsError
+from spawner.settings import Settings
+
+c = get_config()
+try:
+    settings = Settings.from_environ(os.environ)
+    workbench = build_workbench(settings)
+except SettingsError as error:
+    sys.exit(str(error))
+configure(c, settings, workbench)
+controller_task = start_controller(workbench)

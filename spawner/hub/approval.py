@@ -1,0 +1,82 @@
+"""Sign-up with an admin's approval.
+
+Nobody is let in unless an admin approved them; approving and discarding are POSTs, so that no link can do them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jupyterhub.app import JupyterHub
+from nativeauthenticator.handlers import (
+    AuthorizationAreaHandler,
+    ChangePasswordAdminHandler,
+    ChangePasswordHandler,
+    DiscardHandler,
+    SignUpHandler,
+    ToggleAuthorizationHandler,
+)
+from nativeauthenticator.nativeauthenticator import NativeAuthenticator
+from nativeauthenticator.orm import UserInfo
+from tornado import web
+
+NAME_PATTERN = r"[a-z][a-z0-9._@+-]{0,63}"
+
+
+class ToggleByPost(ToggleAuthorizationHandler):  # type: ignore[misc]
+    """Approves a person, or takes the approval back."""
+
+    async def get(self, slug: str) -> None:
+        """Refuse: an admin who follows a link must not approve anyone."""
+        raise web.HTTPError(405)
+
+    async def post(self, slug: str) -> None:
+        """Toggle the approval of ``slug``."""
+        if not self.authenticator.user_exists(slug):
+            raise web.HTTPError(404, f"Nobody named {slug!r} has signed up.")
+        await super().get(slug)
+
+
+class DiscardByPost(DiscardHandler):  # type: ignore[misc]
+    """Removes the sign-up of somebody who is not approved."""
+
+    async def get(self, user_name: str) -> None:
+        """Refuse: see ToggleByPost."""
+        raise web.HTTPError(405)
+
+    async def post(self, user_name: str) -> None:
+        """Discard the sign-up of ``user_name``."""
+        await super().get(user_name)
+
+
+class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
+    """NativeAuthenticator whose log-in page is JupyterHub's own and whose admins cannot be signed up as."""
+
+    async def authenticate(self, handler: web.RequestHandler, data: dict[str, str]) -> str | None:
+        """Return the user's name, None for a wrong password; says so when only the approval is missing."""
+        name: str | None = await super().authenticate(handler, data)
+        username = self.normalize_username(data["username"])
+        if name is None and not self.is_blocked(username):
+            info: UserInfo | None = self.get_user(username)
+            if info and not info.is_authorized and info.is_valid_password(data["password"]):
+                raise web.HTTPError(
+                    403, "An admin has not approved your account yet: ask one, then log in again."
+                )
+        return name
+
+    def create_user(self, username: str, password: str, **kwargs: Any) -> UserInfo | None:  # noqa: ANN401
+        """Store a sign-up; None when it cannot be one. The name of an admin is not free for anyone to take."""
+        if self.normalize_username(username) in self.admin_users:
+            return None
+        return super().create_user(username, password, **kwargs)
+
+    def get_handlers(self, app: JupyterHub) -> list[tuple[str, type[web.RequestHandler]]]:
+        """Return the pages of sign-up and approval; log-in stays JupyterHub's own."""
+        return [
+            (r"/signup", SignUpHandler),
+            (r"/authorize", AuthorizationAreaHandler),
+            (r"/authorize/([^/]+)", ToggleByPost),
+            (r"/discard/([^/]+)", DiscardByPost),
+            (r"/change-password", ChangePasswordHandler),
+            (r"/change-password/([^/]+)", ChangePasswordAdminHandler),
+        ]

@@ -1,0 +1,55 @@
+"""Creates the first admin's account in the hub's database, with a password read from standard input.
+
+Run inside the hub's container after the hub's first start; an account that exists is left as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import bcrypt
+import sqlalchemy as sa
+from nativeauthenticator.orm import UserInfo
+from sqlalchemy.orm import Session
+
+from spawner.hub.configure import HUB_DATABASE, LEAST_PASSWORD_LENGTH
+from spawner.model import SettingsError
+from spawner.settings import Settings
+
+
+def create_admin(database: str, name: str, password: str) -> bool:
+    """Return True when the account was created, False when it existed.
+
+    Raises SettingsError when the hub has not made its tables yet or the password is too short.
+    """
+    if len(password) < LEAST_PASSWORD_LENGTH:
+        raise SettingsError(f"The password needs at least {LEAST_PASSWORD_LENGTH} characters.")
+    engine = sa.create_engine(database)
+    try:
+        if not sa.inspect(engine).has_table(UserInfo.__tablename__):
+            raise SettingsError("The hub has not started yet: start it, then create its admin.")
+        with Session(engine) as session:
+            if UserInfo.find(session, name) is not None:
+                return False
+            hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt())
+            session.add(UserInfo(username=name, password=hashed, is_authorized=True))
+            session.commit()
+            return True
+    finally:
+        engine.dispose()
+
+
+def main() -> None:
+    """Print ``created`` or ``exists``; a failure is one sentence and exit code 1."""
+    try:
+        settings = Settings.from_environ(os.environ)
+        password = sys.stdin.readline().rstrip("\n")
+        created = create_admin(HUB_DATABASE, settings.admin, password)
+    except SettingsError as error:
+        sys.exit(str(error))
+    print("created" if created else "exists")  # noqa: T201 - its contract
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""A spawn that does not happen, as JupyterHub shows it: one sentence, a reason of the closed list, a status code.
+
+The sentence reaches the REST answer, the form, the pending page and the progress stream unchanged.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from jupyterhub.spawner import SpawnException
+
+from spawner.model import Reason, Refused
+
+STATUS = {
+    Reason.INVALID_OPTIONS: HTTPStatus.BAD_REQUEST,
+    Reason.UNKNOWN_RELEASE: HTTPStatus.BAD_REQUEST,
+    Reason.NOT_ENOUGH_GPUS: HTTPStatus.BAD_REQUEST,
+    Reason.OVER_QUOTA: HTTPStatus.CONFLICT,
+    Reason.NO_FREE_GPU: HTTPStatus.CONFLICT,
+    Reason.ALREADY_HELD: HTTPStatus.CONFLICT,
+    Reason.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
+    Reason.IMAGE_MISSING: HTTPStatus.SERVICE_UNAVAILABLE,
+    Reason.START_FAILED: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+class Refusal(SpawnException):  # type: ignore[misc]  # noqa: N818
+    """A SpawnException whose sentence every page of JupyterHub shows."""
+
+    def __init__(self, refused: Refused) -> None:
+        """Carry ``refused`` to the person who asked."""
+        super().__init__(
+            refused.message, reason=refused.reason.value, status_code=STATUS[refused.reason].value
+        )
+        # the attribute that JupyterHub's pages look for; SpawnException itself does not set it
+        self.jupyterhub_message = refused.message
