@@ -90,10 +90,15 @@ def test_two_hundred_claims_at_once_give_two_gpus_once(ledger: Ledger, url: str)
     assert sorted(held) == [GPU_0, GPU_1]
 
 
-def test_the_database_itself_refuses_a_double_booking(ledger: Ledger) -> None:
-    granted(claim(ledger, "alice"))
-    assert ledger.adopt(make_lease(id="f" * 16, user="bob", gpu_uuids=(GPU_0,))) is False
-    assert ledger.lease("f" * 16) is None
+def test_the_database_itself_refuses_a_double_booking_until_it_is_closed(ledger: Ledger) -> None:
+    lease = granted(claim(ledger, "alice"))
+    other = make_lease(id="f" * 16, user="bob", gpu_uuids=(GPU_0,))
+    assert ledger.adopt(other) is False
+    closing = ledger.move(lease, LeaseState.CLOSING, now=9.0, cause=Cause.USER)
+    assert ledger.adopt(other) is False
+    assert ledger.lease(other.id) is None
+    ledger.move(closing, LeaseState.CLOSED, now=9.5)
+    assert ledger.adopt(other) is True
 
 
 def test_a_forgotten_lease_is_adopted_whole(ledger: Ledger) -> None:
