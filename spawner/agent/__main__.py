@@ -1,0 +1,31 @@
+"""Starts the gpu-agent: ``python -m spawner.agent [--port 9201]``.
+
+It needs no setting besides its port.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from aiohttp import web
+
+from spawner.agent.nvml import Nvml
+from spawner.agent.sampler import Sampler
+from spawner.agent.server import build_app
+
+
+def main() -> None:
+    """Serve until a signal ends it; a port that cannot be had is one sentence and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m spawner.agent", description="The gpu-agent.")
+    parser.add_argument("--port", type=int, default=9201, help="default: %(default)s")
+    port: int = parser.parse_args().port
+    try:
+        web.run_app(build_app(Sampler(Nvml().report)), port=port, access_log=None, print=None)
+    except (OSError, OverflowError) as error:
+        sys.stderr.write(f"The gpu-agent cannot listen on port {port}: {error}.\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

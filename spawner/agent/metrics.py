@@ -1,0 +1,76 @@
+"""Writes a report as Prometheus text.
+
+Names end in Prometheus' base units, and an unknown value is a line that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.registry import Collector
+
+from spawner.agent.readings import GpuReading, Report
+from spawner.model import GpuHealth
+
+_HEALTH = {GpuHealth.OK: 1.0, GpuHealth.LOST: 0.0, GpuHealth.UNKNOWN: None}
+
+_GAUGES: dict[str, tuple[str, Callable[[GpuReading], float | None]]] = {
+    "memory_used_bytes": ("Memory in use.", lambda reading: reading.memory_used_bytes),
+    "memory_total_bytes": ("Memory of the GPU.", lambda reading: reading.memory_total_bytes),
+    "temperature_celsius": ("Temperature of the GPU.", lambda r: r.temperature_celsius),
+    "utilization_ratio": (
+        "Part of the time in which a kernel ran, 0 to 1.",
+        lambda reading: _scaled(reading.utilization_percent, 0.01),
+    ),
+    "power_watts": ("Power drawn.", lambda reading: reading.power_watts),
+    "power_limit_watts": ("Power that may be drawn.", lambda r: r.power_limit_watts),
+    "sm_clock_hertz": ("Clock of the SMs.", lambda reading: _scaled(reading.sm_clock_mhz, 1e6)),
+    "healthy": ("1 when NVML reads the GPU, 0 when it is lost.", lambda r: _HEALTH[r.health]),
+}
+
+
+def _scaled(value: float | None, by: float) -> float | None:
+    return None if value is None else value * by
+
+
+class _ReportCollector(Collector):
+    """One report as metric families."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def collect(self) -> Iterator[GaugeMetricFamily | InfoMetricFamily]:
+        report = self._report
+        yield GaugeMetricFamily(
+            "workbench_nvml_up",
+            "1 when NVML answers for every GPU of the host.",
+            value=0 if report.error else 1,
+        )
+        info = InfoMetricFamily("workbench_gpu", "Who a GPU is.", labels=["uuid", "name"])
+        for gpu in report.gpus:
+            more = {
+                "compute_capability": gpu.compute_capability,
+                "pci_bus_id": gpu.pci_bus_id,
+                "mig_mode": gpu.mig_mode,
+                "driver_version": report.driver_version,
+                "simulated": str(gpu.is_simulated).lower(),
+            }
+            known = {key: value for key, value in more.items() if value is not None}
+            info.add_metric([gpu.uuid, gpu.name], known)
+        yield info
+        for name, (text, value_of) in _GAUGES.items():
+            family = GaugeMetricFamily(f"workbench_gpu_{name}", text, labels=["uuid", "name"])
+            for gpu, reading in zip(report.gpus, report.readings, strict=True):
+                value = value_of(reading)
+                if value is not None:
+                    family.add_metric([gpu.uuid, gpu.name], value)
+            yield family
+
+
+def format_metrics(report: Report) -> bytes:
+    """Return the body of ``/metrics``."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_ReportCollector(report))
+    return generate_latest(registry)

@@ -1,0 +1,159 @@
+"""Asks the gpu-agent which GPUs its host has and how they are.
+
+Whatever is not a well-formed answer raises ``Unknown``: from silence or nonsense nothing follows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from http import HTTPStatus
+from typing import Annotated, Literal, TypeVar
+
+import aiohttp
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from spawner.model import Gpu, GpuHealth, Unknown
+
+_log = logging.getLogger(__name__)
+
+INVENTORY_SECONDS = 2
+"""How old a remembered inventory may be, so that a spawn does not wait for the agent."""
+
+_TIMEOUT = aiohttp.ClientTimeout(total=3, connect=1)
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+_Uuid = Annotated[str, Field(pattern=r"^GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+_Count = Annotated[int, Field(ge=0)]
+_Watts = Annotated[float, Field(ge=0)]
+_Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class GpuProcess:
+    """A process on a GPU by its PID on the host; ``container_id`` is null outside containers."""
+
+    pid: _Count
+    container_id: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    memory_used_bytes: _Count | None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class GpuSample:
+    """One GPU at one moment; ``None`` is what NVML did not say."""
+
+    uuid: _Uuid
+    memory_used_bytes: _Count | None
+    memory_total_bytes: _Count | None
+    temperature_celsius: int | None
+    utilization_percent: _Percent | None
+    power_watts: _Watts | None
+    power_limit_watts: _Watts | None
+    sm_clock_mhz: _Count | None
+    health: GpuHealth
+    processes: tuple[GpuProcess, ...]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _InventoryGpu:
+    uuid: _Uuid
+    index: _Count
+    name: Annotated[str, Field(min_length=1)]
+    memory_total_bytes: _Count | None
+    compute_capability: str | None
+    pci_bus_id: str | None
+    mig_mode: Literal["enabled", "disabled"] | None
+    health: GpuHealth
+    simulated: bool
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Inventory:
+    schema: Literal[1]
+    host: str
+    driver_version: str | None
+    cuda_driver_version: str | None
+    error: str | None
+    gpus: tuple[_InventoryGpu, ...]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Samples:
+    schema: Literal[1]
+    sampled_at: float
+    error: str | None
+    gpus: tuple[GpuSample, ...]
+
+
+_INVENTORY = TypeAdapter(_Inventory)
+_SAMPLES = TypeAdapter(_Samples)
+_Answer = TypeVar("_Answer", _Inventory, _Samples)
+
+
+class Agent:
+    """The client of one gpu-agent; use it from one event loop and close it at the end."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+        self._gpus: tuple[Gpu, ...] = ()
+        self._known_until = 0.0
+        self._complaint: str | None = None
+
+    async def inventory(self) -> tuple[Gpu, ...]:
+        """Return the GPUs of the agent's host (none without a driver), at most 2 s old.
+
+        Raises ``Unknown`` when the agent cannot be asked.
+        """
+        if time.monotonic() >= self._known_until:
+            answer = await self._get("/inventory", _INVENTORY)
+            if answer.error is not None and answer.error != self._complaint:
+                _log.warning("The gpu-agent at %s says: %s", self._url, answer.error)
+            self._complaint = answer.error
+            self._gpus = tuple(
+                Gpu(gpu.uuid, gpu.index, gpu.name, gpu.memory_total_bytes, gpu.health)
+                for gpu in answer.gpus
+            )
+            self._known_until = time.monotonic() + INVENTORY_SECONDS
+        return self._gpus
+
+    async def samples(self) -> dict[str, GpuSample]:
+        """Return how each GPU is now, by UUID. Raises ``Unknown`` when the agent cannot be asked."""
+        answer = await self._get("/samples", _SAMPLES)
+        return {gpu.uuid: gpu for gpu in answer.gpus}
+
+    async def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _get(self, path: str, shape: TypeAdapter[_Answer]) -> _Answer:
+        body = await self._fetch(path)
+        try:
+            answer = shape.validate_json(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            where = ".".join(str(step) for step in first["loc"]) or "the answer"
+            raise Unknown(
+                f"The gpu-agent at {self._url} is not of this release: {path} gave {where}: "
+                f"{first['msg']}."
+            ) from None
+        if len({gpu.uuid for gpu in answer.gpus}) != len(answer.gpus):
+            raise Unknown(f"The gpu-agent at {self._url} names one GPU twice.")
+        return answer
+
+    async def _fetch(self, path: str) -> bytes:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
+        try:
+            async with self._session.get(self._url + path, allow_redirects=False) as response:
+                status, body = response.status, await response.read()
+        except TimeoutError:
+            raise Unknown(f"The gpu-agent at {self._url} did not answer in time.") from None
+        except aiohttp.ClientError as error:
+            raise Unknown(f"The gpu-agent at {self._url} cannot be reached: {error}.") from error
+        if status != HTTPStatus.OK:
+            raise Unknown(f"The gpu-agent at {self._url} answered {path} with status {status}.")
+        return body
