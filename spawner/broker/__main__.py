@@ -20,7 +20,7 @@ from aiohttp import web
 
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
-from spawner.catalog import Catalog
+from spawner.catalog import Catalog, load_catalog
 from spawner.ledger import Ledger
 from spawner.model import SettingsError, Unknown
 from spawner.settings import Settings
@@ -50,15 +50,15 @@ def open_when_there(url: str, first_uid: int) -> Callable[[], Ledger]:
 
 async def serve(broker: Broker, socket_path: Path, group: int) -> web.ServerRunner:
     """Listen on ``socket_path``, which ``group`` may use; the caller cleans the runner up."""
-    runner = web.ServerRunner(web.Server(broker.handle))
+    # lingering: a body that is too large is not read to its end
+    runner = web.ServerRunner(web.Server(broker.handle, access_log=None, lingering_time=1.0))
     await runner.setup()
-    before = os.umask(0o177)  # nobody else may connect in between
+    before = os.umask(0o117)  # the socket is made 0660: at no moment may anybody else connect
     try:
         await web.UnixSite(runner, str(socket_path)).start()
     finally:
         os.umask(before)
     os.chown(socket_path, -1, group)
-    socket_path.chmod(0o660)
     return runner
 
 
@@ -87,12 +87,13 @@ def main() -> int:
     parser.add_argument("--listen", type=Path, default=Path("/run/workbench/docker.sock"))
     parser.add_argument("--docker", default="/var/run/docker.sock", help="the daemon's socket")
     parser.add_argument("--group", type=int, default=HUB_GROUP, help="gid that may connect")
+    parser.add_argument("--catalog", type=Path, default=Path("/etc/workbench/catalog.toml"))
     flags = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        asyncio.run(_run(flags, Settings.from_environ(os.environ), Catalog.load()))
+        asyncio.run(_run(flags, Settings.from_environ(os.environ), load_catalog(flags.catalog)))
     except (SettingsError, OSError) as error:
-        print(f"The broker cannot run: {error}", file=sys.stderr)
+        sys.stderr.write(f"The broker cannot run: {error}\n")
         return 1
     return 0
 

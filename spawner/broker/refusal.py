@@ -6,7 +6,7 @@ A refusal never uses status 404, which is the daemon's alone to give: it is proo
 from __future__ import annotations
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818
     """An answer of the broker's own: an HTTP status and one sentence."""
 
     def __init__(self, status: int, sentence: str) -> None:
