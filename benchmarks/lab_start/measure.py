@@ -1,4 +1,4 @@
-"""Measures container start to the first answer, release image against a plain JupyterLab, in one run.
+"""Measures container start to first answer: the release image against a plain JupyterLab.
 
 The two images alternate, so that whatever slows the machine slows both; only ratios are compared.
 Usage: ``python benchmarks/lab_start/measure.py [--image NAME] [--repeat N] [--json FILE]``.
@@ -35,14 +35,16 @@ class Start:
     path: str
 
 
-LAB = Start("jupyter lab", ("jupyter", "lab", "--ip=0.0.0.0", "--no-browser"), f"/lab?token={TOKEN}")
+LAB = Start(
+    "jupyter lab", ("jupyter", "lab", "--ip=0.0.0.0", "--no-browser"), f"/lab?token={TOKEN}"
+)
 SINGLE_USER = Start("jupyterhub-singleuser", ("jupyterhub-singleuser",), "/user/bench/api")
 
 
 class StubHub(http.server.BaseHTTPRequestHandler):
     """Answers what a single-user server asks its hub while it starts."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Serve any GET with a hub's version."""
         body = b'{"version": "6.1.1"}'
         self.send_response(200)
