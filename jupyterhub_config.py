@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from traitlets.config import get_config
 
@@ -12,7 +13,7 @@ from spawner.settings import Settings
 c = get_config()
 try:
     settings = Settings.from_environ(os.environ)
-    workbench = build_workbench(settings)
+    workbench = build_workbench(settings, Path(__file__).with_name("catalog.toml"))
 except SettingsError as error:
     sys.exit(str(error))
 configure(c, settings, workbench)

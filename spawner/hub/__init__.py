@@ -1,4 +1,4 @@
 """The JupyterHub side: configuration, spawner, form, sign-up and pages.
 
-The only room that imports JupyterHub; what it decides is decided in ``spawner.policy`` and done in ``spawner.controller``.
+The only room that imports JupyterHub; decisions are made in ``spawner.policy``, effects in ``spawner.controller``.
 """

@@ -20,10 +20,10 @@ from nativeauthenticator.nativeauthenticator import NativeAuthenticator
 from nativeauthenticator.orm import UserInfo
 from tornado import web
 
-NAME_PATTERN = r"[a-z][a-z0-9._@+-]{0,63}"
+NAME_PATTERN = r"[a-z][a-z0-9._@+-]{0,63}\Z"
 
 
-class ToggleByPost(ToggleAuthorizationHandler):  # type: ignore[misc]
+class ToggleByPost(ToggleAuthorizationHandler):
     """Approves a person, or takes the approval back."""
 
     async def get(self, slug: str) -> None:
@@ -37,7 +37,7 @@ class ToggleByPost(ToggleAuthorizationHandler):  # type: ignore[misc]
         await super().get(slug)
 
 
-class DiscardByPost(DiscardHandler):  # type: ignore[misc]
+class DiscardByPost(DiscardHandler):
     """Removes the sign-up of somebody who is not approved."""
 
     async def get(self, user_name: str) -> None:
@@ -49,7 +49,7 @@ class DiscardByPost(DiscardHandler):  # type: ignore[misc]
         await super().get(user_name)
 
 
-class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
+class ApprovedSignUp(NativeAuthenticator):
     """NativeAuthenticator whose log-in page is JupyterHub's own and whose admins cannot be signed up as."""
 
     async def authenticate(self, handler: web.RequestHandler, data: dict[str, str]) -> str | None:
@@ -68,7 +68,8 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         """Store a sign-up; None when it cannot be one. The name of an admin is not free for anyone to take."""
         if self.normalize_username(username) in self.admin_users:
             return None
-        return super().create_user(username, password, **kwargs)
+        info: UserInfo | None = super().create_user(username, password, **kwargs)
+        return info
 
     def get_handlers(self, app: JupyterHub) -> list[tuple[str, type[web.RequestHandler]]]:
         """Return the pages of sign-up and approval; log-in stays JupyterHub's own."""

@@ -12,10 +12,10 @@ from jupyterhub.app import JupyterHub
 from jupyterhub.proxy import ConfigurableHTTPProxy
 from traitlets.config import Config
 
-from spawner.catalog import Catalog
+from spawner.catalog import load_catalog
 from spawner.containers import Containers
 from spawner.controller import Controller
-from spawner.gpus import Gpus
+from spawner.gpus import Agent
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.form import TEMPLATES
 from spawner.hub.spawner import WorkbenchSpawner
@@ -32,12 +32,15 @@ LEAST_PASSWORD_LENGTH = 8
 START_MARGIN_SECONDS = 60
 
 
-def build_workbench(settings: Settings) -> Workbench:
-    """Open the ledger and the catalog and join the parts; nothing is asked of agent or Docker yet."""
-    catalog = Catalog.load()
+def build_workbench(settings: Settings, catalog_file: Path) -> Workbench:
+    """Open the ledger, read the catalog and join the parts; nothing is asked of agent or Docker yet.
+
+    Raises SettingsError.
+    """
+    catalog = load_catalog(catalog_file)
     controller = Controller(
         Ledger.open(settings.ledger_url, first_uid=settings.first_uid),
-        Gpus(settings.agent_url),
+        Agent(settings.agent_url),
         Containers(DOCKER_SOCKET, settings.instance),
         catalog,
         settings,

@@ -54,7 +54,9 @@ def build_choices(offer: Offer, wanted: int) -> tuple[Choice, ...]:
     """Return the counts from 0 to all GPUs; the largest possible one up to ``wanted`` is chosen."""
     free = sum(gpu.is_free for gpu in offer.gpus)
     reasons = [_why_not(count, free, offer) for count in range(len(offer.gpus) + 1)]
-    chosen = max(count for count, reason in enumerate(reasons) if reason is None and count <= wanted)
+    chosen = max(
+        count for count, reason in enumerate(reasons) if reason is None and count <= wanted
+    )
     return tuple(
         Choice(count, count_gpus(count) if count else "No GPU", reason, count == chosen)
         for count, reason in enumerate(reasons)
@@ -64,7 +66,8 @@ def build_choices(offer: Offer, wanted: int) -> tuple[Choice, ...]:
 def _why_not(count: int, free: int, offer: Offer) -> str | None:
     most = offer.quota.max_gpus
     if count and most is not None and offer.held_by_user + count > most:
-        return f"your quota is {most}" if not offer.held_by_user else f"quota {most}, you hold {offer.held_by_user}"
+        holds = f", you hold {offer.held_by_user}" if offer.held_by_user else ""
+        return f"your quota is {most}{holds}"
     if count > free:
         return "none is free now" if not free else f"only {free} free now"
     return None
@@ -102,9 +105,7 @@ async def render_form(workbench: Workbench, spawner: WorkbenchSpawner) -> str:
     return render(offer, workbench.catalog.releases, last.release, wanted, time.time())
 
 
-def render(
-    offer: Offer, releases: Mapping[str, Any], release: str, wanted: int, now: float
-) -> str:
+def render(offer: Offer, releases: Mapping[str, Any], release: str, wanted: int, now: float) -> str:
     """Return the HTML of ``offer``; ``releases`` maps each release to something with a ``title``."""
     cards = tuple(build_card(gpu, now) for gpu in offer.gpus)
     return _templates.get_template("spawn_form.html").render(

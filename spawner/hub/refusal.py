@@ -24,7 +24,7 @@ STATUS = {
 }
 
 
-class Refusal(SpawnException):  # type: ignore[misc]  # noqa: N818
+class Refusal(SpawnException):
     """A SpawnException whose sentence every page of JupyterHub shows."""
 
     def __init__(self, refused: Refused) -> None:

@@ -19,7 +19,6 @@ from traitlets import Integer
 from spawner.hub.form import render_form
 from spawner.hub.progress import Progress
 from spawner.hub.refusal import Refusal
-from spawner.hub.workbench import Workbench
 from spawner.model import (
     Cause,
     Gpu,
@@ -42,7 +41,7 @@ LOOK_SECONDS = 0.5
 RETRY_SECONDS = 1.0
 
 
-class WorkbenchSpawner(Spawner):  # type: ignore[misc]
+class WorkbenchSpawner(Spawner):
     """Starts, watches and stops the container of one server."""
 
     get_workbench = Callable(
@@ -56,12 +55,21 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         help="Seconds from the grant within which the container has to be up and answer.",
     )
 
+    _lease_id: str | None
+    _host: str
+    _gpus: tuple[Gpu, ...]
+    _is_starting: bool
+    _closing: asyncio.Task[None] | None
+    _progress: Progress
+
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
         """Begin with no lease; JupyterHub then calls ``load_state``."""
         self._forget()
         super().__init__(**kwargs)
         self._accepted_options = self.user_options
         self.options_form = functools.partial(render_form, self.get_workbench())
+        # ``start`` reads them: an error in this hook would be logged with a traceback
+        self.apply_user_options = lambda _spawner, _options: None
 
     # --- what JupyterHub remembers
 
@@ -96,11 +104,11 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         self._forget()
 
     def _forget(self) -> None:
-        self._lease_id: str | None = None
+        self._lease_id = None
         self._host = ""
-        self._gpus: tuple[Gpu, ...] = ()
+        self._gpus = ()
         self._is_starting = False
-        self._closing: asyncio.Task[None] | None = None
+        self._closing = None
         self._progress = Progress()
 
     # --- options: every door ends in ``start``, which asks the one schema
@@ -108,7 +116,9 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     def options_from_form(self, form_data: Mapping[str, list[str]]) -> dict[str, Any]:
         """Return the form's fields as the values they stand for; raises Refusal before anything is created."""
         options: dict[str, Any] = {
-            key: values[0] if len(values) == 1 else values for key, values in form_data.items()
+            key: values[0] if len(values) == 1 else values
+            for key, values in form_data.items()
+            if key != "_xsrf"
         }
         gpus = options.get("gpus")
         if isinstance(gpus, str) and gpus.isascii() and gpus.isdecimal() and len(gpus) < 10:
@@ -127,13 +137,14 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
 
     def _parse(self, raw: object) -> Options:
         try:
-            return self.get_workbench().parse(raw)
+            options: Options = self.get_workbench().parse(raw)
         except OptionsError as error:
             # JupyterHub stored them already; a later start without options must not meet them again
             if self.orm_spawner.user_options != self._accepted_options:
                 self.orm_spawner.user_options = self._accepted_options
                 self.user.db.commit()
             raise Refusal(Refused(Reason.INVALID_OPTIONS, str(error))) from error
+        return options
 
     # --- start
 
@@ -238,7 +249,9 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         ended = "vanished" if status is None else f"ended (exit code {status.exit_code})"
         last = log_tail.splitlines()[-3:]
         said = f" Its last words: {' / '.join(last)}" if last else ""
-        raise LaunchError(f"Your server's container {ended} before it answered: tell an admin.{said}")
+        raise LaunchError(
+            f"Your server's container {ended} before it answered: tell an admin.{said}"
+        )
 
     def _remember(self) -> None:
         """Store the state now: JupyterHub does it after ``start``, and a hub that dies in between would forget."""
@@ -302,6 +315,6 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             try:
                 if await controller.release(lease_id, cause):
                     return
-            except Exception:  # noqa: BLE001 - ending here would tell JupyterHub that the server is gone
+            except Exception:  # ending here would tell JupyterHub that the server is gone
                 self.log.exception("Still stopping %s", self._log_name)
             await asyncio.sleep(RETRY_SECONDS)

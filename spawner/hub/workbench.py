@@ -40,7 +40,7 @@ async def keep_running(controller: Controller) -> None:
     while True:
         try:
             await controller.run()
-        except Exception:  # noqa: BLE001 - whatever it was, leases must go on being closed
+        except Exception:  # whatever it was, leases must go on being closed
             log.exception("The controller failed; it starts again in %g s", RESTART_SECONDS)
         else:
             log.error("The controller ended; it starts again in %g s", RESTART_SECONDS)

@@ -1,0 +1,154 @@
+"""Sign-up, approval, log-in: nobody gets in unless an admin said so, and no link can say it for them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from nativeauthenticator.orm import UserInfo
+from sqlalchemy.orm import Session
+
+from spawner.hub.first_admin import create_admin
+from spawner.model import SettingsError
+from tests.hub.town import PASSWORD, Town, log_in, xsrf_of
+
+ADMIN_PASSWORD = "the-first-password"  # noqa: S105
+
+
+def database(town: Town) -> str:
+    return f"sqlite:///{town.folder}/jupyterhub.sqlite"
+
+
+async def sign_up(
+    browser: httpx.AsyncClient, name: str, password: str = PASSWORD
+) -> httpx.Response:
+    page = await browser.get("/hub/signup")
+    form = {
+        "username": name,
+        "signup_password": password,
+        "signup_password_confirmation": password,
+        "_xsrf": xsrf_of(page.text),
+    }
+    return await browser.post("/hub/signup", data=form)
+
+
+@asynccontextmanager
+async def admin(town: Town) -> AsyncIterator[httpx.AsyncClient]:
+    create_admin(database(town), "admin", ADMIN_PASSWORD)
+    async with town.browser() as browser:
+        answer = await log_in(browser, "admin", ADMIN_PASSWORD)
+        assert answer.status_code == 302, answer.text
+        yield browser
+
+
+async def press(browser: httpx.AsyncClient, verb: str, name: str) -> httpx.Response:
+    page = await browser.get("/hub/authorize")
+    return await browser.post(f"/hub/{verb}/{name}", data={"_xsrf": xsrf_of(page.text)})
+
+
+async def join(town: Town, browser: httpx.AsyncClient, name: str) -> None:
+    """Sign up, be approved, log in."""
+    await sign_up(browser, name)
+    async with admin(town) as approver:
+        assert (await press(approver, "authorize", name)).status_code == 302
+    answer = await log_in(browser, name)
+    assert answer.status_code == 302, answer.text
+
+
+async def test_a_newcomer_is_let_in_only_after_an_admin_approved(town: Town) -> None:
+    async with town.browser() as browser, admin(town) as approver:
+        thanks = await sign_up(browser, "alice")
+        assert "An admin has to approve" in thanks.text
+        refused = await log_in(browser, "alice")
+        assert refused.status_code == 403
+        assert "An admin has not approved your account yet" in refused.text
+        assert "alice" in (await approver.get("/hub/authorize")).text
+        await press(approver, "authorize", "alice")
+        accepted = await log_in(browser, "alice")
+        assert accepted.status_code == 302
+        home = await browser.get("/hub/home")
+    assert "holds no GPU" in home.text
+
+
+async def test_a_wrong_password_says_nothing_about_the_account(town: Town) -> None:
+    async with town.browser() as browser:
+        await sign_up(browser, "alice")
+        known = await log_in(browser, "alice", "wrong")
+        unknown = await log_in(browser, "nobody", "wrong")
+    assert known.status_code == unknown.status_code == 403
+    assert "Invalid username or password" in known.text
+    assert "approve" not in known.text
+
+
+@pytest.mark.parametrize("verb", ["authorize", "discard"])
+async def test_an_admin_who_follows_a_link_decides_nothing(town: Town, verb: str) -> None:
+    async with town.browser() as browser, admin(town) as approver:
+        await sign_up(browser, "mallory")
+        assert (await approver.get(f"/hub/{verb}/mallory")).status_code == 405
+        forged = await approver.post(f"/hub/{verb}/mallory")
+        assert forged.status_code == 403
+        assert "mallory" in (await approver.get("/hub/authorize")).text
+        assert (await log_in(browser, "mallory")).status_code == 403
+
+
+async def test_a_sign_up_can_be_discarded(town: Town) -> None:
+    async with town.browser() as browser, admin(town) as approver:
+        await sign_up(browser, "alice")
+        assert (await press(approver, "discard", "alice")).status_code == 302
+        assert "alice" not in (await approver.get("/hub/authorize")).text
+        assert (await press(approver, "authorize", "alice")).status_code == 404
+
+
+async def test_only_admins_see_who_waits(town: Town) -> None:
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+        assert (await browser.get("/hub/authorize")).status_code == 403
+        assert "Approve people" not in (await browser.get("/hub/home")).text
+
+
+@pytest.mark.parametrize(
+    "name", ["admin", "Admin", "a b", "<script>", "-x", "a/b", "x" * 65, "1st", "é", "a\n"]
+)
+async def test_names_that_nobody_can_sign_up_as(town: Town, name: str) -> None:
+    async with town.browser() as browser:
+        answer = await sign_up(browser, name)
+    assert "An admin has to approve" not in answer.text
+    assert town.hub.db.query(UserInfo).count() == 0
+
+
+@pytest.mark.parametrize("password", ["short", "password1"])
+async def test_passwords_that_are_too_weak(town: Town, password: str) -> None:
+    async with town.browser() as browser:
+        answer = await sign_up(browser, "alice", password)
+    assert "alert-danger" in answer.text
+    assert town.hub.db.query(UserInfo).count() == 0
+
+
+async def test_guessing_is_slowed_down(town: Town) -> None:
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+    async with town.browser() as guesser:
+        for _ in range(town.hub.authenticator.allowed_failed_logins):
+            await log_in(guesser, "alice", "wrong")
+        assert (await log_in(guesser, "alice")).status_code == 403
+
+
+def test_the_first_admin_is_made_once(town: Town) -> None:
+    assert create_admin(database(town), "admin", ADMIN_PASSWORD)
+    assert not create_admin(database(town), "admin", "another password")
+    engine = sa.create_engine(database(town))
+    with Session(engine) as session:
+        info = UserInfo.find(session, "admin")
+        assert info.is_authorized
+        assert info.is_valid_password(ADMIN_PASSWORD)
+    engine.dispose()
+
+
+def test_the_first_admin_needs_a_hub_and_a_password(tmp_path: Path) -> None:
+    nowhere = f"sqlite:///{tmp_path}/new.sqlite"
+    with pytest.raises(SettingsError, match="has not started"):
+        create_admin(nowhere, "admin", ADMIN_PASSWORD)
+    with pytest.raises(SettingsError, match="8 characters"):
+        create_admin(nowhere, "admin", "short")

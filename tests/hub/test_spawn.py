@@ -1,0 +1,176 @@
+"""Start, refuse, stop: what a server's owner gets and what is left behind."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from spawner.model import Cause, LeaseState
+from tests.fakes.docker_engine import Fault
+from tests.hub.town import Town, eventually
+
+
+async def start(town: Town, name: str, body: object = None) -> tuple[int, str]:
+    async with town.client(name) as client:
+        answer = await client.post(f"/hub/api/users/{name}/server", json=body)
+    message = answer.json()["message"] if answer.content else ""
+    return answer.status_code, message
+
+
+async def stop(town: Town, name: str) -> int:
+    async with town.client(name) as client:
+        return (await client.delete(f"/hub/api/users/{name}/server")).status_code
+
+
+async def test_a_start_ends_in_a_running_lease_with_its_container_and_route(town: Town) -> None:
+    assert await start(town, "alice", {"gpus": 1}) == (201, "")
+    (lease,) = town.live()
+    assert (lease.state, lease.gpu_uuids, lease.release) == (LeaseState.RUNNING, ("GPU-0",), "v2.7")
+    body = town.container(lease).body
+    assert body["HostConfig"]["DeviceRequests"][0]["DeviceIDs"] == ["nvidia.com/gpu=GPU-0"]
+    environment = dict(pair.split("=", 1) for pair in body["Env"])
+    assert environment["JUPYTERHUB_DEFAULT_URL"] == "/lab"
+    assert environment["JUPYTERHUB_SERVICE_URL"].startswith("http://0.0.0.0:")
+    route = town.hub.proxy.routes["/user/alice/"]
+    assert route["target"].startswith(f"http://{town.container(lease).name}:")
+    assert [gpu.index for gpu in town.user("alice").spawner.gpus] == [0]
+
+
+async def test_the_servers_own_token_may_only_do_what_a_server_needs(town: Town) -> None:
+    await start(town, "alice", {"gpus": 0})
+    (lease,) = town.live()
+    environment = dict(pair.split("=", 1) for pair in town.container(lease).body["Env"])
+    headers = {"Authorization": f"token {environment['JUPYTERHUB_API_TOKEN']}"}
+    async with town.browser() as client:
+        scopes = (await client.get("/hub/api/user", headers=headers)).json()["scopes"]
+        start_another = await client.post("/hub/api/users/alice/server", headers=headers)
+    assert set(scopes) <= {
+        "access:servers!server=alice/",
+        "read:users:activity!user=alice",
+        "users:activity!user=alice",
+        "read:users:groups!user=alice",
+        "read:users:name!user=alice",
+    }
+    assert start_another.status_code in (403, 404)
+
+
+async def test_a_third_request_is_refused_with_who_holds_what(town: Town) -> None:
+    await start(town, "alice", {"gpus": 1})
+    await start(town, "bob", {"gpus": 1})
+    status, message = await start(town, "carol", {"gpus": 1})
+    assert status == 409
+    assert "held by alice" in message
+    assert "held by bob" in message
+    assert "\n" not in message
+    assert town.leftovers("carol") == {}
+    assert (await start(town, "carol", {"gpus": 0}))[0] == 201
+
+
+async def test_a_stopped_servers_gpu_is_the_next_ones(town: Town) -> None:
+    await start(town, "alice", {"gpus": 2})
+    (lease,) = town.live()
+    assert await stop(town, "alice") == 204
+    assert town.leftovers("alice") == {}
+    closed = town.ledger.lease(lease.id)
+    assert closed is not None
+    assert (closed.state, closed.cause) == (LeaseState.CLOSED, Cause.USER)
+    assert (await start(town, "bob", {"gpus": 2}))[0] == 201
+
+
+async def test_a_start_without_options_takes_the_last_ones(town: Town) -> None:
+    await start(town, "alice", {"gpus": 2})
+    await stop(town, "alice")
+    await start(town, "alice")
+    assert [len(lease.gpu_uuids) for lease in town.live()] == [2]
+
+
+async def test_a_refused_wish_is_not_taken_for_the_next_start(town: Town) -> None:
+    await start(town, "alice", {"gpus": 1})
+    await stop(town, "alice")
+    assert (await start(town, "alice", {"gpus": -1}))[0] == 400
+    assert (await start(town, "alice"))[0] == 201
+    assert [len(lease.gpu_uuids) for lease in town.live()] == [1]
+
+
+FAILURES: dict[str, tuple[str, Fault, int]] = {
+    "the Engine refuses to create": ("create", Fault.ERROR, 500),
+    "the Engine refuses to start": ("start", Fault.ERROR, 500),
+    "the Engine talks nonsense": ("create", Fault.GARBAGE, 500),
+    "the Engine hangs up": ("start", Fault.DROP, 500),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_failed_start_gives_everything_back_and_can_be_tried_again(
+    town: Town, failure: str
+) -> None:
+    operation, fault, expected = FAILURES[failure]
+    await start(town, "alice", {"gpus": 0})  # the home is prepared
+    await stop(town, "alice")
+    town.engine.plan(operation, fault)
+    status, message = await start(town, "alice", {"gpus": 1})
+    assert status == expected
+    assert message
+    assert "\n" not in message
+    assert town.leftovers("alice") == {}
+    assert (await start(town, "alice", {"gpus": 1}))[0] == 201
+
+
+async def test_a_container_that_ends_before_it_answers_is_told_with_its_last_words(
+    town: Town,
+) -> None:
+    town.servers.is_mute = True
+    starting = asyncio.create_task(start(town, "alice", {"gpus": 1}))
+
+    def started() -> Any:
+        return [c for c in town.engine.containers.values() if c.is_running]
+
+    (container,) = await eventually(started, "the container runs")
+    container.log = ["one", "ModuleNotFoundError: no lab"]
+    container.exit_code = 3
+    container.is_running = False
+    status, message = await starting
+    assert status == 500
+    assert "exit code 3" in message
+    assert "ModuleNotFoundError: no lab" in message
+    assert town.leftovers("alice") == {}
+
+
+async def test_a_missing_image_is_one_sentence(town: Town) -> None:
+    town.engine.images.clear()
+    status, message = await start(town, "alice", {"gpus": 1})
+    assert status == 500
+    assert "pytorch-cuda:v2.7" in message
+    assert town.leftovers("alice") == {}
+
+
+async def test_giving_up_a_pending_start_frees_the_gpu(town: Town) -> None:
+    town.servers.is_mute = True
+    async with town.client("alice") as client:
+        starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))
+        await eventually(lambda: town.engine.containers, "the container exists")
+        gave_up = await client.delete("/hub/api/users/alice/server")
+        assert gave_up.status_code in (202, 204)
+        await asyncio.wait([starting])
+    await eventually(lambda: not town.live(), "the lease is closed")
+    assert town.leftovers("alice") == {}
+    town.servers.is_mute = False
+    assert (await start(town, "alice", {"gpus": 1}))[0] == 201
+
+
+async def test_nothing_starts_before_the_controller_has_reconciled(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spawner.controller.READY_TIMEOUT_SECONDS", 0.05)
+    await town.close_hub()
+    await town.open_hub(is_running=False)
+    status, message = await start(town, "alice", {"gpus": 1})
+    assert status == 503
+    assert "try again" in message
+    assert town.leftovers("alice") == {}
+
+
+async def test_a_silent_agent_still_lets_servers_without_gpus_start(town: Town) -> None:
+    town.agent.is_silent = True
+    assert (await start(town, "alice", {"gpus": 1}))[0] == 503
+    assert (await start(town, "alice", {"gpus": 0}))[0] == 201
