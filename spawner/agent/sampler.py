@@ -31,10 +31,14 @@ class Sampler:
         """Return the latest report. Raises ``TimeoutError`` when NVML does not answer in time."""
         latest = self._latest
         if latest is None or (latest.done() and self._age_seconds >= self._period_seconds):
-            self._started_at = time.monotonic()
-            latest = asyncio.get_running_loop().run_in_executor(self._thread, self._look)
-            self._latest = latest
+            latest = self.begin()
         return await asyncio.wait_for(asyncio.shield(latest), self._patience_seconds)
+
+    def begin(self) -> asyncio.Future[Report]:
+        """Begin a look without waiting for it."""
+        self._started_at = time.monotonic()
+        self._latest = asyncio.get_running_loop().run_in_executor(self._thread, self._look)
+        return self._latest
 
     @property
     def is_stuck(self) -> bool:

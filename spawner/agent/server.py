@@ -18,9 +18,10 @@ _NO_ANSWER = "NVML does not answer; see whether nvidia-smi does on the GPU host.
 
 
 def build_app(sampler: Sampler) -> web.Application:
-    """Build the application; it closes the sampler when it ends."""
+    """Build the application; it opens the sampler when it starts and closes it when it ends."""
 
-    async def close_sampler(_: web.Application) -> AsyncIterator[None]:
+    async def hold_sampler(_: web.Application) -> AsyncIterator[None]:
+        sampler.begin()  # whoever is lost later has said its name by then
         yield
         sampler.close()
 
@@ -31,7 +32,7 @@ def build_app(sampler: Sampler) -> web.Application:
         return web.json_response({"error": None})
 
     app = web.Application()
-    app.cleanup_ctx.append(close_sampler)
+    app.cleanup_ctx.append(hold_sampler)
     app.router.add_get("/inventory", _answer(sampler, _json(build_inventory)))
     app.router.add_get("/samples", _answer(sampler, _json(build_samples)))
     app.router.add_get("/metrics", _answer(sampler, _metrics))

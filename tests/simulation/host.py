@@ -1,0 +1,99 @@
+"""A host with simulated GPUs for tests, without Docker: nvitop reads them in a process of the test's.
+
+The library is the real one, built from its sources once per run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from nvitop import libnvml
+
+from tests.simulation import simulate
+
+SOURCES = Path(__file__).parent
+ROOT = SOURCES.parents[1]
+
+
+@functools.cache
+def build_library() -> Path:
+    """Build ``libnvidia-ml.so.1`` with this machine's compiler, or with Docker's where it has none."""
+    folder = Path(tempfile.mkdtemp(prefix="simulated-nvml-"))
+    library = folder / "libnvidia-ml.so.1"
+    if shutil.which("make") and shutil.which("cc"):
+        command = ["make", "-C", str(SOURCES), f"OUTPUT={library}"]
+    else:
+        command = ["/usr/bin/docker", "build", f"--output=type=local,dest={folder}", str(SOURCES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+    return library
+
+
+class SimulatedHost:
+    """A folder of simulated GPUs and ways to look at them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, number: int, **values: object) -> str:
+        """Make a GPU whose state file holds its index and these values only; return its UUID."""
+        uuid = simulate.gpu_uuid(number)
+        (self.folder / uuid).mkdir(parents=True)
+        pairs = [("index", str(number)), *((key, str(value)) for key, value in values.items())]
+        self.write(uuid, simulate.format_state(pairs))
+        return uuid
+
+    def write(self, uuid: str, text: str) -> None:
+        """Replace a state file with any text, right or wrong."""
+        simulate.write_whole(self.folder / uuid / "state", text)
+
+    def set(self, uuid: str, **values: object) -> None:
+        """Change values as ``simulate.py set`` does."""
+        pairs = [f"{key}={value}" for key, value in values.items()]
+        simulate.change(uuid, pairs, self.folder)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to see these GPUs and no others."""
+        return {
+            **os.environ,
+            "SIMULATED_GPUS_DIR": str(self.folder),
+            "LD_LIBRARY_PATH": str(build_library().parent),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def ask(self, code: str) -> Any:
+        """Run Python in a fresh process that sees these GPUs; return the JSON it prints."""
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", code],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr, done.stderr
+        return json.loads(done.stdout)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Let nvitop see these GPUs in the test's own process."""
+        ctypes.CDLL(str(build_library()))  # found again by its soname
+        with mock.patch.dict(os.environ, {"SIMULATED_GPUS_DIR": str(self.folder)}):
+            libnvml.nvmlInit()
+            try:
+                yield
+            finally:
+                libnvml.nvmlShutdown()

@@ -1,0 +1,258 @@
+"""The hub's client of the agent: the contract is understood, and nothing else is believed."""
+
+import asyncio
+import copy
+import json
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from spawner import gpus
+from spawner.agent.nvml import Nvml
+from spawner.agent.sampler import Sampler
+from spawner.agent.server import build_app
+from spawner.gpus import Agent, GpuProcess, GpuSample
+from spawner.model import Gpu, GpuHealth, Unknown
+from tests.simulation.host import SimulatedHost
+
+CONTRACT = Path(__file__).parents[1] / "contract"
+GOLDEN = {
+    "/inventory": json.loads((CONTRACT / "agent-inventory.json").read_text()),
+    "/samples": json.loads((CONTRACT / "agent-samples.json").read_text()),
+}
+FIRST, SECOND = (gpu["uuid"] for gpu in GOLDEN["/samples"]["gpus"])
+NAME = "NVIDIA A100-SXM4-80GB (simulated)"
+ASK: dict[str, Callable[[Agent], Any]] = {"/inventory": Agent.inventory, "/samples": Agent.samples}
+
+
+@asynccontextmanager
+async def asking(app: web.Application) -> AsyncIterator[Agent]:
+    async with TestServer(app) as server:
+        agent = Agent(str(server.make_url("/")))
+        try:
+            yield agent
+        finally:
+            await agent.close()
+
+
+def answering(body: object, status: int = 200, asked: list[str] | None = None) -> web.Application:
+    """Serve one body on every path, as JSON unless it is text."""
+
+    async def answer(request: web.Request) -> web.Response:
+        if asked is not None:
+            asked.append(request.path)
+        text = body if isinstance(body, str) else json.dumps(body)
+        return web.Response(text=text, status=status, headers={"Location": "/elsewhere"})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    return app
+
+
+async def test_the_contract_is_understood() -> None:
+    async with asking(answering(GOLDEN["/inventory"])) as agent:
+        assert await agent.inventory() == (
+            Gpu(FIRST, 0, NAME, 85899345920, GpuHealth.OK),
+            Gpu(SECOND, 1, NAME, None, GpuHealth.LOST),
+        )
+    async with asking(answering(GOLDEN["/samples"])) as agent:
+        samples = await agent.samples()
+    assert list(samples) == [FIRST, SECOND]
+    assert samples[FIRST] == GpuSample(
+        uuid=FIRST,
+        memory_used_bytes=12884901888,
+        memory_total_bytes=85899345920,
+        temperature_celsius=54,
+        utilization_percent=87,
+        power_watts=251.5,
+        power_limit_watts=400.0,
+        sm_clock_mhz=1410,
+        health=GpuHealth.OK,
+        processes=(GpuProcess(4242, None, 1073741824),),
+    )
+    assert samples[SECOND].health is GpuHealth.LOST
+    assert samples[SECOND].temperature_celsius is None
+
+
+async def test_a_real_agent_is_understood(tmp_path: Path) -> None:
+    host = SimulatedHost(tmp_path / "gpus")
+    host.add(0, temperature_celsius=77, process="4000000:5", power_milliwatts="unsupported")
+    host.add(1)
+    with host.opened():
+        async with asking(build_app(Sampler(Nvml().report))) as agent:
+            first, second = await agent.inventory()
+            samples = await agent.samples()
+    assert (first.uuid, second.uuid) == (FIRST, SECOND)
+    assert first.is_simulated
+    assert samples[FIRST].temperature_celsius == 77
+    assert samples[FIRST].power_watts is None
+    assert samples[FIRST].processes == (GpuProcess(4000000, None, 5),)
+
+
+def change(path: str, *steps: str | int, to: object) -> Any:
+    """Return the golden answer of ``path`` with one place changed."""
+    answer = copy.deepcopy(GOLDEN[path])
+    place = answer
+    for step in steps[:-1]:
+        place = place[step]
+    place[steps[-1]] = to
+    return answer
+
+
+def without(path: str, key: str) -> Any:
+    answer = copy.deepcopy(GOLDEN[path])
+    del answer["gpus"][0][key]
+    return answer
+
+
+WRONG_GPU = {
+    "uuid": [None, 0, "0", "GPU-1", FIRST.upper(), f"{FIRST},{SECOND}", "../x"],
+    "memory_total_bytes": ["N/A", "1", -1, 1.5, True],
+    "health": ["fine", None, True],
+}
+WRONG_SAMPLE = {
+    **WRONG_GPU,
+    "memory_used_bytes": ["N/A", -1, 0.5],
+    "temperature_celsius": ["54", 54.5],
+    "utilization_percent": [101, -1, "87"],
+    "power_watts": ["251", -0.5, float("nan"), float("inf"), True],
+    "processes": [None, {}, [1], [{"pid": "1", "container_id": None, "memory_used_bytes": None}],
+                  [{"pid": 1, "container_id": "short", "memory_used_bytes": None}]],
+}  # fmt: skip
+WRONG_INVENTORY = {
+    **WRONG_GPU,
+    "index": [None, "0", -1, 0.5],
+    "name": [None, "", 1],
+    "mig_mode": ["N/A", True],
+    "simulated": [None, "true", 1],
+}
+BROKEN = [
+    *(
+        pytest.param(path, change(path, "gpus", 0, key, to=value), id=f"{path} {key} {value!r}")
+        for path, wrong in (("/inventory", WRONG_INVENTORY), ("/samples", WRONG_SAMPLE))
+        for key, values in wrong.items()
+        for value in values
+    ),
+    *(
+        pytest.param(path, answer, id=f"{path} {name}")
+        for path in GOLDEN
+        for name, answer in {
+            "schema 2": change(path, "schema", to=2),
+            "schema text": change(path, "schema", to="1"),
+            "no health": without(path, "health"),
+            "one key more": change(path, "more", to=1),
+            "one key more in a GPU": change(path, "gpus", 0, "more", to=1),
+            "a GPU twice": change(path, "gpus", 1, "uuid", to=FIRST),
+            "gpus null": change(path, "gpus", to=None),
+            "error number": change(path, "error", to=1),
+            "list": [],
+            "null": None,
+            "empty": "",
+            "HTML": "<html>",
+            "cut off": json.dumps(GOLDEN[path])[:-1],
+        }.items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), BROKEN)
+async def test_what_is_not_of_the_contract_is_unknown(path: str, body: object) -> None:
+    async with asking(answering(body)) as agent:
+        with pytest.raises(Unknown, match=r"^The gpu-agent at http://\S+ .*\.$"):
+            await ASK[path](agent)
+
+
+@pytest.mark.parametrize("path", GOLDEN)
+@pytest.mark.parametrize("status", [302, 404, 500, 503])
+async def test_another_status_is_unknown(path: str, status: int) -> None:
+    async with asking(answering(GOLDEN[path], status)) as agent:
+        with pytest.raises(Unknown, match=f"with status {status}"):
+            await ASK[path](agent)
+
+
+@pytest.mark.parametrize("path", GOLDEN)
+async def test_nobody_there_is_unknown(path: str) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        agent = Agent(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(Unknown, match="cannot be reached"):
+            await ASK[path](agent)
+        await agent.close()
+
+
+@pytest.mark.parametrize("url", ["http://no-such-agent.invalid:9201", "nonsense"])
+async def test_a_wrong_address_is_unknown(url: str) -> None:
+    agent = Agent(url)
+    with pytest.raises(Unknown, match="cannot be reached"):
+        await agent.inventory()
+    await agent.close()
+
+
+async def test_silence_is_unknown_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "_TIMEOUT", aiohttp.ClientTimeout(total=0.1))
+    over = asyncio.Event()
+
+    async def hang(_: web.Request) -> web.Response:
+        await over.wait()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/inventory", hang)
+    async with asking(app) as agent:
+        with pytest.raises(Unknown, match="did not answer in time"):
+            await asyncio.wait_for(agent.inventory(), 30)
+        over.set()
+
+
+async def test_an_inventory_is_remembered_for_a_moment() -> None:
+    asked: list[str] = []
+    async with asking(answering(GOLDEN["/inventory"], asked=asked)) as agent:
+        first = await agent.inventory()
+        assert await agent.inventory() is first
+        assert len(asked) == 1
+        assert agent._known_until <= time.monotonic() + 2
+        agent._known_until = time.monotonic()
+        assert await agent.inventory() == first
+        assert len(asked) == 2
+
+
+async def test_a_failure_is_not_remembered_and_no_old_answer_covers_it() -> None:
+    answers = iter([500, 200])
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(GOLDEN["/inventory"], status=next(answers))
+
+    app = web.Application()
+    app.router.add_get("/inventory", answer)
+    async with asking(app) as agent:
+        with pytest.raises(Unknown):
+            await agent.inventory()
+        assert len(await agent.inventory()) == 2
+
+
+async def test_what_the_agent_cannot_see_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    none = {**GOLDEN["/inventory"], "gpus": [], "error": "This host has no NVIDIA driver."}
+    with caplog.at_level(logging.WARNING):
+        async with asking(answering(none)) as agent:
+            for _ in range(3):
+                assert await agent.inventory() == ()
+                agent._known_until = 0
+    assert [record.getMessage().endswith("no NVIDIA driver.") for record in caplog.records] == [
+        True
+    ]
+
+
+async def test_it_can_be_used_again_after_close() -> None:
+    async with asking(answering(GOLDEN["/samples"])) as agent:
+        await agent.samples()
+        await agent.close()
+        assert len(await agent.samples()) == 2

@@ -1,0 +1,171 @@
+"""simulate.py: what it makes, and the sentence when it cannot."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nvitop import Device
+
+from tests.simulation import simulate
+from tests.simulation.host import SOURCES, SimulatedHost
+
+UUID = "GPU-51a0c0de-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A folder with two GPUs in ``gpus/`` and their specification in ``cdi.json``."""
+    (tmp_path / "library.so").write_bytes(b"")
+    simulate.create(2, tmp_path / "gpus", tmp_path / "library.so", tmp_path / "cdi.json")
+    return tmp_path
+
+
+def create_again(made: Path, gpus: int = 2, **options: Any) -> list[str]:
+    return simulate.create(gpus, made / "gpus", made / "library.so", made / "cdi.json", **options)
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-I", str(SOURCES / "simulate.py"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_specification_mounts_one_directory_per_gpu(made: Path) -> None:
+    specification = json.loads((made / "cdi.json").read_text())
+    options = ["ro", "nosuid", "nodev", "rbind"]
+    assert specification["kind"] == "nvidia.com/gpu"
+    assert specification["containerEdits"]["mounts"] == [
+        {
+            "hostPath": str(made / "library.so"),
+            "containerPath": "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1",
+            "options": options,
+        }
+    ]
+    devices = {
+        device["name"]: [mount["hostPath"] for mount in device["containerEdits"]["mounts"]]
+        for device in specification["devices"]
+    }
+    first, second = (str(made / "gpus" / f"{UUID[:-1]}{number}") for number in (0, 1))
+    assert devices == {UUID: [first], f"{UUID[:-1]}1": [second], "all": [first, second]}
+    (mount,) = specification["devices"][0]["containerEdits"]["mounts"]
+    assert mount["containerPath"] == f"/run/simulated-gpus/{UUID}"
+    assert mount["options"] == options
+
+
+def test_making_them_again_changes_nothing(made: Path) -> None:
+    simulate.change(UUID, ["temperature_celsius=88"], made / "gpus")
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()}
+    assert create_again(made) == [UUID, f"{UUID[:-1]}1"]
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()} == before
+
+
+def test_another_number_changes_the_specification_only(made: Path) -> None:
+    create_again(made, 3)
+    assert len(json.loads((made / "cdi.json").read_text())["devices"]) == 4
+    create_again(made, 1)
+    assert len(json.loads((made / "cdi.json").read_text())["devices"]) == 2
+    assert len(list((made / "gpus").iterdir())) == 3
+
+
+def test_instances_do_not_share_uuids(made: Path) -> None:
+    mine, yours = create_again(made), create_again(made, instance="tests")
+    assert not set(mine) & set(yours)
+    assert all(Device.UUID_PATTERN.match(uuid) for uuid in mine + yours)
+
+
+def test_every_user_can_read_what_is_made(made: Path) -> None:
+    for path in (*made.rglob("state"), made / "cdi.json"):
+        assert path.stat().st_mode & 0o777 == 0o644
+        assert path.parent.stat().st_mode & 0o500 == 0o500
+
+
+def test_a_new_gpu_says_that_it_is_simulated(made: Path) -> None:
+    host = SimulatedHost(made / "gpus")
+    with host.opened():
+        assert [gpu.name() for gpu in Device.all()] == ["NVIDIA A100-SXM4-80GB (simulated)"] * 2
+
+
+def test_set_keeps_what_it_does_not_name(made: Path) -> None:
+    simulate.change(UUID, ["process=1:10", "process=2:20", "health=lost"], made / "gpus")
+    simulate.change(UUID, ["health=ok", "power_milliwatts=unsupported"], made / "gpus")
+    lines = (made / "gpus" / UUID / "state").read_text().splitlines()
+    assert {"process=1:10", "process=2:20", "health=ok", "memory_used_bytes=12884901888"} <= {
+        *lines
+    }
+    assert "health=lost" not in lines
+    simulate.change(UUID, ["process=none"], made / "gpus")
+    assert "process" not in (made / "gpus" / UUID / "state").read_text()
+
+
+def test_the_library_knows_the_same_keys() -> None:
+    table = re.findall(r'\{"(\w+)", ', (SOURCES / "state.c").read_text())
+    apart = re.findall(r'strcmp\(line, "(\w+)"\)', (SOURCES / "state.c").read_text())
+    assert sorted(table + apart) == sorted(simulate.FORMATS)
+
+
+@pytest.mark.parametrize(
+    "key", [key for key, form in simulate.FORMATS.items() if simulate.UNSUPPORTED in form]
+)
+def test_the_library_takes_unsupported_where_set_does(tmp_path: Path, key: str) -> None:
+    host = SimulatedHost(tmp_path / "gpus")
+    uuid = host.add(0, temperature_celsius=40)
+    with host.opened():
+        device = Device(0)
+        host.set(uuid, **{"sm_clock_mhz": 777, key: simulate.UNSUPPORTED})
+        clock = device.sm_clock()
+        assert (clock == "N/A") if key == "sm_clock_mhz" else (clock == 777)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("", "arguments are required"),
+        ("create --gpus 0 --library {made}/library.so --cdi {made}/cdi.json", "from 1 to 16"),
+        ("create --gpus 17 --library {made}/library.so --cdi {made}/cdi.json", "from 1 to 16"),
+        ("create --gpus two --library {made}/library.so --cdi {made}/cdi.json", "invalid int"),
+        ("create --gpus 2 --library {made}/none.so --cdi {made}/cdi.json", "build it first"),
+        (
+            "create --gpus 2 --library {made}/library.so --cdi {made}/cdi.json --wave-seconds -1",
+            "no value for wave_seconds",
+        ),
+        (
+            "create --gpus 2 --library {made}/library.so --cdi {made}/cdi.json/x --dir {made}/gpus",
+            "cdi.json: File exists",
+        ),
+        ("set GPU-00 health=ok --dir {made}/gpus", "no simulated GPU GPU-00"),
+        ("set ../gpus health=ok --dir {made}/gpus", "no simulated GPU"),
+        (f"set {UUID} --dir {{made}}/gpus", "arguments are required"),
+        (f"set {UUID} warmth=3 --dir {{made}}/gpus", "is not key=value"),
+        (f"set {UUID} temperature_celsius --dir {{made}}/gpus", "is not key=value"),
+        (f"set {UUID} temperature_celsius=NaN --dir {{made}}/gpus", "no value for temperature"),
+        (f"set {UUID} temperature_celsius=-4 --dir {{made}}/gpus", "no value for temperature"),
+        (f"set {UUID} index=unsupported --dir {{made}}/gpus", "no value for index"),
+        (f"set {UUID} health=ok health=lost --dir {{made}}/gpus", "given twice"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_changes_nothing(
+    made: Path, words: str, sentence: str
+) -> None:
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    done = run(*words.format(made=made).split())
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
+    assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
+
+
+def test_the_command_makes_and_changes(made: Path) -> None:
+    where = ("--dir", str(made / "more"))
+    library = ("--library", str(made / "library.so"))
+    done = run("create", "--gpus", "1", *library, "--cdi", str(made / "more.json"), *where)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{UUID}\n", "")
+    assert run("set", UUID, "temperature_celsius=91", *where).returncode == 0
+    assert "temperature_celsius=91\n" in (made / "more" / UUID / "state").read_text()
