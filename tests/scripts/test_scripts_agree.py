@@ -1,0 +1,109 @@
+"""The scripts' own copies of a rule agree with its source: settings, Compose file, shell syntax."""
+
+import json
+import re
+import shlex
+from typing import Any
+
+import pytest
+
+from spawner.model import SettingsError
+from spawner.settings import Settings
+from tests.stack import ROOT, run
+
+from .conftest import BareMachine
+
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+EXAMPLE = dict(re.findall(r"^#(WORKBENCH_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.M))
+VALUES = {
+    "WORKBENCH_INSTANCE": ["a", "ab", "a-", "1a", "team-2", "x" * 20, "x" * 21, "ä", ""],
+    "WORKBENCH_BIND": ["127.0.0.1", "::1", "localhost", "", "0.0.0.0:80"],
+    "WORKBENCH_PORT": ["1", "65535", "0", "65536", "080", "1.5", "+1", "99999999999", ""],
+    "WORKBENCH_MAX_GPUS": ["", "0", "1024", "1025", "-1", "two", "NaN", "1e3"],
+    "WORKBENCH_MEMORY_LIMIT": ["512M", "1.5T", "32g", "G", "1GB", "1 G", "-1G", ""],
+    "WORKBENCH_CPU_LIMIT": ["", "4", "7.25", "7.255", "12345", ".5", "-1", "inf"],
+    "WORKBENCH_PIDS_LIMIT": ["64", "63", "4194304", "4194305"],
+    "WORKBENCH_FIRST_UID": ["1000", "999", "2000000", "2000001"],
+    "WORKBENCH_START_TIMEOUT": ["10", "9", "3600", "3601", "1m"],
+    "WORKBENCH_PORTS": ["1"],
+}
+
+
+def accepts(name: str, value: str) -> bool:
+    try:
+        Settings.from_environ({name: value, "WORKBENCH_SHM_SIZE": "1M"})
+    except SettingsError:
+        return False
+    return True
+
+
+def test_shell_and_python_accept_the_same_settings(machine: BareMachine) -> None:
+    """All values go through one container: each prints whether the scripts take it."""
+    cases = [(name, value) for name, values in VALUES.items() for value in values]
+    look = (
+        "set -eu; repository=$PWD; . scripts/lib/terminal.sh; . scripts/lib/settings.sh\n"
+        + "".join(
+            f"(export {name}={shlex.quote(value)}; load_settings) 2>/dev/null && echo yes || echo no\n"
+            for name, value in cases
+        )
+    )
+    answers = [answer == "yes" for answer in machine.run(look).stdout.split()]
+    assert dict(zip(cases, answers, strict=True)) == {case: accepts(*case) for case in cases}
+
+
+def test_compose_passes_on_every_setting_and_no_other() -> None:
+    listed = re.findall(r"^  (WORKBENCH_\w+):$", COMPOSE, re.M)
+    assert listed == list(EXAMPLE)
+
+
+def test_defaults_written_in_the_compose_file_are_the_settings_own() -> None:
+    written = set(re.findall(r"\$\{(WORKBENCH_\w+):-([^}]*)\}", COMPOSE))
+    assert written
+    assert written <= set(EXAMPLE.items())
+
+
+def configured(instance: str) -> dict[str, Any]:
+    command = (
+        "/usr/bin/docker",
+        "compose",
+        "--env-file",
+        "/dev/null",
+        "config",
+        "--format",
+        "json",
+    )
+    environment = {"PATH": "/usr/bin:/bin", "WORKBENCH_INSTANCE": instance}
+    done = run(*command, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    stack: dict[str, Any] = json.loads(done.stdout)
+    return stack
+
+
+def test_instances_share_no_name() -> None:
+    stack = configured("second")
+    assert stack["name"] == "second"
+    assert {volume["name"] for volume in stack["volumes"].values()} == {"second-data", "second-run"}
+    assert {net["name"] for net in stack["networks"].values()} == {
+        "second-internal",
+        "second-users",
+    }
+    assert stack["networks"]["internal"]["internal"] is True
+
+
+@pytest.mark.parametrize("service", ["proxy", "hub", "broker", "gpu-agent"])
+def test_services_are_hardened(service: str) -> None:
+    described = configured("workbench")["services"][service]
+    assert described["cap_drop"] == ["ALL"]
+    assert described["security_opt"] == ["no-new-privileges:true"]
+    assert described["read_only"] is True
+    assert described["logging"]["options"]["max-size"]
+    assert "healthcheck" in described
+    has_socket = any("docker.sock" in mount["source"] for mount in described.get("volumes", []))
+    assert has_socket == (service == "broker")
+
+
+@pytest.mark.parametrize("script", ["up", "down", "test"])
+def test_help_is_told(machine: BareMachine, script: str) -> None:
+    outcome = machine.run(f"scripts/{script} --help")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert outcome.stdout.startswith(f"usage: scripts/{script}")
