@@ -4,13 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-from traitlets.config import get_config
-
 from spawner.hub.configure import build_workbench, configure, start_controller
 from spawner.model import SettingsError
 from spawner.settings import Settings
 
-c = get_config()
+c = get_config()  # noqa: F821 - JupyterHub provides it
 try:
     settings = Settings.from_environ(os.environ)
     workbench = build_workbench(settings, Path(__file__).with_name("catalog.toml"))

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from jupyterhub import orm
 from jupyterhub.spawner import Spawner
 from jupyterhub.traitlets import Callable
 from traitlets import Integer
@@ -57,6 +58,7 @@ class WorkbenchSpawner(Spawner):
 
     _lease_id: str | None
     _host: str
+    _token_id: int | None
     _gpus: tuple[Gpu, ...]
     _is_starting: bool
     _closing: asyncio.Task[None] | None
@@ -85,6 +87,7 @@ class WorkbenchSpawner(Spawner):
             state |= {
                 "lease_id": self._lease_id,
                 "host": self._host,
+                "token_id": self._token_id,
                 "gpus": [asdict(gpu) for gpu in self._gpus],
             }
         return state
@@ -94,6 +97,7 @@ class WorkbenchSpawner(Spawner):
         super().load_state(state)
         if "lease_id" in state:
             self._lease_id, self._host = state["lease_id"], state["host"]
+            self._token_id = state["token_id"]
             self._gpus = tuple(
                 Gpu(**{**gpu, "health": GpuHealth(gpu["health"])}) for gpu in state["gpus"]
             )
@@ -106,6 +110,7 @@ class WorkbenchSpawner(Spawner):
     def _forget(self) -> None:
         self._lease_id = None
         self._host = ""
+        self._token_id = None
         self._gpus = ()
         self._is_starting = False
         self._closing = None
@@ -255,6 +260,8 @@ class WorkbenchSpawner(Spawner):
 
     def _remember(self) -> None:
         """Store the state now: JupyterHub does it after ``start``, and a hub that dies in between would forget."""
+        token = orm.APIToken.find(self.user.db, self.api_token)
+        self._token_id = None if token is None else token.id
         self.orm_spawner.state = self.get_state()
         self.user.db.commit()
 
@@ -303,6 +310,14 @@ class WorkbenchSpawner(Spawner):
             await asyncio.shield(
                 self._close(Cause.FAILED if self._waiting_for_response else Cause.USER)
             )
+
+    def run_post_stop_hook(self) -> object:
+        """Revoke the server's token; a restarted JupyterHub does not know any more which one it was."""
+        token = self.user.db.get(orm.APIToken, self._token_id) if self._token_id else None
+        if token is not None and token.user is self.user.orm_user:
+            self.user.db.delete(token)
+            self.user.db.commit()
+        return super().run_post_stop_hook()
 
     def _close(self, cause: Cause) -> asyncio.Task[None]:
         if self._closing is None:

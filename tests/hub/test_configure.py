@@ -1,0 +1,91 @@
+"""The configuration as values: what JupyterHub is told for which settings."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traitlets.config import Config, PyFileConfigLoader
+
+from spawner.catalog import load_catalog
+from spawner.hub.approval import ApprovedSignUp
+from spawner.hub.configure import build_workbench, configure, start_controller
+from spawner.hub.spawner import WorkbenchSpawner
+from spawner.settings import Settings
+from tests.hub.town import ROOT
+
+
+def configured(tmp_path: Path, **changes: Any) -> Config:
+    settings = Settings(ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite", **changes)
+    config = Config()
+    configure(config, settings, build_workbench(settings, ROOT / "images/catalog.toml"))
+    return config
+
+
+def test_a_hub_restart_cuts_nobody_off(tmp_path: Path) -> None:
+    c = configured(tmp_path)
+    assert c.JupyterHub.cleanup_servers is False
+    assert c.ConfigurableHTTPProxy.should_start is False
+    assert c.ConfigurableHTTPProxy.api_url == "http://proxy:8001"
+    assert c.JupyterHub.hub_connect_url == "http://hub:8081"
+    assert c.JupyterHub.db_url == "sqlite:////data/jupyterhub.sqlite"
+    assert c.JupyterHub.cookie_secret_file.startswith("/data/")
+
+
+def test_jupyterhubs_bound_lies_beyond_ours(tmp_path: Path) -> None:
+    c = configured(tmp_path, start_timeout_seconds=300)
+    assert c.WorkbenchSpawner.answer_timeout == 300
+    assert c.Spawner.start_timeout > 300
+    assert c.JupyterHub.spawner_class is WorkbenchSpawner
+
+
+def test_sign_up_needs_an_approval(tmp_path: Path) -> None:
+    c = configured(tmp_path, admin="root.of.all")
+    assert c.JupyterHub.authenticator_class is ApprovedSignUp
+    assert c.ApprovedSignUp.open_signup is False
+    assert c.Authenticator.admin_users == {"root.of.all"}
+    assert c.ApprovedSignUp.minimum_password_length == 8
+
+
+def test_another_authenticator_lets_nobody_in_by_itself(tmp_path: Path) -> None:
+    c = configured(tmp_path, authenticator="github")
+    assert c.JupyterHub.authenticator_class == "github"
+    assert "allow_all" not in c.Authenticator
+    assert c.JupyterHub.template_vars == {"has_sign_up": False}
+
+
+def test_nothing_of_the_hubs_environment_reaches_a_server(tmp_path: Path) -> None:
+    assert configured(tmp_path).Spawner.env_keep == []
+
+
+def test_only_a_hub_starts_the_controller(tmp_path: Path) -> None:
+    settings = Settings(ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite")
+    workbench = build_workbench(settings, ROOT / "images/catalog.toml")
+    assert start_controller(workbench) is None
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The configuration file beside its catalog, as the hub's image has them."""
+    for source in ("jupyterhub_config.py", "images/catalog.toml"):
+        (tmp_path / Path(source).name).write_text((ROOT / source).read_text())
+    monkeypatch.setenv("WORKBENCH_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.sqlite")
+    return tmp_path
+
+
+def test_the_file_reads_the_environment_and_configures(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_ADMIN", "ada")
+    config = PyFileConfigLoader("jupyterhub_config.py", str(installed)).load_config()
+    assert config.Authenticator.admin_users == {"ada"}
+    assert config.WorkbenchSpawner.get_workbench().catalog == load_catalog(
+        ROOT / "images/catalog.toml"
+    )
+
+
+def test_a_wrong_setting_ends_the_hub_with_one_sentence(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_MAX_GPU", "1")
+    with pytest.raises(SystemExit, match="did you mean WORKBENCH_MAX_GPUS"):
+        PyFileConfigLoader("jupyterhub_config.py", str(installed)).load_config()
