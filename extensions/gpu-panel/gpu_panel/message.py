@@ -1,0 +1,97 @@
+"""The one message of the stream: its values and their JSON form.
+
+Unknown is ``None`` here and ``null`` there, units stand in the names, and the keys are those of
+``tests/contract/panel-message.json``, which the front end's tests read too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+SCHEMA = 1
+SIMULATED_SUFFIX = "(simulated)"
+
+
+class GpuHealth(StrEnum):
+    """What NVML says of a GPU: ``UNKNOWN`` when it gave an error other than "lost"."""
+
+    OK = "ok"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class GpuReading:
+    """One GPU or MIG instance at one moment; ``index`` counts what this server sees, from 0."""
+
+    uuid: str | None
+    index: int
+    name: str | None
+    health: GpuHealth
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    temperature_celsius: int | None
+    utilization_percent: int | None
+    power_watts: float | None
+    power_limit_watts: float | None
+
+    @property
+    def is_simulated(self) -> bool:
+        """True for a GPU that only the simulation library knows; its name says so."""
+        return self.name is not None and self.name.endswith(SIMULATED_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All GPUs of this server at one moment, in seconds since the Unix epoch.
+
+    ``error`` is a sentence for people when the driver as a whole does not answer. A server
+    without GPUs has no GPUs and no error.
+    """
+
+    sampled_at: float
+    gpus: tuple[GpuReading, ...] = ()
+    error: str | None = None
+
+
+def build_message(
+    reading: Reading, period_seconds: float, history: Sequence[Reading] = ()
+) -> bytes:
+    """Return the message for ``reading``; ``history`` is older readings, oldest first."""
+    message = {
+        "schema": SCHEMA,
+        "sampled_at": reading.sampled_at,
+        "period_seconds": period_seconds,
+        "error": reading.error,
+        "gpus": [{**asdict(gpu), "simulated": gpu.is_simulated} for gpu in reading.gpus],
+        "history": _build_history(history),
+    }
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def _build_history(readings: Sequence[Reading]) -> list[dict[str, Any]]:
+    """Return one entry of equally long columns per GPU, in the order of first appearance."""
+    columns: dict[str, dict[str, Any]] = {}
+    for reading in readings:
+        for gpu in reading.gpus:
+            if gpu.uuid is None:
+                continue
+            entry = columns.setdefault(
+                gpu.uuid,
+                {
+                    "uuid": gpu.uuid,
+                    "sampled_at": [],
+                    "memory_used_bytes": [],
+                    "temperature_celsius": [],
+                    "utilization_percent": [],
+                },
+            )
+            entry["sampled_at"].append(reading.sampled_at)
+            entry["memory_used_bytes"].append(gpu.memory_used_bytes)
+            entry["temperature_celsius"].append(gpu.temperature_celsius)
+            entry["utilization_percent"].append(gpu.utilization_percent)
+    return list(columns.values())

@@ -1,0 +1,130 @@
+/**
+ * Values and states as people read them.
+ *
+ * An unknown value is an en dash, never 0; memory is in binary gigabytes, as NVIDIA's tools and
+ * product names count them.
+ */
+import { GpuReading, PanelMessage } from './message';
+
+export const UNKNOWN = '–';
+
+const BYTES_PER_GB = 2 ** 30;
+const SIMULATED_SUFFIX = /\s*\(simulated\)$/;
+
+/** More GPUs than this are summed up in the status bar. */
+const MOST_GPUS_IN_STATUS = 2;
+
+export function formatCelsius(value: number | null): string {
+  return value === null ? UNKNOWN : `${Math.round(value)} °C`;
+}
+
+export function formatPercent(value: number | null): string {
+  return value === null ? UNKNOWN : `${Math.round(value)} %`;
+}
+
+/** "12.0 / 80 GB", "– / 80 GB", or "–" when neither is known. */
+export function formatMemory(used: number | null, total: number | null): string {
+  if (used === null && total === null) {
+    return UNKNOWN;
+  }
+  return `${usedGb(used)} / ${totalGb(total)} GB`;
+}
+
+/** "252 / 400 W", "252 W" without a known limit, or "–". */
+export function formatPower(watts: number | null, limit: number | null): string {
+  if (watts === null) {
+    return UNKNOWN;
+  }
+  return limit === null
+    ? `${Math.round(watts)} W`
+    : `${Math.round(watts)} / ${Math.round(limit)} W`;
+}
+
+/** "1 min 20 s ago" for an age of -80 seconds. */
+export function formatAge(age_seconds: number): string {
+  const seconds = Math.round(-age_seconds);
+  if (seconds <= 0) {
+    return 'now';
+  }
+  const minutes = Math.floor(seconds / 60);
+  const rest = `${seconds % 60} s`;
+  return minutes === 0 ? `${rest} ago` : `${minutes} min ${rest} ago`;
+}
+
+/** The product name without the mark of a simulated GPU, which has a badge of its own. */
+export function formatName(gpu: GpuReading): string {
+  return gpu.name === null ? 'Unknown model' : gpu.name.replace(SIMULATED_SUFFIX, '');
+}
+
+/** The sentence about a GPU that does not answer, `null` for one that does. */
+export function describeProblem(gpu: GpuReading): string | null {
+  switch (gpu.health) {
+    case 'ok':
+      return null;
+    case 'lost':
+      return `GPU ${gpu.index} is lost: the driver no longer reaches it. Save your work, stop this server and tell your admin.`;
+    case 'unknown':
+      return `GPU ${gpu.index} gave an error instead of its values. If it stays so, stop this server and tell your admin.`;
+  }
+}
+
+/** The status bar's text, such as "GPU 12.0/80 GB · 54 °C". */
+export function formatStatus(message: PanelMessage | null): string {
+  if (message === null) {
+    return `GPU ${UNKNOWN}`;
+  }
+  if (message.error !== null) {
+    return 'GPU error';
+  }
+  const { gpus } = message;
+  if (gpus.length === 0) {
+    return 'No GPU';
+  }
+  if (gpus.length <= MOST_GPUS_IN_STATUS) {
+    return `GPU ${gpus.map(statusOf).join(' | ')}`;
+  }
+  return statusOfMany(gpus);
+}
+
+/** One line per GPU for the status bar's tooltip. */
+export function describeGpus(message: PanelMessage | null): string {
+  return (message?.gpus ?? [])
+    .map(gpu =>
+      [
+        `GPU ${gpu.index}: ${formatName(gpu)}${gpu.simulated ? ' (simulated)' : ''}`,
+        formatMemory(gpu.memory_used_bytes, gpu.memory_total_bytes),
+        formatCelsius(gpu.temperature_celsius),
+        formatPercent(gpu.utilization_percent)
+      ].join(' · ')
+    )
+    .join('\n');
+}
+
+function statusOf(gpu: GpuReading): string {
+  if (gpu.health === 'lost') {
+    return 'lost';
+  }
+  const memory = `${usedGb(gpu.memory_used_bytes)}/${totalGb(gpu.memory_total_bytes)} GB`;
+  return `${memory} · ${formatCelsius(gpu.temperature_celsius)}`;
+}
+
+function statusOfMany(gpus: GpuReading[]): string {
+  const sum = (values: (number | null)[]): number | null =>
+    values.reduce((total, value) => (total === null || value === null ? null : total + value), 0);
+  const answering = gpus.filter(gpu => gpu.health === 'ok');
+  const used = usedGb(sum(answering.map(gpu => gpu.memory_used_bytes)));
+  const total = totalGb(sum(answering.map(gpu => gpu.memory_total_bytes)));
+  const known = gpus.map(gpu => gpu.temperature_celsius).filter(value => value !== null);
+  const hottest = formatCelsius(known.length === 0 ? null : Math.max(...known));
+  const silent = gpus.length - answering.length;
+  const text = `${gpus.length} GPUs ${used}/${total} GB · ≤ ${hottest}`;
+  return silent === 0 ? text : `${text} · ${silent} failing`;
+}
+
+function usedGb(bytes: number | null): string {
+  return bytes === null ? UNKNOWN : (bytes / BYTES_PER_GB).toFixed(1);
+}
+
+function totalGb(bytes: number | null): string {
+  return bytes === null ? UNKNOWN : (bytes / BYTES_PER_GB).toFixed(1).replace(/\.0$/, '');
+}

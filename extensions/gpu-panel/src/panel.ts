@@ -1,0 +1,100 @@
+/**
+ * The side panel: one card per GPU, or an honest sentence where there is none.
+ *
+ * It draws only while it is shown.
+ */
+import { Widget } from '@lumino/widgets';
+
+import { GpuCard } from './card';
+import { element, setText } from './dom';
+import { gpuIcon } from './icon';
+import { PanelMessage } from './message';
+import { GpuModel, keyOf } from './model';
+
+export const PANEL_ID = 'gpu-panel';
+
+const NO_GPU =
+  'This server has no GPU. Stop it and start one with GPUs from the hub control panel.';
+const WAITING = 'Waiting for the first reading…';
+const NOT_CONNECTED = 'Not connected to the server. Trying again…';
+
+export class GpuPanel extends Widget {
+  private _cards = new Map<string, GpuCard>();
+  private _list = element('div', 'gpu-panel-List');
+  private _notice = element('p', 'gpu-panel-Notice');
+
+  constructor(private readonly _model: GpuModel) {
+    super();
+    this.id = PANEL_ID;
+    this.addClass('gpu-panel-Panel');
+    this.title.icon = gpuIcon;
+    this.title.caption = 'GPUs';
+    this.node.tabIndex = 0;
+    this.node.setAttribute('role', 'region');
+    this.node.setAttribute('aria-label', 'GPUs of this server');
+    this._notice.setAttribute('role', 'status');
+    this.node.append(element('h2', 'gpu-panel-Title', 'GPUs'), this._notice, this._list);
+    _model.changed.connect(this._onChanged, this);
+  }
+
+  override dispose(): void {
+    this._cards.forEach(card => card.dispose());
+    super.dispose();
+  }
+
+  /** Draw the charts again in the theme of now. */
+  redraw(): void {
+    this._cards.forEach(card => card.redraw());
+  }
+
+  protected override onAfterShow(): void {
+    this._onChanged();
+  }
+
+  protected override onActivateRequest(): void {
+    this.node.focus();
+  }
+
+  private _onChanged(): void {
+    if (!this.isVisible) {
+      return;
+    }
+    const { connection, latest } = this._model;
+    const notice = noticeFor(connection === 'connecting', latest);
+    this._notice.hidden = notice === '';
+    this._notice.classList.toggle('gpu-panel-Problem', latest !== null && latest.error !== null);
+    setText(this._notice, notice);
+    this.toggleClass('gpu-panel-mod-old', connection !== 'live');
+    this._updateCards(latest);
+  }
+
+  private _updateCards(message: PanelMessage | null): void {
+    const gpus = message?.gpus ?? [];
+    const keys = new Set(gpus.map(keyOf));
+    for (const [key, card] of this._cards) {
+      if (!keys.has(key)) {
+        card.dispose();
+        this._cards.delete(key);
+      }
+    }
+    for (const gpu of gpus) {
+      let card = this._cards.get(keyOf(gpu));
+      if (card === undefined) {
+        card = new GpuCard();
+        this._cards.set(keyOf(gpu), card);
+        this._list.append(card.node);
+      }
+      card.update(gpu, this._model.series(gpu));
+    }
+  }
+}
+
+function noticeFor(isConnecting: boolean, message: PanelMessage | null): string {
+  if (message === null) {
+    return isConnecting ? WAITING : '';
+  }
+  if (isConnecting) {
+    return NOT_CONNECTED;
+  }
+  return message.error ?? (message.gpus.length === 0 ? NO_GPU : '');
+}

@@ -1,0 +1,78 @@
+"""A Jupyter server with the extension, on readings that the tests make themselves.
+
+The sampler's period is short here; nothing else of the extension is replaced but the reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from gpu_panel import nvml, sampler
+from gpu_panel.message import GpuHealth, GpuReading, Reading
+from traitlets.config import Config
+
+pytest_plugins = ["pytest_jupyter.jupyter_server"]
+
+PERIOD_SECONDS = 0.02
+DEADLINE_SECONDS = 20.0
+
+
+class ScriptedReader:
+    """Stands for ``NvmlReader``: the same GPUs each time, and a count of who asked from where."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.gpus = 2
+        self.threads: set[int] = set()
+
+    def __call__(self) -> Reading:
+        """Return a reading of ``gpus`` GPUs."""
+        self.count += 1
+        self.threads.add(threading.get_ident())
+        return Reading(time.time(), tuple(make_gpu(index) for index in range(self.gpus)))
+
+
+def make_gpu(index: int, health: GpuHealth = GpuHealth.OK) -> GpuReading:
+    """Return the reading of a GPU that works, or of one that says nothing."""
+    is_ok = health is GpuHealth.OK
+    return GpuReading(
+        uuid=f"GPU-51a0c0de-0000-4000-8000-{index:012x}",
+        index=index,
+        name="NVIDIA A100-SXM4-80GB (simulated)",
+        health=health,
+        memory_used_bytes=12884901888 if is_ok else None,
+        memory_total_bytes=85899345920 if is_ok else None,
+        temperature_celsius=54 if is_ok else None,
+        utilization_percent=87 if is_ok else None,
+        power_watts=251.5 if is_ok else None,
+        power_limit_watts=400.0 if is_ok else None,
+    )
+
+
+async def eventually(is_true: Callable[[], bool]) -> None:
+    """Wait until ``is_true``, or fail at the deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not is_true():
+        assert time.monotonic() < deadline, "this did not become true"
+        await asyncio.sleep(PERIOD_SECONDS)
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> ScriptedReader:
+    """Return the reader that the server of this test uses."""
+    scripted = ScriptedReader()
+    quick = partial(sampler.Sampler, period_seconds=PERIOD_SECONDS)
+    monkeypatch.setattr(nvml, "NvmlReader", lambda: scripted)
+    monkeypatch.setattr(sampler, "Sampler", quick)
+    return scripted
+
+
+@pytest.fixture
+def jp_server_config(reader: ScriptedReader) -> Config:
+    """Return the configuration that the wheel installs."""
+    return Config({"ServerApp": {"jpserver_extensions": {"gpu_panel": True}}})

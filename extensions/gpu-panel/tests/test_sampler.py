@@ -1,0 +1,158 @@
+"""One loop for everybody: who starts it, who stops it, what each one gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from typing import Any
+
+import pytest
+from conftest import PERIOD_SECONDS, ScriptedReader, eventually, make_gpu
+from gpu_panel import sampler as module
+from gpu_panel.message import Reading
+
+LOG = logging.getLogger("test")
+
+
+class Listener:
+    """A client that keeps what it got."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+
+    def deliver(self, message: bytes) -> None:
+        """Keep ``message``."""
+        self.messages.append(json.loads(message))
+
+
+@pytest.fixture
+def scripted() -> ScriptedReader:
+    """Return a reader that no server uses."""
+    return ScriptedReader()
+
+
+@pytest.fixture
+def sampler(scripted: ScriptedReader) -> module.Sampler:
+    """Return a quick sampler on ``scripted``."""
+    return module.Sampler(scripted, LOG, PERIOD_SECONDS)
+
+
+async def test_the_first_client_starts_it_and_the_last_one_stops_it(
+    sampler: module.Sampler, scripted: ScriptedReader
+) -> None:
+    first, second = Listener(), Listener()
+    assert not sampler.is_running
+    sampler.join(first)
+    sampler.join(second)
+    await eventually(lambda: len(second.messages) >= 3)
+    sampler.leave(first)
+    assert sampler.is_running
+    sampler.leave(second)
+    assert not sampler.is_running
+    await asyncio.sleep(2 * PERIOD_SECONDS)
+    count = scripted.count
+    await asyncio.sleep(10 * PERIOD_SECONDS)
+    assert scripted.count == count
+    sampler.join(first)
+    await eventually(lambda: scripted.count > count)
+    sampler.leave(first)
+
+
+async def test_one_reading_serves_all_clients(
+    sampler: module.Sampler, scripted: ScriptedReader
+) -> None:
+    listeners = [Listener() for _ in range(20)]
+    for listener in listeners:
+        sampler.join(listener)
+    await eventually(lambda: len(listeners[-1].messages) >= 5)
+    for listener in listeners:
+        sampler.leave(listener)
+    assert {len(listener.messages) for listener in listeners} <= {
+        scripted.count,
+        scripted.count - 1,
+    }
+
+
+async def test_readings_are_made_off_the_event_loop_in_one_thread(
+    sampler: module.Sampler, scripted: ScriptedReader
+) -> None:
+    listener = Listener()
+    sampler.join(listener)
+    await eventually(lambda: len(listener.messages) >= 5)
+    sampler.leave(listener)
+    assert len(scripted.threads) == 1
+    assert threading.get_ident() not in scripted.threads
+
+
+async def test_a_reader_that_hangs_holds_up_nobody_else() -> None:
+    free = threading.Event()
+
+    def hang() -> Reading:
+        free.wait(10)
+        return Reading(1.0)
+
+    sampler = module.Sampler(hang, LOG, PERIOD_SECONDS)
+    listener = Listener()
+    sampler.join(listener)
+    ticks = 0
+    for _ in range(10):
+        await asyncio.sleep(PERIOD_SECONDS)
+        ticks += 1
+    assert (ticks, listener.messages) == (10, [])
+    free.set()
+    await eventually(lambda: len(listener.messages) >= 1)
+    sampler.leave(listener)
+
+
+async def test_a_newcomer_gets_the_past_once_and_it_is_bounded() -> None:
+    times = iter(range(0, 10_000, 60))
+    sampler = module.Sampler(lambda: Reading(float(next(times)), (make_gpu(0),)), LOG, 0.001)
+    first, second = Listener(), Listener()
+    sampler.join(first)
+    await eventually(lambda: len(first.messages) >= 12)
+    sampler.join(second)
+    await eventually(lambda: len(second.messages) >= 2)
+    sampler.leave(first)
+    sampler.leave(second)
+    past = second.messages[0]["history"][0]["sampled_at"]
+    now = second.messages[0]["sampled_at"]
+    assert past == [now - age for age in (300, 240, 180, 120, 60)]
+    assert second.messages[1]["history"] == []
+    assert first.messages[0]["history"] == []
+
+
+async def test_the_past_survives_a_reload() -> None:
+    times = iter(range(10_000))
+    sampler = module.Sampler(lambda: Reading(float(next(times)), (make_gpu(0),)), LOG, 0.001)
+    before, after = Listener(), Listener()
+    sampler.join(before)
+    await eventually(lambda: len(before.messages) >= 3)
+    sampler.leave(before)
+    sampler.join(after)
+    await eventually(lambda: len(after.messages) >= 1)
+    sampler.leave(after)
+    assert after.messages[0]["history"][0]["sampled_at"][:3] == [0.0, 1.0, 2.0]
+
+
+async def test_a_failing_reader_is_logged_and_the_next_client_starts_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answers = iter([ValueError("no"), Reading(1.0), Reading(2.0)])
+
+    def fail_once() -> Reading:
+        answer = next(answers)
+        if isinstance(answer, ValueError):
+            raise answer
+        return answer
+
+    sampler = module.Sampler(fail_once, LOG, 10.0)
+    first, second = Listener(), Listener()
+    sampler.join(first)
+    await eventually(lambda: not sampler.is_running)
+    assert "the sampler failed" in caplog.text
+    sampler.join(second)
+    await eventually(lambda: len(second.messages) == 1)
+    sampler.leave(first)
+    sampler.leave(second)
