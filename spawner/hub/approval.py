@@ -23,7 +23,7 @@ from tornado import web
 NAME_PATTERN = r"[a-z][a-z0-9._@+-]{0,63}\Z"
 
 
-class ToggleByPost(ToggleAuthorizationHandler):
+class ToggleByPost(ToggleAuthorizationHandler):  # type: ignore[misc]
     """Approves a person, or takes the approval back."""
 
     async def get(self, slug: str) -> None:
@@ -37,7 +37,7 @@ class ToggleByPost(ToggleAuthorizationHandler):
         await super().get(slug)
 
 
-class DiscardByPost(DiscardHandler):
+class DiscardByPost(DiscardHandler):  # type: ignore[misc]
     """Removes the sign-up of somebody who is not approved."""
 
     async def get(self, user_name: str) -> None:
@@ -49,7 +49,7 @@ class DiscardByPost(DiscardHandler):
         await super().get(user_name)
 
 
-class ApprovedSignUp(NativeAuthenticator):
+class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
     """NativeAuthenticator whose log-in page is JupyterHub's own and whose admins cannot be signed up as."""
 
     async def authenticate(self, handler: web.RequestHandler, data: dict[str, str]) -> str | None:

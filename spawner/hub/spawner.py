@@ -42,7 +42,7 @@ LOOK_SECONDS = 0.5
 RETRY_SECONDS = 1.0
 
 
-class WorkbenchSpawner(Spawner):
+class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     """Starts, watches and stops the container of one server."""
 
     get_workbench = Callable(
