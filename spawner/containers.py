@@ -53,7 +53,7 @@ class Bounds:
     remove_seconds: float = 30.0  # beyond the grace
 
 
-class _Refused(Exception):
+class _Refused(Exception):  # noqa: N818
     """A 4xx answer: the daemon or the broker understood and said no."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -188,6 +188,8 @@ class Containers:
                 reason = "it is still there"
             except Unknown as unknown:
                 reason = str(unknown)
+            except _Refused as refused:  # asking again will not change a no
+                raise Unknown(f"{name} was not removed: {refused.sentence}") from refused
             if clock() >= deadline:
                 raise Unknown(f"The container {name} was not seen gone: {reason}")
             await asyncio.sleep(_POLL_SECONDS)
@@ -202,7 +204,7 @@ class Containers:
                 await self._container(docker, name).delete()
         except _Refused as refused:
             if refused.status not in (404, 409):
-                raise Unknown(f"{name} was not removed: {refused.sentence}") from refused
+                raise
 
     def _is_server(self, listed: DockerContainer) -> bool:
         labels = listed["Labels"] or {}

@@ -26,6 +26,7 @@ from spawner.model import SettingsError, Unknown
 from spawner.settings import Settings
 
 HUB_GROUP = 1000
+SHUTDOWN_SECONDS = 5.0  # for a create or start that is under way; Docker kills after 10
 
 
 def open_when_there(url: str, first_uid: int) -> Callable[[], Ledger]:
@@ -51,7 +52,8 @@ def open_when_there(url: str, first_uid: int) -> Callable[[], Ledger]:
 async def serve(broker: Broker, socket_path: Path, group: int) -> web.ServerRunner:
     """Listen on ``socket_path``, which ``group`` may use; the caller cleans the runner up."""
     # lingering: a body that is too large is not read to its end
-    runner = web.ServerRunner(web.Server(broker.handle, access_log=None, lingering_time=1.0))
+    server = web.Server(broker.handle, access_log=None, lingering_time=1.0)
+    runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     before = os.umask(0o117)  # the socket is made 0660: at no moment may anybody else connect
     try:

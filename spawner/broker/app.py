@@ -27,7 +27,7 @@ from spawner.policy import names
 log = logging.getLogger("workbench.broker")
 
 _LAUNCH_SECONDS = 120.0
-_WAIT_SECONDS = 600.0
+_WAIT_SECONDS = 120.0
 _STOP_MARGIN_SECONDS = 30.0
 _ROLES = (policy.ROLE_SERVER, policy.ROLE_PREPARE_HOME)
 _T = TypeVar("_T")
