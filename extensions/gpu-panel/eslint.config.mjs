@@ -1,7 +1,7 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['lib/', 'dist/', 'coverage/', 'gpu_panel/labextension/', '*.config.*'] },
+  { ignores: ['lib/', 'dist/', 'coverage/', 'gpu_panel/labextension/', 'style/', '*.config.*'] },
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: {

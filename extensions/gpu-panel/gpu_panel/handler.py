@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from jupyter_server.auth import authorized
-from jupyter_server.auth.decorator import ws_authenticated
+from jupyter_server.auth.decorator import authorized, ws_authenticated
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
@@ -22,7 +21,7 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
 
     auth_resource = "gpu-panel"
 
-    def initialize(self, sampler: Sampler) -> None:  # type: ignore[override]
+    def initialize(self, sampler: Sampler) -> None:
         """Take the sampler that all sockets share."""
         super().initialize()
         self._sampler = sampler

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gpu_panel.message import GpuHealth, GpuReading, Reading
 
 if TYPE_CHECKING:
-    from nvitop import Device
+    from nvitop import Device  # type: ignore[import-untyped]
 
 LIBRARY = "libnvidia-ml.so.1"
 

@@ -1,9 +1,5 @@
 /** The JupyterLab plugin: wires model, stream, panel and status bar together, and nothing else. */
-import {
-  ILayoutRestorer,
-  JupyterFrontEnd,
-  JupyterFrontEndPlugin
-} from '@jupyterlab/application';
+import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette, IThemeManager } from '@jupyterlab/apputils';
 import { IStatusBar } from '@jupyterlab/statusbar';
 

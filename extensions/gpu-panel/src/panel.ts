@@ -34,7 +34,7 @@ export class GpuPanel extends Widget {
     this.node.setAttribute('aria-label', 'GPUs of this server');
     this._notice.setAttribute('role', 'status');
     this.node.append(element('h2', 'gpu-panel-Title', 'GPUs'), this._notice, this._list);
-    _model.changed.connect(this._onChanged, this);
+    _model.changed.connect(() => this._update());
   }
 
   override dispose(): void {
@@ -48,14 +48,14 @@ export class GpuPanel extends Widget {
   }
 
   protected override onAfterShow(): void {
-    this._onChanged();
+    this._update();
   }
 
   protected override onActivateRequest(): void {
     this.node.focus();
   }
 
-  private _onChanged(): void {
+  private _update(): void {
     if (!this.isVisible) {
       return;
     }

@@ -23,11 +23,11 @@ export class GpuStatus extends Widget {
     this._button.type = 'button';
     this._button.addEventListener('click', onClick);
     this.node.append(this._button);
-    _model.changed.connect(this._onChanged, this);
-    this._onChanged();
+    _model.changed.connect(() => this._update());
+    this._update();
   }
 
-  private _onChanged(): void {
+  private _update(): void {
     const { connection, latest } = this._model;
     const isSimulated = (latest?.gpus ?? []).some(gpu => gpu.simulated);
     const isOld = connection === 'connecting' && latest !== null;

@@ -41,16 +41,19 @@ class Simulation:
     def __init__(self, directory: Path) -> None:
         self._gpus = directory / "gpus"
         library = directory / "libnvidia-ml.so.1"
-        subprocess.run(
-            ["make", "-s", "-C", SIMULATION, f"OUTPUT={library}"], check=True, capture_output=True
+        subprocess.run(  # noqa: S603
+            ["make", "-s", "-C", SIMULATION, f"OUTPUT={library}"],  # noqa: S607
+            check=True,
+            capture_output=True,
         )
         self._simulate("create", "--gpus=2", f"--library={library}", f"--cdi={directory}/cdi.json")
         environment = {
             "LD_LIBRARY_PATH": str(directory),
             "SIMULATED_GPUS_DIR": str(self._gpus),
         }
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", READ_ON_DEMAND],
+            cwd=Path(nvml.__file__).parents[1],
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -76,7 +79,7 @@ class Simulation:
         return self.process.communicate(timeout=20)[1]
 
     def _simulate(self, command: str, *arguments: str) -> None:
-        subprocess.run(
+        subprocess.run(  # noqa: S603
             [
                 sys.executable,
                 SIMULATION / "simulate.py",
@@ -179,7 +182,7 @@ def test_without_the_library_there_is_no_gpu_and_no_error(
 
 
 def test_a_driver_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nvitop import libnvml
+    from nvitop import libnvml  # type: ignore[import-untyped]
 
     def fail() -> None:
         raise libnvml.NVMLError(libnvml.NVML_ERROR_DRIVER_NOT_LOADED)
@@ -192,4 +195,5 @@ def test_a_driver_that_does_not_answer_is_one_sentence(monkeypatch: pytest.Monke
 
 
 def test_importing_opens_nothing() -> None:
-    subprocess.run([sys.executable, "-c", IMPORT_ALL], check=True)
+    command = [sys.executable, "-c", IMPORT_ALL]
+    subprocess.run(command, check=True, cwd=Path(nvml.__file__).parents[1])  # noqa: S603

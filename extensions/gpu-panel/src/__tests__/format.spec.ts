@@ -1,0 +1,97 @@
+import { describe, expect, it } from '@jest/globals';
+
+import {
+  describeGpus,
+  describeProblem,
+  formatAge,
+  formatCelsius,
+  formatMemory,
+  formatName,
+  formatPercent,
+  formatPower,
+  formatStatus
+} from '../format';
+import { makeGpu, makeMessage } from './sample';
+
+const GB = 2 ** 30;
+const lost = makeGpu({
+  uuid: 'GPU-2',
+  index: 1,
+  health: 'lost',
+  memory_used_bytes: null,
+  memory_total_bytes: null,
+  temperature_celsius: null
+});
+
+describe('values', () => {
+  it.each([
+    [formatCelsius(54), '54 °C'],
+    [formatCelsius(0), '0 °C'],
+    [formatCelsius(null), '–'],
+    [formatPercent(87), '87 %'],
+    [formatPercent(14.6), '15 %'],
+    [formatPercent(null), '–'],
+    [formatMemory(12 * GB, 80 * GB), '12.0 / 80 GB'],
+    [formatMemory(0, 79.6 * GB), '0.0 / 79.6 GB'],
+    [formatMemory(null, 80 * GB), '– / 80 GB'],
+    [formatMemory(null, null), '–'],
+    [formatPower(251.5, 400), '252 / 400 W'],
+    [formatPower(251.5, null), '252 W'],
+    [formatPower(null, 400), '–'],
+    [formatAge(0), 'now'],
+    [formatAge(-59.6), '1 min 0 s ago'],
+    [formatAge(-7), '7 s ago'],
+    [formatAge(-80), '1 min 20 s ago'],
+    [formatName(makeGpu()), 'NVIDIA A100-SXM4-80GB'],
+    [formatName(makeGpu({ name: null })), 'Unknown model']
+  ])('%s', (text, expected) => {
+    expect(text).toBe(expected);
+  });
+});
+
+describe('formatStatus', () => {
+  const warm = makeGpu({ uuid: 'GPU-2', index: 1, temperature_celsius: 61 });
+
+  it.each([
+    ['before the first message', null, 'GPU –'],
+    ['without GPUs', makeMessage({ gpus: [] }), 'No GPU'],
+    ['when the driver fails', makeMessage({ gpus: [], error: 'No.' }), 'GPU error'],
+    ['with one GPU', makeMessage({ gpus: [makeGpu()] }), 'GPU 12.0/80 GB · 54 °C'],
+    [
+      'with two',
+      makeMessage({ gpus: [makeGpu(), warm] }),
+      'GPU 12.0/80 GB · 54 °C | 12.0/80 GB · 61 °C'
+    ],
+    ['with a lost one', makeMessage({ gpus: [makeGpu(), lost] }), 'GPU 12.0/80 GB · 54 °C | lost'],
+    [
+      'with many',
+      makeMessage({ gpus: [makeGpu(), warm, makeGpu()] }),
+      '3 GPUs 36.0/240 GB · ≤ 61 °C'
+    ],
+    [
+      'with many and one lost',
+      makeMessage({ gpus: [makeGpu(), warm, lost] }),
+      '3 GPUs 24.0/160 GB · ≤ 61 °C · 1 failing'
+    ]
+  ])('%s', (_, message, expected) => {
+    expect(formatStatus(message)).toBe(expected);
+  });
+});
+
+describe('sentences', () => {
+  it('say what is wrong and what to do, and nothing of a GPU that works', () => {
+    expect(describeProblem(makeGpu())).toBeNull();
+    expect(describeProblem(lost)).toContain('GPU 1 is lost');
+    expect(describeProblem(lost)).toContain('Save your work');
+    expect(describeProblem(makeGpu({ health: 'unknown' }))).toContain('error');
+  });
+
+  it('say "simulated" of a simulated GPU only', () => {
+    const real = makeGpu({ index: 1, simulated: false });
+    expect(describeGpus(makeMessage({ gpus: [makeGpu(), real] }))).toBe(
+      'GPU 0: NVIDIA A100-SXM4-80GB (simulated) · 12.0 / 80 GB · 54 °C · 87 %\n' +
+        'GPU 1: NVIDIA A100-SXM4-80GB · 12.0 / 80 GB · 54 °C · 87 %'
+    );
+    expect(describeGpus(null)).toBe('');
+  });
+});
