@@ -1,7 +1,7 @@
 """Measures container start to first answer: the release image against a plain JupyterLab.
 
 The two images alternate, so that whatever slows the machine slows both; only ratios are compared.
-Usage: ``python benchmarks/lab_start/measure.py [--image NAME] [--repeat N] [--json FILE]``.
+Usage: ``python -m benchmarks.lab_start [--image NAME] [--repeat N] [--json FILE]``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""How fast a server of the release image starts."""

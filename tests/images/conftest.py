@@ -1,0 +1,50 @@
+"""Runs commands in containers of the built images; a missing image is an error, not a skip."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from spawner.catalog import Release, load_catalog
+
+REPOSITORY = Path(__file__).parents[2]
+RELEASES = tuple(load_catalog(REPOSITORY / "images" / "catalog.toml").releases.values())
+
+
+def docker(*arguments: str) -> str:
+    """Return what docker prints; a failure shows both of its streams."""
+    done = subprocess.run(["docker", *arguments], text=True, capture_output=True, check=False)  # noqa: S603, S607
+    assert done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout.strip()
+
+
+def inspect(image: str) -> dict[str, Any]:
+    """Return Docker's description of an image."""
+    description: dict[str, Any] = json.loads(docker("image", "inspect", image))[0]
+    return description
+
+
+def run(image: str, *command: str, options: tuple[str, ...] = ()) -> str:
+    """Return the standard output of a command in a fresh container."""
+    return docker("run", "--rm", "--init", *options, image, *command)
+
+
+@pytest.fixture(params=RELEASES, ids=lambda release: release.name)
+def release(request: pytest.FixtureRequest) -> Release:
+    """Each release of the catalog."""
+    found: Release = request.param
+    return found
+
+
+@pytest.fixture
+def volume() -> Iterator[str]:
+    """A fresh named volume."""
+    name = docker("volume", "create", f"workbench-test-{uuid4().hex}")
+    yield name
+    docker("volume", "rm", name)
