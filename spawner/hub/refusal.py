@@ -24,7 +24,7 @@ STATUS = {
 }
 
 
-class Refusal(SpawnException):
+class Refusal(SpawnException):  # type: ignore[misc]
     """A SpawnException whose sentence every page of JupyterHub shows."""
 
     def __init__(self, refused: Refused) -> None:

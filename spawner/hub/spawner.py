@@ -18,6 +18,7 @@ from jupyterhub.traitlets import Callable
 from traitlets import Integer
 
 from spawner.hub.form import render_form
+from spawner.hub.knock import say_end, wait_until_open
 from spawner.hub.progress import Progress
 from spawner.hub.refusal import Refusal
 from spawner.model import (
@@ -36,9 +37,6 @@ from spawner.model import (
 )
 from spawner.policy.words import count_gpus
 
-KNOCK_SECONDS = 0.025
-CONNECT_SECONDS = 1.0
-LOOK_SECONDS = 0.5
 RETRY_SECONDS = 1.0
 
 
@@ -208,8 +206,15 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         self._progress.report(10, self._say_granted(lease))
         self._host = await controller.launch(lease, self.get_env(), self._progress.report)
         self._progress.report(70, "Waiting for JupyterLab to answer")
-        await self._knock(lease)
+        await wait_until_open(self._host, self.port, functools.partial(self._check_alive, lease))
         self._progress.report(95, "JupyterLab answers: opening it")
+
+    async def _check_alive(self, lease: Lease) -> None:
+        controller = self.get_workbench().controller
+        status = await controller.look(lease.id)
+        if status is None or not status.is_running:
+            said = await controller.log_tail(lease) if status is not None else ""
+            raise LaunchError(say_end(status, said))
 
     async def _name_gpus(self, lease: Lease) -> tuple[Gpu, ...]:
         if not lease.gpu_uuids:
@@ -222,41 +227,6 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             return "Claimed a place without GPUs"
         named = ", ".join(f"GPU {gpu.index}: {gpu.name}" for gpu in self._gpus)
         return f"Claimed {count_gpus(len(lease.gpu_uuids))} ({named or 'names unknown'})"
-
-    async def _knock(self, lease: Lease) -> None:
-        """Wait until the server's port is open; raises LaunchError when its container ended instead."""
-        clock = asyncio.get_running_loop().time
-        look_at = clock() + LOOK_SECONDS
-        while True:
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    _, writer = await asyncio.open_connection(self._host, self.port)
-            except OSError:  # TimeoutError is one
-                if clock() >= look_at:
-                    await self._check_alive(lease)
-                    look_at = clock() + LOOK_SECONDS
-                await asyncio.sleep(KNOCK_SECONDS)
-            else:
-                writer.close()
-                return
-
-    async def _check_alive(self, lease: Lease) -> None:
-        controller = self.get_workbench().controller
-        try:
-            status = await controller.look(lease.id)
-            if status is not None and status.is_running:
-                return
-            log_tail = await controller.log_tail(lease) if status is not None else ""
-        except Unknown:
-            return
-        if status is not None and status.oom_killed:
-            raise LaunchError("Your server ran out of memory while it started: tell an admin.")
-        ended = "vanished" if status is None else f"ended (exit code {status.exit_code})"
-        last = log_tail.splitlines()[-3:]
-        said = f" Its last words: {' / '.join(last)}" if last else ""
-        raise LaunchError(
-            f"Your server's container {ended} before it answered: tell an admin.{said}"
-        )
 
     def _remember(self) -> None:
         """Store the state now: JupyterHub does it after ``start``, and a hub that dies in between would forget."""

@@ -1,10 +1,12 @@
 """One fresh hub per test."""
 
+import functools
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import bcrypt
 import pytest
 
 from spawner.settings import Settings
@@ -22,10 +24,11 @@ def settings(tmp_path: Path) -> Settings:
 async def town(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Town]:
+    monkeypatch.setattr("bcrypt.gensalt", functools.partial(bcrypt.gensalt, 4))  # as slow as needed
     monkeypatch.setattr("spawner.controller.STOP_GRACE_SECONDS", 0)
     monkeypatch.setattr("spawner.controller.CLOSING_RETRY_SECONDS", 0.2)
     monkeypatch.setattr("spawner.hub.spawner.RETRY_SECONDS", 0.1)
-    monkeypatch.setattr("spawner.hub.spawner.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.hub.knock.LOOK_SECONDS", 0.05)
     async with FakeEngine(tmp_path / "docker.sock") as engine:
         town = Town(tmp_path, engine, Agent(gpus=2), settings)
         # the hub's own check asks the network's name server directly unless told otherwise

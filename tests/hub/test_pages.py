@@ -35,7 +35,7 @@ async def test_home_of_a_server_without_gpus(town: Town) -> None:
         await join(town, browser, "alice")
         await start(town, "alice", {"gpus": 0})
         page = await browser.get("/hub/home")
-    assert "It holds no GPU." in page.text
+    assert "No GPU." in page.text
 
 
 async def test_a_pending_start_and_a_pending_stop_have_pages(town: Town) -> None:
@@ -50,7 +50,7 @@ async def test_a_pending_start_and_a_pending_stop_have_pages(town: Town) -> None
         pending = await browser.get("/hub/spawn-pending/alice")
         assert "Starting your server" in pending.text
         assert "/hub/api/users/alice/server/progress" in pending.text
-        assert "on its way" in (await browser.get("/hub/home")).text
+        assert "It is starting" in (await browser.get("/hub/home")).text
         town.servers.is_mute = False
         await eventually(lambda: town.user("alice").spawner.ready, "the server is ready")
         town.engine.plan("delete", *[Fault.ERROR] * 1000)
@@ -58,6 +58,7 @@ async def test_a_pending_start_and_a_pending_stop_have_pages(town: Town) -> None
             stopping = asyncio.create_task(client.delete("/hub/api/users/alice/server"))
             await eventually(lambda: town.user("alice").spawner.pending == "stop", "it stops")
             assert "is stopping" in (await browser.get("/hub/spawn-pending/alice")).text
+            assert "is stopping" in (await browser.get("/hub/home")).text
             town.engine.forget()
             await stopping
 
