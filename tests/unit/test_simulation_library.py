@@ -1,6 +1,7 @@
 """The simulated NVML, seen through the real nvitop."""
 
 import ctypes
+import os
 import re
 import threading
 import time
@@ -192,10 +193,14 @@ def test_a_rewritten_file_is_seen_at_the_next_call(
         assert gpu[1].temperature() == celsius
 
 
-def test_a_file_written_in_place_is_seen(gpu: tuple[str, Device], host: SimulatedHost) -> None:
+def test_two_writes_in_one_tick_of_the_clock_are_both_seen(
+    gpu: tuple[str, Device], host: SimulatedHost
+) -> None:
     state = host.folder / gpu[0] / "state"
-    for celsius in range(10, 60):
+    tick_ns = time.time_ns() + 60_000_000_000
+    for celsius in range(10, 20):
         state.write_text(f"index=0\ntemperature_celsius={celsius}\n")
+        os.utime(state, ns=(tick_ns, tick_ns))
         assert gpu[1].temperature() == celsius
 
 
