@@ -100,6 +100,7 @@ def create(
         state = directory / uuid / "state"
         if not state.exists():
             state.parent.mkdir(parents=True, exist_ok=True)
+            state.parent.chmod(0o755)
             write_whole(state, format_state(first_state(number, wave_seconds)))
     specification = build_specification(kind, uuids, directory.resolve(), library.resolve())
     text = json.dumps(specification, indent=2) + "\n"
@@ -162,7 +163,7 @@ def format_state(pairs: list[tuple[str, str]]) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a file in one step, readable for every user (a researcher's container reads it)."""
+    """Replace a file in one step, readable for every user: a researcher's container reads it."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:

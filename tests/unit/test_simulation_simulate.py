@@ -1,6 +1,7 @@
 """simulate.py: what it makes, and the sentence when it cannot."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -80,10 +81,17 @@ def test_instances_do_not_share_uuids(made: Path) -> None:
     assert all(Device.UUID_PATTERN.match(uuid) for uuid in mine + yours)
 
 
-def test_every_user_can_read_what_is_made(made: Path) -> None:
-    for path in (*made.rglob("state"), made / "cdi.json"):
-        assert path.stat().st_mode & 0o777 == 0o644
-        assert path.parent.stat().st_mode & 0o500 == 0o500
+def test_every_user_can_read_what_is_made(tmp_path: Path) -> None:
+    (tmp_path / "library.so").write_bytes(b"")
+    umask = os.umask(0o077)
+    try:
+        simulate.create(1, tmp_path / "gpus", tmp_path / "library.so", tmp_path / "cdi.json")
+        simulate.change(UUID, ["temperature_celsius=88"], tmp_path / "gpus")
+    finally:
+        os.umask(umask)
+    directory = tmp_path / "gpus" / UUID
+    assert directory.stat().st_mode & 0o777 == 0o755
+    assert [path.stat().st_mode & 0o777 for path in directory.iterdir()] == [0o644]
 
 
 def test_a_new_gpu_says_that_it_is_simulated(made: Path) -> None:
