@@ -14,7 +14,7 @@ require_port() {
 }
 
 # publisher PORT FORMAT: what docker says of the container that publishes PORT, if one does.
-publisher() { docker ps --filter "publish=$1" --format "$2" 2>/dev/null | head -n 1; }
+publisher() { { docker ps --filter "publish=$1" --format "$2" 2>/dev/null || true; } | head -n 1; }
 
 # listening_inode PORT: the socket's inode, or nothing when nobody listens.
 listening_inode() {

@@ -16,6 +16,10 @@ import pytest
 from tests.stack import ROOT, docker, run
 
 BASE = "debian:bookworm-slim"
+PARTS = (
+    "scripts", "spawner", "images", "extensions/gpu-panel", "tests/simulation",
+    "jupyterhub_config.py", "docker-compose.yml", ".env.example", ".dockerignore",
+)  # fmt: skip
 HARMLESS = ("/repository", "/stubs", "/root", "/tmp")
 
 
@@ -72,17 +76,12 @@ class BareMachine:
     def _lay_out(self) -> None:
         repository = self.folder / "repository"
         if not repository.exists():
-            for part in (
-                "scripts",
-                "images",
-                "tests/simulation",
-                ".env.example",
-                "docker-compose.yml",
-            ):
+            skip = shutil.ignore_patterns("node_modules", "__pycache__")
+            for part in PARTS:
                 source, target = ROOT / part, repository / part
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if source.is_dir():
-                    shutil.copytree(source, target)
+                    shutil.copytree(source, target, ignore=skip)
                 else:
                     shutil.copy(source, target)
         stubs = self.folder / "stubs"
@@ -120,6 +119,7 @@ case "$*" in
     [ -e /tmp/dockerd.up ] || [ -z "${NEEDS_DOCKERD-}" ] || exit 1
     echo "${ENGINE_VERSION-26.1.5}"
     ;;
+  "info --format {{.DockerRootDir}}") echo /var/lib ;;
   "info --format"*) [ -n "${CDI_OFF-}" ] && [ ! -e /tmp/dockerd.restarted ] || echo /etc/cdi ;;
   "ps --quiet") echo "${RUNNING-}" ;;
   ps*) ;;

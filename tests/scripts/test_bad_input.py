@@ -125,8 +125,11 @@ def test_another_programs_folder_is_never_taken(docker_machine: BareMachine, scr
 
 
 def test_a_taken_port_names_its_holder(machine: BareMachine) -> None:
-    listen = "use IO::Socket::INET; IO::Socket::INET->new(LocalPort=>8000, Listen=>1) or die; print qq(up\\n); sleep 60"
-    outcome = machine.run(f"exec 3< <(exec perl -e '{listen}'); read -r <&3; scripts/up")
+    machine.files["/listen"] = (
+        "use IO::Socket::INET; $| = 1;"
+        "my $s = IO::Socket::INET->new(LocalPort => 8000, Listen => 1); print 1, $/; sleep 60"
+    )
+    outcome = machine.run("exec 3< <(exec perl /listen); read -r <&3; scripts/up")
     assert outcome.code == 1
     assert re.fullmatch(
         r"error: Port 8000 is taken by perl \(process \d+\): "
@@ -141,4 +144,13 @@ def test_a_purge_asks_for_the_name(docker_machine: BareMachine) -> None:
     assert outcome.code == 1
     assert outcome.error == 'error: Nothing was removed: the answer was not "workbench".'
     assert "This removes for good: 0 homes" in outcome.stdout
+    assert not outcome.changed
+
+
+def test_a_short_disk_is_seen_before_a_build(docker_machine: BareMachine) -> None:
+    docker_machine.stub("df", "echo Avail; echo 3")
+    outcome = docker_machine.run("scripts/up --no-simulate")
+    assert outcome.code == 1
+    assert_is_one_sentence(outcome.error)
+    assert "3 GB free" in outcome.error
     assert not outcome.changed
