@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from nvitop import Device, libnvml  # type: ignore[import-untyped]
+from nvitop import Device, libnvml
 
 from spawner.agent.containers import container_of
 from spawner.agent.readings import GpuIdentity, GpuProcess, GpuReading, Report
