@@ -52,15 +52,15 @@ class Person:
         self.client = httpx.Client(base_url=self.url, follow_redirects=True, timeout=90)
 
     @property
-    def xsrf(self) -> dict[str, str]:
-        """The header that proves a request was made by the hub's own page."""
+    def xsrf_token(self) -> str:
+        """The token that proves a request was made by the hub's own page."""
         tokens = [c.value for c in self.client.cookies.jar if c.name == "_xsrf" and c.path == "/hub/"]
-        return {"X-XSRFToken": str(tokens[-1])}
+        return str(tokens[-1])
 
     def post(self, path: str, form: dict[str, str]) -> httpx.Response:
         """Send a form as the page at ``path`` would."""
         self.client.get(path)
-        return self.client.post(path, data={**form, "_xsrf": self.xsrf["X-XSRFToken"]})
+        return self.client.post(path, data={**form, "_xsrf": self.xsrf_token})
 
     def sign_up(self) -> httpx.Response:
         """Ask for an account; an admin has to approve it."""
@@ -77,7 +77,7 @@ class Person:
 
     def api(self, method: str, path: str, json: object = None, **options: Any) -> httpx.Response:
         """Call the hub's REST API with this person's own rights."""
-        headers = {**self.xsrf, "Referer": f"{self.url}/hub/home"}
+        headers = {"X-XSRFToken": self.xsrf_token, "Referer": f"{self.url}/hub/home"}
         return self.client.request(
             method, f"/hub/api{path}", json=json, headers=headers, **options
         )
@@ -126,8 +126,10 @@ class Stack:
         """Return a researcher who signed up, was approved and logged in."""
         person = Person(name, PASSWORD, self.url)
         person.sign_up()
-        authorized = self.admin().client.get(f"/hub/authorize/{name}")
-        assert authorized.status_code == httpx.codes.OK, authorized.text
+        admin = self.admin()
+        admin.client.get("/hub/authorize")
+        approved = admin.client.post(f"/hub/authorize/{name}", data={"_xsrf": admin.xsrf_token})
+        assert approved.status_code == httpx.codes.OK, approved.text
         person.log_in()
         return person
 

@@ -61,10 +61,15 @@ class People:
     def join(self, name: str) -> Page:
         """Sign up, be approved, log in."""
         self.sign_up(name)
-        admin = self.page("admin")
-        admin.goto("/hub/authorize")
-        admin.goto(f"/hub/authorize/{name}")
+        self.approve(name)
         return self.log_in(name)
+
+    def approve(self, name: str) -> None:
+        """Press the admin's button beside this person's name."""
+        page = self.page("admin")
+        page.goto("/hub/authorize")
+        page.locator("tr", has_text=name).get_by_role("button").first.click()
+        page.wait_for_load_state()
 
     def start(self, name: str, gpus: int) -> Page:
         """Choose ``gpus`` in the spawn form and press Start."""
@@ -79,7 +84,8 @@ class People:
 def people(browser: Browser, stack: Stack, screenshots: Path) -> Iterator[People]:
     everyone = People(browser, stack, screenshots)
     yield everyone
-    for context in everyone.contexts.values():
+    for name, context in everyone.contexts.items():
+        everyone.shoot(name, f"last-{name}")  # what a failed chapter left on the screen
         context.close()
 
 
@@ -103,7 +109,7 @@ def test_2_the_admin_approves(people: People, stack: Stack) -> None:
     expect(page).not_to_have_url(re.compile("/hub/login"))
     page.goto("/hub/authorize")
     people.shoot("admin", "03-authorize")
-    page.locator("tr", has_text="alice").get_by_role("link").first.click()
+    people.approve("alice")
     expect(page.locator("tr", has_text="alice")).to_contain_text(
         re.compile("unauthorize|yes", re.IGNORECASE)
     )
@@ -114,7 +120,7 @@ def test_3_the_form_shows_what_there_is(people: People, stack: Stack) -> None:
     page.goto("/hub/spawn")
     form = page.locator("#spawn_form")
     expect(form).to_contain_text("A100-SXM4-80GB")
-    expect(form).to_contain_text("80 GB")
+    expect(form).to_contain_text("80 GiB")
     expect(form).to_contain_text(re.compile("2 (of 2 )?(GPUs )?(are )?free", re.IGNORECASE))
     expect(form).to_contain_text(re.compile("simulated", re.IGNORECASE))
     people.shoot("alice", "04-form")
@@ -158,7 +164,7 @@ def test_6_the_example_notebook_runs(people: People) -> None:
     page = people.page("alice")
     page.goto("/user/alice/lab/tree/examples/simplenet.ipynb")
     page.locator(".jp-Notebook").wait_for()
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=60 * SECONDS)
+    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=60 * SECONDS)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     output = page.locator(".jp-OutputArea-output", has_text="torch.Size([64, 10])")
@@ -170,9 +176,9 @@ def test_6_the_example_notebook_runs(people: People) -> None:
 def test_7_the_panel_is_at_home_in_the_dark(people: People) -> None:
     page = people.page("alice")
     page.get_by_role("menuitem", name="Settings", exact=True).click()
-    page.get_by_role("menuitem", name="Theme", exact=True).hover()
-    page.get_by_role("menuitem", name="JupyterLab Dark", exact=True).click()
-    page.locator("body[data-jp-theme-light=false]").wait_for()
+    page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Theme$")).click()
+    page.locator(".lm-Menu-itemLabel", has_text=re.compile("^JupyterLab Dark$")).click()
+    page.locator("body[data-jp-theme-light=false]").wait_for(state="attached")
     page.wait_for_timeout(1500)
     people.shoot("alice", "11-panel-dark")
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.stack import Stack, docker, eventually, running_stack
+from tests.stack import Person, Stack, docker, eventually, running_stack
 
 SEES = "import nvitop; print(*sorted(d.uuid() for d in nvitop.Device.all()))"
 
@@ -27,7 +27,9 @@ def _no_server_outlives_its_test(stack: Stack) -> Iterator[None]:
             admin.api("DELETE", f"/users/{user['name']}/server")
     label = f"label=workbench.instance={stack.instance}"
     eventually(
-        lambda: not docker("ps", "-aq", "--filter", label, "--filter", "label=workbench.role=server"),
+        lambda: (
+            not docker("ps", "-aq", "--filter", label, "--filter", "label=workbench.role=server")
+        ),
         seconds=60,
         what="all user containers are gone",
     )
@@ -122,6 +124,11 @@ def test_a_container_removed_by_hand_frees_its_gpu(stack: Stack) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def ned(stack: Stack) -> Person:
+    return stack.person("ned")
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -135,9 +142,8 @@ def test_a_container_removed_by_hand_frees_its_gpu(stack: Stack) -> None:
     ],
 )
 def test_a_bad_body_is_refused_and_leaves_nothing(
-    stack: Stack, body: dict[str, object], said: str
+    stack: Stack, ned: Person, body: dict[str, object], said: str
 ) -> None:
-    ned = stack.person("ned")
     answer = ned.start(**body)
     assert httpx.codes.BAD_REQUEST <= answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR
     assert said in answer.json()["message"]
