@@ -89,7 +89,7 @@ run_build() {
 show_steps() {
   local line steps=() number
   while IFS= read -r line; do
-    if [[ $line =~ ^#([0-9]+)\ \[([a-z0-9-]+)\ ([0-9]+)/([0-9]+)\] ]]; then
+    if [[ $line =~ ^#([0-9]+)\ \[([a-z0-9-]+)\ +([0-9]+)/([0-9]+)\] ]]; then
       steps[BASH_REMATCH[1]]="${BASH_REMATCH[2]}: step ${BASH_REMATCH[3]} of ${BASH_REMATCH[4]}"
     elif [[ $line =~ ^#([0-9]+)\ [0-9]+\.[0-9]+\  ]]; then
       number=${BASH_REMATCH[1]}
