@@ -42,7 +42,9 @@ async def main() -> None:
         async with aiodocker.Docker() as docker:
             people = [stack.person(f"bench{i}") for i in range(AT_ONCE)]
             researchers = [await prepare(stack, docker, person) for person in people]
-            print(f"{'':12} {'hub s':>8} {'bare s':>8} {'ratio':>7} {'worst':>7}   ({rounds} rounds)")
+            print(
+                f"{'':12} {'hub s':>8} {'bare s':>8} {'ratio':>7} {'worst':>7}   ({rounds} rounds)"
+            )
             for title, group in (("alone", researchers[:1]), ("ten at once", researchers)):
                 await compare(title, group, stack, docker, rounds)
 

@@ -153,7 +153,7 @@ def _start_broker(
         'torch = "2.7.1"\ncuda = "12.6"\npython = "3.11"\n'
     )
     flags = {"--listen": socket_path, "--catalog": catalog, "--group": os.getgid()}
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(
         [sys.executable, "-m", "spawner.broker", *(str(w) for pair in flags.items() for w in pair)],
         cwd=ROOT,
         env={**os.environ, **variables},

@@ -23,7 +23,7 @@ async def bring_up(bench: Bench, containers: Containers, lease: Lease, **environ
 
 async def until(happened: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not await asyncio.to_thread(happened):  # noqa: ASYNC110
+        while not await asyncio.to_thread(happened):
             await asyncio.sleep(0.05)
 
 

@@ -14,7 +14,7 @@ from spawner.hub.first_admin import create_admin
 from spawner.model import SettingsError
 from tests.hub.town import PASSWORD, Town, log_in, xsrf_of
 
-ADMIN_PASSWORD = "the-first-password"  # noqa: S105
+ADMIN_PASSWORD = "the-first-password"
 
 
 def database(town: Town) -> str:

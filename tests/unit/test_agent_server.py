@@ -210,7 +210,7 @@ def port() -> int:
 
 
 def start(host: SimulatedHost, port: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(
         [sys.executable, "-m", "spawner.agent", "--port", str(port)],
         env=host.environment,
         stdout=subprocess.PIPE,
@@ -246,7 +246,7 @@ def test_the_process_serves_and_ends_quietly(tmp_path: Path, port: int) -> None:
 
 def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as listener:
-        listener.bind(("0.0.0.0", 0))  # noqa: S104
+        listener.bind(("0.0.0.0", 0))
         listener.listen()
         process = start(SimulatedHost(tmp_path), listener.getsockname()[1])
         output, _ = process.communicate(timeout=30)

@@ -43,7 +43,7 @@ def test_imports_point_downward(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", python_files("spawner/policy") + [ROOT / "spawner/model.py"], ids=str
+    "file", [*python_files("spawner/policy"), ROOT / "spawner/model.py"], ids=str
 )
 def test_model_and_policy_do_no_io(file: Path) -> None:
     allowed = {

@@ -37,7 +37,7 @@ async def containers(engine: FakeEngine) -> AsyncIterator[Containers]:
 
 async def until(happened: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not happened():  # noqa: ASYNC110
+        while not happened():
             await asyncio.sleep(0.005)
 
 

@@ -56,7 +56,7 @@ def test_good_options_are_taken_as_they_are(raw: object, options: Options) -> No
     ],
 )
 def test_bad_options_are_refused_in_one_sentence(raw: object, said: str) -> None:
-    with pytest.raises(OptionsError, match="^[^\n]{1,200}$") as refusal:
+    with pytest.raises(OptionsError, match=r"^[^\n]{1,200}$") as refusal:
         parse(raw)
     assert said in str(refusal.value)
 

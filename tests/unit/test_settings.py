@@ -46,7 +46,7 @@ def test_values_are_read_with_their_units() -> None:
     ],
 )
 def test_what_cannot_be_used_is_named_with_its_fix(name: str, value: str, said: str) -> None:
-    with pytest.raises(SettingsError, match="^[^\n]+$") as error:
+    with pytest.raises(SettingsError, match=r"^[^\n]+$") as error:
         Settings.from_environ({name: value})
     assert name in str(error.value)
     assert said in str(error.value)

@@ -30,7 +30,7 @@ def create_again(made: Path, gpus: int = 2, **options: Any) -> list[str]:
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603
+    return subprocess.run(
         [sys.executable, "-I", str(SOURCES / "simulate.py"), *words],
         capture_output=True,
         text=True,

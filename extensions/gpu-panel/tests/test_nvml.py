@@ -41,8 +41,8 @@ class Simulation:
     def __init__(self, directory: Path) -> None:
         self._gpus = directory / "gpus"
         library = directory / "libnvidia-ml.so.1"
-        subprocess.run(  # noqa: S603
-            ["make", "-s", "-C", SIMULATION, f"OUTPUT={library}"],  # noqa: S607
+        subprocess.run(
+            ["make", "-s", "-C", SIMULATION, f"OUTPUT={library}"],
             check=True,
             capture_output=True,
         )
@@ -51,7 +51,7 @@ class Simulation:
             "LD_LIBRARY_PATH": str(directory),
             "SIMULATED_GPUS_DIR": str(self._gpus),
         }
-        self.process = subprocess.Popen(  # noqa: S603
+        self.process = subprocess.Popen(
             [sys.executable, "-c", READ_ON_DEMAND],
             cwd=Path(nvml.__file__).parents[1],
             env={**os.environ, **environment},
@@ -79,7 +79,7 @@ class Simulation:
         return self.process.communicate(timeout=20)[1]
 
     def _simulate(self, command: str, *arguments: str) -> None:
-        subprocess.run(  # noqa: S603
+        subprocess.run(
             [
                 sys.executable,
                 SIMULATION / "simulate.py",
@@ -196,4 +196,4 @@ def test_a_driver_that_does_not_answer_is_one_sentence(monkeypatch: pytest.Monke
 
 def test_importing_opens_nothing() -> None:
     command = [sys.executable, "-c", IMPORT_ALL]
-    subprocess.run(command, check=True, cwd=Path(nvml.__file__).parents[1])  # noqa: S603
+    subprocess.run(command, check=True, cwd=Path(nvml.__file__).parents[1])
