@@ -45,7 +45,11 @@ def at(*path: str, value: object) -> Callable[[dict[str, Any]], None]:
 
 
 def adding_env(*entries: str) -> Callable[[dict[str, Any]], None]:
-    return lambda body: body["Env"].extend(entries)
+    def tamper(body: dict[str, Any]) -> None:
+        # in the order of names, as policy has them: not the order but the entry is to be found
+        body["Env"] = sorted([*body["Env"], *entries], key=lambda entry: entry.partition("="))
+
+    return tamper
 
 
 def _without(*path: str) -> Callable[[dict[str, Any]], None]:
@@ -130,7 +134,7 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "prefix in lower case": (adding_env("jupyterhub_x=1"), "Env jupyterhub_x"),
     "name with a line end": (adding_env("JUPYTERHUB_X\n=1"), "Env JUPYTERHUB_X"),
     "variable without value": (adding_env("JUPYTERHUB_X"), "Env JUPYTERHUB_X"),
-    "zero byte": (adding_env("JUPYTERHUB_X=a\0b"), "Env"),
+    "zero byte": (adding_env("JUPYTERHUB_X=a\0b"), "Env is not a list of"),
     "env of no strings": (at("Env", value=[1]), "Env"),
     "env as object": (at("Env", value={"PATH": "x"}), "Env"),
 }
