@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from spawner.model import Cause, LeaseState
+from spawner.model import Cause, Granted, LeaseState, Refused, Request
 from tests.fakes.docker_engine import Fault
 from tests.hub.town import Town, eventually
 
@@ -113,6 +113,7 @@ async def test_a_failed_start_gives_everything_back_and_can_be_tried_again(
     assert message
     assert "\n" not in message
     assert town.leftovers("alice") == {}
+    assert town.last_lease().cause is Cause.FAILED
     assert (await start(town, "alice", {"gpus": 1}))[0] == 201
 
 
@@ -154,8 +155,48 @@ async def test_giving_up_a_pending_start_frees_the_gpu(town: Town) -> None:
         await asyncio.wait([starting])
     await eventually(lambda: not town.live(), "the lease is closed")
     assert town.leftovers("alice") == {}
+    assert town.last_lease().cause is Cause.USER
     town.servers.is_mute = False
     assert (await start(town, "alice", {"gpus": 1}))[0] == 201
+
+
+async def test_giving_up_before_the_container_exists_is_the_users_doing(town: Town) -> None:
+    await start(town, "alice", {"gpus": 0})  # the home is prepared
+    await stop(town, "alice")
+    town.engine.plan("create", Fault.HANG)
+    town.engine.calls.clear()
+    async with town.client("alice") as client:
+        starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))
+        await eventually(lambda: "create" in dict(town.engine.calls), "Docker is asked")
+        await client.delete("/hub/api/users/alice/server")
+        await asyncio.wait([starting])
+    await eventually(lambda: not town.live(), "the lease is closed")
+    assert town.last_lease().cause is Cause.USER
+    assert town.leftovers("alice") == {}
+
+
+async def test_a_claim_made_while_its_user_gives_up_is_given_back(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = []
+    acquire = town.controller.acquire
+
+    async def note(request: Request) -> Granted | Refused:
+        answers.append(await acquire(request))
+        return answers[-1]
+
+    monkeypatch.setattr(town.controller, "acquire", note)
+    town.agent.may_answer.clear()
+    async with town.client("alice") as client:
+        starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))
+        await town.agent.was_asked.wait()
+        await client.delete("/hub/api/users/alice/server")
+        await asyncio.wait([starting])
+    town.agent.may_answer.set()
+    await eventually(lambda: answers, "the claim is made")
+    assert isinstance(answers[0], Granted)
+    await eventually(lambda: not town.live(), "the claim is given back")
+    assert town.leftovers("alice") == {}
 
 
 async def test_nothing_starts_before_the_controller_has_reconciled(

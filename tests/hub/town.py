@@ -38,7 +38,7 @@ from tests.fakes.docker_engine import FakeEngine
 ROOT = Path(__file__).parents[2]
 IMAGE_ID = "sha256:1"
 QUICK = Bounds(ask_seconds=0.5, launch_seconds=1.0, prepare_seconds=1.0, remove_seconds=0.2)
-PASSWORD = "correct-horse-battery"  # noqa: S105
+PASSWORD = "correct-horse-battery"
 
 
 class Agent:
@@ -46,12 +46,17 @@ class Agent:
 
     def __init__(self, gpus: int) -> None:
         self.is_silent = False
+        self.was_asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.gpus = [
             Gpu(f"GPU-{i}", i, "NVIDIA A100-SXM4-80GB (simulated)", 80 * 1024**3, GpuHealth.OK)
             for i in range(gpus)
         ]
 
     async def inventory(self) -> tuple[Gpu, ...]:
+        self.was_asked.set()
+        await self.may_answer.wait()
         if self.is_silent:
             raise Unknown("The gpu-agent does not answer.")
         return tuple(self.gpus)
@@ -204,6 +209,13 @@ class Town:
     def container(self, lease: Lease) -> Any:
         """Return the fake container of ``lease``."""
         return self.engine.containers[container_name(self.settings.instance, lease)]
+
+    def last_lease(self) -> Lease:
+        """Return the lease whose container was asked for last, as the ledger has it now."""
+        name = [name for operation, name in self.engine.calls if operation == "create"][-1]
+        lease = self.ledger.lease(name[-16:])
+        assert lease is not None, name
+        return lease
 
     def leftovers(self, name: str) -> dict[str, Any]:
         """Return everything that a spawn of ``name`` makes and that still exists."""
