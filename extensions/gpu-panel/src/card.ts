@@ -122,7 +122,7 @@ export class GpuCard {
       'aria-label',
       count < 2
         ? 'Chart of memory, utilisation and temperature: no history yet'
-        : `Chart of memory, utilisation and temperature since ${formatAge(first)}`
+        : `Chart of memory, utilisation and temperature from ${formatAge(first)} until now`
     );
   }
 
