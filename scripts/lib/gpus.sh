@@ -14,7 +14,7 @@ prepare_gpus() {
   elif has_nvidia_driver; then
     require_nvidia_spec
     uuids=$(nvidia_uuids)
-    note "$(wc -l <<<"$uuids") NVIDIA GPUs"
+    note "$(counted "$(wc -l <<<"$uuids")" "NVIDIA GPU")"
   else
     require_no_stale_spec
     if [ "$wish" = never ]; then
@@ -27,7 +27,7 @@ prepare_gpus() {
   write_agent_devices "$uuids"
 }
 
-say_simulated() { note "$(wc -l <<<"$1") SIMULATED GPUs: they show the workbench and compute nothing"; }
+say_simulated() { note "$(counted "$(wc -l <<<"$1")" "SIMULATED GPU"): for a look at the workbench, they compute nothing"; }
 
 has_nvidia_driver() { nvidia-smi -L >/dev/null 2>&1; }
 

@@ -52,8 +52,11 @@ start_stack() {
 show_failed_services() {
   local name service status
   compose ps --all --format '{{.Name}} {{.Service}} {{.State}}/{{.Health}}' | while read -r name service status; do
-    [ "$status" != running/healthy ] || continue
-    printf '%s\n' "--- $service is $status; its last lines:" >&2
+    case $status in
+      exited/* | dead/* | restarting/* | */unhealthy) ;;
+      *) continue ;;
+    esac
+    printf '%s\n' "--- $service is ${status%%/*}; its last lines:" >&2
     docker logs --tail 15 "$name" >&2 2>&1 || true
   done
 }
@@ -86,7 +89,7 @@ stop_servers() {
   local containers
   mapfile -t containers < <(server_containers)
   [ ${#containers[@]} -gt 0 ] || return 0
-  note "stopping ${#containers[@]} servers"
+  note "stopping $(counted "${#containers[@]}" server)"
   docker stop "${containers[@]}" >/dev/null 2>&1 || true
   docker rm --force "${containers[@]}" >/dev/null 2>&1 || true
 }

@@ -4,6 +4,9 @@
 step() { printf '\n==> %s\n' "$*"; }
 note() { printf '    %s\n' "$*"; }
 
+# counted NUMBER NOUN: "1 home", "2 homes".
+counted() { if [ "$1" -eq 1 ]; then printf '1 %s' "$2"; else printf '%s %ss' "$1" "$2"; fi; }
+
 # fail SENTENCE [EXIT_CODE]: ends the script; code 2 is for wrong usage or settings, 1 for everything else.
 fail() {
   printf 'error: %s\n' "$1" >&2

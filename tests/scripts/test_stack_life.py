@@ -1,0 +1,148 @@
+"""The life of a real instance: a start that fails, one that works, again, down, up, purge."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack import ROOT, docker, free_port, run
+
+INSTANCE = "wbscripts"
+STATE = Path("/var/lib") / INSTANCE
+PORT = free_port()
+
+
+def script(name: str, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    mine = {
+        "WORKBENCH_INSTANCE": INSTANCE,
+        "WORKBENCH_PORT": str(PORT),
+        "WORKBENCH_BIND": "127.0.0.1",
+    }
+    return run(str(ROOT / "scripts" / name), *options, env={**os.environ, **mine, **settings})
+
+
+def up(**settings: str) -> subprocess.CompletedProcess[str]:
+    return script("up", "--no-install", "--simulate-gpus", "1", **settings)
+
+
+def containers() -> list[str]:
+    listed = docker(
+        "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={INSTANCE}"
+    )
+    return sorted(listed.split())
+
+
+def volumes() -> set[str]:
+    return {
+        name
+        for name in docker("volume", "ls", "--quiet").split()
+        if name.startswith(f"{INSTANCE}-")
+    }
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    script("down", "--purge", "--yes")
+    yield
+    script("down", "--purge", "--yes")
+
+
+def test_a_failed_start_says_why_and_leaves_nothing_to_trip_on() -> None:
+    failed = up(WORKBENCH_AUTHENTICATOR="nonsense")
+    assert failed.returncode == 1
+    assert "--- hub is " in failed.stderr
+    assert "'nonsense' could not be imported" in failed.stderr
+    assert failed.stderr.splitlines()[-1].startswith("error: The workbench did not start")
+    assert "password" not in failed.stdout
+    assert containers() == []
+    worked = up()
+    assert worked.returncode == 0, worked.stderr
+    assert "password" in worked.stdout
+
+
+def test_a_second_run_changes_nothing_and_down_keeps_the_data() -> None:
+    first = up()
+    assert first.returncode == 0, first.stderr
+    assert f"The workbench is running at http://127.0.0.1:{PORT}" in first.stdout
+    assert "1 SIMULATED GPU:" in first.stdout
+    running, state = containers(), (STATE / "secrets.env").read_text()
+    assert (STATE / "secrets.env").stat().st_mode & 0o777 == 0o600
+    assert state.partition("=")[2].strip() not in first.stdout + first.stderr
+
+    second = up()
+    assert f"The workbench is already running at http://127.0.0.1:{PORT}" in second.stdout
+    assert "password" not in second.stdout
+    assert containers() == running
+
+    down = script("down")
+    assert down.returncode == 0, down.stderr
+    assert containers() == []
+    assert volumes() == {f"{INSTANCE}-data", f"{INSTANCE}-run"}
+
+    third = up()
+    assert third.returncode == 0, third.stderr
+    assert "password" not in third.stdout
+    assert (STATE / "secrets.env").read_text() == state
+
+
+def test_a_server_is_stopped_and_a_purge_removes_all_of_the_instance() -> None:
+    assert up().returncode == 0
+    home = f"{INSTANCE}-home-ada-20000"
+    label = f"workbench.instance={INSTANCE}"
+    docker(
+        "run",
+        "--detach",
+        "--label",
+        label,
+        "--volume",
+        f"{home}:/home",
+        "debian:bookworm-slim",
+        "sleep",
+        "99",
+    )
+    refused = subprocess.run(
+        [ROOT / "scripts/down", "--purge"], input="no\n", capture_output=True, text=True, check=False,
+        env={**os.environ, "WORKBENCH_INSTANCE": INSTANCE},
+    )  # fmt: skip
+    assert refused.returncode == 1
+    assert ": 1 home," in refused.stdout
+    assert len(containers()) == 4
+    assert docker("ps", "--quiet", "--filter", f"label={label}")
+
+    assert script("down").returncode == 0
+    assert docker("ps", "--all", "--quiet", "--filter", f"label={label}") == ""
+    assert home in volumes()
+
+    purged = script("down", "--purge", "--yes")
+    assert purged.returncode == 0, purged.stderr
+    assert volumes() == set()
+    assert not STATE.exists()
+    assert not Path(f"/etc/cdi/{INSTANCE}-simulated.json").exists()
+    assert INSTANCE not in docker("network", "ls")
+
+
+def test_a_port_that_another_container_publishes_is_named() -> None:
+    name = f"{INSTANCE}-holder"
+    docker(
+        "run",
+        "--detach",
+        "--name",
+        name,
+        "--publish",
+        f"127.0.0.1:{PORT}:80",
+        "debian:bookworm-slim",
+        "sleep",
+        "99",
+    )
+    try:
+        taken = up()
+    finally:
+        docker("rm", "--force", name)
+    assert taken.returncode == 1
+    assert taken.stderr == (
+        f"error: Port {PORT} is taken by the container {name}: stop it, or set WORKBENCH_PORT to another port.\n"
+    )
