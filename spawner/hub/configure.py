@@ -73,6 +73,10 @@ def _configure_hub(c: Config) -> None:
     c.JupyterHub.cleanup_servers = False  # a restart of the hub cuts nobody off
     c.JupyterHub.concurrent_spawn_limit = 100
     c.JupyterHub.template_paths = [str(TEMPLATES)]
+    # what the controller says stands among JupyterHub's own lines
+    c.JupyterHub.logging_config = {
+        "loggers": {"workbench": {"level": "INFO", "handlers": ["console"]}}
+    }
     c.JupyterHub.proxy_class = ConfigurableHTTPProxy
     # the proxy is a process of its own; both read CONFIGPROXY_AUTH_TOKEN
     c.ConfigurableHTTPProxy.should_start = False

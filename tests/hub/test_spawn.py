@@ -1,6 +1,7 @@
 """Start, refuse, stop: what a server's owner gets and what is left behind."""
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -34,6 +35,17 @@ async def test_a_start_ends_in_a_running_lease_with_its_container_and_route(town
     route = town.hub.proxy.routes["/user/alice/"]
     assert route["target"].startswith(f"http://{town.container(lease).name}:")
     assert [gpu.index for gpu in town.user("alice").spawner.gpus] == [0]
+
+
+async def test_a_grant_and_its_end_stand_in_the_hubs_log(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    await start(town, "alice", {"gpus": 1})
+    (lease,) = town.live()
+    await stop(town, "alice")
+    assert logging.getLogger("workbench").handlers
+    assert f"Granted lease={lease.id} user=alice server='' gpus=GPU-0" in caplog.text
+    assert f"Closed lease={lease.id}" in caplog.text
 
 
 async def test_the_servers_own_token_may_only_do_what_a_server_needs(town: Town) -> None:
