@@ -12,7 +12,8 @@ export const SPAN_SECONDS = 300;
 /** A pause of more than this many periods is drawn as a gap. */
 const GAP_PERIODS = 3;
 
-export type Connection = 'connecting' | 'live' | 'standby';
+/** `connecting` is the first attempt, also after `standby`; `lost` lasts until a message comes. */
+export type Connection = 'connecting' | 'live' | 'lost' | 'standby';
 
 /** Chart columns of one GPU, equally long; `age_seconds` is ≤ 0 and ends at the latest message. */
 export interface Series {

@@ -9,7 +9,7 @@ import { GpuCard } from './card';
 import { element, setText } from './dom';
 import { gpuIcon } from './icon';
 import { PanelMessage } from './message';
-import { GpuModel, keyOf } from './model';
+import { Connection, GpuModel, keyOf } from './model';
 
 export const PANEL_ID = 'gpu-panel';
 
@@ -60,7 +60,7 @@ export class GpuPanel extends Widget {
       return;
     }
     const { connection, latest } = this._model;
-    const notice = noticeFor(connection === 'connecting', latest);
+    const notice = noticeFor(connection, latest);
     this._notice.hidden = notice === '';
     this._notice.classList.toggle('gpu-panel-Problem', latest !== null && latest.error !== null);
     setText(this._notice, notice);
@@ -89,12 +89,12 @@ export class GpuPanel extends Widget {
   }
 }
 
-function noticeFor(isConnecting: boolean, message: PanelMessage | null): string {
-  if (message === null) {
-    return isConnecting ? WAITING : '';
-  }
-  if (isConnecting) {
+function noticeFor(connection: Connection, message: PanelMessage | null): string {
+  if (connection === 'lost') {
     return NOT_CONNECTED;
+  }
+  if (message === null) {
+    return WAITING;
   }
   return message.error ?? (message.gpus.length === 0 ? NO_GPU : '');
 }

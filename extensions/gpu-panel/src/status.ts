@@ -30,8 +30,8 @@ export class GpuStatus extends Widget {
   private _update(): void {
     const { connection, latest } = this._model;
     const isSimulated = (latest?.gpus ?? []).some(gpu => gpu.simulated);
-    const isOld = connection === 'connecting' && latest !== null;
-    const text = isOld ? `${formatStatus(latest)} (not connected)` : formatStatus(latest);
+    const text =
+      connection === 'lost' ? `${formatStatus(latest)} (not connected)` : formatStatus(latest);
     setText(this._text, text);
     this._badge.hidden = !isSimulated;
     this._button.title = [describeGpus(latest), 'Click to open the GPU panel']

@@ -57,13 +57,13 @@ export class Stream {
       this._options.onConnection('standby');
     } else if (this._socket === null) {
       this._pause_ms = FIRST_PAUSE_MS;
+      this._options.onConnection('connecting');
       this._connect();
     }
   };
 
   private _connect(): void {
     this._drop();
-    this._options.onConnection('connecting');
     const socket = new this._options.WebSocket(this._options.url);
     socket.onmessage = event => this._onMessage(String(event.data));
     socket.onclose = () => this._retry();
@@ -92,7 +92,7 @@ export class Stream {
 
   private _retry(): void {
     this._drop();
-    this._options.onConnection('connecting');
+    this._options.onConnection('lost');
     // Jitter keeps the tabs of a whole team from returning in the same instant.
     const pause_ms = this._pause_ms * (0.75 + Math.random() / 2);
     this._pause_ms = Math.min(2 * this._pause_ms, LONGEST_PAUSE_MS);

@@ -112,7 +112,7 @@ describe('Stream', () => {
     expect(FakeSocket.all).toHaveLength(1);
     jest.advanceTimersByTime(2000);
     expect(FakeSocket.last.isClosed || FakeSocket.all[0]?.isClosed).toBe(true);
-    expect(connections.at(-1)).toBe('connecting');
+    expect(connections.at(-1)).toBe('lost');
     expect(FakeSocket.all).toHaveLength(2);
   });
 
@@ -124,6 +124,7 @@ describe('Stream', () => {
     jest.advanceTimersByTime(600000);
     expect(FakeSocket.all).toHaveLength(1);
     page.hide(false);
+    expect(connections.at(-1)).toBe('connecting');
     expect(FakeSocket.all).toHaveLength(2);
   });
 
