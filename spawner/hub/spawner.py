@@ -59,6 +59,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     _token_id: int | None
     _gpus: tuple[Gpu, ...]
     _is_starting: bool
+    _exit_code: int | None
     _closing: asyncio.Task[None] | None
     _progress: Progress
 
@@ -111,6 +112,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         self._token_id = None
         self._gpus = ()
         self._is_starting = False
+        self._exit_code = None
         self._closing = None
         self._progress = Progress()
 
@@ -240,7 +242,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
 
     async def get_url(self) -> str:
         """Return where the proxy reaches this server."""
-        return f"http://{self._host}:{self.port}"
+        return f"http://{self._host}:{self.port}{self.server.base_url}"
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the steps of this spawn to one viewer, from the first on."""
@@ -259,6 +261,8 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             return 0
         if self._is_starting:
             return None
+        if self._exit_code is not None:
+            return self._exit_code
         if self._closing is not None:
             return 0 if self._closing.done() else None
         controller = self.get_workbench().controller
@@ -271,7 +275,8 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             return None
         # what is left of it is removed; where that fails now the controller goes on trying
         await controller.release(self._lease_id, Cause.LOST if status is None else Cause.EXITED)
-        return (status.exit_code if status is not None else None) or 0
+        self._exit_code = (status.exit_code if status is not None else None) or 0
+        return self._exit_code
 
     async def stop(self, now: bool = False) -> None:
         """Give everything back; return only when Docker proved that the container is gone."""

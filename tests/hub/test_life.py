@@ -39,12 +39,15 @@ async def test_a_poll_that_learns_nothing_stops_nothing(town: Town, fault: Fault
     assert ended(town, lease) == (LeaseState.RUNNING, None)
 
 
-async def test_a_container_that_ended_is_noticed_and_its_gpu_freed(town: Town) -> None:
+async def test_a_container_that_ended_is_noticed_and_its_gpu_freed(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
     lease = await running(town)
     spawner = town.user("alice").spawner
     container = town.container(lease)
     container.is_running, container.exit_code = False, 137
     assert await spawner.poll_and_notify() == 137
+    assert "server stopped, with exit code: 137" in caplog.text
     assert ended(town, lease) == (LeaseState.CLOSED, Cause.EXITED)
     assert town.leftovers("alice") == {}
     assert "/user/alice/" not in town.hub.proxy.routes
@@ -87,11 +90,14 @@ async def test_a_stop_ends_only_when_the_container_is_seen_gone(
     assert (await start(town, "bob", {"gpus": 2}))[0] == 201
 
 
-async def test_a_restarted_hub_finds_the_server_and_can_stop_it(town: Town) -> None:
+async def test_a_restarted_hub_finds_the_server_and_can_stop_it(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
     lease = await running(town)
     container = town.container(lease)
     await town.close_hub()
     await town.open_hub()
+    assert "invalid url" not in caplog.text
     spawner = town.user("alice").spawner
     assert spawner.ready
     assert town.container(lease) is container
