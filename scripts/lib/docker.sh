@@ -13,20 +13,19 @@ unset DOCKER_CONTEXT
 ensure_docker() {
   local may_install=$1 may_restart=$2 found
   choose_client
-  found=$(engine_version)
-  if [ -z "$found" ] && ! command -v dockerd >/dev/null; then
-    [ "$may_install" = yes ] || fail "There is no Docker Engine here and --no-install forbids installing it: \
+  if ! docker_answers; then
+    if ! command -v dockerd >/dev/null; then
+      [ "$may_install" = yes ] || fail "There is no Docker Engine here and --no-install forbids installing it: \
 install Docker Engine $least_engine or newer with its compose and buildx plugins, or leave out --no-install."
-    # shellcheck source=scripts/lib/install-docker.sh
-    . "$lib/install-docker.sh"
-    install_docker
-    choose_client
+      # shellcheck source=scripts/lib/install-docker.sh
+      . "$lib/install-docker.sh"
+      install_docker
+      choose_client
+    fi
+    [ "$may_install" = no ] || enable_cdi
+    docker_answers || start_docker
   fi
-  if [ -z "$found" ]; then
-    [ -e /etc/docker/daemon.json ] || enable_cdi "$may_install"
-    start_docker
-    found=$(engine_version)
-  fi
+  found=$(engine_version)
   ((${found%%.*} >= least_engine)) || fail "Docker Engine $found is too old: \
 GPUs are handed out through CDI, which needs $least_engine or newer; upgrade Docker and run this again."
   ensure_plugins "$may_install"
@@ -70,7 +69,7 @@ engine_version() { docker version --format '{{.Server.Version}}' 2>/dev/null || 
 # Folders with CDI specifications, one per line; nothing when the daemon has CDI switched off.
 cdi_directories() { docker info --format '{{range .CDISpecDirs}}{{println .}}{{end}}' 2>/dev/null | sed '/^$/d'; }
 
-# enable_cdi MAY_INSTALL: switches CDI on in daemon.json (on by default only since Docker 28) and keeps all else there.
+# Switches CDI on in daemon.json (on by default only since Docker 28) and keeps all else there.
 enable_cdi() {
   local file=/etc/docker/daemon.json merged
   mkdir -p "${file%/*}"
@@ -78,10 +77,7 @@ enable_cdi() {
     printf '{"features": {"cdi": true}}\n' >"$file"
     return
   fi
-  if ! command -v jq >/dev/null; then
-    [ "$1" = yes ] || fail "Docker has CDI switched off: add \"features\": {\"cdi\": true} to $file and restart Docker."
-    apt_install jq
-  fi
+  command -v jq >/dev/null || apt_install jq
   merged=$(jq '.features.cdi = true' "$file" 2>/dev/null) \
     || fail "$file is not valid JSON: correct it (Docker reads it too) and run this again."
   printf '%s\n' "$merged" >"$file.new"
@@ -98,7 +94,7 @@ turn_cdi_on() {
 run this again with --restart-docker when that is all right."
   fi
   step "Switching CDI on in /etc/docker/daemon.json and restarting Docker"
-  enable_cdi "$may_install"
+  enable_cdi
   stop_docker
   start_docker
   [ -n "$(cdi_directories)" ] || fail "Docker still has CDI switched off after a restart: see $docker_log and 'docker info'."

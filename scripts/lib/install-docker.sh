@@ -14,7 +14,7 @@ install_docker() {
     add_trixie "$codename"
   fi
   # the packages of Debian 13 are signed with keys that an early Debian 12 did not have yet
-  apt_install debian-archive-keyring
+  apt_install debian-archive-keyring ca-certificates
   apt_install "${docker_packages[@]/%/$suite}"
 }
 

@@ -53,7 +53,7 @@ link_node() {
 ensure_panel_modules() {
   if cmp -s "$panel/package-lock.json" "$panel/node_modules/.installed-lock"; then return; fi
   step "Installing the panel's Node packages"
-  (cd "$panel" && npm ci --no-audit --no-fund --loglevel=error) \
+  (cd "$panel" && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error) \
     || fail "The Node packages of $panel could not be installed: see the lines above."
   cp "$panel/package-lock.json" "$panel/node_modules/.installed-lock"
 }

@@ -66,7 +66,7 @@ class BareMachine:
         try:
             for path, text in self.files.items():
                 self._put(name, path, text)
-            before = self._changes(name)
+            before = self._changes(name) if self.files else set()
             done = run("/usr/bin/docker", "start", "--attach", name, timeout=300)
             changed = self._changes(name) - before
         finally:

@@ -120,10 +120,20 @@ def test_cdi_is_switched_on_by_a_restart(
     assert json.loads(outcome.stdout.splitlines()[-1]) == {"features": {"cdi": True}}
 
 
-def test_daemon_settings_without_cdi_and_without_jq(docker_machine: BareMachine) -> None:
+def test_no_install_starts_docker_but_does_not_configure_it(docker_machine: BareMachine) -> None:
+    docker_machine.environment |= {"NEEDS_DOCKERD": "yes", "CDI_OFF": "yes"}
+    outcome = docker_machine.run(ensure("no"))
+    assert "Starting Docker" in outcome.stdout
+    assert outcome.error.startswith("error: Docker has CDI switched off: add")
+    assert "/etc/docker" not in outcome.changed
+
+
+def test_broken_daemon_settings_are_not_touched(docker_machine: BareMachine) -> None:
     docker_machine.environment["CDI_OFF"] = "yes"
-    docker_machine.files["/etc/docker/daemon.json"] = '{"log-driver": "local"}'
-    outcome = docker_machine.run(ensure("no").replace("ensure_docker no no", "enable_cdi no"))
-    assert outcome.code == 1
-    assert 'add "features": {"cdi": true} to /etc/docker/daemon.json' in outcome.error
+    docker_machine.files["/etc/docker/daemon.json"] = "{not json"
+    docker_machine.stub("jq", "exit 5")
+    outcome = docker_machine.run(ensure())
+    assert outcome.error == (
+        "error: /etc/docker/daemon.json is not valid JSON: correct it (Docker reads it too) and run this again."
+    )
     assert "/etc/docker/daemon.json" not in outcome.changed

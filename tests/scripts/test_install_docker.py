@@ -102,7 +102,7 @@ def test_docker_is_really_installed_and_nothing_else_changes(machine: BareMachin
         name: os.environ[name] for name in ("http_proxy", "https_proxy") if name in os.environ
     }
     settings = {"log-driver": "local", "features": {"buildkit": True}}
-    merge = f"mkdir -p /etc/docker; echo {shlex.quote(json.dumps(settings))} >/etc/docker/daemon.json; enable_cdi yes"
+    merge = f"mkdir -p /etc/docker; echo {shlex.quote(json.dumps(settings))} >/etc/docker/daemon.json; enable_cdi"
     listing = "dpkg-query -W -f '${Package}=${Version}\\n'"
     outcome = machine.run(
         f"{LIB}{listing} >/tmp/before; install_docker; {listing} >/tmp/after\n"
