@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import httpx
 
 ROOT = Path(__file__).parents[1]
-PASSWORD = "a long enough password"  # noqa: S105
+PASSWORD = "a long enough password"
 _T = TypeVar("_T")
 
 
@@ -35,7 +35,7 @@ def eventually(look: Callable[[], _T | None], *, seconds: float, what: str) -> _
 
 def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to its end with its output captured; the caller looks at the exit code."""
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # noqa: S603
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
 @dataclass
@@ -54,7 +54,9 @@ class Person:
     @property
     def xsrf_token(self) -> str:
         """The token that proves a request was made by the hub's own page."""
-        tokens = [c.value for c in self.client.cookies.jar if c.name == "_xsrf" and c.path == "/hub/"]
+        tokens = [
+            c.value for c in self.client.cookies.jar if c.name == "_xsrf" and c.path == "/hub/"
+        ]
         return str(tokens[-1])
 
     def post(self, path: str, form: dict[str, str]) -> httpx.Response:
@@ -78,14 +80,14 @@ class Person:
     def api(self, method: str, path: str, json: object = None, **options: Any) -> httpx.Response:
         """Call the hub's REST API with this person's own rights."""
         headers = {"X-XSRFToken": self.xsrf_token, "Referer": f"{self.url}/hub/home"}
-        return self.client.request(
-            method, f"/hub/api{path}", json=json, headers=headers, **options
-        )
+        return self.client.request(method, f"/hub/api{path}", json=json, headers=headers, **options)
 
     @property
     def server(self) -> dict[str, Any] | None:
         """This person's default server as the hub lists it."""
-        servers: dict[str, dict[str, Any]] = self.api("GET", f"/users/{self.name}").json()["servers"]
+        servers: dict[str, dict[str, Any]] = self.api("GET", f"/users/{self.name}").json()[
+            "servers"
+        ]
         return servers.get("")
 
     def start(self, **options: object) -> httpx.Response:
