@@ -94,7 +94,6 @@ def wait_for_lab(page: Page) -> None:
     page.locator("#jp-main-dock-panel").wait_for(timeout=60 * SECONDS)
 
 
-
 def test_1_a_newcomer_signs_up_and_waits_for_approval(people: People) -> None:
     page = people.sign_up("alice")
     expect(page.locator("body")).to_contain_text(re.compile("approv|authoriz|admin", re.IGNORECASE))
@@ -145,7 +144,9 @@ def test_4_a_start_shows_real_steps_and_ends_in_lab(people: People, stack: Stack
 def test_5_the_panel_follows_the_gpu_within_two_seconds(people: People, stack: Stack) -> None:
     page = people.page("alice")
     held = stack.inside("alice", "python", "-c", SEES)
-    status = page.locator("#jp-main-statusbar .jp-gpu-panel-status, #jp-main-statusbar [class*=gpu]")
+    status = page.locator(
+        "#jp-main-statusbar .jp-gpu-panel-status, #jp-main-statusbar [class*=gpu]"
+    )
     expect(status.first).to_contain_text("°C")
     status.first.click()
     panel = page.locator("[id*=gpu-panel]").first
