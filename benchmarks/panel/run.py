@@ -69,9 +69,9 @@ It has no temperature and no power. Its PCIe and NVLink charts stay closed.
 """
 
 
-def run(*command: str | Path, **options: object) -> None:
+def run(*command: str | Path) -> None:
     """Run a command that must succeed; its output appears only when it does not."""
-    done = subprocess.run(command, text=True, capture_output=True, check=False, **options)  # type: ignore[call-overload]  # noqa: S603
+    done = subprocess.run(command, text=True, capture_output=True, check=False)  # noqa: S603
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
 
@@ -119,12 +119,14 @@ def running_server(design: Design, gpus: Path, token: str) -> Iterator[tuple[int
             "SIMULATED_GPUS_DIR": str(gpus / "gpus"),
         }
         command = [
-            CACHE / design.environment / "bin" / "jupyter-lab",
+            str(CACHE / design.environment / "bin" / "jupyter-lab"),
             "--no-browser",
             "--allow-root",
+            f"--ServerApp.port={port}",
+            "--ServerApp.port_retries=0",
         ]
         server = subprocess.Popen(  # noqa: S603
-            [*command, f"--ServerApp.port={port}", "--ServerApp.port_retries=0"],
+            command,
             cwd=home,
             env=environment,
             stdout=subprocess.DEVNULL,
@@ -158,7 +160,8 @@ def measure(design: Design, gpus: Path, seconds: float) -> dict[int, dict[str, f
     for clients in CLIENTS:
         with running_server(design, gpus, token) as (pid, port):
             options = {"pid": pid, "port": port, "token": token, "clients": clients}
-            command = [python, Path(__file__).with_name("clients.py"), f"--seconds={seconds}"]
+            script = Path(__file__).with_name("clients.py")
+            command = [str(python), str(script), f"--seconds={seconds}"]
             command += [f"--{name}={value}" for name, value in options.items()]
             command += [f"--path={path}" for path in design.paths]
             command += [f"--first-word={design.first_word}"]
