@@ -103,7 +103,7 @@ simulated_number() {
 
 # simulated_gpus NUMBER: makes what is missing of them and prints their UUIDs; what they say now is kept.
 simulated_gpus() {
-  local arguments=(create --gpus "$1" --instance "$instance" --dir "$state/simulated-gpus"
+  local arguments=(create --gpus "$1" --instance "$instance" --wave-seconds 60 --dir "$state/simulated-gpus"
     --library "$state/libnvidia-ml.so.1" --cdi "$(simulated_spec)")
   build_simulated_library
   mkdir -p /etc/cdi "$state/simulated-gpus"

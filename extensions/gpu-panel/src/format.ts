@@ -1,14 +1,14 @@
 /**
  * Values and states as people read them.
  *
- * An unknown value is an en dash, never 0; memory is in binary gigabytes, as NVIDIA's tools and
+ * An unknown value is an en dash, never 0; memory is in GiB, as NVIDIA's tools and
  * product names count them.
  */
 import { GpuReading, PanelMessage } from './message';
 
 export const UNKNOWN = '–';
 
-const BYTES_PER_GB = 2 ** 30;
+const BYTES_PER_GIB = 2 ** 30;
 const SIMULATED_SUFFIX = /\s*\(simulated\)$/;
 
 /** More GPUs than this are summed up in the status bar. */
@@ -22,12 +22,12 @@ export function formatPercent(value: number | null): string {
   return value === null ? UNKNOWN : `${Math.round(value)} %`;
 }
 
-/** "12.0 / 80 GB", "– / 80 GB", or "–" when neither is known. */
+/** "12.0 / 80 GiB", "– / 80 GiB", or "–" when neither is known. */
 export function formatMemory(used: number | null, total: number | null): string {
   if (used === null && total === null) {
     return UNKNOWN;
   }
-  return `${usedGb(used)} / ${totalGb(total)} GB`;
+  return `${usedGib(used)} / ${totalGib(total)} GiB`;
 }
 
 /** "252 / 400 W", "252 W" without a known limit, or "–". */
@@ -68,7 +68,7 @@ export function describeProblem(gpu: GpuReading): string | null {
   }
 }
 
-/** The status bar's text, such as "GPU 12.0/80 GB · 54 °C". */
+/** The status bar's text, such as "GPU 12.0/80 GiB · 54 °C". */
 export function formatStatus(message: PanelMessage | null): string {
   if (message === null) {
     return `GPU ${UNKNOWN}`;
@@ -104,7 +104,7 @@ function statusOf(gpu: GpuReading): string {
   if (gpu.health === 'lost') {
     return 'lost';
   }
-  const memory = `${usedGb(gpu.memory_used_bytes)}/${totalGb(gpu.memory_total_bytes)} GB`;
+  const memory = `${usedGib(gpu.memory_used_bytes)}/${totalGib(gpu.memory_total_bytes)} GiB`;
   return `${memory} · ${formatCelsius(gpu.temperature_celsius)}`;
 }
 
@@ -112,19 +112,19 @@ function statusOfMany(gpus: GpuReading[]): string {
   const sum = (values: (number | null)[]): number | null =>
     values.reduce((total, value) => (total === null || value === null ? null : total + value), 0);
   const answering = gpus.filter(gpu => gpu.health === 'ok');
-  const used = usedGb(sum(answering.map(gpu => gpu.memory_used_bytes)));
-  const total = totalGb(sum(answering.map(gpu => gpu.memory_total_bytes)));
+  const used = usedGib(sum(answering.map(gpu => gpu.memory_used_bytes)));
+  const total = totalGib(sum(answering.map(gpu => gpu.memory_total_bytes)));
   const known = gpus.map(gpu => gpu.temperature_celsius).filter(value => value !== null);
   const hottest = formatCelsius(known.length === 0 ? null : Math.max(...known));
   const silent = gpus.length - answering.length;
-  const text = `${gpus.length} GPUs ${used}/${total} GB · ≤ ${hottest}`;
+  const text = `${gpus.length} GPUs ${used}/${total} GiB · ≤ ${hottest}`;
   return silent === 0 ? text : `${text} · ${silent} failing`;
 }
 
-function usedGb(bytes: number | null): string {
-  return bytes === null ? UNKNOWN : (bytes / BYTES_PER_GB).toFixed(1);
+function usedGib(bytes: number | null): string {
+  return bytes === null ? UNKNOWN : (bytes / BYTES_PER_GIB).toFixed(1);
 }
 
-function totalGb(bytes: number | null): string {
-  return bytes === null ? UNKNOWN : (bytes / BYTES_PER_GB).toFixed(1).replace(/\.0$/, '');
+function totalGib(bytes: number | null): string {
+  return bytes === null ? UNKNOWN : (bytes / BYTES_PER_GIB).toFixed(1).replace(/\.0$/, '');
 }

@@ -39,7 +39,7 @@ describe('GpuCard', () => {
   it('shows what the GPU says', () => {
     show({});
     expect(find('h3').textContent).toBe('GPU 0');
-    expect(find('[data-value="memory"]').textContent).toBe('12.0 / 80 GB');
+    expect(find('[data-value="memory"]').textContent).toBe('12.0 / 80 GiB');
     expect(find('[data-value="temperature"]').textContent).toBe('54 °C');
     expect(find('[data-value="utilization"]').textContent).toBe('87 %');
     expect(find('[data-value="power"]').textContent).toBe('252 / 400 W');
@@ -56,7 +56,7 @@ describe('GpuCard', () => {
   it('tells the memory to those who do not see the bar', () => {
     show({});
     expect(find('[role="meter"]').getAttribute('aria-valuenow')).toBe('15');
-    expect(find('[role="meter"]').getAttribute('aria-valuetext')).toBe('12.0 / 80 GB');
+    expect(find('[role="meter"]').getAttribute('aria-valuetext')).toBe('12.0 / 80 GiB');
     show({ memory_used_bytes: null });
     expect(find('[role="meter"]').getAttribute('aria-valuenow')).toBeNull();
     expect(find('[role="meter"]').getAttribute('aria-valuetext')).toBe('unknown');

@@ -13,7 +13,7 @@ import {
 } from '../format';
 import { makeGpu, makeMessage } from './sample';
 
-const GB = 2 ** 30;
+const GIB = 2 ** 30;
 const lost = makeGpu({
   uuid: 'GPU-2',
   index: 1,
@@ -31,9 +31,9 @@ describe('values', () => {
     [formatPercent(87), '87 %'],
     [formatPercent(14.6), '15 %'],
     [formatPercent(null), '–'],
-    [formatMemory(12 * GB, 80 * GB), '12.0 / 80 GB'],
-    [formatMemory(0, 79.6 * GB), '0.0 / 79.6 GB'],
-    [formatMemory(null, 80 * GB), '– / 80 GB'],
+    [formatMemory(12 * GIB, 80 * GIB), '12.0 / 80 GiB'],
+    [formatMemory(0, 79.6 * GIB), '0.0 / 79.6 GiB'],
+    [formatMemory(null, 80 * GIB), '– / 80 GiB'],
     [formatMemory(null, null), '–'],
     [formatPower(251.5, 400), '252 / 400 W'],
     [formatPower(251.5, null), '252 W'],
@@ -56,22 +56,22 @@ describe('formatStatus', () => {
     ['before the first message', null, 'GPU –'],
     ['without GPUs', makeMessage({ gpus: [] }), 'No GPU'],
     ['when the driver fails', makeMessage({ gpus: [], error: 'No.' }), 'GPU error'],
-    ['with one GPU', makeMessage({ gpus: [makeGpu()] }), 'GPU 12.0/80 GB · 54 °C'],
+    ['with one GPU', makeMessage({ gpus: [makeGpu()] }), 'GPU 12.0/80 GiB · 54 °C'],
     [
       'with two',
       makeMessage({ gpus: [makeGpu(), warm] }),
-      'GPU 12.0/80 GB · 54 °C | 12.0/80 GB · 61 °C'
+      'GPU 12.0/80 GiB · 54 °C | 12.0/80 GiB · 61 °C'
     ],
-    ['with a lost one', makeMessage({ gpus: [makeGpu(), lost] }), 'GPU 12.0/80 GB · 54 °C | lost'],
+    ['with a lost one', makeMessage({ gpus: [makeGpu(), lost] }), 'GPU 12.0/80 GiB · 54 °C | lost'],
     [
       'with many',
       makeMessage({ gpus: [makeGpu(), warm, makeGpu()] }),
-      '3 GPUs 36.0/240 GB · ≤ 61 °C'
+      '3 GPUs 36.0/240 GiB · ≤ 61 °C'
     ],
     [
       'with many and one lost',
       makeMessage({ gpus: [makeGpu(), warm, lost] }),
-      '3 GPUs 24.0/160 GB · ≤ 61 °C · 1 failing'
+      '3 GPUs 24.0/160 GiB · ≤ 61 °C · 1 failing'
     ]
   ])('%s', (_, message, expected) => {
     expect(formatStatus(message)).toBe(expected);
@@ -89,8 +89,8 @@ describe('sentences', () => {
   it('say "simulated" of a simulated GPU only', () => {
     const real = makeGpu({ index: 1, simulated: false });
     expect(describeGpus(makeMessage({ gpus: [makeGpu(), real] }))).toBe(
-      'GPU 0: NVIDIA A100-SXM4-80GB (simulated) · 12.0 / 80 GB · 54 °C · 87 %\n' +
-        'GPU 1: NVIDIA A100-SXM4-80GB · 12.0 / 80 GB · 54 °C · 87 %'
+      'GPU 0: NVIDIA A100-SXM4-80GB (simulated) · 12.0 / 80 GiB · 54 °C · 87 %\n' +
+        'GPU 1: NVIDIA A100-SXM4-80GB · 12.0 / 80 GiB · 54 °C · 87 %'
     );
     expect(describeGpus(null)).toBe('');
   });

@@ -3,7 +3,7 @@ import { describe, expect, it } from '@jest/globals';
 import { GpuModel } from '../model';
 import { makeGpu, makeMessage } from './sample';
 
-const GB = 2 ** 30;
+const GIB = 2 ** 30;
 
 /** Return a model that got one message at each of `times`, without any history. */
 function modelAt(...times: number[]): GpuModel {
@@ -44,7 +44,7 @@ describe('GpuModel', () => {
     const past = {
       uuid: makeGpu().uuid ?? '',
       sampled_at: [99, 100, 102],
-      memory_used_bytes: [8 * GB, 8 * GB, 8 * GB],
+      memory_used_bytes: [8 * GIB, 8 * GIB, 8 * GIB],
       temperature_celsius: [50, 50, 50],
       utilization_percent: [1, 1, 1]
     };
