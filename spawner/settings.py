@@ -6,7 +6,9 @@ An unknown name or an unusable value is an error that says what to do; defaults 
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar
@@ -172,3 +174,11 @@ class Settings:
 def variable_name(setting: Field[Any]) -> str:
     """Return the environment variable of a Settings field (units in field names are not repeated)."""
     return PREFIX + re.sub(r"_(bytes|seconds)$", "", setting.name).upper()
+
+
+if __name__ == "__main__":
+    # scripts/up asks here before it touches anything that runs
+    try:
+        Settings.from_environ(os.environ)
+    except SettingsError as error:
+        sys.exit(f"error: {error}")

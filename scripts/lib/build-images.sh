@@ -4,6 +4,8 @@
 source_label=workbench.source
 release_gigabytes=20
 service_gigabytes=3
+hub_image=gpu-workbench-hub:local
+agent_image=gpu-workbench-agent:local
 
 # Builds each release of the catalog, the hub and the agent.
 build_images() {
@@ -11,8 +13,8 @@ build_images() {
   while read -r name image; do
     build_image "$image" pytorch-cuda "$release_gigabytes" "RELEASE=$name" extensions/gpu-panel
   done < <(catalog_images)
-  build_image gpu-workbench-hub:local hub "$service_gigabytes" "" images/catalog.toml jupyterhub_config.py spawner
-  build_image gpu-workbench-agent:local agent "$service_gigabytes" "" spawner
+  build_image "$hub_image" hub "$service_gigabytes" "" images/catalog.toml jupyterhub_config.py spawner
+  build_image "$agent_image" agent "$service_gigabytes" "" spawner
 }
 
 # Prints "NAME IMAGE" for each release of the catalog.

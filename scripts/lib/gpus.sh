@@ -24,6 +24,7 @@ prepare_gpus() {
       say_simulated "$uuids"
     fi
   fi
+  make_state
   write_agent_devices "$uuids"
 }
 
@@ -105,6 +106,7 @@ simulated_number() {
 simulated_gpus() {
   local arguments=(create --gpus "$1" --instance "$instance" --wave-seconds 60 --dir "$state/simulated-gpus"
     --library "$state/libnvidia-ml.so.1" --cdi "$(simulated_spec)")
+  make_state
   build_simulated_library
   mkdir -p /etc/cdi "$state/simulated-gpus"
   if command -v python3 >/dev/null; then

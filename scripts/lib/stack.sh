@@ -22,6 +22,13 @@ write_agent_devices() {
   mv "$file.new" "$file"
 }
 
+# Lets the services' own code judge the settings, all together, before anything that runs is touched.
+check_settings() {
+  local name arguments=()
+  while IFS= read -r name; do arguments+=(--env "$name"); done < <(compgen -e WORKBENCH_ || true)
+  docker run --rm --network none "${arguments[@]}" "$hub_image" python3 -m spawner.settings >&2 || exit 2
+}
+
 ensure_secrets() {
   local file=$state/secrets.env
   [ ! -s "$file" ] || return 0

@@ -10,9 +10,8 @@ MIG = "MIG-cccccccc-0000-4000-8000-000000000000"
 PREPARE = """
 set -euo pipefail
 repository=$PWD lib=$PWD/scripts/lib
-for part in terminal settings packages docker gpus stack; do . "$lib/$part.sh"; done
+for part in terminal settings packages docker gpus stack build-images; do . "$lib/$part.sh"; done
 load_settings
-make_state
 prepare_gpus {wish}
 cat $state/gpus.compose.yml 2>/dev/null || echo no devices
 """
@@ -104,6 +103,7 @@ def test_a_real_specification_without_a_driver_is_not_simulated_over(
     outcome = docker_machine.run(PREPARE.format(wish=wish))
     assert outcome.code == 1
     assert f"/etc/cdi/nvidia.yaml names {A}, but no NVIDIA driver answers" in outcome.error
+    assert "/var/lib/workbench" not in outcome.changed, "nothing half-made is left"
 
 
 def test_cpu_only(docker_machine: BareMachine) -> None:
@@ -126,3 +126,18 @@ def test_simulated_gpus_are_called_simulated(
     assert f"{number} SIMULATED GPUs" in outcome.stdout
     assert f"--gpus {number} " in outcome.stdout
     assert outcome.stdout.count("nvidia.com/gpu=GPU-51a0c0de") == number
+
+
+def test_without_python_the_hubs_image_makes_the_simulated_gpus(machine: BareMachine) -> None:
+    machine.stub(
+        "docker",
+        """
+case "$1" in
+  build) mkdir -p /var/lib/workbench/library.new && touch "$_/libnvidia-ml.so.1" ;;
+  run) echo "$*" >&2; echo GPU-made ;;
+esac""",
+    )
+    outcome = machine.run(PREPARE.format(wish="1"))
+    assert outcome.code == 0, outcome.stderr
+    assert "gpu-workbench-hub:local /simulation/simulate.py create --gpus 1" in outcome.stderr
+    assert "- nvidia.com/gpu=GPU-made" in outcome.stdout

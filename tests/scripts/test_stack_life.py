@@ -78,6 +78,11 @@ def test_a_second_run_changes_nothing_and_down_keeps_the_data() -> None:
     assert "password" not in second.stdout
     assert containers() == running
 
+    refused = up(WORKBENCH_SHM_SIZE="2G", WORKBENCH_MEMORY_LIMIT="1G")
+    assert refused.returncode == 2
+    assert "WORKBENCH_SHM_SIZE is larger than WORKBENCH_MEMORY_LIMIT" in refused.stderr
+    assert containers() == running, "what runs is not touched before the settings are known good"
+
     down = script("down")
     assert down.returncode == 0, down.stderr
     assert containers() == []
