@@ -11,13 +11,14 @@ import http.client
 import http.server
 import json
 import os
-import socket
 import statistics
 import subprocess
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.ports import free_port
 
 PLAIN_IMAGE = "workbench-bench-plain-lab"
 CA_BUNDLE = os.environ.get("WORKBENCH_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt")
@@ -66,14 +67,6 @@ def docker(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def find_free_port() -> int:
-    """Ask the kernel for a port of the loopback interface."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def build_plain_image() -> None:
     """Build the plain image; quick when Docker still has it."""
     secret = ("--secret", f"id=ca,src={CA_BUNDLE}") if Path(CA_BUNDLE).exists() else ()
@@ -113,7 +106,7 @@ def answers(port: int, path: str) -> bool:
 
 def measure_start(image: str, start: Start, hub_port: int) -> float:
     """Return the seconds from ``docker start`` to the first 200; the container is removed."""
-    port = find_free_port()
+    port = free_port()
     container = docker(
         "create",
         "--init",

@@ -34,6 +34,7 @@ from spawner.model import Gpu, GpuHealth, Lease, Unknown
 from spawner.policy.names import container_name
 from spawner.settings import Settings
 from tests.fakes.docker_engine import FakeEngine
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 IMAGE_ID = "sha256:1"
@@ -234,14 +235,6 @@ class Town:
             }.items()
             if value
         }
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def eventually(look: Any, what: str, seconds: float = 10.0) -> Any:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack import ROOT, docker, free_port, run
+from tests.ports import free_port
+from tests.stack import ROOT, docker, run
 
 INSTANCE = "wbscripts"
 STATE = Path("/var/lib") / INSTANCE

@@ -29,6 +29,7 @@ from spawner.agent.readings import (
 from spawner.agent.sampler import Sampler
 from spawner.agent.server import build_app
 from spawner.model import GpuHealth
+from tests.ports import free_port
 from tests.simulation.host import SimulatedHost
 
 CONTRACT = Path(__file__).parents[1] / "contract"
@@ -203,10 +204,7 @@ async def test_who_gpus_are_is_asked_before_anyone_asks(host: SimulatedHost) -> 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        number: int = listener.getsockname()[1]
-        return number
+    return free_port()
 
 
 def start(host: SimulatedHost, port: int) -> subprocess.Popen[str]:
