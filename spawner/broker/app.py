@@ -214,17 +214,16 @@ class Broker:
         return lease
 
     async def _check_fence(self, labels: Mapping[str, str]) -> None:
-        """Refuse a start unless the lease is still granted as it was when the container was made.
+        """Refuse a start unless the lease is still as it was when the container was made.
 
-        A lease that runs starts nothing again, and one that went back into line and was granted anew has a new epoch,
-        perhaps other GPUs, and a container of its own.
+        A lease that runs starts nothing again. One that an old backup brought back into line may have been granted
+        other GPUs since: it has another epoch, or at the very least those.
         """
         lease = await self._startable_lease(labels.get(policy.LABEL_LEASE, ""))
-        made_at = labels.get(policy.LABEL_EPOCH)
-        if made_at != str(lease.epoch):
+        made_for = (labels.get(policy.LABEL_EPOCH), labels.get(policy.LABEL_GPUS))
+        if made_for != (str(lease.epoch), ",".join(lease.gpu_uuids)):
             raise Refusal(
-                409,
-                f"Lease {lease.id} has moved on since epoch {made_at}, for which this container was made.",
+                409, f"Lease {lease.id} has changed since its container was made: it may not start."
             )
 
     async def _in_ledger(self, read: Callable[[Ledger], _T]) -> _T:

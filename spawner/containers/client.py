@@ -19,7 +19,7 @@ from aiodocker.containers import DockerContainer
 
 from spawner.containers.events import Ended, Gap, watch_ends
 from spawner.model import LaunchError, Unknown
-from spawner.policy.container import LABEL_EPOCH, LABEL_INSTANCE, LABEL_ROLE, ROLE_SERVER
+from spawner.policy.container import LABEL_INSTANCE, LABEL_ROLE, ROLE_SERVER
 
 API_VERSION = "v1.44"  # Docker 25, the first with CDI; pinned, so no call asks for it
 _NEVER_STARTED = "0001-01-01T00:00:00Z"
@@ -98,22 +98,8 @@ class Containers:
             raise LaunchError(f"The image {tag} cannot be used: {refused.sentence}") from refused
 
     async def create(self, name: str, body: Mapping[str, Any]) -> str:
-        """Create a container from an Engine API body; return its id. A refusal is a LaunchError.
-
-        One of that name from an earlier epoch of the lease, whose create landed late, makes way.
-        """
+        """Create a container from an Engine API body; return its id. A refusal is a LaunchError."""
         async with self._lock(name):
-            try:
-                return await self._create(name, body)
-            except LaunchError:
-                there = await self.look(name)
-                if (
-                    there is None
-                    or there.is_running
-                    or _epoch(there.labels) >= _epoch(body["Labels"])
-                ):
-                    raise
-            await self._remove(name, grace_seconds=0)
             return await self._create(name, body)
 
     async def start(self, name: str) -> None:
@@ -270,11 +256,6 @@ class Containers:
         # an answer, but not of Docker's shape
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise Unknown(f"Docker's answer cannot be read ({what}): {error!r}") from error
-
-
-def _epoch(labels: Mapping[str, str]) -> int:
-    text = labels.get(LABEL_EPOCH, "")
-    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def _read_status(seen: Mapping[str, Any]) -> ContainerStatus:
