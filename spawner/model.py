@@ -55,8 +55,8 @@ TRANSITIONS: dict[LeaseState, frozenset[LeaseState]] = {
     LeaseState.CLOSED: frozenset(),
 }
 
-MAY_START = frozenset({LeaseState.GRANTED, LeaseState.RUNNING})
-"""States in which a container of the lease may be started (fencing, rule 6)."""
+IN_HAND = frozenset({LeaseState.GRANTED, LeaseState.RUNNING})
+"""States in which a server has what it asked for."""
 
 
 class Cause(StrEnum):
@@ -64,6 +64,9 @@ class Cause(StrEnum):
 
     USER = "user"  # stopped or given up from the hub: by its user, an admin or the culler
     FAILED = "failed"  # the spawn did not reach a server that answers
+    INTERRUPTED = (
+        "interrupted"  # the hub ended while the server was starting: its place in line is kept
+    )
     EXPIRED = "expired"  # its time was over
     UNCLAIMED = "unclaimed"  # its turn came and nobody opened the server
     EXITED = "exited"  # the container ended by itself
@@ -85,8 +88,9 @@ class Lease:
     """A GPU set (possibly empty) wanted or held by one server, from its place in line to proof of absence.
 
     ``epoch`` counts the ledger's writes of this lease; each write names the epoch it saw. ``gpu_uuids`` is empty while
-    it waits for its ``gpu_count``. Times are seconds since the Unix epoch: ``granted_at`` and ``ends_at`` (when its
-    time will be over) are None while it waits, ``ended_at`` until it is closing.
+    it waits for its ``gpu_count``. Times are seconds of the lease clock (``spawner.clock``): ``granted_at`` is None
+    while it waits, ``ends_at`` (when its time will be over) then and for a lease without GPUs, ``ended_at`` until it is
+    closing. ``is_claimed``: its user was there when it was granted, or has been seen on the server since.
     """
 
     id: str
@@ -105,6 +109,7 @@ class Lease:
     ends_at: float | None = None
     ended_at: float | None = None
     cause: Cause | None = None
+    is_claimed: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,8 @@ class Reason(StrEnum):
     NOT_ENOUGH_GPUS = "not_enough_gpus"  # more than the host has
     TOO_LONG = "too_long"  # more hours than the quota allows
     GIVEN_UP = "given_up"  # left the line before its turn
+    OTHERS_WAIT = "others_wait"  # no extension while somebody stands in line
+    NO_LEASE = "no_lease"  # nothing there that could be extended
     ALREADY_HELD = "already_held"  # this server still has a lease that is closing
     NOT_READY = "not_ready"  # reconcile or the agent has not answered yet
     IMAGE_MISSING = "image_missing"
@@ -168,7 +175,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a waiting lease stands: ``position`` from 1; ``starts_at`` is an estimate, None when nothing is known to end.
+    """Where a waiting lease stands: ``position`` from 1; ``starts_at`` is an estimate, None when nobody knows.
 
     ``gpu_uuids`` are the GPUs that it gets now, None while it has to wait.
     """
@@ -177,6 +184,18 @@ class Place:
     position: int
     starts_at: float | None
     gpu_uuids: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """A reading of the lease clock, as the ledger keeps it for the next hub.
+
+    During the boot ``boot_id`` the clock shows ``offset_seconds`` more than CLOCK_BOOTTIME; it showed ``at`` last.
+    """
+
+    boot_id: str
+    offset_seconds: float
+    at: float
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,26 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 from spawner.model import Gpu, GpuHealth, Lease, Place
 
 PLANNED_PLACES = 100
-"""How many places from the front are planned; who stands behind them waits without an estimate."""
+"""How many from the front are planned; who stands behind them waits without an estimate."""
 
 OVERDUE_SECONDS = 60.0
-"""A lease whose time is over is expected to be gone this much later."""
+"""A lease whose time is over, or that is closing, is expected to be gone this much later."""
 
 PATIENCE_SECONDS = 24 * 3600.0
 """Who has waited this long goes before everyone who has not, first come first: nobody starves."""
+
+PRESENT_SECONDS = 60.0
+"""Who waited no longer than this still looks at the page: the server is theirs without another sign."""
+
+
+def is_present(lease: Lease, now: float) -> bool:
+    """Return whether the one who asked is taken to be there when ``lease`` is granted ``now``."""
+    return now - lease.requested_at <= PRESENT_SECONDS
 
 
 def plan_line(
@@ -30,55 +39,74 @@ def plan_line(
     use: Mapping[str, float],
     now: float,
 ) -> tuple[Place, ...]:
-    """Return everyone's place, in order; those with ``gpu_uuids`` get them now.
+    """Return everyone's place, in order; those with ``gpu_uuids`` get them now: the free ones of lowest index.
 
-    ``leases`` hold GPUs; ``use`` is each user's recent GPU-hours, decayed. Times are seconds since the Unix epoch.
+    ``leases`` hold GPUs; ``use`` is each user's recent GPU-hours, decayed. Times are seconds of the lease clock.
     """
+    order = order_line(waiting, use=use, now=now)
+    healthy = {gpu.uuid for gpu in gpus if gpu.health is GpuHealth.OK}
+    # a request for more than work now waits without estimate: it reserves nothing, for nobody knows until when, and
+    # so is passed by others; it keeps its place, and reserves from the moment at which its GPUs are back
+    planned = [lease for lease in order if lease.gpu_count <= len(healthy)][:PLANNED_PLACES]
     held = {uuid for lease in leases for uuid in lease.gpu_uuids}
-    free = [
-        gpu.uuid
-        for gpu in sorted(gpus, key=lambda gpu: gpu.index)
-        if gpu.uuid not in held and gpu.health is GpuHealth.OK
-    ]
-    front = heapq.nsmallest(
-        PLANNED_PLACES, waiting, key=lambda lease: _turn(lease, use.get(lease.user, 0.0), now)
-    )
-    forecast = _Forecast(len(free), leases, now)
-    places = []
-    for position, lease in enumerate(front, start=1):
+    unheld = healthy - held
+    free = [gpu.uuid for gpu in sorted(gpus, key=attrgetter("index")) if gpu.uuid in unheld]
+    wanted = sum(lease.gpu_count for lease in planned)
+    forecast = _Forecast(len(free), _list_ends(leases, healthy, now), wanted, now)
+    starts: dict[str, tuple[float | None, tuple[str, ...] | None]] = {}
+    for lease in planned:
         starts_at = forecast.reserve(lease.gpu_count, lease.hours * 3600.0)
         granted = None
-        if starts_at == now and lease.gpu_count <= len(free):
+        if starts_at == now:
             granted, free = tuple(free[: lease.gpu_count]), free[lease.gpu_count :]
-        places.append(Place(lease.id, position, starts_at, granted))
-    planned = {lease.id for lease in front}
-    behind = sorted(
-        (lease for lease in waiting if lease.id not in planned), key=lambda lease: lease.requested_at
+        starts[lease.id] = (starts_at, granted)
+    unknown = (None, None)
+    return tuple(
+        Place(lease.id, position, *starts.get(lease.id, unknown))
+        for position, lease in enumerate(order, start=1)
     )
-    unplanned = (
-        Place(lease.id, position, None, None)
-        for position, lease in enumerate(behind, start=len(places) + 1)
-    )
-    return (*places, *unplanned)
 
 
-def _turn(lease: Lease, used: float, now: float) -> tuple[int, int, float, float, str]:
-    if now - lease.requested_at >= PATIENCE_SECONDS:
-        return (0, 0, 0.0, lease.requested_at, lease.id)
-    return (1, -lease.priority, used, lease.requested_at, lease.id)
+def order_line(waiting: Sequence[Lease], *, use: Mapping[str, float], now: float) -> list[Lease]:
+    """Return ``waiting`` in order: patience, priority, least recent use, first come."""
+    patient_until = now - PATIENCE_SECONDS
+    turns = [
+        (0, 0, 0.0, lease.requested_at, lease.id, lease)
+        if lease.requested_at <= patient_until
+        else (1, -lease.priority, use.get(lease.user, 0.0), lease.requested_at, lease.id, lease)
+        for lease in waiting
+    ]
+    turns.sort()  # ids differ: leases themselves are never compared
+    return [turn[-1] for turn in turns]
+
+
+def _list_ends(leases: Sequence[Lease], healthy: set[str], now: float) -> list[tuple[float, int]]:
+    """Return when how many healthy GPUs are given back."""
+    soon = now + OVERDUE_SECONDS
+    return [
+        (
+            soon
+            if lease.ended_at is not None or lease.ends_at is None
+            else max(lease.ends_at, soon),
+            len(healthy.intersection(lease.gpu_uuids)),
+        )
+        for lease in leases
+        if lease.gpu_uuids
+    ]
 
 
 class _Forecast:
     """How many GPUs will be free when: ``free[i]`` of them from ``times[i]`` until ``times[i + 1]``."""
 
-    def __init__(self, free_now: int, leases: Sequence[Lease], now: float) -> None:
-        ends = sorted(
-            (max(lease.ends_at or 0.0, now + OVERDUE_SECONDS), len(lease.gpu_uuids))
-            for lease in leases
-            if lease.gpu_uuids
-        )
+    def __init__(
+        self, free_now: int, ends: list[tuple[float, int]], wanted: int, now: float
+    ) -> None:
+        """Look as far ahead as it takes until ``wanted`` GPUs, all that will be reserved, are free at once."""
         self.times, self.free = [now], [free_now]
-        for ends_at, count in ends:
+        self._head = 0  # before it nothing is free, and never will be again
+        heapq.heapify(ends)
+        while ends and self.free[-1] < wanted:
+            ends_at, count = heapq.heappop(ends)
             if ends_at != self.times[-1]:
                 self.times.append(ends_at)
                 self.free.append(self.free[-1])
@@ -86,21 +114,25 @@ class _Forecast:
 
     def reserve(self, count: int, seconds: float) -> float | None:
         """Take ``count`` GPUs for ``seconds`` at the earliest time they are free; None when they never are."""
-        first = 0
+        first = self._head
         while first < len(self.times):
-            stop = bisect_left(self.times, self.times[first] + seconds)
+            if self.free[first] < count:
+                first += 1
+                continue
+            until = self.times[first] + seconds
+            stop = bisect_left(self.times, until)
             short = next((i for i in range(first, stop) if self.free[i] < count), None)
             if short is None:
-                starts_at = self.times[first]
-                self._take(count, first, starts_at + seconds)
-                return starts_at
+                self._take(count, first, stop, until)
+                return self.times[first]
             first = short + 1
         return None
 
-    def _take(self, count: int, first: int, until: float) -> None:
-        stop = bisect_left(self.times, until)
+    def _take(self, count: int, first: int, stop: int, until: float) -> None:
         if stop == len(self.times) or self.times[stop] != until:
             self.times.insert(stop, until)
             self.free.insert(stop, self.free[stop - 1])
         for step in range(first, stop):
             self.free[step] -= count
+        while self._head < len(self.free) and self.free[self._head] == 0:
+            self._head += 1
