@@ -59,6 +59,8 @@ class Leases:
         self._clock = clock
         self._in_ledger = in_ledger
         self._freed = freed
+        self.on_closed: Callable[[Lease], None] = lambda _: None
+        """Called with each lease whose container was seen gone; the hub sets it."""
 
     async def launch(self, lease: Lease, environment: Mapping[str, str], report: Report) -> str:
         """Bring up the lease's container and return the host name at which it answers.
@@ -182,6 +184,7 @@ class Leases:
             return False
         log.info("Closed %s cause=%s", describe(lease), lease.cause)
         self._freed()
+        self.on_closed(lease)
         return True
 
     def _container_name(self, lease: Lease) -> str:

@@ -183,6 +183,15 @@ class Ledger:
             row = connection.execute(sa.select(tables.leases).where(where)).one_or_none()
         return None if row is None else tables.as_lease(row)
 
+    def last_lease(self, user: str, server: str) -> Lease | None:
+        """Return the lease that the server had last, live or closed."""
+        columns = tables.leases.c
+        where = sa.and_(columns.user == user, columns.server == server)
+        latest = sa.select(tables.leases).where(where).order_by(columns.requested_at.desc())
+        with self._transaction() as connection:
+            row = connection.execute(latest.limit(1)).one_or_none()
+        return None if row is None else tables.as_lease(row)
+
     def live_leases(self) -> tuple[Lease, ...]:
         """Return every lease that is not closed, in order of first come."""
         with self._transaction() as connection:
