@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import NamedTuple
 
 SIMULATED_SUFFIX = "(simulated)"
 
@@ -173,11 +174,11 @@ class Waiting:
     lease: Lease
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a waiting lease stands: ``position`` from 1; ``starts_at`` is an estimate, None when nobody knows.
 
-    ``gpu_uuids`` are the GPUs that it gets now, None while it has to wait.
+    ``gpu_uuids`` are the GPUs that it gets now, None while it has to wait. A tuple, because every move of a long line
+    makes one for everybody.
     """
 
     lease_id: str

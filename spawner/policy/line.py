@@ -9,9 +9,12 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from operator import attrgetter
 
 from spawner.model import Gpu, GpuHealth, Lease, Place
+
+_ID, _INDEX = attrgetter("id"), attrgetter("index")
 
 PLANNED_PLACES = 100
 """How many from the front are planned; who stands behind them waits without an estimate."""
@@ -45,26 +48,23 @@ def plan_line(
     """
     order = order_line(waiting, use=use, now=now)
     healthy = {gpu.uuid for gpu in gpus if gpu.health is GpuHealth.OK}
-    # a request for more than work now waits without estimate: it reserves nothing, for nobody knows until when, and
-    # so is passed by others; it keeps its place, and reserves from the moment at which its GPUs are back
-    planned = [lease for lease in order if lease.gpu_count <= len(healthy)][:PLANNED_PLACES]
     held = {uuid for lease in leases for uuid in lease.gpu_uuids}
     unheld = healthy - held
-    free = [gpu.uuid for gpu in sorted(gpus, key=attrgetter("index")) if gpu.uuid in unheld]
-    wanted = sum(lease.gpu_count for lease in planned)
-    forecast = _Forecast(len(free), _list_ends(leases, healthy, now), wanted, now)
-    starts: dict[str, tuple[float | None, tuple[str, ...] | None]] = {}
-    for lease in planned:
-        starts_at = forecast.reserve(lease.gpu_count, lease.hours * 3600.0)
-        granted = None
-        if starts_at == now:
-            granted, free = tuple(free[: lease.gpu_count]), free[lease.gpu_count :]
-        starts[lease.id] = (starts_at, granted)
-    unknown = (None, None)
-    return tuple(
-        Place(lease.id, position, *starts.get(lease.id, unknown))
-        for position, lease in enumerate(order, start=1)
-    )
+    free = [gpu.uuid for gpu in sorted(gpus, key=_INDEX) if gpu.uuid in unheld] if unheld else []
+    # a request for more than work now waits without estimate: it reserves nothing, for nobody knows until when, and
+    # so is passed by others; it keeps its place, and reserves from the moment at which its GPUs are back
+    fitting = (i for i, lease in enumerate(order) if lease.gpu_count <= len(healthy))
+    planned = list(islice(fitting, PLANNED_PLACES))
+    wanted = sum(order[i].gpu_count for i in planned)
+    forecast = _Forecast(len(free), _list_ends(leases, held, healthy, now), wanted, now)
+    starts: list[float | None] = [None] * len(order)
+    grants: list[tuple[str, ...] | None] = [None] * len(order)
+    for i in planned:
+        count = order[i].gpu_count
+        starts[i] = forecast.reserve(count, order[i].hours * 3600.0)
+        if starts[i] == now:
+            grants[i], free = tuple(free[:count]), free[count:]
+    return tuple(map(Place, map(_ID, order), range(1, len(order) + 1), starts, grants))
 
 
 def order_line(waiting: Sequence[Lease], *, use: Mapping[str, float], now: float) -> list[Lease]:
@@ -80,19 +80,24 @@ def order_line(waiting: Sequence[Lease], *, use: Mapping[str, float], now: float
     return [turn[-1] for turn in turns]
 
 
-def _list_ends(leases: Sequence[Lease], healthy: set[str], now: float) -> list[tuple[float, int]]:
-    """Return when how many healthy GPUs are given back."""
+def _list_ends(
+    leases: Sequence[Lease], held: set[str], healthy: set[str], now: float
+) -> list[tuple[float, int]]:
+    """Return when how many healthy GPUs are given back, in no order."""
     soon = now + OVERDUE_SECONDS
-    return [
+    ends = [
         (
             soon
-            if lease.ended_at is not None or lease.ends_at is None
-            else max(lease.ends_at, soon),
-            len(healthy.intersection(lease.gpu_uuids)),
+            if lease.ended_at is not None or (lease.ends_at or 0.0) < soon
+            else lease.ends_at or soon,
+            lease.gpu_uuids,
         )
         for lease in leases
         if lease.gpu_uuids
     ]
+    if held <= healthy:
+        return [(end, len(uuids)) for end, uuids in ends]
+    return [(end, len(healthy.intersection(uuids))) for end, uuids in ends]
 
 
 class _Forecast:
