@@ -38,7 +38,7 @@ class Broker:
     """The rules of one instance before one Docker Engine.
 
     ``images`` maps each release to its image tag; ``ledger`` returns the open ledger or raises
-    Unknown.
+    Unknown. ``events`` has every stream that is open.
     """
 
     def __init__(
@@ -56,18 +56,14 @@ class Broker:
         self._instance = instance
         self._limits = limits
         self._images = images
-        self._events = Relay(engine, instance)
-
-    def hang_up(self) -> None:
-        """End the streams that would never end by themselves."""
-        self._events.hang_up()
+        self.events = Relay(engine, instance)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request."""
         try:
             asked = _match(request)
             if asked.action is Action.WATCH:
-                return await self._events.relay(request)
+                return await self.events.relay(request)
             reply = await self._answer(asked, request)
         except Refusal as refusal:
             if request.method != "GET":

@@ -31,6 +31,11 @@ class Relay:
         }
         self._open: set[asyncio.Task[object]] = set()
 
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     def hang_up(self) -> None:
         """End every stream; nothing else would."""
         for task in self._open:
