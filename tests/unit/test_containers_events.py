@@ -177,10 +177,13 @@ async def test_a_broker_that_ends_waits_for_no_stream(house: House) -> None:
 
 
 async def test_without_docker_there_are_no_events(house: House) -> None:
-    house.engine.plan("events", Fault.ERROR)
-    assert await house.ask("GET", "events") == (502, "Docker does not tell its events.")
     house.engine.socket_path.unlink()
     assert (await house.ask("GET", "events"))[0] == 503
+
+
+async def test_a_failing_docker_is_no_stream(house: House) -> None:
+    house.engine.plan("events", Fault.ERROR)
+    assert await house.ask("GET", "events") == (502, "Docker does not tell its events.")
 
 
 async def next_line(response: object) -> bytes:
