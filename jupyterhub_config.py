@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from spawner.hub.configure import DATA, build_workbench, configure, start_controller
+from spawner.hub.configure import DATA, build_workbench, configure, start_beside_hub
 from spawner.hub.only import hold
 from spawner.model import SettingsError
 from spawner.settings import Settings
@@ -17,4 +17,4 @@ try:
 except SettingsError as error:
     sys.exit(str(error))
 configure(c, settings, workbench)
-controller_task = start_controller(workbench)
+start_beside_hub(workbench)

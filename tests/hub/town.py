@@ -25,10 +25,11 @@ from jupyterhub.user import User
 from traitlets.config import Config
 
 from spawner.catalog import load_catalog
+from spawner.clock import Clock, read_boottime
 from spawner.containers import Bounds, Containers
 from spawner.controller import Controller
-from spawner.hub.configure import configure
-from spawner.hub.workbench import Workbench, keep_running
+from spawner.hub.configure import configure, run_beside_hub
+from spawner.hub.workbench import Workbench
 from spawner.ledger import Ledger
 from spawner.model import Gpu, GpuHealth, Lease, Unknown
 from spawner.policy.names import container_name
@@ -137,7 +138,7 @@ class Town:
         self.engine = engine
         self.agent = agent
         self.settings = settings
-        self.running: asyncio.Task[None] | None = None
+        self.skipped_seconds = 0.0
         self.port, server_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.servers = Servers(engine, server_port)
@@ -148,10 +149,13 @@ class Town:
         """Start a hub on what the folder holds, as a container that was restarted does."""
         self.containers = Containers(str(self.engine.socket_path), self.settings.instance, QUICK)
         catalog = load_catalog(ROOT / "images/catalog.toml")
+        clock = Clock(self.ledger, boottime=lambda: read_boottime() + self.skipped_seconds)
         self.controller = Controller(
-            self.ledger, self.agent, self.containers, catalog, self.settings
+            self.ledger, self.agent, self.containers, catalog, self.settings, clock
         )
-        workbench = Workbench(self.controller, catalog, self.settings)
+        workbench = self.workbench = Workbench(
+            self.controller, self.ledger, self.agent, clock, catalog, self.settings
+        )
         config = Config()
         configure(config, self.settings, workbench)
         config.JupyterHub.hub_bind_url = config.JupyterHub.hub_connect_url = self.url
@@ -161,22 +165,27 @@ class Town:
         config.RouteTable.should_start = False
         config.Spawner.port = self.servers.port
         self.hub = HubInProcess(config=config, log_level="WARN")
-        self.running = asyncio.create_task(keep_running(self.controller)) if is_running else None
+        if is_running:
+            run_beside_hub(workbench, f"{self.url}/hub/api")
         await self.hub.initialize([])
         await self.hub.start()
 
     async def close_hub(self) -> None:
-        """Stop the hub; containers go on."""
+        """End the hub as its process ends: tasks are cancelled all at once, and containers go on."""
         self.hub.http_server.stop()
         await self.hub.http_server.close_all_connections()
         for callback in self.hub._periodic_callbacks.values():
             callback.stop()
         self.hub.metrics_collector.stop()
+        tasks = list(self.workbench.beside)
         for user in self.hub.users.values():
             for spawner in user.spawners.values():
                 spawner.stop_polling()
-        if self.running is not None:
-            self.running.cancel()
+                if spawner.pending == "spawn":
+                    tasks.append(spawner._spawn_future)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await JupyterHubHTTPClient.loop_instance().close()
         await self.containers.close()
         self.hub.db.close()
