@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.containers import Containers
-from spawner.leases import Leases
+from spawner.leases import Leases, describe
 from spawner.ledger import Ledger
 from spawner.line import Inventory, Line, LineEntry, PlaceReport
 from spawner.model import (
@@ -89,6 +89,7 @@ class Controller(Leases):
         super().__init__(
             ledger, containers, catalog, settings, clock, in_ledger, self._line.may_move
         )
+        self._ends = Ends(containers, ledger, self)
         self._ready = asyncio.Event()
         self._ready_at = 0.0
         # whose spawn is in this process's hands; those of an earlier hub's are nobody's
@@ -121,6 +122,7 @@ class Controller(Leases):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._line.run())
             tasks.create_task(self._keep_ticking())
+            tasks.create_task(self._ends.follow())
 
     async def _keep_ticking(self) -> None:
         while True:
@@ -171,6 +173,7 @@ class Controller(Leases):
                 return lease
             self._attended.add(lease.id)
             if lease.state is not LeaseState.WAITING:
+                log.info("Granted %s", describe(lease))
                 return Granted(lease)
             await self._line.advance()
             return _as_answer(await self._in_ledger(self._ledger.lease, lease.id))

@@ -136,7 +136,13 @@ class Line:
             self._waiting = {lease.id: lease for waiting in seen for lease in waiting}
             self._tell({place.lease_id: place for place in places})
             for lease in granted:
-                log.info("Granted %s to %s", ",".join(lease.gpu_uuids), lease.user)
+                log.info(
+                    "Granted lease=%s user=%s server=%r gpus=%s",
+                    lease.id,
+                    lease.user,
+                    lease.server,
+                    ",".join(lease.gpu_uuids),
+                )
 
     def _tell(self, places: dict[str, Place]) -> None:
         self._places = places
