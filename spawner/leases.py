@@ -172,7 +172,7 @@ class Leases:
         try:
             await self._containers.remove(self._container_name(lease), STOP_GRACE_SECONDS)
             if lease.cause is Cause.INTERRUPTED and lease.gpu_count:
-                await self._in_ledger(self._ledger.requeue, lease, now=self._clock())
+                await self._in_ledger(self._ledger.requeue, lease)
             else:
                 await self._in_ledger(
                     self._ledger.move, lease, LeaseState.CLOSED, now=self._clock()

@@ -187,7 +187,9 @@ class Ledger:
         """Return the lease that the server had last, live or closed."""
         columns = tables.leases.c
         where = sa.and_(columns.user == user, columns.server == server)
-        latest = sa.select(tables.leases).where(where).order_by(columns.requested_at.desc())
+        # one that went back into line closed an older lease with the same first come
+        order = (columns.requested_at.desc(), columns.state == LeaseState.CLOSED.value)
+        latest = sa.select(tables.leases).where(where).order_by(*order)
         with self._transaction() as connection:
             row = connection.execute(latest.limit(1)).one_or_none()
         return None if row is None else tables.as_lease(row)
@@ -203,24 +205,27 @@ class Ledger:
         """Move ``lease`` as it was read to the state ``to`` and return it as it is now.
 
         CLOSING, and CLOSED out of the line, records ``now`` and ``cause``; CLOSED frees the GPUs and counts their use.
-        Raises IllegalTransition or StaleLease and then has changed nothing. GRANTED is the business of ``advance``.
+        Raises IllegalTransition or StaleLease and then has changed nothing. Only ``advance`` grants.
         """
         _require_legal(lease, to)
+        if to is LeaseState.GRANTED:
+            raise IllegalTransition(f"Lease {lease.id} cannot be granted out of turn.")
         with self._transaction() as connection:
             if lease.state is LeaseState.WAITING:
                 return _leave_line(connection, lease, cause, now)
             if to is LeaseState.CLOSED:
-                return self._settle(connection, lease, now)
+                self._count_use(connection, lease, now)
+                return _free(connection, lease)
             ends = to is LeaseState.CLOSING
             return _write(
                 connection, lease, state=to, **({"ended_at": now, "cause": cause} if ends else {})
             )
 
-    def requeue(self, lease: Lease, *, now: float) -> Lease:
-        """Close a CLOSING lease and give its server its old place in line, under a new id."""
+    def requeue(self, lease: Lease) -> Lease:
+        """Close a CLOSING lease, unused, and give its server its old place in line, under a new id."""
         _require_legal(lease, LeaseState.CLOSED)
         with self._transaction() as connection:
-            self._settle(connection, lease, now)
+            _free(connection, lease)
             again = replace(
                 lease,
                 id=_new_id(),
@@ -292,22 +297,15 @@ class Ledger:
         held = accrue(len(lease.gpu_uuids), end - lease.granted_at, self._half_life_hours)
         return decay(held, now - end, self._half_life_hours)
 
-    def _settle(self, connection: sa.Connection, lease: Lease, now: float) -> Lease:
-        """Close a lease whose container is gone: free its GPUs and count their use."""
-        closed = _write(connection, lease, state=LeaseState.CLOSED)
-        connection.execute(sa.delete(tables.claims).where(tables.claims.c.lease_id == lease.id))
-        if lease.gpu_uuids:
-            where = tables.use.c.user == lease.user
-            row = connection.execute(sa.select(tables.use).where(where)).one_or_none()
-            before = (
-                0.0 if row is None else decay(row.gpu_hours, now - row.at, self._half_life_hours)
-            )
-            connection.execute(sa.delete(tables.use).where(where))
-            hours = before + self._weight(lease, now)
-            connection.execute(
-                sa.insert(tables.use).values(user=lease.user, gpu_hours=hours, at=now)
-            )
-        return closed
+    def _count_use(self, connection: sa.Connection, lease: Lease, now: float) -> None:
+        if not lease.gpu_uuids:
+            return
+        where = tables.use.c.user == lease.user
+        row = connection.execute(sa.select(tables.use).where(where)).one_or_none()
+        before = 0.0 if row is None else decay(row.gpu_hours, now - row.at, self._half_life_hours)
+        hours = before + self._weight(lease, now)
+        connection.execute(sa.delete(tables.use).where(where))
+        connection.execute(sa.insert(tables.use).values(user=lease.user, gpu_hours=hours, at=now))
 
     def _account_of(self, connection: sa.Connection, user: str) -> Account:
         where = tables.accounts.c.user == user
@@ -375,6 +373,12 @@ def _grant(connection: sa.Connection, lease: Lease, gpu_uuids: Sequence[str], no
 
 def _leave_line(connection: sa.Connection, lease: Lease, cause: Cause | None, now: float) -> Lease:
     return _write(connection, lease, state=LeaseState.CLOSED, ended_at=now, cause=cause)
+
+
+def _free(connection: sa.Connection, lease: Lease) -> Lease:
+    """Close a lease whose container was seen gone."""
+    connection.execute(sa.delete(tables.claims).where(tables.claims.c.lease_id == lease.id))
+    return _write(connection, lease, state=LeaseState.CLOSED)
 
 
 def _insert(connection: sa.Connection, lease: Lease) -> None:
