@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from spawner import tables
+from spawner import rows, tables
 from spawner.model import (
     TRANSITIONS,
     Account,
@@ -27,11 +27,9 @@ from spawner.model import (
     Quota,
     Refused,
     Request,
-    StaleLease,
     Unknown,
 )
-from spawner.policy.line import is_present
-from spawner.policy.use import HALF_LIFE_HOURS, accrue, decay
+from spawner.policy.use import HALF_LIFE_HOURS
 
 BUSY_TIMEOUT_SECONDS = 10
 
@@ -100,7 +98,7 @@ class Ledger:
         which a restarted hub issues anew keeps its place; a changed wish goes to the end.
         """
         with self._transaction() as connection:
-            live = _live_leases(connection)
+            live = rows.live_leases(connection)
             own = next((lease for lease in live if _is_of(lease, request)), None)
             if own is not None and own.state in _KEPT and _is_same_wish(own, request):
                 return own
@@ -109,7 +107,7 @@ class Ledger:
             if refused is not None:
                 return refused
             if waits is not None:
-                _leave_line(connection, waits, Cause.USER, now)
+                rows.leave_line(connection, waits, Cause.USER, now)
             gpus = request.options.gpus
             lease = Lease(
                 id=_new_id(),
@@ -127,7 +125,7 @@ class Ledger:
                 granted_at=None if gpus else now,
                 is_claimed=not gpus,
             )
-            _insert(connection, lease)
+            rows.insert(connection, lease)
             return lease
 
     def advance(self, plan: Plan, *, now: float) -> tuple[tuple[Place, ...], tuple[Lease, ...]]:
@@ -136,14 +134,18 @@ class Ledger:
         Returns the places of those who still wait, in order, and the leases that were granted.
         """
         with self._transaction() as connection:
-            live = _live_leases(connection)
+            live = rows.live_leases(connection)
             waiting = {lease.id: lease for lease in live if lease.state is LeaseState.WAITING}
             if not waiting:
                 return (), ()
             holding = [lease for lease in live if lease.gpu_uuids]
-            places = plan(list(waiting.values()), holding, self._use(connection, holding, now))
+            places = plan(
+                list(waiting.values()),
+                holding,
+                rows.read_use(connection, holding, now, self._half_life_hours),
+            )
             granted = tuple(
-                _grant(connection, waiting[place.lease_id], place.gpu_uuids, now)
+                rows.grant(connection, waiting[place.lease_id], place.gpu_uuids, now)
                 for place in places
                 if place.gpu_uuids is not None
             )
@@ -152,7 +154,9 @@ class Ledger:
     def use(self, *, now: float) -> Mapping[str, float]:
         """Return the recent GPU-hours of everyone who has any."""
         with self._transaction() as connection:
-            return self._use(connection, _live_leases(connection), now)
+            return rows.read_use(
+                connection, rows.live_leases(connection), now, self._half_life_hours
+            )
 
     # --- leases
 
@@ -163,15 +167,15 @@ class Ledger:
         """
         try:
             with self._transaction() as connection:
-                for other in _live_leases(connection):
+                for other in rows.live_leases(connection):
                     if other.state is not LeaseState.WAITING:
                         continue
                     if other.id == lease.id:
-                        connection.execute(sa.delete(tables.leases).where(_is_row(other)))
+                        connection.execute(sa.delete(tables.leases).where(rows.is_row(other)))
                         lease = replace(lease, epoch=other.epoch + 1)
                     elif (other.user, other.server) == (lease.user, lease.server):
-                        _leave_line(connection, other, Cause.LOST, lease.requested_at)
-                _insert(connection, lease)
+                        rows.leave_line(connection, other, Cause.LOST, lease.requested_at)
+                rows.insert(connection, lease)
         except sa.exc.IntegrityError:
             return False
         return True
@@ -197,7 +201,7 @@ class Ledger:
     def live_leases(self) -> tuple[Lease, ...]:
         """Return every lease that is not closed, in order of first come."""
         with self._transaction() as connection:
-            return _live_leases(connection)
+            return rows.live_leases(connection)
 
     def move(
         self, lease: Lease, to: LeaseState, *, now: float, cause: Cause | None = None
@@ -212,12 +216,12 @@ class Ledger:
             raise IllegalTransition(f"Lease {lease.id} cannot be granted out of turn.")
         with self._transaction() as connection:
             if lease.state is LeaseState.WAITING:
-                return _leave_line(connection, lease, cause, now)
+                return rows.leave_line(connection, lease, cause, now)
             if to is LeaseState.CLOSED:
-                self._count_use(connection, lease, now)
-                return _free(connection, lease)
+                rows.count_use(connection, lease, now, self._half_life_hours)
+                return rows.free(connection, lease)
             ends = to is LeaseState.CLOSING
-            return _write(
+            return rows.write(
                 connection, lease, state=to, **({"ended_at": now, "cause": cause} if ends else {})
             )
 
@@ -225,7 +229,7 @@ class Ledger:
         """Close a CLOSING lease, unused, and give its server its old place in line, under a new id."""
         _require_legal(lease, LeaseState.CLOSED)
         with self._transaction() as connection:
-            _free(connection, lease)
+            rows.free(connection, lease)
             again = replace(
                 lease,
                 id=_new_id(),
@@ -238,21 +242,21 @@ class Ledger:
                 cause=None,
                 is_claimed=False,
             )
-            _insert(connection, again)
+            rows.insert(connection, again)
             return again
 
     def mark_claimed(self, lease: Lease) -> Lease:
         """Record that the user of the RUNNING ``lease`` has been seen on its server; raises StaleLease."""
         with self._transaction() as connection:
-            return _write(connection, lease, is_claimed=True)
+            return rows.write(connection, lease, is_claimed=True)
 
     def extend(self, decide: Extension) -> Lease | Refused:
         """Let ``decide`` give one of the live leases another end, in one transaction."""
         with self._transaction() as connection:
-            answer = decide(_live_leases(connection))
+            answer = decide(rows.live_leases(connection))
             if isinstance(answer, Refused):
                 return answer
-            return _write(connection, answer, ends_at=answer.ends_at)
+            return rows.write(connection, answer, ends_at=answer.ends_at)
 
     # --- the lease clock
 
@@ -275,37 +279,6 @@ class Ledger:
                 yield connection
         except sa.exc.OperationalError as error:
             raise Unknown(f"The ledger cannot be reached: {error.orig}.") from error
-
-    def _use(
-        self, connection: sa.Connection, leases: Sequence[Lease], now: float
-    ) -> dict[str, float]:
-        half_life = self._half_life_hours
-        hours = {
-            row.user: decay(row.gpu_hours, now - row.at, half_life)
-            for row in connection.execute(sa.select(tables.use))
-        }
-        for lease in leases:
-            if lease.gpu_uuids:
-                hours[lease.user] = hours.get(lease.user, 0.0) + self._weight(lease, now)
-        return hours
-
-    def _weight(self, lease: Lease, now: float) -> float:
-        if lease.granted_at is None:
-            return 0.0
-        # what Docker takes to prove the end is nobody's use
-        end = now if lease.ended_at is None else lease.ended_at
-        held = accrue(len(lease.gpu_uuids), end - lease.granted_at, self._half_life_hours)
-        return decay(held, now - end, self._half_life_hours)
-
-    def _count_use(self, connection: sa.Connection, lease: Lease, now: float) -> None:
-        if not lease.gpu_uuids:
-            return
-        where = tables.use.c.user == lease.user
-        row = connection.execute(sa.select(tables.use).where(where)).one_or_none()
-        before = 0.0 if row is None else decay(row.gpu_hours, now - row.at, self._half_life_hours)
-        hours = before + self._weight(lease, now)
-        connection.execute(sa.delete(tables.use).where(where))
-        connection.execute(sa.insert(tables.use).values(user=lease.user, gpu_hours=hours, at=now))
 
     def _account_of(self, connection: sa.Connection, user: str) -> Account:
         where = tables.accounts.c.user == user
@@ -341,57 +314,3 @@ def _require_legal(lease: Lease, to: LeaseState) -> None:
         raise IllegalTransition(
             f"Lease {lease.id} is {lease.state.value} and cannot become {to.value}."
         )
-
-
-def _is_row(lease: Lease) -> sa.ColumnElement[bool]:
-    return sa.and_(tables.leases.c.id == lease.id, tables.leases.c.epoch == lease.epoch)
-
-
-def _write(connection: sa.Connection, lease: Lease, **changes: Any) -> Lease:  # noqa: ANN401
-    """Compare and set: every write of a lease that exists goes through here."""
-    changed = replace(lease, epoch=lease.epoch + 1, **changes)
-    values = tables.as_row(changed)
-    found = connection.execute(sa.update(tables.leases).where(_is_row(lease)).values(values))
-    if found.rowcount != 1:
-        raise StaleLease(f"Lease {lease.id} has changed since epoch {lease.epoch}.")
-    return changed
-
-
-def _grant(connection: sa.Connection, lease: Lease, gpu_uuids: Sequence[str], now: float) -> Lease:
-    granted = _write(
-        connection,
-        lease,
-        state=LeaseState.GRANTED,
-        gpu_uuids=tuple(gpu_uuids),
-        granted_at=now,
-        ends_at=now + lease.hours * 3600.0,
-        is_claimed=is_present(lease, now),
-    )
-    _claim(connection, granted)
-    return granted
-
-
-def _leave_line(connection: sa.Connection, lease: Lease, cause: Cause | None, now: float) -> Lease:
-    return _write(connection, lease, state=LeaseState.CLOSED, ended_at=now, cause=cause)
-
-
-def _free(connection: sa.Connection, lease: Lease) -> Lease:
-    """Close a lease whose container was seen gone."""
-    connection.execute(sa.delete(tables.claims).where(tables.claims.c.lease_id == lease.id))
-    return _write(connection, lease, state=LeaseState.CLOSED)
-
-
-def _insert(connection: sa.Connection, lease: Lease) -> None:
-    connection.execute(sa.insert(tables.leases).values(tables.as_row(lease)))
-    _claim(connection, lease)
-
-
-def _claim(connection: sa.Connection, lease: Lease) -> None:
-    for uuid in lease.gpu_uuids:
-        connection.execute(sa.insert(tables.claims).values(gpu_uuid=uuid, lease_id=lease.id))
-
-
-def _live_leases(connection: sa.Connection) -> tuple[Lease, ...]:
-    order = (tables.leases.c.requested_at, tables.leases.c.id)
-    live = sa.select(tables.leases).where(tables.LIVE).order_by(*order)
-    return tuple(tables.as_lease(row) for row in connection.execute(live))

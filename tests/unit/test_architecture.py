@@ -11,6 +11,7 @@ FLOORS = [
     {"model"},
     {"policy"},
     {"tables", "off_loop"},
+    {"rows"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog"},
     {"leases", "line", "ends"},
     {"reconcile"},
