@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.containers import Containers
+from spawner.ends import Ends
 from spawner.leases import Leases, describe
 from spawner.ledger import Ledger
 from spawner.line import Inventory, Line, LineEntry, PlaceReport

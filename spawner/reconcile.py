@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Iterable
 
 from spawner.clock import Clock
 from spawner.containers import Containers, ContainerStatus
-from spawner.leases import STOP_GRACE_SECONDS, Leases, describe
+from spawner.ends import cause_of_end
+from spawner.leases import Leases, describe
 from spawner.ledger import Ledger
 from spawner.model import IN_HAND, Cause, Lease, LeaseState
 from spawner.off_loop import OffLoop
@@ -78,7 +79,7 @@ class Reconciliation:
         elif lease.state is not LeaseState.RUNNING or status is None:
             await release(lease.id, Cause.LOST)
         elif not status.is_running:
-            await release(lease.id, Cause.OUT_OF_MEMORY if status.oom_killed else Cause.EXITED)
+            await release(lease.id, cause_of_end(status))
 
     def _is_past_its_start(self, status: ContainerStatus) -> bool:
         """True for a container that has run longer than a start takes: only an old ledger calls its lease granted."""
@@ -109,7 +110,7 @@ class Reconciliation:
         if known is not None and known.state not in (LeaseState.WAITING, LeaseState.CLOSED):
             return True
         if known is not None and not status.is_running:
-            await self._containers.remove(status.name, STOP_GRACE_SECONDS)
+            await self._containers.remove(status.name, grace_seconds=0)
             return True
         if not status.is_running or not status.labels.get(policy.LABEL_UID, "").isdigit():
             return False

@@ -18,6 +18,7 @@ from jupyterhub.spawner import Spawner
 from jupyterhub.traitlets import Callable
 from traitlets import Integer
 
+from spawner.ends import cause_of_end
 from spawner.hub.bring_up import bring_up
 from spawner.hub.form import read_form, render_form
 from spawner.hub.line_view import Viewer, say_place, see_wait
@@ -251,7 +252,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             await self._notice_visitor()
             return None
         # what is left of it is removed; where that fails now the controller goes on trying
-        await controller.release(self._lease_id, Cause.LOST if status is None else Cause.EXITED)
+        await controller.release(self._lease_id, cause_of_end(status))
         self._exit_code = (status.exit_code if status is not None else None) or 0
         return self._exit_code
 
