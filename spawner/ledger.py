@@ -149,7 +149,9 @@ class Ledger:
                 for place in places
                 if place.gpu_uuids is not None
             )
-        return tuple(place for place in places if place.gpu_uuids is None), granted
+        # who was granted stands in nobody's way any more
+        behind = (place for place in places if place.gpu_uuids is None)
+        return tuple(place._replace(position=i) for i, place in enumerate(behind, 1)), granted
 
     def use(self, *, now: float) -> Mapping[str, float]:
         """Return the recent GPU-hours of everyone who has any."""

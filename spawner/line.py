@@ -82,6 +82,7 @@ class Line:
                 await self.advance()
             except Unknown as error:
                 log.warning("The line cannot move: %s", error)
+                self._moved.set()
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def advance(self) -> None:

@@ -74,7 +74,9 @@ def test_bad_options_are_refused_in_one_sentence(raw: object, said: str) -> None
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["gpus", "hours"]), inner),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["gpus", "hours"]), inner)
+    ),
     max_leaves=8,
 )
 
