@@ -5,9 +5,11 @@ Nobody is let in unless an admin approved them; approving and discarding are POS
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from jupyterhub.app import JupyterHub
+from jupyterhub.user import User
 from nativeauthenticator.handlers import (
     AuthorizationAreaHandler,
     ChangePasswordAdminHandler,
@@ -70,6 +72,18 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
             return None
         info: UserInfo | None = super().create_user(username, password, **kwargs)
         return info
+
+    async def delete_user(self, user: User) -> None:
+        """Forget the sign-up of a user who is being deleted; where their servers are on their way, end them first.
+
+        JupyterHub itself refuses to delete whoever stands in line.
+        """
+        for name, spawner in list(user.spawners.items()):
+            if spawner.pending == "spawn":
+                spawner._spawn_future.cancel()
+                await asyncio.wait([spawner._spawn_future])
+                await user.stop(name)
+        super().delete_user(user)
 
     def get_handlers(self, app: JupyterHub) -> list[tuple[str, type[web.RequestHandler]]]:
         """Return the pages of sign-up and approval; log-in stays JupyterHub's own."""

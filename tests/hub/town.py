@@ -153,11 +153,11 @@ class Town:
         self.controller = Controller(
             self.ledger, self.agent, self.containers, catalog, self.settings, clock
         )
-        workbench = self.workbench = Workbench(
+        self.workbench = Workbench(
             self.controller, self.ledger, self.agent, clock, catalog, self.settings
         )
         config = Config()
-        configure(config, self.settings, workbench)
+        configure(config, self.settings, self.workbench)
         config.JupyterHub.hub_bind_url = config.JupyterHub.hub_connect_url = self.url
         config.JupyterHub.db_url = f"sqlite:///{self.folder}/jupyterhub.sqlite"
         config.JupyterHub.cookie_secret_file = str(self.folder / "cookie_secret")
@@ -166,9 +166,13 @@ class Town:
         config.Spawner.port = self.servers.port
         self.hub = HubInProcess(config=config, log_level="WARN")
         if is_running:
-            run_beside_hub(workbench, f"{self.url}/hub/api")
+            self.start_beside()
         await self.hub.initialize([])
         await self.hub.start()
+
+    def start_beside(self) -> None:
+        """Start the controller and what takes up the line."""
+        run_beside_hub(self.workbench, f"{self.url}/hub/api")
 
     async def close_hub(self) -> None:
         """End the hub as its process ends: tasks are cancelled all at once, and containers go on."""
@@ -190,20 +194,28 @@ class Town:
         await self.containers.close()
         self.hub.db.close()
 
-    def user(self, name: str) -> User:
+    def be_brisk(self) -> None:
+        """Let the hub answer who has to wait at once instead of after 10 s."""
+        self.hub.tornado_application.settings["slow_spawn_timeout"] = 0.2
+
+    def skip(self, seconds: float) -> None:
+        """Let the lease clock show this much more."""
+        self.skipped_seconds += seconds
+
+    def user(self, name: str, *, is_admin: bool = False) -> User:
         """Return a hub user, made at the first call."""
         found = orm.User.find(self.hub.db, name)
         if found is None:
-            found = orm.User(name=name)
+            found = orm.User(name=name, admin=is_admin)
             self.hub.db.add(found)
             self.hub.db.commit()
             assign_default_roles(self.hub.db, entity=found)
             self.hub.db.commit()
         return self.hub.users[found]
 
-    def client(self, name: str, **options: Any) -> httpx.AsyncClient:
+    def client(self, name: str, *, is_admin: bool = False, **options: Any) -> httpx.AsyncClient:
         """Return a REST client that acts as ``name``, with a token of theirs."""
-        token = self.user(name).new_api_token(note="test")
+        token = self.user(name, is_admin=is_admin).new_api_token(note="test")
         headers = {"Authorization": f"token {token}"}
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, **options)
 
