@@ -12,11 +12,11 @@ FLOORS = [
     {"policy"},
     {"tables", "off_loop"},
     {"rows"},
-    {"ledger", "clock", "gpus", "containers", "settings", "catalog"},
+    {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
     {"leases", "line", "ends"},
     {"reconcile"},
     {"controller"},
-    {"hub", "agent", "broker"},
+    {"hub", "agent", "broker", "cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
