@@ -6,6 +6,7 @@ Nobody is let in unless an admin approved them; approving and discarding are POS
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 from jupyterhub.app import JupyterHub
@@ -73,17 +74,13 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         info: UserInfo | None = super().create_user(username, password, **kwargs)
         return info
 
-    async def delete_user(self, user: User) -> None:
-        """Forget the sign-up of a user who is being deleted; where their servers are on their way, end them first.
+    def delete_user(self, user: User) -> Awaitable[None] | None:
+        """Forget the sign-up of ``user``; for a user of the hub, which JupyterHub awaits, end what is on its way.
 
-        JupyterHub itself refuses to delete whoever stands in line.
+        JupyterHub itself cannot delete whoever stands in line.
         """
-        for name, spawner in list(user.spawners.items()):
-            if spawner.pending == "spawn":
-                spawner._spawn_future.cancel()
-                await asyncio.wait([spawner._spawn_future])
-                await user.stop(name)
         super().delete_user(user)
+        return _end_spawns(user) if isinstance(user, User) else None
 
     def get_handlers(self, app: JupyterHub) -> list[tuple[str, type[web.RequestHandler]]]:
         """Return the pages of sign-up and approval; log-in stays JupyterHub's own."""
@@ -95,3 +92,11 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
             (r"/change-password", ChangePasswordHandler),
             (r"/change-password/([^/]+)", ChangePasswordAdminHandler),
         ]
+
+
+async def _end_spawns(user: User) -> None:
+    for name, spawner in list(user.spawners.items()):
+        if spawner.pending == "spawn":
+            spawner._spawn_future.cancel()
+            await asyncio.wait([spawner._spawn_future])
+            await user.stop(name)
