@@ -77,6 +77,10 @@ class Clock:
         """Return the time; ``start`` comes first."""
         return self._boottime() + self._offset_seconds
 
+    def wall(self) -> float:
+        """Return the wall clock, by which Docker dates what it tells."""
+        return self._wall()
+
     def to_wall(self, at: float) -> float:
         """Return what people's clocks show at the lease clock's ``at``, in seconds since the Unix epoch."""
         return self._wall() + at - self()

@@ -1,14 +1,13 @@
 """Brings the ledger to what Docker shows: labelled containers are the truth.
 
-A running container keeps its lease or is adopted, and is never removed; only a start that died with the hub, and what
-is left of closed leases, goes.
+A running container keeps its lease or is adopted, and is never removed; only a start that died with the hub goes, and
+what does not run and has no lease.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable
 
 from spawner.clock import Clock
@@ -86,7 +85,7 @@ class Reconciliation:
         if not status.is_running or status.started_at is None:
             return False
         # where the start lies ahead, the clock was set back: who knows how long it has run
-        seconds = time.time() - status.started_at
+        seconds = self._clock.wall() - status.started_at
         return not 0 <= seconds <= self._settings.start_timeout_seconds
 
     async def _meet_all(self, names: Iterable[str]) -> None:
@@ -96,8 +95,7 @@ class Reconciliation:
             status = await self._containers.look(name)
             if status is None or await self._meet(status):
                 continue
-            # one that does not run needs a lease before anybody can start it
-            strangers[name] = _read_gpus(status) if status.is_running else ()
+            strangers[name] = _read_gpus(status)
             if name not in self._strangers:
                 log.error("Container %s has no live lease; it was left alone: look at it", name)
         self._strangers = strangers
@@ -109,10 +107,11 @@ class Reconciliation:
         known = await self._in_ledger(self._ledger.lease, lease_id)
         if known is not None and known.state not in (LeaseState.WAITING, LeaseState.CLOSED):
             return True
-        if known is not None and not status.is_running:
+        if not status.is_running:
+            # nobody works in it, and without a lease nobody will
             await self._containers.remove(status.name, grace_seconds=0)
             return True
-        if not status.is_running or not status.labels.get(policy.LABEL_UID, "").isdigit():
+        if not status.labels.get(policy.LABEL_UID, "").isdigit():
             return False
         lease = self._describe_lease(lease_id, status)
         is_adopted = await self._in_ledger(self._ledger.adopt, lease)
