@@ -192,14 +192,15 @@ async def test_so_many_containers_are_brought_up_at_once_and_no_more(town: Town)
 
 
 async def test_after_a_restart_everyone_stands_where_they_stood(full: Town) -> None:
-    await wait_in_line(full, "bob", "carol", "dan")
+    names = ("bob", "carol+1@lab.example", "dan")
+    await wait_in_line(full, *names)
     before = [entry.lease.id for entry in full.controller.line()]
-    tokens = {name: server_tokens(full, name) for name in ("bob", "carol", "dan")}
+    tokens = {name: server_tokens(full, name) for name in names}
     await full.close_hub()
     assert [lease.state for lease in full.live()].count(LeaseState.WAITING) == 3
     await full.open_hub()
     full.be_brisk()
-    for name in ("bob", "carol", "dan"):
+    for name in names:
         await eventually(
             lambda name=name: full.user(name).spawner.pending == "spawn", f"{name} waits again"
         )
@@ -210,7 +211,7 @@ async def test_after_a_restart_everyone_stands_where_they_stood(full: Town) -> N
     assert full.user("alice").spawner.ready
     await stop(full, "alice")
     await eventually(lambda: full.user("bob").spawner.ready, "bob's turn")
-    await eventually(lambda: full.user("carol").spawner.ready, "carol's turn")
+    await eventually(lambda: full.user(names[1]).spawner.ready, "carol's turn")
     assert line(full) == ["dan"]
 
 
