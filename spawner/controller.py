@@ -10,7 +10,6 @@ import asyncio
 import functools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from spawner.catalog import Catalog
 from spawner.clock import Clock
@@ -23,7 +22,6 @@ from spawner.model import (
     IN_HAND,
     Cause,
     Gpu,
-    GpuHealth,
     Granted,
     Lease,
     LeaseState,
@@ -44,30 +42,6 @@ log = logging.getLogger("workbench.controller")
 RECONCILE_RETRY_SECONDS = 1.0
 TICK_SECONDS = 5.0
 READY_TIMEOUT_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class GpuOffer:
-    """One GPU as the spawn form shows it."""
-
-    gpu: Gpu
-    holder: str | None
-    since: float | None
-
-    @property
-    def is_free(self) -> bool:
-        """True when a request could be given this GPU now."""
-        return self.holder is None and self.gpu.health is GpuHealth.OK
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What one user could ask for now; ``error`` says why the GPUs are unknown."""
-
-    gpus: tuple[GpuOffer, ...]
-    held_by_user: int
-    quota: Quota
-    error: str | None
 
 
 class Controller(Leases):
@@ -227,29 +201,6 @@ class Controller(Leases):
             and lease.id not in self._attended
         ]
         return tuple(sorted(lost, key=lambda lease: order.get(lease.id, 0)))
-
-    async def offer(self, user: str) -> Offer:
-        """Return what ``user`` could ask for now."""
-        leases = await self._in_ledger(self._ledger.live_leases)
-        holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
-        error = None
-        gpus: tuple[Gpu, ...] = ()
-        try:
-            gpus = await self._gpus.inventory()
-        except Unknown as unknown:
-            error = str(unknown)
-        offers = []
-        for gpu in sorted(gpus, key=lambda gpu: gpu.index):
-            lease = holders.get(gpu.uuid)
-            offers.append(
-                GpuOffer(gpu, lease.user if lease else None, lease.granted_at if lease else None)
-            )
-        return Offer(
-            gpus=tuple(offers),
-            held_by_user=sum(lease.gpu_count for lease in leases if lease.user == user),
-            quota=self._settings.quota,
-            error=error,
-        )
 
     async def reconcile(self) -> None:
         """Bring the ledger to what Docker shows, then admit spawns; raises Unknown and admits none."""

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -97,17 +96,6 @@ async def test_a_silent_agent_gives_no_gpu_but_lets_the_others_work(shop: Worksh
     assert answer.reason is Reason.NOT_READY
     assert "The GPU agent does not answer." in answer.message
     assert await shop.granted("bob", gpus=0)
-    offer = await shop.controller.offer("alice")
-    assert (offer.gpus, offer.error) == ((), "The GPU agent does not answer.")
-
-
-async def test_an_offer_shows_each_gpu_with_its_holder(shop: Workshop) -> None:
-    await shop.running("bob")
-    offer = await shop.controller.offer("alice")
-    shown: list[Any] = [(g.gpu.index, g.holder, g.since, g.is_free) for g in offer.gpus]
-    assert shown == [(0, "bob", 1000.0, False), (1, None, None, True)]
-    assert offer.held_by_user == 0
-    assert (await shop.controller.offer("bob")).held_by_user == 1
 
 
 async def test_a_missing_image_is_said_before_anything_is_made(shop: Workshop) -> None:
