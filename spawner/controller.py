@@ -78,14 +78,6 @@ class Controller(Leases):
         """True once the first reconcile has finished."""
         return self._ready.is_set()
 
-    def wall_time(self, at: float) -> float:
-        """Return what people's clocks show at a lease's ``at``, in seconds since the Unix epoch."""
-        return self._clock.to_wall(at)
-
-    def seconds_until(self, at: float) -> float:
-        """Return how long it is from now until a lease's ``at``."""
-        return at - self._clock()
-
     async def run(self) -> None:
         """Reconcile until that succeeds, then keep line and leases moving for as long as the hub lives."""
         while not self.is_ready:

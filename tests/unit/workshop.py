@@ -58,14 +58,14 @@ class Workshop:
 
     def restart_hub(self) -> Controller:
         """Forget all that was in memory."""
-        clock = Clock(
+        self.clock = Clock(
             self.ledger,
             boot_id=lambda: "boot",
             boottime=lambda: self.uptime,
             wall=lambda: self.uptime + self.wall_jump,
         )
         self.controller = Controller(
-            self.ledger, self.host, self.containers, CATALOG, SETTINGS, clock
+            self.ledger, self.host, self.containers, CATALOG, SETTINGS, self.clock
         )
         return self.controller
 
