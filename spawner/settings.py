@@ -113,7 +113,9 @@ class Settings:
         "Hours after which the use of a GPU weighs half in the order of the line.",
     )
     show_line_names: bool = _setting(
-        True, _yes_or_no, "Whether everyone sees the names of those who hold GPUs or wait (`yes` or `no`)."
+        True,
+        _yes_or_no,
+        "Whether everyone sees the names of those who hold GPUs or wait (`yes` or `no`).",
     )
     memory_limit_bytes: int = _setting(
         32 * 1024**3, parse_bytes, "Memory of one server, /dev/shm and /tmp included."
