@@ -165,6 +165,12 @@ async def test_what_docker_does_not_say_is_unknown(
         await town.look()
 
 
+async def test_a_database_that_is_not_there_is_named(town: AuditTown) -> None:
+    no_ledger(town)
+    with pytest.raises(Unknown, match=f"There is no database at {town.ledger_path}"):
+        await town.look()
+
+
 def no_ledger(town: AuditTown) -> None:
     town.ledger_path.rename(town.ledger_path.with_suffix(".away"))
 

@@ -163,7 +163,10 @@ async def test_the_broker_filters_and_hangs_up_when_the_client_is_gone(
     house.engine.add("wb-a", {"Labels": LABELS}, is_running=True)
     house.engine.vanish("wb-a")
     told = [json.loads(line) for line in [await next_line(response) for _ in range(2)]]
-    assert [event["Action"] for event in told] == ["die", "destroy"]
+    assert [(e["Action"], e["Actor"]["Attributes"]["name"]) for e in told] == [
+        ("die", "wb-a"),
+        ("destroy", "wb-a"),
+    ]
     assert house.broker.events.streams == 1
     response.close()
     await until(lambda: house.broker.events.streams == 0)

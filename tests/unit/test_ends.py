@@ -80,9 +80,13 @@ async def test_a_server_removed_by_hand_is_lost(shop: Workshop) -> None:
 
 
 @pytest.mark.usefixtures("listening")
-async def test_a_server_restarted_by_hand_runs_on(shop: Workshop) -> None:
+async def test_a_server_restarted_by_hand_runs_on(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spawner.ends.SETTLE_SECONDS", 1.0)
     lease, other = await shop.running(), await shop.running("bob")
     shop.engine.end(shop.container(lease), 0)
+    await asyncio.sleep(0.1)  # it takes Docker a moment to start it again
     shop.engine.containers[shop.container(lease)].is_running = True
     shop.engine.end(shop.container(other), 0)
     assert await closed_for(shop, other) is Cause.EXITED

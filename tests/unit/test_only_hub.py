@@ -102,10 +102,12 @@ def test_a_stopped_hub_still_holds(tmp_path: Path) -> None:
 def test_what_a_hub_starts_does_not_inherit_the_lock(tmp_path: Path) -> None:
     lock = hold(tmp_path)
     assert lock is not None
-    with subprocess.Popen(["sleep", "600"]) as child:
+    with subprocess.Popen(["sleep", "600"], close_fds=False) as child:
         os.close(lock)
-        again = hold(tmp_path)
-        child.kill()
+        try:
+            again = hold(tmp_path)
+        finally:
+            child.kill()
     assert again is not None
     os.close(again)
 
