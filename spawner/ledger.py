@@ -194,7 +194,8 @@ class Ledger:
         columns = tables.leases.c
         where = sa.and_(columns.user == user, columns.server == server)
         # one that went back into line closed an older lease with the same first come
-        order = (columns.requested_at.desc(), columns.state == LeaseState.CLOSED.value)
+        is_closed = columns.state == LeaseState.CLOSED.value
+        order = (columns.requested_at.desc(), is_closed, columns.ended_at.desc())
         latest = sa.select(tables.leases).where(where).order_by(*order)
         with self._transaction() as connection:
             row = connection.execute(latest.limit(1)).one_or_none()

@@ -32,7 +32,6 @@ from spawner.model import (
     GpuHealth,
     LaunchError,
     Lease,
-    LeaseState,
     Options,
     OptionsError,
     Place,
@@ -243,20 +242,17 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             return self._exit_code
         if self._closing is not None:
             return 0 if self._closing.done() else None
-        workbench = self.get_workbench()
+        controller = self.get_workbench().controller
         try:
-            status = await workbench.controller.look(self._lease_id)
+            status = await controller.look(self._lease_id)
             if status is not None and status.is_running:
                 await self._notice_visitor()
                 return None
-            lease = await asyncio.to_thread(workbench.ledger.lease, self._lease_id)
         except Unknown as error:
             self.log.warning("Nobody knows whether %s runs: %s", self._log_name, error)
             return None
-        # a lease that is back in line belongs to the spawn that comes for it
-        if lease is not None and lease.state not in (LeaseState.WAITING, LeaseState.GRANTED):
-            # what is left of it is removed; where that fails now the controller goes on trying
-            await workbench.controller.release(lease.id, cause_of_end(status))
+        # what is left of it is removed; where that fails now the controller goes on trying
+        await controller.release(self._lease_id, cause_of_end(status))
         self._exit_code = (status.exit_code if status is not None else None) or 0
         return self._exit_code
 

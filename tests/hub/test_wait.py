@@ -245,6 +245,30 @@ async def test_a_bring_up_that_a_hub_did_not_finish_is_begun_again_by_the_next(f
     assert len(full.engine.containers) == 2
 
 
+async def test_a_server_that_answered_just_as_its_hub_ended_is_begun_again(
+    full: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(_: str) -> None:
+        await asyncio.Event().wait()
+
+    await wait_in_line(full, "bob", gpus=2)
+    monkeypatch.setattr(
+        full.controller, "confirm", die
+    )  # the hub's state is written, the ledger's not
+    await stop(full, "alice")
+    await eventually(lambda: "lease_id" in full.user("bob").spawner.orm_spawner.state, "it answers")
+    before = lease_of(full, "bob")
+    assert before.state is LeaseState.GRANTED
+    (container,) = full.engine.containers.values()
+    container.started_at = datetime.now(UTC).isoformat()
+    await full.close_hub()
+    await full.open_hub()
+    await eventually(lambda: lease_of(full, "bob").state is LeaseState.RUNNING, "it runs again")
+    await eventually(lambda: full.user("bob").spawner.ready, "the hub knows")
+    assert lease_of(full, "bob").requested_at == before.requested_at
+    assert len(full.engine.containers) == 1
+
+
 async def test_a_user_who_was_deleted_meanwhile_leaves_the_line(full: Town) -> None:
     await wait_in_line(full, "bob", "carol")
     await full.close_hub()

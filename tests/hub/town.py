@@ -164,6 +164,7 @@ class Town:
         config.JupyterHub.proxy_class = RouteTable
         config.RouteTable.should_start = False
         config.Spawner.port = self.servers.port
+        config.Spawner.poll_interval = 600  # what has to be known soon must not wait for it
         self.hub = HubInProcess(config=config, log_level="WARN")
         if is_running:
             self.start_beside()
