@@ -4,15 +4,17 @@ import os
 import sys
 from pathlib import Path
 
-from spawner.hub.configure import build_workbench, configure, start_controller
+from spawner.hub.configure import DATA, build_workbench, configure, start_beside_hub
+from spawner.hub.only import hold
 from spawner.model import SettingsError
 from spawner.settings import Settings
 
 c = get_config()  # noqa: F821 - JupyterHub provides it
 try:
     settings = Settings.from_environ(os.environ)
+    hold(DATA)
     workbench = build_workbench(settings, Path(__file__).with_name("catalog.toml"))
 except SettingsError as error:
     sys.exit(str(error))
 configure(c, settings, workbench)
-controller_task = start_controller(workbench)
+start_beside_hub(workbench)

@@ -1,100 +1,73 @@
-"""The ledger: who holds which GPU, in SQL.
+"""The ledger: who waits for, holds and has used which GPU, in SQL.
 
-A claim is one transaction, a GPU is the primary key of its claim, and every later write is compare-and-set on lease
-id and epoch. Synchronous and thread-safe: callers keep it off the event loop.
+A decision and what follows from it are one transaction, a GPU is the primary key of its claim, and every later write
+is compare-and-set on lease id and epoch. Synchronous and thread-safe: callers keep it off the event loop.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
+from spawner import rows, tables
 from spawner.model import (
     TRANSITIONS,
     Account,
     Cause,
-    Granted,
+    Heartbeat,
     IllegalTransition,
     Lease,
     LeaseState,
+    Place,
+    Quota,
     Refused,
     Request,
-    StaleLease,
+    Unknown,
 )
+from spawner.policy.use import HALF_LIFE_HOURS
 
-Decision = tuple[str, ...] | Refused
 BUSY_TIMEOUT_SECONDS = 10
 
-_metadata = sa.MetaData()
+Check = Callable[[Sequence[Lease]], Refused | None]
+"""(live leases of all other servers, and this one's unless it merely waits) → why not, or None."""
+Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[str, float]], Sequence[Place]]
+"""(waiting in order of first come, holding, each user's recent GPU-hours) → everyone's place."""
+Extension = Callable[[Sequence[Lease]], Lease | Refused]
+"""(live leases) → the one that is extended, with its new end, or why none is."""
 
-_accounts = sa.Table(
-    "accounts",
-    _metadata,
-    # autoincrement: a number, and so a uid, is never given twice, not even after a deletion
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("user", sa.String, nullable=False, unique=True),
-    sa.Column("is_home_prepared", sa.Boolean, nullable=False, default=False),
-    sqlite_autoincrement=True,
-)
-
-_LIVE = sa.text("state != 'closed'")
-_leases = sa.Table(
-    "leases",
-    _metadata,
-    sa.Column("id", sa.String(16), primary_key=True),
-    sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("user", sa.String, nullable=False),
-    sa.Column("server", sa.String, nullable=False),
-    sa.Column("uid", sa.Integer, nullable=False),
-    sa.Column("release", sa.String, nullable=False),
-    sa.Column("gpu_uuids", sa.JSON, nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("granted_at", sa.Float, nullable=False),
-    sa.Column("ended_at", sa.Float),
-    sa.Column("cause", sa.String(16)),
-    sa.Index(
-        "one_live_lease_per_server",
-        "user",
-        "server",
-        unique=True,
-        sqlite_where=_LIVE,
-    ),
-)
-
-_claims = sa.Table(
-    "claims",
-    _metadata,
-    sa.Column("gpu_uuid", sa.String, primary_key=True),
-    sa.Column("lease_id", sa.ForeignKey("leases.id"), nullable=False),
-)
+_KEPT = frozenset({LeaseState.WAITING, LeaseState.GRANTED})
 
 
 class Ledger:
-    """One database of accounts, leases and claims."""
+    """One database of accounts, leases, claims and use."""
 
-    def __init__(self, engine: sa.Engine, first_uid: int) -> None:
+    def __init__(self, engine: sa.Engine, first_uid: int, half_life_hours: float) -> None:
         """Use ``Ledger.open``."""
         self._engine = engine
         self._first_uid = first_uid
+        self._half_life_hours = half_life_hours
 
     @classmethod
-    def open(cls, url: str, *, first_uid: int) -> Ledger:
+    def open(cls, url: str, *, first_uid: int, half_life_hours: float = HALF_LIFE_HOURS) -> Ledger:
         """Return the ledger at the SQLAlchemy ``url``, creating its tables where they are missing."""
         engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_immediate)
-        ledger = cls(engine, first_uid)
+        sa.event.listen(engine, "connect", tables.prepare_sqlite)
+        sa.event.listen(engine, "begin", tables.begin_immediate)
+        ledger = cls(engine, first_uid, half_life_hours)
         with ledger._transaction() as connection:
-            _metadata.create_all(connection)
+            tables.metadata.create_all(connection)
         return ledger
 
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
+
+    # --- accounts
 
     def account_of(self, user: str) -> Account:
         """Return the account of the hub user ``user``, made at the first call."""
@@ -104,43 +77,107 @@ class Ledger:
     def account(self, uid: int) -> Account | None:
         """Return the account whose uid is ``uid``."""
         with self._transaction() as connection:
-            where = _accounts.c.number == uid - self._first_uid
-            row = connection.execute(sa.select(_accounts).where(where)).one_or_none()
+            where = tables.accounts.c.number == uid - self._first_uid
+            row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
         return None if row is None else self._as_account(row)
 
     def mark_home_prepared(self, uid: int) -> None:
         """Record that the home of ``uid`` belongs to it."""
         with self._transaction() as connection:
-            where = _accounts.c.number == uid - self._first_uid
-            connection.execute(sa.update(_accounts).where(where).values(is_home_prepared=True))
+            where = tables.accounts.c.number == uid - self._first_uid
+            connection.execute(
+                sa.update(tables.accounts).where(where).values(is_home_prepared=True)
+            )
 
-    def claim(
-        self, request: Request, decide: Callable[[Sequence[Lease]], Decision], *, now: float
-    ) -> Granted | Refused:
-        """Decide and claim in one transaction: ``decide(live leases)`` names the GPUs or refuses."""
+    # --- the line
+
+    def admit(self, request: Request, check: Check, *, quota: Quota, now: float) -> Lease | Refused:
+        """Give ``request`` its place in line, or what it asks for at once where that is no GPU.
+
+        One transaction. A server that already waits for, or was granted, just this keeps its lease, so that a spawn
+        which a restarted hub issues anew keeps its place; a changed wish goes to the end.
+        """
         with self._transaction() as connection:
-            decision = decide(_live_leases(connection))
-            if isinstance(decision, Refused):
-                return decision
+            live = rows.live_leases(connection)
+            own = next((lease for lease in live if _is_of(lease, request)), None)
+            if own is not None and own.state in _KEPT and _is_same_wish(own, request):
+                return own
+            waits = own if own is not None and own.state is LeaseState.WAITING else None
+            refused = check([lease for lease in live if lease is not waits])
+            if refused is not None:
+                return refused
+            if waits is not None:
+                rows.leave_line(connection, waits, Cause.USER, now)
+            gpus = request.options.gpus
             lease = Lease(
-                id=secrets.token_hex(8),
+                id=_new_id(),
                 epoch=1,
                 user=request.user,
                 server=request.server,
                 uid=self._account_of(connection, request.user).uid,
                 release=request.options.release,
-                gpu_uuids=decision,
-                state=LeaseState.GRANTED,
-                granted_at=now,
+                gpu_count=gpus,
+                hours=request.options.hours or quota.max_lease_hours,
+                priority=quota.priority,
+                gpu_uuids=(),
+                state=LeaseState.WAITING if gpus else LeaseState.GRANTED,
+                requested_at=now,
+                granted_at=None if gpus else now,
+                is_claimed=not gpus,
             )
-            _insert(connection, lease)
-            return Granted(lease)
+            rows.insert(connection, lease)
+            return lease
+
+    def advance(self, plan: Plan, *, now: float) -> tuple[tuple[Place, ...], tuple[Lease, ...]]:
+        """Plan the line and grant, in one transaction, what the plan gives out.
+
+        Returns the places of those who still wait, in order, and the leases that were granted.
+        """
+        with self._transaction() as connection:
+            live = rows.live_leases(connection)
+            waiting = {lease.id: lease for lease in live if lease.state is LeaseState.WAITING}
+            if not waiting:
+                return (), ()
+            holding = [lease for lease in live if lease.gpu_uuids]
+            places = plan(
+                list(waiting.values()),
+                holding,
+                rows.read_use(connection, holding, now, self._half_life_hours),
+            )
+            granted = tuple(
+                rows.grant(connection, waiting[place.lease_id], place.gpu_uuids, now)
+                for place in places
+                if place.gpu_uuids is not None
+            )
+        # who was granted stands in nobody's way any more
+        behind = (place for place in places if place.gpu_uuids is None)
+        return tuple(place._replace(position=i) for i, place in enumerate(behind, 1)), granted
+
+    def use(self, *, now: float) -> Mapping[str, float]:
+        """Return the recent GPU-hours of everyone who has any."""
+        with self._transaction() as connection:
+            return rows.read_use(
+                connection, rows.live_leases(connection), now, self._half_life_hours
+            )
+
+    # --- leases
 
     def adopt(self, lease: Lease) -> bool:
-        """Take up a lease that a running container proves; False where the ledger already knows otherwise."""
+        """Take up a running lease that its container proves; False where GPUs or server are held by another lease.
+
+        Where the same lease, or the same server, merely waits, it has meanwhile got what it waited for.
+        """
         try:
             with self._transaction() as connection:
-                _insert(connection, lease)
+                for other in rows.live_leases(connection):
+                    if other.state is not LeaseState.WAITING:
+                        continue
+                    if other.id == lease.id:
+                        connection.execute(sa.delete(tables.leases).where(rows.is_row(other)))
+                        lease = replace(lease, epoch=other.epoch + 1)
+                    elif (other.user, other.server) == (lease.user, lease.server):
+                        rows.leave_line(connection, other, Cause.LOST, lease.requested_at)
+                rows.insert(connection, lease)
         except sa.exc.IntegrityError:
             return False
         return True
@@ -148,51 +185,110 @@ class Ledger:
     def lease(self, lease_id: str) -> Lease | None:
         """Return the lease, live or closed."""
         with self._transaction() as connection:
-            where = _leases.c.id == lease_id
-            row = connection.execute(sa.select(_leases).where(where)).one_or_none()
-        return None if row is None else _as_lease(row)
+            where = tables.leases.c.id == lease_id
+            row = connection.execute(sa.select(tables.leases).where(where)).one_or_none()
+        return None if row is None else tables.as_lease(row)
+
+    def last_lease(self, user: str, server: str) -> Lease | None:
+        """Return the lease that the server had last, live or closed."""
+        columns = tables.leases.c
+        where = sa.and_(columns.user == user, columns.server == server)
+        # one that went back into line closed an older lease with the same first come
+        is_closed = columns.state == LeaseState.CLOSED.value
+        order = (columns.requested_at.desc(), is_closed, columns.ended_at.desc())
+        latest = sa.select(tables.leases).where(where).order_by(*order)
+        with self._transaction() as connection:
+            row = connection.execute(latest.limit(1)).one_or_none()
+        return None if row is None else tables.as_lease(row)
 
     def live_leases(self) -> tuple[Lease, ...]:
-        """Return every lease that is not closed, the oldest first."""
+        """Return every lease that is not closed, in order of first come."""
         with self._transaction() as connection:
-            return _live_leases(connection)
+            return rows.live_leases(connection)
 
     def move(
         self, lease: Lease, to: LeaseState, *, now: float, cause: Cause | None = None
     ) -> Lease:
         """Move ``lease`` as it was read to the state ``to`` and return it as it is now.
 
-        CLOSING records ``now`` and ``cause``; CLOSED frees the GPUs. Raises IllegalTransition or StaleLease and then
-        has changed nothing.
+        CLOSING, and CLOSED out of the line, records ``now`` and ``cause``; CLOSED frees the GPUs and counts their use.
+        Raises IllegalTransition or StaleLease and then has changed nothing. Only ``advance`` grants.
         """
-        if to not in TRANSITIONS[lease.state]:
-            raise IllegalTransition(
-                f"Lease {lease.id} is {lease.state.value} and cannot become {to.value}."
-            )
-        values: dict[str, Any] = {"state": to.value, "epoch": lease.epoch + 1}
-        if to is LeaseState.CLOSING:
-            values |= {"ended_at": now, "cause": cause}
+        _require_legal(lease, to)
+        if to is LeaseState.GRANTED:
+            raise IllegalTransition(f"Lease {lease.id} cannot be granted out of turn.")
         with self._transaction() as connection:
-            unchanged = sa.and_(_leases.c.id == lease.id, _leases.c.epoch == lease.epoch)
-            changed = connection.execute(sa.update(_leases).where(unchanged).values(values))
-            if changed.rowcount != 1:
-                raise StaleLease(f"Lease {lease.id} has changed since epoch {lease.epoch}.")
+            if lease.state is LeaseState.WAITING:
+                return rows.leave_line(connection, lease, cause, now)
             if to is LeaseState.CLOSED:
-                connection.execute(sa.delete(_claims).where(_claims.c.lease_id == lease.id))
-            where = _leases.c.id == lease.id
-            return _as_lease(connection.execute(sa.select(_leases).where(where)).one())
+                rows.count_use(connection, lease, now, self._half_life_hours)
+                return rows.free(connection, lease)
+            ends = to is LeaseState.CLOSING
+            return rows.write(
+                connection, lease, state=to, **({"ended_at": now, "cause": cause} if ends else {})
+            )
+
+    def requeue(self, lease: Lease) -> Lease:
+        """Close a CLOSING lease, unused, and give its server its old place in line, under a new id."""
+        _require_legal(lease, LeaseState.CLOSED)
+        with self._transaction() as connection:
+            rows.free(connection, lease)
+            again = replace(
+                lease,
+                id=_new_id(),
+                epoch=1,
+                gpu_uuids=(),
+                state=LeaseState.WAITING,
+                granted_at=None,
+                ends_at=None,
+                ended_at=None,
+                cause=None,
+                is_claimed=False,
+            )
+            rows.insert(connection, again)
+            return again
+
+    def mark_claimed(self, lease: Lease) -> Lease:
+        """Record that the user of the RUNNING ``lease`` has been seen on its server; raises StaleLease."""
+        with self._transaction() as connection:
+            return rows.write(connection, lease, is_claimed=True)
+
+    def extend(self, decide: Extension) -> Lease | Refused:
+        """Let ``decide`` give one of the live leases another end, in one transaction."""
+        with self._transaction() as connection:
+            answer = decide(rows.live_leases(connection))
+            if isinstance(answer, Refused):
+                return answer
+            return rows.write(connection, answer, ends_at=answer.ends_at)
+
+    # --- the lease clock
+
+    def heartbeat(self) -> Heartbeat | None:
+        """Return the last heartbeat of any hub on this ledger."""
+        with self._transaction() as connection:
+            row = connection.execute(sa.select(tables.heartbeat)).one_or_none()
+        return None if row is None else Heartbeat(row.boot_id, row.offset_seconds, row.at)
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """Keep ``heartbeat`` in place of the last one."""
+        with self._transaction() as connection:
+            connection.execute(sa.delete(tables.heartbeat))
+            connection.execute(sa.insert(tables.heartbeat).values(one=1, **vars(heartbeat)))
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        with self._engine.begin() as connection:
-            yield connection
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            raise Unknown(f"The ledger cannot be reached: {error.orig}.") from error
 
     def _account_of(self, connection: sa.Connection, user: str) -> Account:
-        where = _accounts.c.user == user
-        row = connection.execute(sa.select(_accounts).where(where)).one_or_none()
+        where = tables.accounts.c.user == user
+        row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
         if row is None:
-            connection.execute(sa.insert(_accounts).values(user=user))
-            row = connection.execute(sa.select(_accounts).where(where)).one()
+            connection.execute(sa.insert(tables.accounts).values(user=user))
+            row = connection.execute(sa.select(tables.accounts).where(where)).one()
         return self._as_account(row)
 
     def _as_account(self, row: sa.Row[Any]) -> Account:
@@ -201,50 +297,23 @@ class Ledger:
         )
 
 
-def _insert(connection: sa.Connection, lease: Lease) -> None:
-    values = {
-        "id": lease.id,
-        "epoch": lease.epoch,
-        "user": lease.user,
-        "server": lease.server,
-        "uid": lease.uid,
-        "release": lease.release,
-        "gpu_uuids": list(lease.gpu_uuids),
-        "state": lease.state.value,
-        "granted_at": lease.granted_at,
-    }
-    connection.execute(sa.insert(_leases).values(values))
-    for uuid in lease.gpu_uuids:
-        connection.execute(sa.insert(_claims).values(gpu_uuid=uuid, lease_id=lease.id))
+def _new_id() -> str:
+    return secrets.token_hex(8)
 
 
-def _live_leases(connection: sa.Connection) -> tuple[Lease, ...]:
-    live = sa.select(_leases).where(_LIVE).order_by(_leases.c.granted_at, _leases.c.id)
-    return tuple(_as_lease(row) for row in connection.execute(live))
+def _is_of(lease: Lease, request: Request) -> bool:
+    return (lease.user, lease.server) == (request.user, request.server)
 
 
-def _as_lease(row: sa.Row[Any]) -> Lease:
-    return Lease(
-        id=row.id,
-        epoch=row.epoch,
-        user=row.user,
-        server=row.server,
-        uid=row.uid,
-        release=row.release,
-        gpu_uuids=tuple(row.gpu_uuids),
-        state=LeaseState(row.state),
-        granted_at=row.granted_at,
-        ended_at=row.ended_at,
-        cause=None if row.cause is None else Cause(row.cause),
+def _is_same_wish(lease: Lease, request: Request) -> bool:
+    wish = request.options
+    return (lease.release, lease.gpu_count) == (wish.release, wish.gpus) and (
+        wish.hours is None or wish.hours == lease.hours
     )
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401
-    # transactions are begun by _begin_immediate, not by the driver, which would begin them too late
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_immediate(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _require_legal(lease: Lease, to: LeaseState) -> None:
+    if to not in TRANSITIONS[lease.state]:
+        raise IllegalTransition(
+            f"Lease {lease.id} is {lease.state.value} and cannot become {to.value}."
+        )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import NamedTuple
 
 SIMULATED_SUFFIX = "(simulated)"
 
@@ -38,6 +39,7 @@ class Gpu:
 class LeaseState(Enum):
     """A lease's life; only the moves in ``TRANSITIONS`` are legal."""
 
+    WAITING = "waiting"  # a place in line: nothing claimed yet
     GRANTED = "granted"  # GPUs claimed, container not yet answering
     RUNNING = "running"  # the server answered
     CLOSING = "closing"  # written before anyone looks whether the container is gone
@@ -46,6 +48,7 @@ class LeaseState(Enum):
 
 
 TRANSITIONS: dict[LeaseState, frozenset[LeaseState]] = {
+    LeaseState.WAITING: frozenset({LeaseState.GRANTED, LeaseState.CLOSED}),
     LeaseState.GRANTED: frozenset({LeaseState.RUNNING, LeaseState.CLOSING, LeaseState.LOST}),
     LeaseState.RUNNING: frozenset({LeaseState.CLOSING, LeaseState.LOST}),
     LeaseState.LOST: frozenset({LeaseState.CLOSING}),
@@ -53,16 +56,22 @@ TRANSITIONS: dict[LeaseState, frozenset[LeaseState]] = {
     LeaseState.CLOSED: frozenset(),
 }
 
-MAY_START = frozenset({LeaseState.GRANTED, LeaseState.RUNNING})
-"""States in which a container of the lease may be started (fencing, rule 6)."""
+IN_HAND = frozenset({LeaseState.GRANTED, LeaseState.RUNNING})
+"""States in which a server has what it asked for."""
 
 
 class Cause(StrEnum):
     """Why a lease ended; recorded with it."""
 
-    USER = "user"  # stopped from the hub: by its user, an admin or the culler
+    USER = "user"  # stopped or given up from the hub: by its user, an admin or the culler
     FAILED = "failed"  # the spawn did not reach a server that answers
+    INTERRUPTED = (
+        "interrupted"  # the hub ended while the server was starting: its place in line is kept
+    )
+    EXPIRED = "expired"  # its time was over
+    UNCLAIMED = "unclaimed"  # its turn came and nobody opened the server
     EXITED = "exited"  # the container ended by itself
+    OUT_OF_MEMORY = "out_of_memory"  # the kernel ended it at its memory limit
     LOST = "lost"  # the container was gone when the hub looked
 
 
@@ -77,10 +86,12 @@ class Account:
 
 @dataclass(frozen=True)
 class Lease:
-    """A GPU set (possibly empty) held by one server from grant to proof of absence.
+    """A GPU set (possibly empty) wanted or held by one server, from its place in line to proof of absence.
 
-    ``epoch`` counts the ledger's writes of this lease; each write names the epoch it saw.
-    Times are seconds since the Unix epoch.
+    ``epoch`` counts the ledger's writes of this lease; each write names the epoch it saw. ``gpu_uuids`` is empty while
+    it waits for its ``gpu_count``. Times are seconds of the lease clock (``spawner.clock``): ``granted_at`` is None
+    while it waits, ``ends_at`` (when its time will be over) then and for a lease without GPUs, ``ended_at`` until it is
+    closing. ``is_claimed``: its user was there when it was granted, or has been seen on the server since.
     """
 
     id: str
@@ -89,26 +100,38 @@ class Lease:
     server: str
     uid: int
     release: str
+    gpu_count: int
+    hours: float
+    priority: int
     gpu_uuids: tuple[str, ...]
     state: LeaseState
-    granted_at: float
+    requested_at: float
+    granted_at: float | None = None
+    ends_at: float | None = None
     ended_at: float | None = None
     cause: Cause | None = None
+    is_claimed: bool = False
 
 
 @dataclass(frozen=True)
 class Quota:
-    """What a user may hold; ``None`` is no limit."""
+    """What a user may hold at once and for how long; ``max_gpus`` None is no limit."""
 
     max_gpus: int | None = None
+    max_lease_hours: float = 24.0
+    priority: int = 0
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a person may choose for a server: the closed schema behind form and REST alike."""
+    """What a person may choose for a server: the closed schema behind form and REST alike.
+
+    ``hours`` None is as long as the quota allows.
+    """
 
     release: str
     gpus: int
+    hours: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +150,10 @@ class Reason(StrEnum):
     UNKNOWN_RELEASE = "unknown_release"
     OVER_QUOTA = "over_quota"
     NOT_ENOUGH_GPUS = "not_enough_gpus"  # more than the host has
-    NO_FREE_GPU = "no_free_gpu"  # the waiting room's place
+    TOO_LONG = "too_long"  # more hours than the quota allows
+    GIVEN_UP = "given_up"  # left the line before its turn
+    OTHERS_WAIT = "others_wait"  # no extension while somebody stands in line
+    NO_LEASE = "no_lease"  # nothing there that could be extended
     ALREADY_HELD = "already_held"  # this server still has a lease that is closing
     NOT_READY = "not_ready"  # reconcile or the agent has not answered yet
     IMAGE_MISSING = "image_missing"
@@ -139,6 +165,38 @@ class Granted:
     """The request holds its GPUs now."""
 
     lease: Lease
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The request fits, but not now: the lease is its place in line."""
+
+    lease: Lease
+
+
+class Place(NamedTuple):
+    """Where a waiting lease stands: ``position`` from 1; ``starts_at`` is an estimate, None when nobody knows.
+
+    ``gpu_uuids`` are the GPUs that it gets now, None while it has to wait. A tuple, because every move of a long line
+    makes one for everybody.
+    """
+
+    lease_id: str
+    position: int
+    starts_at: float | None
+    gpu_uuids: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """A reading of the lease clock, as the ledger keeps it for the next hub.
+
+    During the boot ``boot_id`` the clock shows ``offset_seconds`` more than CLOCK_BOOTTIME; it showed ``at`` last.
+    """
+
+    boot_id: str
+    offset_seconds: float
+    at: float
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from spawner.model import Quota, SettingsError
 from spawner.policy.container import Limits
+from spawner.policy.options import MOST_HOURS
+from spawner.policy.use import HALF_LIFE_HOURS
 
 PREFIX = "WORKBENCH_"
 _T = TypeVar("_T")
@@ -48,6 +50,12 @@ def _cpus(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,2})?", text) or float(text) <= 0:
         raise ValueError("a number of CPUs such as 4 or 7.5")
     return float(text)
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError("yes or no")
+    return text == "yes"
 
 
 def _matching(pattern: str, description: str) -> Callable[[str], str]:
@@ -92,6 +100,24 @@ class Settings:
         None,
         _optional(_integer(0, 1024)),
         "GPUs that one user may hold at once; empty for no limit.",
+    )
+    max_lease_hours: int = _setting(
+        24, _integer(1, MOST_HOURS), "Hours after which a server gives its GPUs back."
+    )
+    claim_minutes: int = _setting(
+        20,
+        _integer(1, 10080),
+        "Minutes within which a server whose turn came has to be opened, before its GPUs go to the next in line.",
+    )
+    fair_half_life_hours: int = _setting(
+        HALF_LIFE_HOURS,
+        _integer(1, 87600),
+        "Hours after which the use of a GPU weighs half in the order of the line.",
+    )
+    show_line_names: bool = _setting(
+        True,
+        _yes_or_no,
+        "Whether everyone sees the names of those who hold GPUs or wait (`yes` or `no`).",
     )
     memory_limit_bytes: int = _setting(
         32 * 1024**3, parse_bytes, "Memory of one server, /dev/shm and /tmp included."
@@ -168,7 +194,7 @@ class Settings:
     @property
     def quota(self) -> Quota:
         """The quota of a user who has none of their own."""
-        return Quota(max_gpus=self.max_gpus)
+        return Quota(max_gpus=self.max_gpus, max_lease_hours=self.max_lease_hours)
 
 
 def variable_name(setting: Field[Any]) -> str:

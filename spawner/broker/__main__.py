@@ -79,6 +79,7 @@ async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) 
     runner = await serve(broker, flags.listen, flags.group)
     logging.getLogger("workbench.broker").info("Listening on %s", flags.listen)
     await ended.wait()
+    broker.events.hang_up()
     await runner.cleanup()
     await engine.close()
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from spawner.broker.refusal import Refusal
 
 _VERSION_PREFIX = r"(?:/v1\.[0-9]{1,3})?"
-_CONTAINER = r"(?P<subject>[A-Za-z0-9][A-Za-z0-9_.-]{0,127})"
+_NAME = r"(?P<subject>[A-Za-z0-9][A-Za-z0-9_.-]{0,127})"
 _IMAGE_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.:@-]*[A-Za-z0-9])?"
 _IMAGE = rf"(?P<subject>{_IMAGE_PART}(?:/{_IMAGE_PART}){{0,8}})"
 _FLAG = "0|1|true|false"
@@ -29,6 +29,8 @@ class Action(Enum):
     VERSION = "version"
     IMAGE = "image"
     LIST = "list"
+    WATCH = "watch"
+    VOLUME = "volume"
     LOOK = "look"
     LOG = "log"
     WAIT = "wait"
@@ -43,7 +45,7 @@ CHANGING = frozenset({Action.STOP, Action.REMOVE, Action.CREATE, Action.START})
 
 @dataclass(frozen=True)
 class Asked:
-    """One allowed request: ``subject`` is an image or container name or id, or ""."""
+    """One allowed request: ``subject`` is the name or id of an image, container or volume, or ""."""
 
     action: Action
     subject: str
@@ -68,21 +70,23 @@ _RULES = (
     _rule("GET", "/version", Action.VERSION),
     _rule("GET", rf"/images/{_IMAGE}/json", Action.IMAGE),
     _rule("GET", "/containers/json", Action.LIST, all=_FLAG),
-    _rule("GET", rf"/containers/{_CONTAINER}/json", Action.LOOK),
+    _rule("GET", "/events", Action.WATCH),
+    _rule("GET", rf"/volumes/{_NAME}", Action.VOLUME),
+    _rule("GET", rf"/containers/{_NAME}/json", Action.LOOK),
     _rule(
         "GET",
-        rf"/containers/{_CONTAINER}/logs",
+        rf"/containers/{_NAME}/logs",
         Action.LOG,
         stdout=_FLAG,
         stderr=_FLAG,
         follow=_NO,
         tail="[0-9]{1,3}",
     ),
-    _rule("POST", rf"/containers/{_CONTAINER}/wait", Action.WAIT),
-    _rule("POST", rf"/containers/{_CONTAINER}/stop", Action.STOP, t="[0-9]{1,3}"),
-    _rule("DELETE", rf"/containers/{_CONTAINER}", Action.REMOVE),
+    _rule("POST", rf"/containers/{_NAME}/wait", Action.WAIT),
+    _rule("POST", rf"/containers/{_NAME}/stop", Action.STOP, t="[0-9]{1,3}"),
+    _rule("DELETE", rf"/containers/{_NAME}", Action.REMOVE),
     _rule("POST", "/containers/create", Action.CREATE, name="[a-z0-9][a-z0-9-]{0,62}"),
-    _rule("POST", rf"/containers/{_CONTAINER}/start", Action.START),
+    _rule("POST", rf"/containers/{_NAME}/start", Action.START),
 )
 
 

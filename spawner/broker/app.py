@@ -18,9 +18,10 @@ from aiohttp import web
 from spawner.broker.allowlist import CHANGING, Action, Asked, match
 from spawner.broker.bodies import parse_body, read_hub_environment, read_label, require_equal
 from spawner.broker.engine import Engine, Reply
+from spawner.broker.events import Relay
 from spawner.broker.refusal import Refusal
 from spawner.ledger import Ledger
-from spawner.model import MAY_START, Lease, Unknown
+from spawner.model import Lease, LeaseState, Unknown
 from spawner.policy import container as policy
 from spawner.policy import names
 
@@ -37,7 +38,7 @@ class Broker:
     """The rules of one instance before one Docker Engine.
 
     ``images`` maps each release to its image tag; ``ledger`` returns the open ledger or raises
-    Unknown.
+    Unknown. ``events`` has every stream that is open.
     """
 
     def __init__(
@@ -55,11 +56,15 @@ class Broker:
         self._instance = instance
         self._limits = limits
         self._images = images
+        self.events = Relay(engine, instance)
 
-    async def handle(self, request: web.BaseRequest) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request."""
         try:
-            reply = await self._answer(_match(request), request)
+            asked = _match(request)
+            if asked.action is Action.WATCH:
+                return await self.events.relay(request)
+            reply = await self._answer(asked, request)
         except Refusal as refusal:
             if request.method != "GET":
                 what = request.raw_path.partition("?")[0][:200]
@@ -78,6 +83,10 @@ class Broker:
             return await self._engine.ask("GET", f"images/{asked.subject}/json")
         if asked.action is Action.LIST:
             return await self._list(asked)
+        if asked.action is Action.VOLUME:
+            if not asked.subject.startswith(f"{self._instance}-home-"):
+                raise Refusal(403, f"{asked.subject} is no home of {self._instance}.")
+            return await self._engine.ask("GET", f"volumes/{asked.subject}")
         if asked.action is Action.CREATE:
             try:
                 raw = await request.read()
@@ -168,7 +177,7 @@ class Broker:
         if asked.action is Action.LOOK:
             return looked
         if asked.action is Action.START and labels[policy.LABEL_ROLE] == policy.ROLE_SERVER:
-            await self._startable_lease(labels.get(policy.LABEL_LEASE, ""))
+            await self._check_fence(labels)
         reply = await self._forward(asked, str(seen["Id"]))
         if asked.action in CHANGING:
             log.info("%s %s: docker answered %d", asked.action.value, asked.subject, reply.status)
@@ -194,11 +203,24 @@ class Broker:
         lease = await self._in_ledger(lambda ledger: ledger.lease(lease_id))
         if lease is None:
             raise Refusal(403, "The broker refuses this container: the ledger has no such lease.")
-        if lease.state not in MAY_START:
+        if lease.state is not LeaseState.GRANTED:
             raise Refusal(
                 409, f"Lease {lease.id} is {lease.state.value}: no container of it may start."
             )
         return lease
+
+    async def _check_fence(self, labels: Mapping[str, str]) -> None:
+        """Refuse a start unless the lease is still as it was when the container was made.
+
+        A lease that runs starts nothing again. One that an old backup brought back into line may have been granted
+        other GPUs since: it has another epoch, or at the very least those.
+        """
+        lease = await self._startable_lease(labels.get(policy.LABEL_LEASE, ""))
+        made_for = (labels.get(policy.LABEL_EPOCH), labels.get(policy.LABEL_GPUS))
+        if made_for != (str(lease.epoch), ",".join(lease.gpu_uuids)):
+            raise Refusal(
+                409, f"Lease {lease.id} has changed since its container was made: it may not start."
+            )
 
     async def _in_ledger(self, read: Callable[[Ledger], _T]) -> _T:
         try:

@@ -5,8 +5,10 @@ Nothing of a client's request line, headers or body is passed through: each requ
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,14 +62,35 @@ class Engine:
         seconds: float = 30.0,
     ) -> Reply:
         """Return the daemon's answer, of whatever status; raises Refusal (503, 504)."""
-        url = URL.build(scheme="http", host="docker", path=f"/{API_VERSION}/{path}", query=query)
         timeout = aiohttp.ClientTimeout(total=seconds)
-        try:
+        url = _url(path, query)
+        with self._failing(seconds):
             async with self._session.request(method, url, json=body, timeout=timeout) as response:
                 return Reply(response.status, await response.read(), response.content_type)
+
+    @asynccontextmanager
+    async def follow(
+        self, path: str, query: Mapping[str, str], seconds: float = 30.0
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Yield an answer whose body has no end; raises Refusal (503, 504) when none begins."""
+        timeout = aiohttp.ClientTimeout(total=None)
+        with self._failing(seconds):
+            async with asyncio.timeout(seconds):
+                response = await self._session.get(_url(path, query), timeout=timeout)
+        async with response:
+            yield response
+
+    @contextmanager
+    def _failing(self, seconds: float) -> Iterator[None]:
+        try:
+            yield
         except TimeoutError as error:
             raise Refusal(504, f"Docker did not answer within {seconds:g} s.") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Refusal(
                 503, f"Docker does not answer on {self._socket_path}: start the Docker daemon."
             ) from error
+
+
+def _url(path: str, query: Mapping[str, str] | None) -> URL:
+    return URL.build(scheme="http", host="docker", path=f"/{API_VERSION}/{path}", query=query)

@@ -5,9 +5,12 @@ Nobody is let in unless an admin approved them; approving and discarding are POS
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 from jupyterhub.app import JupyterHub
+from jupyterhub.user import User
 from nativeauthenticator.handlers import (
     AuthorizationAreaHandler,
     ChangePasswordAdminHandler,
@@ -71,6 +74,14 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         info: UserInfo | None = super().create_user(username, password, **kwargs)
         return info
 
+    def delete_user(self, user: User) -> Awaitable[None] | None:
+        """Forget the sign-up of ``user``; for a user of the hub, which JupyterHub awaits, end what is on its way.
+
+        JupyterHub itself cannot delete whoever stands in line.
+        """
+        super().delete_user(user)
+        return _end_spawns(user) if isinstance(user, User) else None
+
     def get_handlers(self, app: JupyterHub) -> list[tuple[str, type[web.RequestHandler]]]:
         """Return the pages of sign-up and approval; log-in stays JupyterHub's own."""
         return [
@@ -81,3 +92,11 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
             (r"/change-password", ChangePasswordHandler),
             (r"/change-password/([^/]+)", ChangePasswordAdminHandler),
         ]
+
+
+async def _end_spawns(user: User) -> None:
+    for name, spawner in list(user.spawners.items()):
+        if spawner.pending == "spawn":
+            spawner._spawn_future.cancel()
+            await asyncio.wait([spawner._spawn_future])
+            await user.stop(name)

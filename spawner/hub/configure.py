@@ -5,7 +5,7 @@ Only here are JupyterHub's traits set; what an admin may choose is a field of Se
 
 from __future__ import annotations
 
-import asyncio
+import functools
 from pathlib import Path
 
 from jupyterhub.app import JupyterHub
@@ -13,11 +13,16 @@ from jupyterhub.proxy import ConfigurableHTTPProxy
 from traitlets.config import Config
 
 from spawner.catalog import load_catalog
+from spawner.clock import Clock
 from spawner.containers import Containers
 from spawner.controller import Controller
 from spawner.gpus import Agent
+from spawner.hub import scopes
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.form import TEMPLATES
+from spawner.hub.handlers import handlers
+from spawner.hub.lease_view import see_lease
+from spawner.hub.reissue import SERVICE, SERVICE_SCOPES, reissue
 from spawner.hub.spawner import WorkbenchSpawner
 from spawner.hub.workbench import Workbench, keep_running
 from spawner.ledger import Ledger
@@ -27,9 +32,10 @@ from spawner.settings import Settings
 DATA = Path("/data")
 HUB_DATABASE = f"sqlite:///{DATA}/jupyterhub.sqlite"
 DOCKER_SOCKET = "/run/workbench/docker.sock"
+HUB_PORT = 8081
 LEAST_PASSWORD_LENGTH = 8
-# JupyterHub's own bound only has to lie beyond ours, which says more when it strikes
-START_MARGIN_SECONDS = 60
+# it bounds the wait in line as well; what follows the grant has a bound of its own
+LONGEST_WAIT_SECONDS = 7 * 24 * 3600
 
 
 def build_workbench(settings: Settings, catalog_file: Path) -> Workbench:
@@ -38,40 +44,53 @@ def build_workbench(settings: Settings, catalog_file: Path) -> Workbench:
     Raises SettingsError.
     """
     catalog = load_catalog(catalog_file)
-    controller = Controller(
-        Ledger.open(settings.ledger_url, first_uid=settings.first_uid),
-        Agent(settings.agent_url),
-        Containers(DOCKER_SOCKET, settings.instance),
-        catalog,
-        settings,
+    ledger = Ledger.open(
+        settings.ledger_url,
+        first_uid=settings.first_uid,
+        half_life_hours=settings.fair_half_life_hours,
     )
-    return Workbench(controller, catalog, settings)
+    clock, agent = Clock(ledger), Agent(settings.agent_url)
+    containers = Containers(DOCKER_SOCKET, settings.instance)
+    controller = Controller(ledger, agent, containers, catalog, settings, clock)
+    return Workbench(controller, ledger, agent, clock, catalog, settings)
 
 
 def configure(c: Config, settings: Settings, workbench: Workbench) -> None:
     """Set every trait of JupyterHub that the workbench needs."""
     _configure_hub(c)
+    _configure_line(c, workbench)
     _configure_servers(c, settings, workbench)
     _configure_people(c, settings)
+    c.JupyterHub.template_vars = {
+        "has_sign_up": settings.authenticator == "native",
+        "claim_minutes": settings.claim_minutes,
+        # JupyterHub calls a function of the user; the pages call what it returns, and wait for the answer
+        "lease_of": lambda _user: functools.partial(see_lease, workbench),
+    }
 
 
-def start_controller(workbench: Workbench) -> asyncio.Task[None] | None:
-    """Start the controller beside the hub that is reading its configuration; keep what it returns.
+def start_beside_hub(workbench: Workbench) -> None:
+    """Start the controller, and what takes up the line, beside the hub that is reading its configuration.
 
-    A subcommand such as ``jupyterhub upgrade-db`` reads the same file and is no hub: None, nothing is started.
+    A subcommand such as ``jupyterhub upgrade-db`` reads the same file and is no hub: nothing is started.
     """
-    if not JupyterHub.initialized():
-        return None
-    return asyncio.get_running_loop().create_task(keep_running(workbench.controller))
+    if JupyterHub.initialized():
+        run_beside_hub(workbench, f"http://127.0.0.1:{HUB_PORT}/hub/api")
+
+
+def run_beside_hub(workbench: Workbench, api: str) -> None:
+    """Start what runs beside the hub whose REST API is ``api``, in the loop that runs now."""
+    workbench.run_beside_hub(keep_running(workbench.controller), reissue(workbench, api))
 
 
 def _configure_hub(c: Config) -> None:
-    c.JupyterHub.hub_bind_url = "http://0.0.0.0:8081"
-    c.JupyterHub.hub_connect_url = "http://hub:8081"
+    c.JupyterHub.hub_bind_url = f"http://0.0.0.0:{HUB_PORT}"
+    c.JupyterHub.hub_connect_url = f"http://hub:{HUB_PORT}"
     c.JupyterHub.db_url = HUB_DATABASE
     c.JupyterHub.cookie_secret_file = str(DATA / "jupyterhub_cookie_secret")
     c.JupyterHub.cleanup_servers = False  # a restart of the hub cuts nobody off
-    c.JupyterHub.concurrent_spawn_limit = 100
+    # people in line are pending spawns; how many containers start at once is bounded by Workbench.bring_ups
+    c.JupyterHub.concurrent_spawn_limit = 0
     c.JupyterHub.template_paths = [str(TEMPLATES)]
     # what the controller says stands among JupyterHub's own lines
     c.JupyterHub.logging_config = {
@@ -83,26 +102,40 @@ def _configure_hub(c: Config) -> None:
     c.ConfigurableHTTPProxy.api_url = "http://proxy:8001"
 
 
+def _configure_line(c: Config, workbench: Workbench) -> None:
+    # inside the hub, because pages and leases are the hub's own; a function: traitlets would copy anything else
+    c.JupyterHub.extra_handlers = handlers(lambda: workbench)
+    c.JupyterHub.custom_scopes = scopes.DEFINITIONS
+    c.JupyterHub.extra_user_scopes = scopes.OF_EVERY_USER
+    c.JupyterHub.services = [
+        {"name": SERVICE, "api_token": workbench.service_token, "display": False}
+    ]
+    c.JupyterHub.trust_user_provided_tokens = True  # that one, of 256 random bits
+    c.JupyterHub.load_roles = [{"name": SERVICE, "services": [SERVICE], "scopes": SERVICE_SCOPES}]
+
+
 def _configure_servers(c: Config, settings: Settings, workbench: Workbench) -> None:
     c.JupyterHub.spawner_class = WorkbenchSpawner
     c.WorkbenchSpawner.get_workbench = lambda: workbench
     c.WorkbenchSpawner.answer_timeout = settings.start_timeout_seconds
-    c.Spawner.start_timeout = settings.start_timeout_seconds + START_MARGIN_SECONDS
+    c.Spawner.start_timeout = LONGEST_WAIT_SECONDS
     c.Spawner.http_timeout = 30
     c.Spawner.poll_interval = 10
     c.Spawner.ip = "0.0.0.0"  # noqa: S104 - inside its own container
     c.Spawner.port = PORT
     c.Spawner.default_url = "/lab"
     c.Spawner.env_keep = []
-    # what a server's own token may do: report activity, and check who is at its door
-    c.Spawner.server_token_scopes = ["users:activity!user", "access:servers!server"]
+    # what a server's own token may do: report activity, check who is at its door, and see until when it may run
+    c.Spawner.server_token_scopes = [
+        "users:activity!user",
+        "access:servers!server",
+        scopes.OF_A_SERVER,
+    ]
 
 
 def _configure_people(c: Config, settings: Settings) -> None:
     c.Authenticator.admin_users = {settings.admin}
-    has_sign_up = settings.authenticator == "native"
-    c.JupyterHub.template_vars = {"has_sign_up": has_sign_up}
-    if not has_sign_up:
+    if settings.authenticator != "native":
         c.JupyterHub.authenticator_class = settings.authenticator
         return
     c.JupyterHub.authenticator_class = ApprovedSignUp

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -17,27 +18,28 @@ from jupyterhub.spawner import Spawner
 from jupyterhub.traitlets import Callable
 from traitlets import Integer
 
-from spawner.hub.form import render_form
-from spawner.hub.knock import say_end, wait_until_open
+from spawner.ends import cause_of_end
+from spawner.hub.bring_up import bring_up
+from spawner.hub.form import read_form, render_form
+from spawner.hub.line_view import Viewer, say_place, see_wait
 from spawner.hub.progress import Progress
 from spawner.hub.refusal import Refusal
+from spawner.hub.turn import release_until_gone, take_turn
+from spawner.hub.visitor import has_visitor
 from spawner.model import (
     Cause,
     Gpu,
     GpuHealth,
-    Granted,
     LaunchError,
     Lease,
     Options,
     OptionsError,
+    Place,
     Reason,
     Refused,
     Request,
     Unknown,
 )
-from spawner.policy.words import count_gpus
-
-RETRY_SECONDS = 1.0
 
 
 class WorkbenchSpawner(Spawner):  # type: ignore[misc]
@@ -56,6 +58,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
 
     _lease_id: str | None
     _host: str
+    _ready_at: float | None
     _token_id: int | None
     _gpus: tuple[Gpu, ...]
     _is_starting: bool
@@ -82,11 +85,13 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     def get_state(self) -> dict[str, Any]:
         """Return what a restarted hub needs to find this server again."""
         state: dict[str, Any] = super().get_state()
+        if self._token_id is not None:
+            state["token_id"] = self._token_id
         if self._lease_id is not None:
             state |= {
                 "lease_id": self._lease_id,
                 "host": self._host,
-                "token_id": self._token_id,
+                "ready_at": self._ready_at,
                 "gpus": [asdict(gpu) for gpu in self._gpus],
             }
         return state
@@ -94,9 +99,11 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take up the server that an earlier hub started."""
         super().load_state(state)
+        self._token_id = state.get("token_id")
         if "lease_id" in state:
             self._lease_id, self._host = state["lease_id"], state["host"]
-            self._token_id = state["token_id"]
+            self._ready_at = state["ready_at"]
+            self._register()
             self._gpus = tuple(
                 Gpu(**{**gpu, "health": GpuHealth(gpu["health"])}) for gpu in state["gpus"]
             )
@@ -109,6 +116,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     def _forget(self) -> None:
         self._lease_id = None
         self._host = ""
+        self._ready_at = None
         self._token_id = None
         self._gpus = ()
         self._is_starting = False
@@ -120,14 +128,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
 
     def options_from_form(self, form_data: Mapping[str, list[str]]) -> dict[str, Any]:
         """Return the form's fields as the values they stand for; raises Refusal before anything is created."""
-        options: dict[str, Any] = {
-            key: values[0] if len(values) == 1 else values
-            for key, values in form_data.items()
-            if key != "_xsrf"
-        }
-        gpus = options.get("gpus")
-        if isinstance(gpus, str) and gpus.isascii() and gpus.isdecimal() and len(gpus) < 10:
-            options["gpus"] = int(gpus)
+        options = read_form(form_data)
         self._parse(options)
         return options
 
@@ -154,24 +155,29 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     # --- start
 
     async def start(self) -> str:
-        """Claim, launch and wait; return the server's URL or raise Refusal with everything given back."""
+        """Claim or wait, launch, and wait for the answer; return the server's URL.
+
+        Raises Refusal with everything given back. A hub that shuts down gives nothing back: the next one goes on.
+        """
         workbench = self.get_workbench()
         options = self._parse(self.user_options)
         self._accepted_options = self.user_options
-        answer = await self._acquire(Request(self.user.name, self.name, options))
-        if isinstance(answer, Refused):
-            raise Refusal(answer)
-        lease = answer.lease
+        request = Request(self.user.name, self.name, options)
+        lease = await take_turn(workbench, request, self._report_place)
         self._lease_id, self._is_starting = lease.id, True
+        self._register()
         cause: Cause | None = Cause.FAILED
         try:
-            async with asyncio.timeout(self.answer_timeout):
-                await self._bring_up(lease)
+            async with workbench.bring_ups, asyncio.timeout(self.answer_timeout):
+                self._host, self._gpus = await bring_up(
+                    workbench, lease, self.get_env(), self.port, self._progress
+                )
+            self._ready_at = None if lease.is_claimed else time.time()
             self._remember()
             await workbench.controller.confirm(lease.id)
             cause = None
         except asyncio.CancelledError:
-            cause = Cause.USER
+            cause = None if workbench.is_shutting_down else Cause.USER
             raise
         except TimeoutError as error:
             raise self._failed_to_start(
@@ -187,48 +193,11 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
                 self._close(cause)
         return await self.get_url()
 
-    async def _acquire(self, request: Request) -> Granted | Refused:
-        controller = self.get_workbench().controller
-        acquiring = asyncio.ensure_future(controller.acquire(request))
-        try:
-            return await asyncio.shield(acquiring)
-        except asyncio.CancelledError:
-            # given up meanwhile; the claim may still be made, and nobody else would know of it
-            self._closing = asyncio.create_task(self._give_back(acquiring))
-            raise
-
-    async def _give_back(self, acquiring: asyncio.Future[Granted | Refused]) -> None:
-        answer = await acquiring
-        if isinstance(answer, Granted):
-            await self._release(answer.lease.id, Cause.USER)
-
-    async def _bring_up(self, lease: Lease) -> None:
-        controller = self.get_workbench().controller
-        self._gpus = await self._name_gpus(lease)
-        self._progress.report(10, self._say_granted(lease))
-        self._host = await controller.launch(lease, self.get_env(), self._progress.report)
-        self._progress.report(70, "Waiting for JupyterLab to answer")
-        await wait_until_open(self._host, self.port, functools.partial(self._check_alive, lease))
-        self._progress.report(95, "JupyterLab answers: opening it")
-
-    async def _check_alive(self, lease: Lease) -> None:
-        controller = self.get_workbench().controller
-        status = await controller.look(lease.id)
-        if status is None or not status.is_running:
-            said = await controller.log_tail(lease) if status is not None else ""
-            raise LaunchError(say_end(status, said))
-
-    async def _name_gpus(self, lease: Lease) -> tuple[Gpu, ...]:
-        if not lease.gpu_uuids:
-            return ()
-        offer = await self.get_workbench().controller.offer(lease.user)
-        return tuple(o.gpu for o in offer.gpus if o.gpu.uuid in lease.gpu_uuids)
-
-    def _say_granted(self, lease: Lease) -> str:
-        if not lease.gpu_uuids:
-            return "Claimed a place without GPUs"
-        named = ", ".join(f"GPU {gpu.index}: {gpu.name}" for gpu in self._gpus)
-        return f"Claimed {count_gpus(len(lease.gpu_uuids))} ({named or 'names unknown'})"
+    def _report_place(self, lease: Lease, place: Place, line_length: int) -> None:
+        if self._token_id is None:
+            self._remember()  # a wait is long, and the next hub revokes the token that this spawn was given
+        workbench = self.get_workbench()
+        self._progress.report_place(say_place(workbench, lease, place, line_length), place)
 
     def _remember(self) -> None:
         """Store the state now: JupyterHub does it after ``start``, and a hub that dies in between would forget."""
@@ -236,6 +205,9 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         self._token_id = None if token is None else token.id
         self.orm_spawner.state = self.get_state()
         self.user.db.commit()
+
+    def _register(self) -> None:
+        self.get_workbench().servers[(self.user.name, self.name)] = self
 
     def _failed_to_start(self, sentence: str) -> Refusal:
         return Refusal(Refused(Reason.START_FAILED, sentence))
@@ -245,13 +217,18 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         return f"http://{self._host}:{self.port}{self.server.base_url}"
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the steps of this spawn to one viewer, from the first on."""
+        """Yield the steps of this spawn to one viewer, from the first on; a wait says who is ahead."""
+        workbench = self.get_workbench()
+        viewer = Viewer(self.user.name, workbench.settings.show_line_names)
         async for step in self._progress.follow():
-            yield {
+            event = {
                 "progress": step.percent,
                 "message": step.message,
                 "elapsed_seconds": round(step.elapsed_seconds, 2),
             }
+            if step.place is not None:
+                event["waiting"] = await see_wait(workbench, viewer, step.place)
+            yield event
 
     # --- after the start
 
@@ -268,15 +245,27 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         controller = self.get_workbench().controller
         try:
             status = await controller.look(self._lease_id)
+            if status is not None and status.is_running:
+                await self._notice_visitor()
+                return None
         except Unknown as error:
             self.log.warning("Nobody knows whether %s runs: %s", self._log_name, error)
             return None
-        if status is not None and status.is_running:
-            return None
         # what is left of it is removed; where that fails now the controller goes on trying
-        await controller.release(self._lease_id, Cause.LOST if status is None else Cause.EXITED)
+        await controller.release(self._lease_id, cause_of_end(status))
         self._exit_code = (status.exit_code if status is not None else None) or 0
         return self._exit_code
+
+    async def notice_end(self) -> None:
+        """Let JupyterHub remove route and row of a server whose lease has ended."""
+        if self.ready:
+            await self.poll_and_notify()
+
+    async def _notice_visitor(self) -> None:
+        """Tell the controller once that its user came for the server whose turn they had waited for."""
+        if self._ready_at is not None and has_visitor(self, self._ready_at):
+            await self.get_workbench().controller.mark_claimed(self._lease_id)
+            self._ready_at = None
 
     async def stop(self, now: bool = False) -> None:
         """Give everything back; return only when Docker proved that the container is gone."""
@@ -296,15 +285,6 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
 
     def _close(self, cause: Cause) -> asyncio.Task[None]:
         if self._closing is None:
-            self._closing = asyncio.create_task(self._release(str(self._lease_id), cause))
+            release = release_until_gone(self.get_workbench(), str(self._lease_id), cause)
+            self._closing = asyncio.create_task(release)
         return self._closing
-
-    async def _release(self, lease_id: str, cause: Cause) -> None:
-        controller = self.get_workbench().controller
-        while True:
-            try:
-                if await controller.release(lease_id, cause):
-                    return
-            except Exception:  # ending here would tell JupyterHub that the server is gone
-                self.log.exception("Still stopping %s", self._log_name)
-            await asyncio.sleep(RETRY_SECONDS)

@@ -1,38 +1,118 @@
-"""The parts that the hub's pages and spawners share, and the task that keeps the controller running.
+"""The parts that the hub's pages and spawners share, and the tasks that run beside the hub.
 
-The controller runs for as long as the hub does; an error ends neither silently.
+They run for as long as the hub does; an error ends none of them silently.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
-from dataclasses import dataclass
+import os
+import secrets
+from collections.abc import Coroutine
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from spawner.catalog import Catalog
+from spawner.clock import Clock
 from spawner.controller import Controller
-from spawner.model import Options
+from spawner.ledger import Ledger
+from spawner.line import Inventory
+from spawner.model import Lease, Options
 from spawner.policy.options import parse_options
 from spawner.settings import Settings
 
 log = logging.getLogger("workbench.hub")
 
 RESTART_SECONDS = 5.0
+RECENT_SECONDS = 1.0
+BRING_UPS_AT_ONCE = 16
 
 
-@dataclass(frozen=True)
+class Server(Protocol):
+    """One server of one user, as the hub has it in hand."""
+
+    async def notice_end(self) -> None:
+        """Let JupyterHub look at a server that may have ended."""
+
+
 class Workbench:
-    """What a spawner needs of the rest of the package."""
+    """What spawners and pages need of the rest of the package; belongs to one event loop.
 
-    controller: Controller
-    catalog: Catalog
-    settings: Settings
+    ``bring_ups`` bounds how many containers are being started at once; who waits in line is not counted.
+    ``servers`` are those that this process has in hand, by (user, server); ``beside`` are the tasks beside the hub.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        ledger: Ledger,
+        gpus: Inventory,
+        clock: Clock,
+        catalog: Catalog,
+        settings: Settings,
+    ) -> None:
+        """Join the parts; nothing is asked yet."""
+        self.controller = controller
+        self.ledger = ledger
+        self.gpus = gpus
+        self.clock = clock
+        self.catalog = catalog
+        self.settings = settings
+        self.bring_ups = asyncio.Semaphore(BRING_UPS_AT_ONCE)
+        self.servers: WeakValueDictionary[tuple[str, str], Server] = WeakValueDictionary()
+        self.service_token = _make_service_token()
+        self.beside: set[asyncio.Task[None]] = set()
+        self._was_cancelled = False
+        controller.on_closed = self._tell_closed
+        self._reading: asyncio.Task[tuple[Lease, ...]] | None = None
+        self._read_at = 0.0
 
     def parse(self, raw: object) -> Options:
         """Return the options in ``raw`` by the one closed schema; raises OptionsError."""
         return parse_options(
             raw, releases=tuple(self.catalog.releases), default_release=self.catalog.default
         )
+
+    async def recent_leases(self) -> tuple[Lease, ...]:
+        """Return the live leases as they were within the last second: however many look, one reads."""
+        now = asyncio.get_running_loop().time()
+        if self._reading is None or now - self._read_at > RECENT_SECONDS:
+            self._read_at = now
+            self._reading = asyncio.ensure_future(asyncio.to_thread(self.ledger.live_leases))
+        return await asyncio.shield(self._reading)
+
+    async def tell_ended(self, user: str, server: str) -> None:
+        """Let the hub learn at once that a lease ended, instead of at its next poll."""
+        known = self.servers.get((user, server))
+        if known is not None:
+            await known.notice_end()
+
+    def run_beside_hub(self, *works: Coroutine[Any, Any, None]) -> None:
+        """Start ``works`` and remember them until they end; the loop alone would not keep them alive."""
+        for work in works:
+            task = asyncio.ensure_future(work)
+            self.beside.add(task)
+            task.add_done_callback(self._forget)
+
+    @property
+    def is_shutting_down(self) -> bool:
+        """True once the hub's process ends, which cancels every task: no cancellation is a person's wish then."""
+        return self._was_cancelled or any(task.cancelling() for task in self.beside)
+
+    def _tell_closed(self, lease: Lease) -> None:
+        self.run_beside_hub(self.tell_ended(lease.user, lease.server))
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self.beside.discard(task)
+        self._was_cancelled |= task.cancelled()
+
+
+def _make_service_token() -> str:
+    """Return a secret of this installation: JupyterHub keeps every token it was ever given, so it gets but one."""
+    proxy_token = os.environ.get("CONFIGPROXY_AUTH_TOKEN") or secrets.token_hex(32)
+    return hmac.new(proxy_token.encode(), b"waiting-room", "sha256").hexdigest()
 
 
 async def keep_running(controller: Controller) -> None:

@@ -18,6 +18,7 @@ PORT = 8888
 LABEL_INSTANCE = "workbench.instance"
 LABEL_ROLE = "workbench.role"
 LABEL_LEASE = "workbench.lease"
+LABEL_EPOCH = "workbench.epoch"
 LABEL_USER = "workbench.user"
 LABEL_SERVER = "workbench.server"
 LABEL_UID = "workbench.uid"
@@ -69,6 +70,7 @@ def build_server(
             LABEL_INSTANCE: instance,
             LABEL_ROLE: ROLE_SERVER,
             LABEL_LEASE: lease.id,
+            LABEL_EPOCH: str(lease.epoch),
             LABEL_USER: lease.user,
             LABEL_SERVER: lease.server,
             LABEL_UID: str(lease.uid),

@@ -10,20 +10,22 @@ from collections.abc import Collection, Mapping
 from spawner.model import Options, OptionsError
 
 MOST_GPUS = 1024
-_KEYS = ("release", "gpus")
+LEAST_HOURS = 0.01
+MOST_HOURS = 8760
+_KEYS = ("release", "gpus", "hours")
 
 
 def parse_options(raw: object, *, releases: Collection[str], default_release: str) -> Options:
-    """Return the options in ``raw``, a mapping of ``release`` (str) and ``gpus`` (int), both optional.
+    """Return the options in ``raw``, a mapping of ``release`` (str), ``gpus`` (int) and ``hours`` (number or None).
 
-    Raises OptionsError with one sentence for the person who asked.
+    All are optional. Raises OptionsError with one sentence for the person who asked.
     """
     if not isinstance(raw, Mapping):
         raise OptionsError('The options must be an object such as {"release": "v2.7", "gpus": 1}.')
     unknown = sorted(str(key)[:40] for key in raw if key not in _KEYS)
     if unknown:
         raise OptionsError(
-            f"{unknown[0]!r} is not an option of a server: choose only 'release' and 'gpus'."
+            f"{unknown[0]!r} is not an option of a server: choose only 'release', 'gpus' and 'hours'."
         )
     release = raw.get("release", default_release)
     if not isinstance(release, str) or release not in releases:
@@ -35,4 +37,15 @@ def parse_options(raw: object, *, releases: Collection[str], default_release: st
         raise OptionsError(
             f"{str(gpus)[:40]!r} is no number of GPUs: give a whole number from 0 to {MOST_GPUS}."
         )
-    return Options(release=release, gpus=gpus)
+    return Options(release=release, gpus=gpus, hours=_parse_hours(raw.get("hours")))
+
+
+def _parse_hours(hours: object) -> float | None:
+    if hours is None:
+        return None
+    # NaN and the infinities compare as outside
+    if type(hours) not in (int, float) or not LEAST_HOURS <= hours <= MOST_HOURS:  # type: ignore[operator]
+        raise OptionsError(
+            f"{str(hours)[:40]!r} is no number of hours: give a number from {LEAST_HOURS} to {MOST_HOURS}."
+        )
+    return float(hours)  # type: ignore[arg-type]

@@ -8,6 +8,12 @@ def count_gpus(number: int) -> str:
     return f"{number} GPU" if number == 1 else f"{number} GPUs"
 
 
+def say_hours(hours: float) -> str:
+    """Return ``"1 hour"``, ``"24 hours"``, ``"1.5 hours"``; two decimals, cut off and not rounded up."""
+    shown = f"{int(hours * 100) / 100:g}"
+    return f"{shown} hour" if shown == "1" else f"{shown} hours"
+
+
 def say_duration(seconds: float) -> str:
     """Return ``"under a minute"``, ``"12 min"``, ``"3 h 5 min"`` or ``"2 d 4 h"``."""
     minutes = int(seconds // 60)

@@ -182,35 +182,73 @@ def test_7_the_panel_is_at_home_in_the_dark(people: People) -> None:
     people.shoot("alice", "11-panel-dark")
 
 
-def test_8_when_none_is_free_the_sentence_says_who_holds_what(people: People) -> None:
+def test_8_when_none_is_free_one_waits_in_line_and_sees_it(people: People) -> None:
     people.join("bob")
     page = people.start("bob", 1)
     wait_for_lab(page)
     page = people.join("carol")
     page.goto("/hub/spawn")
-    expect(page.locator("#spawn_form")).to_contain_text("alice")
-    expect(page.locator("#spawn_form")).to_contain_text("bob")
+    form = page.locator("#spawn_form")
+    expect(form).to_contain_text("held by alice until")
+    expect(form).to_contain_text("held by bob until")
+    expect(form).to_contain_text("you would wait: place 1, about")
     people.shoot("carol", "12-none-free")
-    page.evaluate("document.querySelectorAll('input[name=gpus]').forEach(i => i.disabled = false)")
     page.locator("input[name=gpus][value='1']").check(force=True)
-    page.evaluate("document.querySelector('#spawn_form').requestSubmit()")
-    error = page.locator("[role=alert], .alert, .error").first
-    expect(error).to_contain_text("held by alice")
-    expect(error).to_contain_text("held by bob")
-    people.shoot("carol", "13-refused")
+    button = page.locator("form#spawn_form [type=submit]")
+    expect(button).to_have_text("Wait in line")
+    button.click()
+    expect(page.locator("#wb-title")).to_have_text("Waiting for 1 GPU")
+    expect(page.locator("#wb-position")).to_have_text("1")
+    expect(page.locator("#wb-ahead")).to_contain_text("you are the next")
+    expect(page.locator("#wb-holders")).to_contain_text("alice · 1 GPU")
+    expect(page.locator("#wb-holders")).to_contain_text("bob · 1 GPU")
+    people.shoot("carol", "13-waiting")
+    page.emulate_media(color_scheme="dark")
+    people.shoot("carol", "14-waiting-dark")
+    page.emulate_media(color_scheme="light")
+    line = people.page("bob")
+    line.goto("/hub/line")
+    expect(line.locator("#wb-waiters")).to_contain_text("carol · 1 GPU")
+    people.shoot("bob", "15-line")
 
 
-def test_9_a_stopped_servers_gpu_is_the_next_ones(people: People, stack: Stack) -> None:
+def test_9_who_asks_for_more_waits_behind_and_gives_up(people: People) -> None:
+    people.join("dora")
+    page = people.start("dora", 2)
+    expect(page.locator("#wb-position")).to_have_text("2")
+    expect(page.locator("#wb-ahead")).to_contain_text("1. carol · 1 GPU")
+    people.shoot("dora", "16-second-in-line")
+    page.get_by_role("button", name="Give up").click()
+    page.wait_for_url(re.compile("/hub/spawn"))
+    page.goto("/hub/line")
+    expect(page.locator("#wb-waiters")).not_to_contain_text("you")
+
+
+def test_10_a_stopped_servers_gpu_is_the_next_ones(people: People, stack: Stack) -> None:
     freed = stack.inside("alice", "python", "-c", SEES)
     stack.inside("alice", "sh", "-c", "echo kept > ~/note.txt")
     page = people.page("alice")
     page.goto("/hub/home")
-    people.shoot("alice", "14-home")
+    expect(page.locator("#wb-lease")).to_contain_text("left")
+    people.shoot("alice", "17-home")
     page.locator("#stop").click()
     page.locator("#start", has_text=re.compile("start", re.IGNORECASE)).wait_for()
-    wait_for_lab(people.start("carol", 1))
+    # carol's page waited for her turn and opens by itself
+    wait_for_lab(people.page("carol"))
     assert stack.inside("carol", "python", "-c", SEES) == freed
     wait_for_lab(people.start("alice", 0))
     assert stack.inside("alice", "cat", "/home/researcher/note.txt") == "kept"
     expect(people.page("alice").locator(".gpu-panel-Status")).to_contain_text("No GPU")
-    people.shoot("alice", "15-no-gpu")
+    people.shoot("alice", "18-no-gpu")
+
+
+def test_11_an_extension_beyond_the_quota_is_refused_in_a_sentence(people: People) -> None:
+    page = people.page("carol")
+    page.goto("/hub/home")
+    before = page.locator("#wb-lease time").first.get_attribute("datetime")
+    page.locator("#wb-hours").fill("1")
+    page.locator("#wb-extend button").click()
+    # a whole day was asked for: more is beyond the quota, and the page says so
+    expect(page.locator("#wb-extend-answer")).to_contain_text("24 hours")
+    people.shoot("carol", "19-extension-refused")
+    assert page.locator("#wb-lease time").first.get_attribute("datetime") == before

@@ -16,7 +16,7 @@ import pytest
 
 from spawner.containers import Bounds, Containers
 from spawner.ledger import Ledger
-from spawner.model import Cause, Granted, Lease, LeaseState, Options, Request
+from spawner.model import Cause, Lease, LeaseState, Options, Place, Quota, Request
 from spawner.policy import names
 from spawner.policy.container import LABEL_INSTANCE, build_home_preparation, build_server
 from spawner.settings import Settings
@@ -31,7 +31,8 @@ RUN printf '%s\n' '#!/bin/sh' \
     '[ -z "$JUPYTERHUB_STUBBORN" ] || trap "" TERM' \
     'echo "up as $(id -u):$(id -g)"' \
     '[ -z "$JUPYTERHUB_EXIT" ] || exit "$JUPYTERHUB_EXIT"' \
-    'while :; do sleep 0.1; done' \
+    'while [ ! -e /tmp/hungry ]; do sleep 0.1; done' \
+    'exec tail /dev/zero' \
     > /usr/local/bin/jupyterhub-singleuser && chmod +x /usr/local/bin/jupyterhub-singleuser
 """
 RELEASE = "v2.7"
@@ -57,11 +58,15 @@ class Bench:
         return self.settings.instance
 
     def grant(self, user: str = "alice", *uuids: str) -> Lease:
-        """Return a lease as the controller would claim it."""
+        """Return a lease as the controller would have it when its turn has come."""
         request = Request(user, "", Options(RELEASE, len(uuids)))
-        granted = self.ledger.claim(request, lambda _: uuids, now=1.0)
-        assert isinstance(granted, Granted)
-        return granted.lease
+        lease = self.ledger.admit(request, lambda _: None, quota=Quota(), now=1.0)
+        assert isinstance(lease, Lease)
+        if not uuids:
+            return lease
+        place = Place(lease.id, 1, 1.0, uuids)
+        _, (granted,) = self.ledger.advance(lambda *_: [place], now=1.0)
+        return granted
 
     def begin_closing(self, lease: Lease) -> Lease:
         return self.ledger.move(lease, LeaseState.CLOSING, now=2.0, cause=Cause.USER)

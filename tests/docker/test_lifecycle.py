@@ -35,26 +35,49 @@ def _no_server_outlives_its_test(stack: Stack) -> Iterator[None]:
     )
 
 
-def test_two_users_at_once_get_two_gpus_and_the_third_is_told_who_has_them(stack: Stack) -> None:
+def test_two_users_at_once_get_two_gpus_and_the_third_waits_for_the_first_that_is_given_back(
+    stack: Stack,
+) -> None:
     people = [stack.person(name) for name in ("ada", "bob", "cyd")]
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda person: person.start(gpus=1), people))
-    held = {p.name: stack.inside(p.name, "python", "-c", SEES) for p in people if p.server}
+        answers = list(pool.map(lambda person: person.ask(gpus=1), people))
+    assert all(answer.is_success for answer in answers)
+    eventually(
+        lambda: sum(is_ready(person) for person in people) == len(stack.gpu_uuids),
+        seconds=120,
+        what="as many servers run as there are GPUs",
+    )
+    winners = [person for person in people if is_ready(person)]
+    (waits,) = [person for person in people if person not in winners]
+    held = {p.name: stack.inside(p.name, "python", "-c", SEES) for p in winners}
     assert sorted(held.values()) == sorted(stack.gpu_uuids)
+    assert waits.position == 1
+    assert stack.containers(waits.name) == []
+    line = waits.api("GET", "/workbench/line").json()
+    assert {holder["user"] for holder in line["holders"]} == set(held)
 
-    (refused,) = [a for a in answers if a.status_code >= httpx.codes.BAD_REQUEST]
-    message = refused.json()["message"]
-    assert refused.status_code == httpx.codes.CONFLICT
-    for name in held:
-        assert f"held by {name}" in message
-    (left_out,) = [person for person in people if person.name not in held]
-    assert left_out.server is None
-    assert stack.containers(left_out.name) == []
+    winners[0].stop()
+    eventually(lambda: is_ready(waits), seconds=120, what="the third one's turn comes")
+    assert waits.position is None
+    assert stack.inside(waits.name, "python", "-c", SEES) == held[winners[0].name]
 
-    winner = next(person for person in people if person.name in held)
-    winner.stop()
-    assert left_out.start(gpus=1).is_success
-    assert stack.inside(left_out.name, "python", "-c", SEES) == held[winner.name]
+
+def is_ready(person: Person) -> bool:
+    return person.server is not None and bool(person.server["ready"])
+
+
+def test_who_gives_up_leaves_the_line_and_gets_nothing(stack: Stack) -> None:
+    ona, pia, quin = (stack.person(name) for name in ("ona", "pia", "quin"))
+    assert ona.start(gpus=2).is_success
+    for number, person in enumerate((pia, quin), start=1):
+        assert person.ask(gpus=2).is_success
+        eventually(lambda p=person, n=number: p.position == n, seconds=30, what="a place in line")
+    pia.stop()
+    assert pia.position is None
+    assert quin.position == 1
+    ona.stop()
+    eventually(lambda: is_ready(quin), seconds=120, what="the next one's turn comes")
+    assert stack.containers("pia") == []
 
 
 def test_a_server_without_gpus_sees_none(stack: Stack) -> None:
@@ -98,20 +121,29 @@ def test_a_home_persists_and_is_nobody_elses(stack: Stack) -> None:
     assert "note.txt" not in stack.inside("ida", "ls", "/home/researcher")
 
 
-def test_a_hub_restart_cuts_nobody_off_and_frees_nothing(stack: Stack) -> None:
-    jan, kim = stack.person("jan"), stack.person("kim")
+def test_a_hub_restart_cuts_nobody_off_and_everyone_keeps_their_place(stack: Stack) -> None:
+    jan, kim, liz = (stack.person(name) for name in ("jan", "kim", "liz"))
     assert jan.start(gpus=2).is_success
     before = stack.containers("jan")
+    for number, person in enumerate((kim, liz), start=1):
+        assert person.ask(gpus=2).is_success
+        eventually(lambda p=person, n=number: p.position == n, seconds=30, what="a place in line")
     docker("restart", f"{stack.instance}-hub-1")
     eventually(
         lambda: httpx.get(f"{stack.url}/hub/health").is_success, seconds=60, what="the hub answers"
     )
     assert stack.containers("jan") == before
-    refused = kim.start(gpus=1)
-    assert refused.status_code == httpx.codes.CONFLICT
-    assert "held by jan" in refused.json()["message"]
+    for number, person in enumerate((kim, liz), start=1):
+        eventually(
+            lambda p=person: p.server is not None and p.server["pending"] == "spawn",
+            seconds=60,
+            what=f"{person.name} waits again",
+        )
+        assert person.position == number
     jan.stop()
-    assert kim.start(gpus=1).is_success
+    eventually(lambda: is_ready(kim), seconds=120, what="kim's turn comes")
+    assert liz.position == 1
+    liz.stop()
 
 
 def test_a_container_removed_by_hand_frees_its_gpu(stack: Stack) -> None:
@@ -119,9 +151,8 @@ def test_a_container_removed_by_hand_frees_its_gpu(stack: Stack) -> None:
     assert lou.start(gpus=2).is_success
     docker("rm", "-f", *stack.containers("lou"))
     mia = stack.person("mia")
-    eventually(
-        lambda: mia.start(gpus=1).is_success, seconds=90, what="the GPU is free for the next"
-    )
+    assert mia.start(gpus=1).is_success
+    assert is_ready(mia)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +168,8 @@ def ned(stack: Stack) -> Person:
         ({"gpus": "two"}, "is no number of GPUs"),
         ({"gpus": 1.5}, "is no number of GPUs"),
         ({"gpus": 3}, "this workbench has 2"),
+        ({"gpus": 1, "hours": 1000}, "your quota is 24 hours"),
+        ({"hours": "long"}, "is no number of hours"),
         ({"image": "debian"}, "'image' is not an option"),
         ({"release": "v1"}, "no release 'v1'"),
     ],

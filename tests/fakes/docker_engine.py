@@ -10,15 +10,14 @@ import asyncio
 import json
 import struct
 from collections import defaultdict, deque
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-NEVER = "0001-01-01T00:00:00Z"
-STARTED = "2026-11-23T12:00:00.123456789Z"
+from tests.fakes.docker_container import NEVER, STARTED, FakeContainer
+from tests.fakes.docker_events import Events
 
 
 class Fault(Enum):
@@ -31,34 +30,6 @@ class Fault(Enum):
     WRONG_SHAPE = "200 with JSON of another shape"
     PAGE_NOT_FOUND = "a 404 that is not about the container"
     DROP = "the connection is closed without an answer"
-
-
-@dataclass
-class FakeContainer:
-    """One container; ``body`` is what was posted."""
-
-    id: str
-    name: str
-    body: dict[str, Any]
-    is_running: bool = False
-    started_at: str = NEVER
-    exit_code: int = 0
-    log: list[str] = field(default_factory=list)
-
-    def inspect(self) -> dict[str, Any]:
-        """Return the Engine's view of it."""
-        return {
-            "Id": self.id,
-            "Name": f"/{self.name}",
-            "Config": {**self.body, "Labels": self.body.get("Labels"), "Tty": False},
-            "State": {
-                "Running": self.is_running,
-                "ExitCode": self.exit_code,
-                "OOMKilled": False,
-                "Error": "",
-                "StartedAt": self.started_at,
-            },
-        }
 
 
 class FakeEngine:
@@ -76,6 +47,8 @@ class FakeEngine:
         self.calls: list[tuple[str, str]] = []
         self.exit_code = 0
         self.log: list[str] = []
+        self.volumes: set[str] = set()
+        self.events = Events()
         self._faults: defaultdict[tuple[str, str | None], deque[Fault]] = defaultdict(deque)
         self._released = asyncio.Event()
         self._born = 0
@@ -100,6 +73,21 @@ class FakeEngine:
         self.containers[name] = container
         return container
 
+    def end(self, name: str, exit_code: int, *, oom: bool = False) -> None:
+        """Let a running container end by itself, or by the kernel at its memory limit."""
+        container = self.containers[name]
+        container.is_running, container.exit_code = False, exit_code
+        if oom:
+            container.oom_killed = True
+            self._tell("oom", container)
+        self._tell("die", container)
+
+    def vanish(self, name: str) -> None:
+        """Let a container be removed by hand, by force."""
+        if self.containers[name].is_running:
+            self.end(name, 137)
+        self._tell("destroy", self.containers.pop(name))
+
     async def __aenter__(self) -> FakeEngine:
         """Listen."""
         app = web.Application()
@@ -109,6 +97,8 @@ class FakeEngine:
                 web.get(f"{prefix}/_ping", self._ping),
                 web.get(f"{prefix}/images/{{subject:.+}}/json", self._image),
                 web.get(f"{prefix}/containers/json", self._list),
+                web.get(f"{prefix}/events", self._events),
+                web.get(f"{prefix}/volumes/{{subject}}", self._volume),
                 web.post(f"{prefix}/containers/create", self._create),
                 web.get(f"{prefix}/containers/{{subject}}/json", self._inspect),
                 web.get(f"{prefix}/containers/{{subject}}/logs", self._logs),
@@ -126,6 +116,7 @@ class FakeEngine:
     async def __aexit__(self, *_: object) -> None:
         """Stop listening; hanging calls end."""
         self.release()
+        self.events.cut()
         await self._runner.cleanup()
 
     async def _fail(self, operation: str, request: web.Request) -> web.Response | None:
@@ -188,8 +179,34 @@ class FakeEngine:
             if all(f"{k}={labels.get(k)}" == w for w in wanted for k in [w.partition("=")[0]]) and (
                 everyone or container.is_running
             ):
-                rows.append({"Id": container.id, "Names": [f"/{container.name}"], "Labels": labels})
+                rows.append(
+                    {
+                        "Id": container.id,
+                        "Names": [f"/{container.name}"],
+                        "Labels": labels,
+                        "State": container.state,
+                    }
+                )
         return _answer(rows)
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        fault = await self._fail("events", request)
+        return await self.events.serve(request) if fault is None else fault
+
+    async def _volume(self, request: web.Request) -> web.Response:
+        fault = await self._fail("volume", request)
+        if fault is not None:
+            return fault
+        name = request.match_info["subject"]
+        if name not in self.volumes:
+            return _say(404, f"get {name}: no such volume")
+        return _answer({"Name": name, "Driver": "local", "Labels": None})
+
+    def _tell(self, action: str, container: FakeContainer) -> None:
+        attributes = {**(container.body.get("Labels") or {}), "name": container.name}
+        if action == "die":
+            attributes["exitCode"] = str(container.exit_code)
+        self.events.tell(action, container.id, attributes)
 
     async def _create(self, request: web.Request) -> web.Response:
         fault = await self._fail("create", request)
@@ -235,6 +252,7 @@ class FakeEngine:
         ) == "server"
         if not container.is_running:
             container.exit_code, container.log = self.exit_code, self.log
+            self._tell("die", container)
         return web.Response(status=204)
 
     async def _stop(self, request: web.Request) -> web.Response:
@@ -243,7 +261,7 @@ class FakeEngine:
             return container
         if not container.is_running:
             return web.Response(status=304)
-        container.is_running = False
+        self.end(container.name, container.exit_code)
         return web.Response(status=204)
 
     async def _wait(self, request: web.Request) -> web.Response:
@@ -258,7 +276,7 @@ class FakeEngine:
             return container
         if container.is_running:
             return _say(409, f'cannot remove container "/{container.name}": container is running')
-        del self.containers[container.name]
+        self.vanish(container.name)
         return web.Response(status=204)
 
 

@@ -25,9 +25,10 @@ async def town(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Town]:
     monkeypatch.setattr("bcrypt.gensalt", functools.partial(bcrypt.gensalt, 4))  # as slow as needed
-    monkeypatch.setattr("spawner.controller.STOP_GRACE_SECONDS", 0)
-    monkeypatch.setattr("spawner.controller.CLOSING_RETRY_SECONDS", 0.2)
-    monkeypatch.setattr("spawner.hub.spawner.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
+    monkeypatch.setattr("spawner.controller.TICK_SECONDS", 0.2)
+    monkeypatch.setattr("spawner.hub.turn.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("spawner.hub.reissue.RETRY_SECONDS", 0.1)
     monkeypatch.setattr("spawner.hub.knock.LOOK_SECONDS", 0.05)
     async with FakeEngine(tmp_path / "docker.sock") as engine:
         town = Town(tmp_path, engine, Agent(gpus=2), settings)

@@ -8,7 +8,7 @@ from traitlets.config import Config, PyFileConfigLoader
 
 from spawner.catalog import load_catalog
 from spawner.hub.approval import ApprovedSignUp
-from spawner.hub.configure import build_workbench, configure, start_controller
+from spawner.hub.configure import build_workbench, configure, start_beside_hub
 from spawner.hub.spawner import WorkbenchSpawner
 from spawner.settings import Settings
 from tests.hub.town import ROOT
@@ -31,11 +31,25 @@ def test_a_hub_restart_cuts_nobody_off(tmp_path: Path) -> None:
     assert c.JupyterHub.cookie_secret_file.startswith("/data/")
 
 
-def test_jupyterhubs_bound_lies_beyond_ours(tmp_path: Path) -> None:
+def test_a_wait_in_line_is_bounded_in_days_and_a_start_as_the_settings_say(tmp_path: Path) -> None:
     c = configured(tmp_path, start_timeout_seconds=300)
     assert c.WorkbenchSpawner.answer_timeout == 300
-    assert c.Spawner.start_timeout > 300
+    assert c.Spawner.start_timeout == 7 * 24 * 3600
+    assert c.JupyterHub.concurrent_spawn_limit == 0
     assert c.JupyterHub.spawner_class is WorkbenchSpawner
+
+
+def test_the_service_that_takes_up_the_line_may_start_servers_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONFIGPROXY_AUTH_TOKEN", "a secret of this installation")
+    first, second = configured(tmp_path), configured(tmp_path)
+    (role,), (service,) = first.JupyterHub.load_roles, first.JupyterHub.services
+    assert role["scopes"] == ["start:servers"]
+    assert role["services"] == [service["name"]]
+    assert "admin" not in service
+    assert "a secret" not in service["api_token"]
+    assert second.JupyterHub.services == [service]
 
 
 def test_sign_up_needs_an_approval(tmp_path: Path) -> None:
@@ -50,7 +64,7 @@ def test_another_authenticator_lets_nobody_in_by_itself(tmp_path: Path) -> None:
     c = configured(tmp_path, authenticator="github")
     assert c.JupyterHub.authenticator_class == "github"
     assert "allow_all" not in c.Authenticator
-    assert c.JupyterHub.template_vars == {"has_sign_up": False}
+    assert c.JupyterHub.template_vars["has_sign_up"] is False
 
 
 def test_nothing_of_the_hubs_environment_reaches_a_server(tmp_path: Path) -> None:
@@ -60,7 +74,8 @@ def test_nothing_of_the_hubs_environment_reaches_a_server(tmp_path: Path) -> Non
 def test_only_a_hub_starts_the_controller(tmp_path: Path) -> None:
     settings = Settings(ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite")
     workbench = build_workbench(settings, ROOT / "images/catalog.toml")
-    assert start_controller(workbench) is None
+    start_beside_hub(workbench)
+    assert workbench.beside == set()
 
 
 @pytest.fixture

@@ -3,10 +3,13 @@
 import json
 from typing import Any
 
+import httpx
 import pytest
 
+from spawner.model import Lease, LeaseState
 from tests.hub.test_sign_up import join
-from tests.hub.town import Town, xsrf_of
+from tests.hub.test_spawn import start
+from tests.hub.town import Town, eventually, xsrf_of
 
 BAD: dict[str, tuple[str, str]] = {
     "negative": ('{"gpus": -1}', "-1"),
@@ -24,6 +27,12 @@ BAD: dict[str, tuple[str, str]] = {
     "a release that is no text": ('{"release": 7}', "int"),
     "nested": ('{"user_options": {"gpus": -1}}', "-1"),
     "more than there are": ('{"gpus": 3}', "has 2"),
+    "hours as text": ('{"hours": "1"}', "'1'"),
+    "no hours": ('{"hours": 0}', "0.01"),
+    "hours that are no number": ('{"hours": NaN}', "nan"),
+    "hours without end": ('{"hours": Infinity}', "inf"),
+    "hours that are a truth value": ('{"hours": true}', "True"),
+    "a list of hours": ('{"hours": [1]}', "[1]"),
 }
 
 
@@ -47,6 +56,54 @@ async def test_rest_refuses_what_is_no_object(town: Town, body: str) -> None:
         answer = await client.post("/hub/api/users/alice/server", content=body)
     assert answer.status_code == 400, answer.text
     assert_one_sentence(answer.json()["message"])
+
+
+WISH = {"gpus": 2, "hours": 3}
+
+
+async def rest(client: httpx.AsyncClient) -> httpx.Response:
+    return await client.post("/hub/api/users/alice/server", json={"user_options": WISH})
+
+
+async def rest_with_a_name(client: httpx.AsyncClient) -> httpx.Response:
+    body = {"display_name": "", "user_options": WISH}
+    return await client.post("/hub/api/users/alice/server", json=body)
+
+
+async def legacy_rest(client: httpx.AsyncClient) -> httpx.Response:
+    return await client.post("/hub/api/users/alice/server", json=WISH)
+
+
+async def stored_by_patch(client: httpx.AsyncClient) -> httpx.Response:
+    await client.patch("/hub/api/users/alice/server", json={"user_options": WISH})
+    return await client.post("/hub/api/users/alice/server")
+
+
+@pytest.mark.parametrize("door", [rest, rest_with_a_name, legacy_rest, stored_by_patch])
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_every_door_leads_to_the_same_line(town: Town, door: Any, is_full: bool) -> None:
+    if is_full:
+        assert (await start(town, "bob", {"gpus": 1}))[0] == 201
+        town.be_brisk()
+    town.user("alice").spawner  # noqa: B018 - makes the row that PATCH changes
+    async with town.client("alice") as client:
+        answer = await door(client)
+    assert answer.status_code == (202 if is_full else 201), answer.text
+
+    def own() -> list[Lease]:
+        return [lease for lease in town.live() if lease.user == "alice"]
+
+    (lease,) = await eventually(own, "alice has a lease")
+    assert (lease.gpu_count, lease.hours) == (2, 3.0)
+    assert lease.state is (LeaseState.WAITING if is_full else LeaseState.RUNNING)
+
+
+async def test_a_server_that_was_only_described_is_no_door(town: Town) -> None:
+    async with town.client("alice") as client:
+        created = await client.put("/hub/api/users/alice/server", json={"user_options": WISH})
+        named = await client.post("/hub/api/users/alice/servers/second", json=WISH)
+    assert (created.status_code, named.status_code) == (409, 400)
+    assert town.live() == []
 
 
 async def test_options_stored_by_another_call_are_checked_at_the_start(town: Town) -> None:
@@ -74,6 +131,9 @@ async def test_options_stored_by_another_call_are_checked_at_the_start(town: Tow
         ({"gpus": "²"}, "²"),
         ({"gpus": ["1", "2"]}, "1"),
         ({"gpus": "1", "image": "evil"}, "image"),
+        ({"gpus": "1", "hours": "forever"}, "forever"),
+        ({"gpus": "1", "hours": "nan"}, "nan"),
+        ({"gpus": "1", "hours": "-1"}, "-1"),
         ({"release": "<script>alert(1)</script>"}, "&lt;script&gt;"),
     ],
 )
@@ -90,10 +150,11 @@ async def test_the_form_says_what_is_wrong_and_can_be_sent_again(
         assert "<script>alert" not in answer.text
         assert town.leftovers("alice") == {}
         again = await browser.post(
-            f"/hub/spawn/alice?_xsrf={xsrf_of(page.text)}", data={"gpus": "1", "release": "v2.7"}
+            f"/hub/spawn/alice?_xsrf={xsrf_of(page.text)}",
+            data={"gpus": "1", "release": "v2.7", "hours": "1.5"},
         )
     assert again.status_code == 302, again.text
-    assert [lease.gpu_uuids for lease in town.live()] == [("GPU-0",)]
+    assert [(lease.gpu_uuids, lease.hours) for lease in town.live()] == [(("GPU-0",), 1.5)]
 
 
 async def test_an_uploaded_file_is_no_option(town: Town) -> None:

@@ -1,14 +1,16 @@
 """The spawn form: what can be had now, what cannot and why; whatever people are called."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
 
 from spawner.catalog import Release
-from spawner.controller import GpuOffer, Offer
-from spawner.hub.form import build_choices, render
-from spawner.model import Gpu, GpuHealth, Quota
+from spawner.hub.form import build_choices, read_form, render
+from spawner.hub.line_view import Viewer
+from spawner.hub.offer import GpuOffer, Offer, foresee
+from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Options, Quota
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start
 from tests.hub.town import Town
@@ -21,51 +23,102 @@ RELEASES = {
     ),
     "v2.9": Release("v2.9", "pytorch-cuda:v2.9", "PyTorch 2.9", "2.9.0", "12.8", "3.11"),
 }
+ME = Viewer("me", sees_names=True)
+
+
+def lease(user: str, *uuids: str, wants: int = 0, ends_in: float = 3600.0) -> Lease:
+    state = LeaseState.RUNNING if uuids else LeaseState.WAITING
+    return Lease(
+        id=f"{user}{uuids}",
+        epoch=1,
+        user=user,
+        server="",
+        uid=1,
+        release="v2.7",
+        gpu_count=len(uuids) or wants,
+        hours=1.0,
+        priority=0,
+        gpu_uuids=uuids,
+        state=state,
+        requested_at=NOW - 60,
+        granted_at=NOW if uuids else None,
+        ends_at=NOW + ends_in if uuids else None,
+    )
 
 
 def gpu(index: int, holder: str | None = None, **changes: Any) -> GpuOffer:
     values = {"name": NAME, "memory_total_bytes": 80 * 1024**3, "health": GpuHealth.OK, **changes}
-    return GpuOffer(
-        Gpu(f"GPU-{index}", index, **values), holder, NOW - 3 * 3600 if holder else None
-    )
+    uuid = f"GPU-{index}"
+    return GpuOffer(Gpu(uuid, index, **values), lease(holder, uuid) if holder else None)
 
 
 def offer(
-    *gpus: GpuOffer, held: int = 0, most: int | None = None, error: str | None = None
+    *gpus: GpuOffer, own: int = 0, most: int | None = None, error: str | None = None, line: int = 0
 ) -> Offer:
-    return Offer(gpus, held, Quota(most), error)
+    """Return what is offered beside ``line`` people who wait for all GPUs."""
+    holding = [gpu.lease for gpu in gpus if gpu.lease]
+    waiting = [lease(f"w{i}", wants=len(gpus)) for i in range(line)]
+    mine = replace(lease("me", wants=1), id="", requested_at=NOW)
+    places = foresee(mine, [*holding, *waiting], [gpu.gpu for gpu in gpus], {}, NOW)
+    return Offer(gpus, own, Quota(most), places, error)
 
 
-def form(shown: Offer, wanted: int = 1) -> BeautifulSoup:
-    return BeautifulSoup(render(shown, RELEASES, "v2.9", wanted, NOW), "html.parser")
+def form(shown: Offer, wanted: int = 1, viewer: Viewer = ME) -> BeautifulSoup:
+    html = render(shown, RELEASES, Options("v2.9", wanted, 8.0), viewer, lambda at: at)
+    return BeautifulSoup(html, "html.parser")
 
 
 @pytest.mark.parametrize(
-    ("shown", "wanted", "reasons", "chosen"),
+    ("shown", "wanted", "reasons", "positions", "chosen"),
     [
-        (offer(), 1, [None], 0),
-        (offer(gpu(0), gpu(1)), 1, [None, None, None], 1),
-        (offer(gpu(0), gpu(1)), 2, [None, None, None], 2),
-        (offer(gpu(0, "bob"), gpu(1)), 2, [None, None, "only 1 free now"], 1),
-        (offer(gpu(0, "bob"), gpu(1, "eve")), 1, [None, "none is free now", "none is free now"], 0),
-        (offer(gpu(0), gpu(1), most=1), 2, [None, None, "your quota is 1"], 1),
-        (offer(gpu(0), gpu(1), most=0), 1, [None, "your quota is 0", "your quota is 0"], 0),
+        (offer(), 1, [None], [None], 0),
+        (offer(gpu(0), gpu(1)), 1, [None] * 3, [None] * 3, 1),
+        (offer(gpu(0), gpu(1)), 2, [None] * 3, [None] * 3, 2),
+        (offer(gpu(0, "bob"), gpu(1)), 2, [None] * 3, [None, None, 1], 2),
+        (offer(gpu(0, "bob"), gpu(1, "eve")), 1, [None] * 3, [None, 1, 1], 1),
+        (offer(gpu(0, "bob"), gpu(1, "eve"), line=2), 1, [None] * 3, [None, 3, 3], 1),
+        (offer(gpu(0), gpu(1), most=1), 2, [None, None, "your quota is 1"], [None] * 3, 1),
         (
-            offer(gpu(0, "me"), gpu(1), most=1, held=1),
+            offer(gpu(0), gpu(1), most=0),
             1,
-            [None, "your quota is 1, you hold 1", "your quota is 1, you hold 1"],
+            [None, "your quota is 0", "your quota is 0"],
+            [None] * 3,
             0,
         ),
-        (offer(gpu(0, health=GpuHealth.LOST)), 1, [None, "none is free now"], 0),
-        (offer(gpu(0, health=GpuHealth.UNKNOWN)), 1, [None, "none is free now"], 0),
+        (
+            offer(gpu(0, "me"), gpu(1), most=1, own=1),
+            1,
+            [None, "your quota is 1, you have 1", "your quota is 1, you have 1"],
+            [None, None, 1],
+            0,
+        ),
+        (offer(gpu(0, health=GpuHealth.LOST)), 1, [None, None], [None, 1], 1),
+        (offer(gpu(0, health=GpuHealth.UNKNOWN)), 1, [None, None], [None, 1], 1),
     ],
 )
-def test_a_count_that_cannot_be_had_says_why(
-    shown: Offer, wanted: int, reasons: list[str | None], chosen: int
+def test_a_count_says_why_it_cannot_be_had_or_which_place_it_would_get(
+    shown: Offer,
+    wanted: int,
+    reasons: list[str | None],
+    positions: list[int | None],
+    chosen: int,
 ) -> None:
-    choices = build_choices(shown, wanted)
+    choices = build_choices(shown, wanted, lambda at: at)
     assert [choice.reason for choice in choices] == reasons
+    assert [choice.position for choice in choices] == positions
     assert [choice.count for choice in choices if choice.is_chosen] == [chosen]
+
+
+def test_a_wait_is_foreseen_from_the_ends_of_leases() -> None:
+    choices = build_choices(offer(gpu(0, "bob"), gpu(1, "eve"), line=1), 1, lambda at: at + 5.0)
+    # an hour for bob and eve, then one more for whoever waits before
+    assert [choice.about and choice.about.at for choice in choices] == [
+        None,
+        NOW + 2 * 3600 + 5,
+        NOW + 2 * 3600 + 5,
+    ]
+    lost = build_choices(offer(gpu(0, health=GpuHealth.LOST)), 1, lambda at: at)
+    assert [choice.about for choice in lost] == [None, None]
 
 
 def test_the_page_shows_each_gpu_and_how_many_are_free() -> None:
@@ -73,15 +126,52 @@ def test_the_page_shows_each_gpu_and_how_many_are_free() -> None:
         offer(gpu(0, "bob"), gpu(1, memory_total_bytes=None), gpu(2, health=GpuHealth.LOST))
     )
     rows = [" ".join(row.text.split()) for row in page.select(".wb-gpus > li")]
+    until = page.select_one(".wb-gpus time").text
     assert rows == [
-        f"GPU 0 · {NAME} · 80 GiB held by bob for 3 h 0 min",
-        f"GPU 1 · {NAME} · memory unknown free: anyone can have it now",
+        f"GPU 0 · {NAME} · 80 GiB held by bob until {until}",
+        f"GPU 1 · {NAME} · memory unknown free",
         f"GPU 2 · {NAME} · 80 GiB does not answer: nobody can have it",
     ]
     assert "1 of 3 free now" in page.text
     assert [o["value"] for o in page.select("select[name=release] option")] == ["v2.7", "v2.9"]
     assert page.select_one("option[selected]")["value"] == "v2.9"
-    assert [i["value"] for i in page.select("input[name=gpus][disabled]")] == ["2", "3"]
+    assert [i["value"] for i in page.select("input[name=gpus][disabled]")] == []
+    assert [i["value"] for i in page.select("input[name=gpus][data-waits]")] == ["2", "3"]
+    labels = [" ".join(label.text.split()) for label in page.select(".wb-choice label")]
+    assert labels[0:2] == ["No GPUalways free", "1 GPU"]
+    assert labels[2].startswith("2 GPUsyou would wait: place 1")
+    assert labels[3] == "3 GPUsyou would wait: place 1"
+
+
+def test_the_time_asked_for_lies_within_the_quota() -> None:
+    hours = form(offer(gpu(0))).select_one("input[name=hours]")
+    assert (hours["value"], hours["max"]) == ("8", "24")
+
+
+def test_who_may_not_see_names_sees_somebody_and_themselves() -> None:
+    page = form(offer(gpu(0, "bob"), gpu(1, "me")), viewer=Viewer("me", sees_names=False))
+    assert "bob" not in page.text
+    assert "held by somebody" in page.text
+    assert "held by you" in page.text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("8", 8.0),
+        ("1.5", 1.5),
+        ("nan", "nan"),
+        ("-1", "-1"),
+        ("1e3", "1e3"),
+        ("", ""),
+        (".5", ".5"),
+        ("5.", "5."),
+        ("²", "²"),
+        ("99999999999", "99999999999"),
+    ],
+)
+def test_only_what_looks_like_hours_is_read_as_hours(text: str, value: float | str) -> None:
+    assert read_form({"hours": [text], "_xsrf": ["x"]}) == {"hours": value}
 
 
 def test_simulated_gpus_say_so() -> None:
@@ -105,7 +195,8 @@ def test_a_machine_without_gpus_is_no_error() -> None:
 
 def test_names_are_text_and_never_markup() -> None:
     evil = "<script>alert(1)</script>"
-    html = render(offer(gpu(0, evil), gpu(1, name=evil), error=evil), RELEASES, "v2.7", 1, NOW)
+    shown = offer(gpu(0, evil), gpu(1, name=evil), error=evil)
+    html = render(shown, RELEASES, Options("v2.7", 1), ME, lambda at: at)
     assert "<script>" not in html
     assert html.count("&lt;script&gt;") == 3
 

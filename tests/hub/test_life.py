@@ -82,12 +82,15 @@ async def test_a_stop_ends_only_when_the_container_is_seen_gone(
     await eventually(lambda: tries > 2, "the stop goes on trying")
     assert town.user("alice").spawner.pending == "stop"
     assert ended(town, lease) == (LeaseState.CLOSING, Cause.USER)
-    status, message = await start(town, "bob", {"gpus": 2})
-    assert status == 409, message
+    town.be_brisk()
+    assert (await start(town, "bob", {"gpus": 2}))[0] == 202
+    assert town.user("bob").spawner.pending == "spawn"
     town.engine.forget()
     await eventually(lambda: not town.user("alice").spawner.active, "the stop has ended")
     assert ended(town, lease) == (LeaseState.CLOSED, Cause.USER)
-    assert (await start(town, "bob", {"gpus": 2}))[0] == 201
+    await eventually(
+        lambda: town.user("bob").spawner.ready, "what was given back is the next one's"
+    )
 
 
 async def test_a_restarted_hub_finds_the_server_and_can_stop_it(
@@ -148,6 +151,6 @@ async def test_the_controller_that_fails_is_started_again_and_says_so(
 
     await town.open_hub(is_running=False)
     monkeypatch.setattr(town.controller, "run", fail)
-    town.running = asyncio.create_task(keep_running(town.controller))
+    town.workbench.run_beside_hub(keep_running(town.controller))
     await eventually(lambda: runs > 2, "it runs again")
     assert "the ledger is on fire" in caplog.text

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from spawner.hub.progress import Progress
+from spawner.model import Place
 from tests.hub.town import Town, eventually
 
 
@@ -30,6 +31,22 @@ async def test_early_and_late_viewers_see_the_same_and_end() -> None:
     assert await asyncio.wait_for(early, 1) == expected
     assert await asyncio.wait_for(middle, 1) == expected
     assert await asyncio.wait_for(collect(progress), 1) == expected
+
+
+async def test_of_a_wait_only_the_place_now_is_kept_and_live_viewers_see_every_one() -> None:
+    progress = Progress(clock=lambda: 1.0)
+    live = asyncio.create_task(collect(progress))
+    await asyncio.sleep(0)
+    progress.report(10, "before")
+    for position in (3, 2, 1):
+        progress.report_place(f"place {position}", Place("x", position, None, None))
+        await asyncio.sleep(0)
+    progress.report(10, "after")
+    progress.finish()
+    late = [message for _, message, _ in await asyncio.wait_for(collect(progress), 1)]
+    assert late == ["before", "place 1", "after"]
+    early = [message for _, message, _ in await asyncio.wait_for(live, 1)]
+    assert early == ["before", "place 3", "place 2", "place 1", "after"]
 
 
 async def events(town: Town, name: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spawner.model import Cause, Granted, LeaseState, Refused, Request
+from spawner.model import Cause, Granted, LeaseState, Refused, Request, Waiting
 from tests.fakes.docker_engine import Fault
 from tests.hub.town import Town, eventually
 
@@ -62,20 +62,9 @@ async def test_the_servers_own_token_may_only_do_what_a_server_needs(town: Town)
         "users:activity!user=alice",
         "read:users:groups!user=alice",
         "read:users:name!user=alice",
+        "custom:workbench:read:leases!server=alice/",
     }
     assert start_another.status_code in (403, 404)
-
-
-async def test_a_third_request_is_refused_with_who_holds_what(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1})
-    await start(town, "bob", {"gpus": 1})
-    status, message = await start(town, "carol", {"gpus": 1})
-    assert status == 409
-    assert "held by alice" in message
-    assert "held by bob" in message
-    assert "\n" not in message
-    assert town.leftovers("carol") == {}
-    assert (await start(town, "carol", {"gpus": 0}))[0] == 201
 
 
 async def test_a_stopped_servers_gpu_is_the_next_ones(town: Town) -> None:
@@ -157,11 +146,15 @@ async def test_a_missing_image_is_one_sentence(town: Town) -> None:
     assert town.leftovers("alice") == {}
 
 
+def is_being_started(town: Town) -> bool:
+    return any("prepare-home" not in name for name in town.engine.containers)
+
+
 async def test_giving_up_a_pending_start_frees_the_gpu(town: Town) -> None:
     town.servers.is_mute = True
     async with town.client("alice") as client:
         starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))
-        await eventually(lambda: town.engine.containers, "the container exists")
+        await eventually(lambda: is_being_started(town), "the container exists")
         gave_up = await client.delete("/hub/api/users/alice/server")
         assert gave_up.status_code in (202, 204)
         await asyncio.wait([starting])
@@ -193,7 +186,7 @@ async def test_a_claim_made_while_its_user_gives_up_is_given_back(
     answers = []
     acquire = town.controller.acquire
 
-    async def note(request: Request) -> Granted | Refused:
+    async def note(request: Request) -> Granted | Waiting | Refused:
         answers.append(await acquire(request))
         return answers[-1]
 

@@ -25,10 +25,11 @@ from jupyterhub.user import User
 from traitlets.config import Config
 
 from spawner.catalog import load_catalog
+from spawner.clock import Clock, read_boottime
 from spawner.containers import Bounds, Containers
 from spawner.controller import Controller
-from spawner.hub.configure import configure
-from spawner.hub.workbench import Workbench, keep_running
+from spawner.hub.configure import configure, run_beside_hub
+from spawner.hub.workbench import Workbench
 from spawner.ledger import Ledger
 from spawner.model import Gpu, GpuHealth, Lease, Unknown
 from spawner.policy.names import container_name
@@ -138,7 +139,7 @@ class Town:
         self.engine = engine
         self.agent = agent
         self.settings = settings
-        self.running: asyncio.Task[None] | None = None
+        self.skipped_seconds = 0.0
         self.port, server_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.servers = Servers(engine, server_port)
@@ -149,53 +150,74 @@ class Town:
         """Start a hub on what the folder holds, as a container that was restarted does."""
         self.containers = Containers(str(self.engine.socket_path), self.settings.instance, QUICK)
         catalog = load_catalog(ROOT / "images/catalog.toml")
+        clock = Clock(self.ledger, boottime=lambda: read_boottime() + self.skipped_seconds)
         self.controller = Controller(
-            self.ledger, self.agent, self.containers, catalog, self.settings
+            self.ledger, self.agent, self.containers, catalog, self.settings, clock
         )
-        workbench = Workbench(self.controller, catalog, self.settings)
+        self.workbench = Workbench(
+            self.controller, self.ledger, self.agent, clock, catalog, self.settings
+        )
         config = Config()
-        configure(config, self.settings, workbench)
+        configure(config, self.settings, self.workbench)
         config.JupyterHub.hub_bind_url = config.JupyterHub.hub_connect_url = self.url
         config.JupyterHub.db_url = f"sqlite:///{self.folder}/jupyterhub.sqlite"
         config.JupyterHub.cookie_secret_file = str(self.folder / "cookie_secret")
         config.JupyterHub.proxy_class = RouteTable
         config.RouteTable.should_start = False
         config.Spawner.port = self.servers.port
+        config.Spawner.poll_interval = 600  # what has to be known soon must not wait for it
         self.hub = HubInProcess(config=config, log_level="WARN")
-        self.running = asyncio.create_task(keep_running(self.controller)) if is_running else None
+        if is_running:
+            self.start_beside()
         await self.hub.initialize([])
         await self.hub.start()
 
+    def start_beside(self) -> None:
+        """Start the controller and what takes up the line."""
+        run_beside_hub(self.workbench, f"{self.url}/hub/api")
+
     async def close_hub(self) -> None:
-        """Stop the hub; containers go on."""
+        """End the hub as its process ends: tasks are cancelled all at once, and containers go on."""
         self.hub.http_server.stop()
         await self.hub.http_server.close_all_connections()
         for callback in self.hub._periodic_callbacks.values():
             callback.stop()
         self.hub.metrics_collector.stop()
+        tasks = list(self.workbench.beside)
         for user in self.hub.users.values():
             for spawner in user.spawners.values():
                 spawner.stop_polling()
-        if self.running is not None:
-            self.running.cancel()
+                if spawner.pending == "spawn":
+                    tasks.append(spawner._spawn_future)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await JupyterHubHTTPClient.loop_instance().close()
         await self.containers.close()
         self.hub.db.close()
 
-    def user(self, name: str) -> User:
+    def be_brisk(self) -> None:
+        """Let the hub answer who has to wait at once instead of after 10 s."""
+        self.hub.tornado_application.settings["slow_spawn_timeout"] = 0.2
+
+    def skip(self, seconds: float) -> None:
+        """Let the lease clock show this much more."""
+        self.skipped_seconds += seconds
+
+    def user(self, name: str, *, is_admin: bool = False) -> User:
         """Return a hub user, made at the first call."""
         found = orm.User.find(self.hub.db, name)
         if found is None:
-            found = orm.User(name=name)
+            found = orm.User(name=name, admin=is_admin)
             self.hub.db.add(found)
             self.hub.db.commit()
             assign_default_roles(self.hub.db, entity=found)
             self.hub.db.commit()
         return self.hub.users[found]
 
-    def client(self, name: str, **options: Any) -> httpx.AsyncClient:
+    def client(self, name: str, *, is_admin: bool = False, **options: Any) -> httpx.AsyncClient:
         """Return a REST client that acts as ``name``, with a token of theirs."""
-        token = self.user(name).new_api_token(note="test")
+        token = self.user(name, is_admin=is_admin).new_api_token(note="test")
         headers = {"Authorization": f"token {token}"}
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, **options)
 

@@ -13,12 +13,7 @@ from spawner.broker.__main__ import open_when_there, serve
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
 from spawner.ledger import Ledger
-from spawner.model import (
-    Granted,
-    Lease,
-    Options,
-    Request,
-)
+from spawner.model import Lease, Options, Place, Quota, Request
 from spawner.policy import names
 from spawner.policy.container import Limits, build_server
 from tests.fakes.docker_engine import FakeEngine
@@ -40,12 +35,18 @@ class House:
         self.socket_path = folder / "broker.sock"
         self.lease = self.grant("alice", UUID)
         self.http: aiohttp.ClientSession
+        self.broker: Broker
 
     def grant(self, user: str, *uuids: str) -> Lease:
+        """Return a lease as the controller would have it when its turn has come."""
         request = Request(user, "", Options("v2.7", len(uuids)))
-        granted = self.ledger.claim(request, lambda _: uuids, now=1.0)
-        assert isinstance(granted, Granted)
-        return granted.lease
+        lease = self.ledger.admit(request, lambda _: None, quota=Quota(), now=1.0)
+        assert isinstance(lease, Lease)
+        if not uuids:
+            return lease
+        place = Place(lease.id, 1, 1.0, uuids)
+        _, (granted,) = self.ledger.advance(lambda *_: [place], now=1.0)
+        return granted
 
     def name(self, lease: Lease | None = None) -> str:
         return names.container_name(INSTANCE, lease or self.lease)
@@ -85,7 +86,7 @@ async def running_house(folder: Path) -> AsyncIterator[House]:
         fake.images[TAG] = IMAGE_ID
         house = House(folder, fake, ledger)
         engine = Engine(str(fake.socket_path))
-        broker = Broker(
+        house.broker = Broker(
             engine,
             open_when_there(url, FIRST_UID),
             instance=INSTANCE,
@@ -93,11 +94,12 @@ async def running_house(folder: Path) -> AsyncIterator[House]:
             images={"v2.7": TAG, "v9.9": "not-built:v9.9"},
         )
         runner = await serve(
-            broker, house.socket_path, group=house.socket_path.parent.stat().st_gid
+            house.broker, house.socket_path, group=house.socket_path.parent.stat().st_gid
         )
         connector = aiohttp.UnixConnector(str(house.socket_path))
         async with aiohttp.ClientSession("http://broker/v1.44/", connector=connector) as house.http:
             yield house
+        house.broker.events.hang_up()
         await runner.cleanup()
         await engine.close()
     ledger.close()

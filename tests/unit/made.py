@@ -21,8 +21,12 @@ def make_lease(**changes: Any) -> Lease:
         "server": "",
         "uid": 20001,
         "release": "v2.7",
+        "gpu_count": len(changes.get("gpu_uuids", ())),
+        "hours": 24.0,
+        "priority": 0,
         "gpu_uuids": (),
         "state": LeaseState.GRANTED,
+        "requested_at": 1000.0,
         "granted_at": 1000.0,
     }
     return Lease(**{**values, **changes})

@@ -60,12 +60,14 @@ def close_lease(house: House) -> None:
     house.ledger.move(house.lease, LeaseState.CLOSING, now=2.0, cause=Cause.USER)
 
 
-@pytest.mark.parametrize("state", [LeaseState.CLOSING, LeaseState.LOST, LeaseState.CLOSED])
-async def test_a_lease_that_is_ending_neither_creates_nor_starts(
+@pytest.mark.parametrize(
+    "state", [LeaseState.RUNNING, LeaseState.CLOSING, LeaseState.LOST, LeaseState.CLOSED]
+)
+async def test_a_lease_that_is_not_granted_neither_creates_nor_starts(
     house: House, state: LeaseState
 ) -> None:
     assert (await house.create(house.body()))[0] == 201
-    if state is not LeaseState.LOST:
+    if state in (LeaseState.CLOSING, LeaseState.CLOSED):
         close_lease(house)
     if state is not LeaseState.CLOSING:
         before = house.ledger.lease(house.lease.id)
@@ -87,12 +89,6 @@ async def test_the_hub_hears_the_fence_as_a_launch_error(house: House) -> None:
         await containers.start(house.name())
     await containers.remove(house.name(), grace_seconds=0)
     await containers.close()
-
-
-async def test_a_running_lease_may_start(house: House) -> None:
-    assert (await house.create(house.body()))[0] == 201
-    house.ledger.move(house.lease, LeaseState.RUNNING, now=2.0)
-    assert (await house.ask("POST", f"containers/{house.name()}/start"))[0] == 204
 
 
 async def test_a_container_without_a_lease_does_not_start(house: House) -> None:

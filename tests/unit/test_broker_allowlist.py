@@ -13,6 +13,8 @@ ALLOWED = [
     ("GET", "/v1.44/images/sha256:00ff/json", Action.IMAGE, "sha256:00ff", {}),
     ("GET", "/v1.44/containers/json?all=1", Action.LIST, "", {"all": "1"}),
     ("GET", "/v1.44/containers/json", Action.LIST, "", {}),
+    ("GET", "/v1.44/events", Action.WATCH, "", {}),
+    ("GET", "/volumes/wb-home-alice-20001", Action.VOLUME, "wb-home-alice-20001", {}),
     ("GET", "/v1.44/containers/wb-alice-lab-1/json", Action.LOOK, "wb-alice-lab-1", {}),
     ("GET", "/containers/a/logs?stdout=1&tail=20", Action.LOG, "a", {"stdout": "1", "tail": "20"}),
     ("POST", "/containers/a/wait", Action.WAIT, "a", {}),
@@ -25,7 +27,9 @@ ALLOWED = [
 REFUSED = [
     # other parts of the Engine API
     ("GET", "/info"),
-    ("GET", "/events"),
+    ("GET", '/events?filters={"type":["network"]}'),
+    ("GET", "/events?since=0"),
+    ("POST", "/events"),
     ("GET", "/images/json"),
     ("POST", "/images/create?fromImage=evil"),
     ("DELETE", "/images/pytorch-cuda:v2.7"),

@@ -9,11 +9,7 @@ from typing import Any
 import pytest
 
 from spawner.containers import Containers
-from spawner.model import (
-    Granted,
-    Options,
-    Request,
-)
+from spawner.model import Lease, Options, Quota, Request
 from spawner.policy import names
 from spawner.policy.container import build_home_preparation
 from tests.unit.broker_house import (
@@ -121,6 +117,7 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "key in lower case": (at("hostconfig", value={"Privileged": True}), "hostconfig"),
     "no host config": (_without("HostConfig"), "HostConfig"),
     "another label": (at("Labels", "workbench.user", value="bob"), "Labels.workbench.user"),
+    "another epoch": (at("Labels", "workbench.epoch", value="1"), "Labels.workbench.epoch"),
     "another instance": (
         at("Labels", "workbench.instance", value="other"),
         "Labels.workbench.instance",
@@ -198,9 +195,9 @@ async def test_a_lease_that_the_ledger_does_not_know_is_refused(house: House) ->
 
 async def test_a_release_that_is_not_built_says_what_to_do(house: House) -> None:
     request = Request("bob", "", Options("v9.9", 0))
-    granted = house.ledger.claim(request, lambda _: (), now=1.0)
-    assert isinstance(granted, Granted)
-    status, sentence = await house.create(house.body(granted.lease), house.name(granted.lease))
+    lease = house.ledger.admit(request, lambda _: None, quota=Quota(), now=1.0)
+    assert isinstance(lease, Lease)
+    status, sentence = await house.create(house.body(lease), house.name(lease))
     assert (status, "run scripts/up" in sentence) == (409, True)
 
 

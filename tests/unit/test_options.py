@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spawner.model import Options, OptionsError
-from spawner.policy.options import MOST_GPUS, parse_options
+from spawner.policy.options import LEAST_HOURS, MOST_GPUS, MOST_HOURS, parse_options
 
 RELEASES = {"v2.7": "first", "v2.8": "second"}
 
@@ -24,6 +24,9 @@ def parse(raw: object) -> Options:
         ({"gpus": 2}, Options("v2.7", 2)),
         ({"release": "v2.8", "gpus": 0}, Options("v2.8", 0)),
         ({"gpus": MOST_GPUS}, Options("v2.7", MOST_GPUS)),
+        ({"hours": 4}, Options("v2.7", 0, 4.0)),
+        ({"hours": LEAST_HOURS}, Options("v2.7", 0, LEAST_HOURS)),
+        ({"gpus": 1, "hours": None}, Options("v2.7", 1)),
     ],
 )
 def test_good_options_are_taken_as_they_are(raw: object, options: Options) -> None:
@@ -50,6 +53,14 @@ def test_good_options_are_taken_as_they_are(raw: object, options: Options) -> No
         ({"gpus": "1"}, "'1' is no number of GPUs"),
         ({"gpus": None}, "'None' is no number of GPUs"),
         ({"gpus": [1]}, "is no number of GPUs"),
+        ({"hours": 0}, "'0' is no number of hours"),
+        ({"hours": -1.5}, "is no number of hours"),
+        ({"hours": MOST_HOURS + 1}, "is no number of hours"),
+        ({"hours": math.nan}, "'nan' is no number of hours"),
+        ({"hours": math.inf}, "'inf' is no number of hours"),
+        ({"hours": True}, "'True' is no number of hours"),
+        ({"hours": "4"}, "'4' is no number of hours"),
+        ({"hours": []}, "is no number of hours"),
         ({"release": "v9"}, "no release 'v9': choose one of v2.7, v2.8"),
         ({"release": ["v2.7"]}, "no release 'list'"),
         ({"release": None}, "no release 'NoneType'"),
@@ -63,7 +74,9 @@ def test_bad_options_are_refused_in_one_sentence(raw: object, said: str) -> None
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("gpus"), inner),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["gpus", "hours"]), inner)
+    ),
     max_leaves=8,
 )
 
@@ -77,3 +90,4 @@ def test_whatever_is_sent_gives_valid_options_or_one_error(value: object) -> Non
         return
     assert options.release in RELEASES
     assert 0 <= options.gpus <= MOST_GPUS
+    assert options.hours is None or LEAST_HOURS <= options.hours <= MOST_HOURS

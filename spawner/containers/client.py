@@ -1,6 +1,6 @@
-"""Asks the Docker Engine, through the broker, about and for this instance's containers.
+"""One client of the Docker Engine for the containers of one instance.
 
-Only the daemon's own "No such container" is absence; every other failure to answer is ``Unknown``.
+Effects on one container keep their order, no container waits for another, and no answer is never an answer.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import aiohttp
 from aiodocker import Docker, DockerError
 from aiodocker.containers import DockerContainer
 
+from spawner.containers.events import Ended, Gap, watch_ends
 from spawner.model import LaunchError, Unknown
 from spawner.policy.container import LABEL_INSTANCE, LABEL_ROLE, ROLE_SERVER
 
 API_VERSION = "v1.44"  # Docker 25, the first with CDI; pinned, so no call asks for it
 _NEVER_STARTED = "0001-01-01T00:00:00Z"
 _POLL_SECONDS = 0.1
+_HOST = "http://docker"  # a unix socket has no name
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,13 @@ class Containers:
         statuses = await asyncio.gather(*(self.look(name) for name in names))
         return tuple(status for status in statuses if status is not None)
 
+    def watch(self) -> AsyncIterator[Ended | Gap]:
+        """Yield the ends of servers as Docker tells of them, for ever; raises nothing.
+
+        A Gap comes first and after every interruption. Each is a reason to ``look``, and proves nothing.
+        """
+        return watch_ends(f"{_HOST}/{API_VERSION}/events", self._socket_path, self._instance)
+
     async def log_tail(self, name: str, lines: int = 20) -> str:
         """Return a container's last log lines, printable characters only; "" when there is none."""
         try:
@@ -232,7 +241,7 @@ class Containers:
         if self._client is None:
             # no limit on connections: a hundred slow stops must not hold up one start
             connector = aiohttp.UnixConnector(self._socket_path, limit=0)
-            self._client = Docker("http://docker", connector=connector, api_version=API_VERSION)
+            self._client = Docker(_HOST, connector=connector, api_version=API_VERSION)
         try:
             async with asyncio.timeout(seconds):
                 yield self._client

@@ -1,0 +1,53 @@
+"""From a granted lease to a server that answers, each step told as it begins."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from spawner.hub.knock import say_end, wait_until_open
+from spawner.hub.progress import Progress
+from spawner.hub.workbench import Workbench
+from spawner.model import Gpu, LaunchError, Lease, Unknown
+from spawner.policy.words import count_gpus
+
+
+async def bring_up(
+    workbench: Workbench,
+    lease: Lease,
+    environment: Mapping[str, str],
+    port: int,
+    progress: Progress,
+) -> tuple[str, tuple[Gpu, ...]]:
+    """Return the host name at which the lease's server answers, and its GPUs; raises LaunchError or Unknown."""
+    gpus = await _name_gpus(workbench, lease)
+    progress.report(10, _say_granted(lease, gpus))
+    host = await workbench.controller.launch(lease, environment, progress.report)
+    progress.report(70, "Waiting for JupyterLab to answer")
+    await wait_until_open(host, port, functools.partial(_check_alive, workbench, lease))
+    progress.report(95, "JupyterLab answers: opening it")
+    return host, gpus
+
+
+async def _check_alive(workbench: Workbench, lease: Lease) -> None:
+    status = await workbench.controller.look(lease.id)
+    if status is None or not status.is_running:
+        said = await workbench.controller.log_tail(lease) if status is not None else ""
+        raise LaunchError(say_end(status, said))
+
+
+async def _name_gpus(workbench: Workbench, lease: Lease) -> tuple[Gpu, ...]:
+    if not lease.gpu_uuids:
+        return ()
+    try:
+        gpus = await workbench.gpus.inventory()
+    except Unknown:
+        return ()  # only the pages' names are missing then
+    return tuple(gpu for gpu in gpus if gpu.uuid in lease.gpu_uuids)
+
+
+def _say_granted(lease: Lease, gpus: tuple[Gpu, ...]) -> str:
+    if not lease.gpu_uuids:
+        return "Claimed a place without GPUs"
+    named = ", ".join(f"GPU {gpu.index}: {gpu.name}" for gpu in gpus)
+    return f"Claimed {count_gpus(len(lease.gpu_uuids))} ({named or 'names unknown'})"

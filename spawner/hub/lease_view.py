@@ -1,0 +1,107 @@
+"""One server's lease as its owner sees it: until when it lasts, or how the last one ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from spawner.hub.moments import Moment
+from spawner.hub.workbench import Workbench
+from spawner.model import Cause, Lease, LeaseState
+from spawner.policy.words import say_duration
+
+REMEMBERED_SECONDS = 24 * 3600.0
+"""For how long the end of a lease is told."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the last lease ended: ``what`` at the moment ``at``, and ``why``; together one sentence."""
+
+    cause: Cause
+    what: str
+    at: Moment
+    why: str
+
+
+@dataclass(frozen=True)
+class LeaseView:
+    """The lease of one server; ``state`` is None while it has none, ``until`` while it has no bounded time.
+
+    ``most_hours`` is the longest that a lease may last from now on. ``now`` is seconds since the Unix epoch, by the
+    wall clock.
+    """
+
+    state: LeaseState | None
+    gpu_count: int
+    until: Moment | None
+    seconds_left: float | None
+    most_hours: float
+    ended: Ended | None
+    now: float
+
+    @property
+    def is_waiting(self) -> bool:
+        """True for a place in line."""
+        return self.state is LeaseState.WAITING
+
+    @property
+    def time_left(self) -> str:
+        """Return what is left in words."""
+        return say_duration(max(self.seconds_left or 0.0, 0.0))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the API says of it."""
+        left = self.seconds_left
+        return {
+            "state": self.state and self.state.value,
+            "gpus": self.gpu_count,
+            "ends_at": self.until and self.until.iso,
+            "seconds_left": None if left is None else round(left),
+            "max_lease_hours": self.most_hours,
+            "last_end": self.ended and {"cause": self.ended.cause.value, "at": self.ended.at.iso},
+        }
+
+
+async def see_lease(workbench: Workbench, user: str, server: str) -> LeaseView:
+    """Return the server's lease as it is now."""
+    lease = await workbench.controller.lease_of(user, server)
+    ended = None
+    if lease is None:
+        ended = _say_ended(
+            workbench, await asyncio.to_thread(workbench.ledger.last_lease, user, server)
+        )
+    ends_at = None if lease is None else lease.ends_at
+    return LeaseView(
+        state=None if lease is None else lease.state,
+        gpu_count=0 if lease is None else lease.gpu_count,
+        until=None if ends_at is None else Moment(workbench.clock.to_wall(ends_at)),
+        seconds_left=None if ends_at is None else ends_at - workbench.clock(),
+        most_hours=workbench.settings.quota.max_lease_hours,
+        ended=ended,
+        now=time.time(),
+    )
+
+
+def _say_ended(workbench: Workbench, lease: Lease | None) -> Ended | None:
+    """Return how ``lease`` ended; None where its user ended it, knows already, or has forgotten."""
+    if lease is None or lease.ended_at is None or lease.cause is None:
+        return None
+    if workbench.clock() - lease.ended_at > REMEMBERED_SECONDS:
+        return None
+    claim_minutes = workbench.settings.claim_minutes
+    said = {
+        Cause.EXPIRED: ("Your lease ended at", ": its time was over."),
+        Cause.UNCLAIMED: (
+            "Your lease ended at",
+            f": its turn had come, and nobody opened the server within {claim_minutes} min.",
+        ),
+        Cause.OUT_OF_MEMORY: ("Your server ended at", ": it ran out of memory."),
+        Cause.EXITED: ("Your server ended by itself at", "."),
+        Cause.LOST: ("Your server was found gone at", ": tell an admin if nobody removed it."),
+    }.get(lease.cause)
+    if said is None:
+        return None
+    return Ended(lease.cause, said[0], Moment(workbench.clock.to_wall(lease.ended_at)), said[1])

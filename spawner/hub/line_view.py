@@ -1,0 +1,191 @@
+"""The line as one viewer may see it: who holds the GPUs until when, and who waits for how many.
+
+Names are shown as far as the settings allow; admins see all, and everybody sees themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from spawner.hub.moments import Moment
+from spawner.hub.workbench import Workbench
+from spawner.line import LineEntry
+from spawner.model import Gpu, GpuHealth, Lease, Place, Unknown
+from spawner.policy.words import count_gpus, say_hours
+
+AHEAD_SHOWN = 10
+"""How many of those ahead, the nearest first, somebody who waits is told of one by one."""
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Who looks; ``sees_names`` is what the settings, or being an admin, allow."""
+
+    name: str
+    sees_names: bool
+
+    def call(self, user: str) -> str:
+        """Return ``user`` as this viewer may read them."""
+        if user == self.name:
+            return "you"
+        return user if self.sees_names else "somebody"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A server that has GPUs; ``until`` None when its time is not bounded."""
+
+    who: str
+    gpus: int
+    until: Moment | None
+    is_closing: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the API says of it."""
+        return {
+            "user": self.who,
+            "gpus": self.gpus,
+            "ends_at": self.until and self.until.iso,
+            "is_closing": self.is_closing,
+        }
+
+
+@dataclass(frozen=True)
+class Waiter:
+    """A server in line; ``position`` from 1, ``about`` None when no turn can be foreseen."""
+
+    position: int
+    who: str
+    gpus: int
+    hours: float
+    since: Moment
+    about: Moment | None
+
+    @property
+    def time(self) -> str:
+        """Return for how long it asks."""
+        return say_hours(self.hours)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the API says of it."""
+        return {
+            "position": self.position,
+            "user": self.who,
+            "gpus": self.gpus,
+            "hours": self.hours,
+            "requested_at": self.since.iso,
+            "starts_at": self.about and self.about.iso,
+        }
+
+
+@dataclass(frozen=True)
+class LineView:
+    """Everyone who holds or waits for GPUs; ``error`` says why the GPUs are unknown.
+
+    ``now`` is seconds since the Unix epoch, by the wall clock.
+    """
+
+    holders: tuple[Holder, ...]
+    waiters: tuple[Waiter, ...]
+    total: int
+    free: int
+    error: str | None
+    now: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the API says; unknown counts are null."""
+        is_known = self.error is None
+        return {
+            "gpus": {
+                "total": self.total if is_known else None,
+                "free": self.free if is_known else None,
+            },
+            "holders": [holder.as_json() for holder in self.holders],
+            "waiting": [waiter.as_json() for waiter in self.waiters],
+        }
+
+
+async def see_line(workbench: Workbench, viewer: Viewer) -> LineView:
+    """Return the line now, as ``viewer`` may see it."""
+    leases = await asyncio.to_thread(workbench.ledger.live_leases)
+    held = {uuid for lease in leases for uuid in lease.gpu_uuids}
+    error: str | None = None
+    gpus: tuple[Gpu, ...] = ()
+    try:
+        gpus = await workbench.gpus.inventory()
+    except Unknown as unknown:
+        error = str(unknown)
+    return LineView(
+        holders=tuple(_holders(workbench, viewer, leases)),
+        waiters=tuple(_waiter(workbench, viewer, entry) for entry in workbench.controller.line()),
+        total=len(gpus),
+        free=sum(gpu.health is GpuHealth.OK and gpu.uuid not in held for gpu in gpus),
+        error=error,
+        now=time.time(),
+    )
+
+
+def say_place(workbench: Workbench, lease: Lease, place: Place, line_length: int) -> str:
+    """Return ``Waiting for 2 GPUs: place 3 of 5, about 14:30 UTC``."""
+    about = _moment(workbench, place.starts_at)
+    when = "no estimate yet" if about is None else f"about {about.say(time.time())}"
+    return (
+        f"Waiting for {count_gpus(lease.gpu_count)}: "
+        f"place {place.position} of {line_length}, {when}"
+    )
+
+
+async def see_wait(workbench: Workbench, viewer: Viewer, place: Place) -> dict[str, Any]:
+    """Return what somebody at ``place`` is told: where they stand, who is ahead, who holds the GPUs until when."""
+    line = workbench.controller.line()
+    own = next((entry for entry in line if entry.lease.id == place.lease_id), None)
+    place = place if own is None else own.place
+    ahead = line[: place.position - 1]
+    shown = [_waiter(workbench, viewer, entry) for entry in ahead[-AHEAD_SHOWN:]]
+    leases = await workbench.recent_leases()
+    starts_at = _moment(workbench, place.starts_at)
+    return {
+        "gpus": None if own is None else own.lease.gpu_count,
+        "position": place.position,
+        "line_length": max(len(line), place.position),
+        "starts_at": starts_at and starts_at.iso,
+        "ahead": [waiter.as_json() for waiter in shown],
+        "not_shown": len(ahead) - len(shown),
+        "holders": [holder.as_json() for holder in _holders(workbench, viewer, leases)],
+    }
+
+
+def _holders(workbench: Workbench, viewer: Viewer, leases: Iterable[Lease]) -> list[Holder]:
+    holding = sorted(
+        (lease for lease in leases if lease.gpu_uuids),
+        key=lambda lease: (lease.ends_at or float("inf"), lease.id),
+    )
+    return [
+        Holder(
+            viewer.call(lease.user),
+            len(lease.gpu_uuids),
+            _moment(workbench, lease.ends_at),
+            lease.ended_at is not None,
+        )
+        for lease in holding
+    ]
+
+
+def _waiter(workbench: Workbench, viewer: Viewer, entry: LineEntry) -> Waiter:
+    lease, place = entry.lease, entry.place
+    return Waiter(
+        position=place.position,
+        who=viewer.call(lease.user),
+        gpus=lease.gpu_count,
+        hours=lease.hours,
+        since=Moment(workbench.clock.to_wall(lease.requested_at)),
+        about=_moment(workbench, place.starts_at),
+    )
+
+
+def _moment(workbench: Workbench, at: float | None) -> Moment | None:
+    return None if at is None else Moment(workbench.clock.to_wall(at))

@@ -1,0 +1,82 @@
+"""Puts everyone who stood in line when the last hub ended back on a pending spawn, by the hub's own REST API.
+
+The place is the ledger's and is kept; the service that asks may start servers and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from http import HTTPStatus
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from spawner.controller import Controller
+from spawner.hub.workbench import Workbench
+from spawner.model import Cause, Lease, Unknown
+
+log = logging.getLogger("workbench.hub")
+
+SERVICE = "waiting-room"
+SERVICE_SCOPES = ["start:servers"]
+
+AT_ONCE = 200  # the hub answers after 10 s where a spawn waits
+READY_SECONDS = 0.2
+RETRY_SECONDS = 1.0
+TRIES = 60
+
+
+async def reissue(workbench: Workbench, api: str) -> None:
+    """Once, after the first reconcile, start the server of everyone who waited, at the hub's REST API ``api``.
+
+    Whoever cannot be started any more, such as a user who was deleted, leaves the line.
+    """
+    controller = workbench.controller
+    leases = await _find_unattended(controller)
+    turnstile = asyncio.Semaphore(AT_ONCE)
+    headers = {"Authorization": f"token {workbench.service_token}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+
+        async def ask(lease: Lease) -> None:
+            async with turnstile:
+                refusal = await _start(session, api, lease)
+            if refusal is not None:
+                log.warning("%s leaves the line: %s", lease.user, refusal)
+                await controller.release(lease.id, Cause.FAILED)
+
+        await asyncio.gather(*(ask(lease) for lease in leases))
+    if leases:
+        log.info("%d servers are back in line", len(leases))
+
+
+async def _find_unattended(controller: Controller) -> tuple[Lease, ...]:
+    while True:
+        if controller.is_ready:
+            try:
+                return await controller.unattended()
+            except Unknown as error:
+                log.warning("Nobody knows yet who waited: %s", error)
+        await asyncio.sleep(READY_SECONDS)
+
+
+async def _start(session: aiohttp.ClientSession, api: str, lease: Lease) -> str | None:
+    """Return None once the hub has taken up the spawn, why not when it will not."""
+    server = f"servers/{quote(lease.server, safe='')}" if lease.server else "server"
+    url = URL(f"{api}/users/{quote(lease.user, safe='')}/{server}", encoded=True)
+    options = {"release": lease.release, "gpus": lease.gpu_count, "hours": lease.hours}
+    said = ""
+    for _ in range(TRIES):
+        try:
+            async with session.post(url, json={"user_options": options}) as answer:
+                if answer.status < HTTPStatus.BAD_REQUEST:
+                    return None
+                said = await answer.text()
+                if answer.status == HTTPStatus.NOT_FOUND:
+                    return said
+        except aiohttp.ClientError as error:
+            said = str(error)
+        # it begins to listen only now, or still looks at what it found: both pass
+        await asyncio.sleep(RETRY_SECONDS)
+    return said

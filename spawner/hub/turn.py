@@ -1,0 +1,66 @@
+"""From a request to a granted lease, and back: standing in line, giving up, giving back.
+
+Whatever was claimed for somebody who has gone meanwhile is given back; only the end of the hub itself gives nothing
+back, because the next hub goes on where this one was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from spawner.hub.refusal import Refusal
+from spawner.hub.workbench import Workbench
+from spawner.model import Cause, Granted, Lease, Place, Reason, Refused, Request, Waiting
+
+log = logging.getLogger("workbench.hub")
+
+RETRY_SECONDS = 1.0
+
+ReportPlace = Callable[[Lease, Place, int], None]
+"""(the lease that waits, its place, how many stand in line)."""
+
+
+async def take_turn(workbench: Workbench, request: Request, report: ReportPlace) -> Lease:
+    """Return the granted lease of ``request``, after standing in line for it where it has to; raises Refusal."""
+    controller = workbench.controller
+    acquiring = asyncio.ensure_future(controller.acquire(request))
+    try:
+        answer = await asyncio.shield(acquiring)
+        if isinstance(answer, Waiting):
+            waits = answer.lease
+            granted = await controller.await_turn(
+                waits.id, lambda place, length: report(waits, place, length)
+            )
+            answer = _LEFT if granted is None else Granted(granted)
+    except asyncio.CancelledError:
+        if not workbench.is_shutting_down:
+            # the place, or a claim that is being made right now: nobody else would know of it
+            workbench.run_beside_hub(_give_back(workbench, acquiring))
+        raise
+    if isinstance(answer, Refused):
+        raise Refusal(answer)
+    return answer.lease
+
+
+async def release_until_gone(workbench: Workbench, lease_id: str, cause: Cause) -> None:
+    """Close the lease; return only when Docker proved that its container is gone."""
+    while True:
+        try:
+            if await workbench.controller.release(lease_id, cause):
+                return
+        except Exception:  # ending here would tell JupyterHub that the server is gone
+            log.exception("Still releasing lease %s", lease_id)
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+_LEFT = Refused(Reason.GIVEN_UP, "Your place in line was given up: ask again when you need a GPU.")
+
+
+async def _give_back(
+    workbench: Workbench, acquiring: asyncio.Future[Granted | Waiting | Refused]
+) -> None:
+    answer = await acquiring
+    if not isinstance(answer, Refused):
+        await release_until_gone(workbench, answer.lease.id, Cause.USER)

@@ -1,0 +1,181 @@
+"""The waiting room in motion: grants to who is next, and tells those behind where they stand.
+
+Nobody polls: one advance serves everyone, and wakes only those whose place changed. The rule itself is
+``policy.line``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from spawner.ledger import Ledger
+from spawner.model import IN_HAND, Gpu, Lease, LeaseState, Place, Unknown
+from spawner.off_loop import OffLoop
+from spawner.policy.line import plan_line
+
+log = logging.getLogger("workbench.line")
+
+TICK_SECONDS = 5.0
+RETRY_SECONDS = 1.0
+WORTH_TELLING_SECONDS = 60.0
+"""An estimate that moved less is not told again."""
+
+PlaceReport = Callable[[Place, int], None]
+"""(place, how many stand in line)."""
+
+
+class Inventory(Protocol):
+    """Who knows the host's GPUs; raises Unknown."""
+
+    async def inventory(self) -> tuple[Gpu, ...]:
+        """Return the GPUs there are."""
+
+
+@dataclass(frozen=True)
+class LineEntry:
+    """One who waits, as the pages show them."""
+
+    lease: Lease
+    place: Place
+
+
+class Line:
+    """Everyone who waits on one ledger for the GPUs of one host."""
+
+    def __init__(
+        self, ledger: Ledger, in_ledger: OffLoop, gpus: Inventory, clock: Callable[[], float]
+    ) -> None:
+        """Join the parts; nothing is asked or written yet."""
+        self._ledger = ledger
+        self._in_ledger = in_ledger
+        self._gpus = gpus
+        self._clock = clock
+        self._places: dict[str, Place] = {}
+        self._waiting: dict[str, Lease] = {}
+        self._turns: dict[str, _Turn] = {}
+        self._withheld: frozenset[str] = frozenset()
+        self._moved = asyncio.Event()
+        self._under_way = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None
+
+    def withhold(self, gpu_uuids: Collection[str]) -> None:
+        """Give these GPUs to nobody, in place of those withheld before."""
+        self._withheld = frozenset(gpu_uuids)
+
+    def may_move(self) -> None:
+        """Let ``run`` advance soon: a GPU or a place became free."""
+        self._moved.set()
+
+    async def run(self) -> None:
+        """Advance whenever the line may move, and now and then, for GPUs come and go and time passes."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._moved.wait()
+            self._moved.clear()
+            try:
+                await self.advance()
+            except Unknown as error:
+                log.warning("The line cannot move: %s", error)
+                self._moved.set()
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def advance(self) -> None:
+        """Grant what is free to who is next; raises Unknown when the ledger does not answer.
+
+        Calls made while one is under way share the next.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._advance())
+        await asyncio.shield(self._next)
+
+    async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
+        """Return the lease once it is granted, None once it is closed; ``report`` every change of its place."""
+        turn = self._turns[lease_id] = _Turn()
+        try:
+            while True:
+                turn.changed.clear()
+                place = self._places.get(lease_id)
+                if place is None:
+                    lease = await self._look(lease_id)
+                    if lease is None or lease.state is not LeaseState.WAITING:
+                        return lease
+                elif turn.is_news(place):
+                    turn.told = place
+                    report(place, len(self._places))
+                await turn.changed.wait()
+        finally:
+            self._turns.pop(lease_id, None)
+
+    def entries(self) -> tuple[LineEntry, ...]:
+        """Return everyone who waits, in order, as of the last advance."""
+        return tuple(LineEntry(self._waiting[id_], place) for id_, place in self._places.items())
+
+    async def _advance(self) -> None:
+        async with self._under_way:
+            self._next = None  # whoever calls from here on saw something that this one may not see
+            try:
+                gpus = await self._gpus.inventory()
+            except Unknown:
+                gpus = ()  # nobody can be granted anything; the order stands
+            usable = [gpu for gpu in gpus if gpu.uuid not in self._withheld]
+            now = self._clock()
+            seen: list[Sequence[Lease]] = []
+
+            def plan(
+                waiting: Sequence[Lease], holding: Sequence[Lease], use: Mapping[str, float]
+            ) -> tuple[Place, ...]:
+                seen.append(waiting)
+                return plan_line(waiting, leases=holding, gpus=usable, use=use, now=now)
+
+            places, granted = await self._in_ledger(self._ledger.advance, plan, now=now)
+            self._waiting = {lease.id: lease for waiting in seen for lease in waiting}
+            self._tell({place.lease_id: place for place in places})
+            for lease in granted:
+                log.info(
+                    "Granted lease=%s user=%s server=%r gpus=%s",
+                    lease.id,
+                    lease.user,
+                    lease.server,
+                    ",".join(lease.gpu_uuids),
+                )
+
+    def _tell(self, places: dict[str, Place]) -> None:
+        self._places = places
+        for lease_id, turn in self._turns.items():
+            place = places.get(lease_id)
+            if place is None or turn.is_news(place):
+                turn.changed.set()
+
+    async def _look(self, lease_id: str) -> Lease | None:
+        """Return the lease unless it is over; whose lease cannot be read goes on waiting."""
+        while True:
+            try:
+                lease = await self._in_ledger(self._ledger.lease, lease_id)
+            except Unknown as error:
+                log.warning("The turn of %s is not known yet: %s", lease_id, error)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            is_live = lease is not None and lease.state in (LeaseState.WAITING, *IN_HAND)
+            return lease if is_live else None
+
+
+class _Turn:
+    """One who waits for the line to move, and what they were told last."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.told: Place | None = None
+
+    def is_news(self, place: Place) -> bool:
+        told = self.told
+        if told is None or told.position != place.position:
+            return True
+        if told.starts_at is None or place.starts_at is None:
+            return told.starts_at is not place.starts_at
+        return abs(told.starts_at - place.starts_at) >= WORTH_TELLING_SECONDS

@@ -1,0 +1,113 @@
+"""Single reads and writes of leases, each within a transaction of the ledger.
+
+Every write of a lease that exists is compare-and-set on its id and epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from spawner import tables
+from spawner.model import Cause, Lease, LeaseState, StaleLease
+from spawner.policy.line import is_present
+from spawner.policy.use import accrue, decay
+
+
+def is_row(lease: Lease) -> sa.ColumnElement[bool]:
+    """Return what finds ``lease`` as long as it has not changed."""
+    return sa.and_(tables.leases.c.id == lease.id, tables.leases.c.epoch == lease.epoch)
+
+
+def write(connection: sa.Connection, lease: Lease, **changes: Any) -> Lease:  # noqa: ANN401
+    """Change ``lease`` and return it as it is then; raises StaleLease when it is not as it was read."""
+    changed = replace(lease, epoch=lease.epoch + 1, **changes)
+    values = tables.as_row(changed)
+    found = connection.execute(sa.update(tables.leases).where(is_row(lease)).values(values))
+    if found.rowcount != 1:
+        raise StaleLease(f"Lease {lease.id} has changed since epoch {lease.epoch}.")
+    return changed
+
+
+def grant(connection: sa.Connection, lease: Lease, gpu_uuids: Sequence[str], now: float) -> Lease:
+    """Give a waiting lease its GPUs and its time."""
+    granted = write(
+        connection,
+        lease,
+        state=LeaseState.GRANTED,
+        gpu_uuids=tuple(gpu_uuids),
+        granted_at=now,
+        ends_at=now + lease.hours * 3600.0,
+        is_claimed=is_present(lease, now),
+    )
+    claim(connection, granted)
+    return granted
+
+
+def leave_line(connection: sa.Connection, lease: Lease, cause: Cause | None, now: float) -> Lease:
+    """Close a waiting lease."""
+    return write(connection, lease, state=LeaseState.CLOSED, ended_at=now, cause=cause)
+
+
+def free(connection: sa.Connection, lease: Lease) -> Lease:
+    """Close a lease whose container was seen gone."""
+    connection.execute(sa.delete(tables.claims).where(tables.claims.c.lease_id == lease.id))
+    return write(connection, lease, state=LeaseState.CLOSED)
+
+
+def insert(connection: sa.Connection, lease: Lease) -> None:
+    """Add a lease and claim its GPUs; raises IntegrityError where one of them is claimed already."""
+    connection.execute(sa.insert(tables.leases).values(tables.as_row(lease)))
+    claim(connection, lease)
+
+
+def claim(connection: sa.Connection, lease: Lease) -> None:
+    """Claim the GPUs of ``lease``; raises IntegrityError where one of them is claimed already."""
+    for uuid in lease.gpu_uuids:
+        connection.execute(sa.insert(tables.claims).values(gpu_uuid=uuid, lease_id=lease.id))
+
+
+def live_leases(connection: sa.Connection) -> tuple[Lease, ...]:
+    """Return every lease that is not closed, in order of first come."""
+    order = (tables.leases.c.requested_at, tables.leases.c.id)
+    live = sa.select(tables.leases).where(tables.LIVE).order_by(*order)
+    return tuple(tables.as_lease(row) for row in connection.execute(live))
+
+
+def read_use(
+    connection: sa.Connection, leases: Sequence[Lease], now: float, half_life_hours: float
+) -> dict[str, float]:
+    """Return everyone's recent GPU-hours: those of closed leases, and what the live ``leases`` add."""
+    hours = {
+        row.user: decay(row.gpu_hours, now - row.at, half_life_hours)
+        for row in connection.execute(sa.select(tables.use))
+    }
+    for lease in leases:
+        if lease.gpu_uuids:
+            weight = _weigh(lease, now, half_life_hours)
+            hours[lease.user] = hours.get(lease.user, 0.0) + weight
+    return hours
+
+
+def count_use(connection: sa.Connection, lease: Lease, now: float, half_life_hours: float) -> None:
+    """Add what a lease that is being closed was used."""
+    if not lease.gpu_uuids:
+        return
+    where = tables.use.c.user == lease.user
+    row = connection.execute(sa.select(tables.use).where(where)).one_or_none()
+    before = 0.0 if row is None else decay(row.gpu_hours, now - row.at, half_life_hours)
+    hours = before + _weigh(lease, now, half_life_hours)
+    connection.execute(sa.delete(tables.use).where(where))
+    connection.execute(sa.insert(tables.use).values(user=lease.user, gpu_hours=hours, at=now))
+
+
+def _weigh(lease: Lease, now: float, half_life_hours: float) -> float:
+    if lease.granted_at is None:
+        return 0.0
+    # what Docker takes to prove the end is nobody's use
+    end = now if lease.ended_at is None else lease.ended_at
+    held = accrue(len(lease.gpu_uuids), end - lease.granted_at, half_life_hours)
+    return decay(held, now - end, half_life_hours)

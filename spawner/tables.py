@@ -1,0 +1,108 @@
+"""The ledger's tables, and how a row is a lease.
+
+Nothing is decided here; that a GPU is the primary key of its claim is the database's own guard against double booking.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from spawner.model import Cause, Lease, LeaseState
+
+metadata = sa.MetaData()
+
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    # autoincrement: a number, and so a uid, is never given twice, not even after a deletion
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("user", sa.String, nullable=False, unique=True),
+    sa.Column("is_home_prepared", sa.Boolean, nullable=False, default=False),
+    sqlite_autoincrement=True,
+)
+
+LIVE = sa.text("state != 'closed'")
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("user", sa.String, nullable=False),
+    sa.Column("server", sa.String, nullable=False),
+    sa.Column("uid", sa.Integer, nullable=False),
+    sa.Column("release", sa.String, nullable=False),
+    sa.Column("gpu_count", sa.Integer, nullable=False),
+    sa.Column("hours", sa.Float, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("gpu_uuids", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("requested_at", sa.Float, nullable=False),
+    sa.Column("granted_at", sa.Float),
+    sa.Column("ends_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("cause", sa.String(16)),
+    sa.Column("is_claimed", sa.Boolean, nullable=False),
+    sa.Index("one_live_lease_per_server", "user", "server", unique=True, sqlite_where=LIVE),
+)
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("gpu_uuid", sa.String, primary_key=True),
+    sa.Column("lease_id", sa.ForeignKey("leases.id"), nullable=False),
+)
+
+use = sa.Table(
+    "use",
+    metadata,
+    # what the user's closed leases weigh at ``at``; what live ones add is computed
+    sa.Column("user", sa.String, primary_key=True),
+    sa.Column("gpu_hours", sa.Float, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+heartbeat = sa.Table(
+    "heartbeat",
+    metadata,
+    sa.Column("one", sa.Integer, sa.CheckConstraint("one = 1"), primary_key=True),
+    sa.Column("boot_id", sa.String, nullable=False),
+    sa.Column("offset_seconds", sa.Float, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+
+def as_row(lease: Lease) -> dict[str, Any]:
+    """Return the column values of ``lease``."""
+    return {
+        **vars(lease),
+        "gpu_uuids": list(lease.gpu_uuids),
+        "state": lease.state.value,
+        "cause": None if lease.cause is None else lease.cause.value,
+    }
+
+
+def as_lease(row: sa.Row[Any]) -> Lease:
+    """Return the lease that ``row`` describes."""
+    return Lease(
+        **{
+            **row._mapping,
+            "gpu_uuids": tuple(row.gpu_uuids),
+            "state": LeaseState(row.state),
+            "cause": None if row.cause is None else Cause(row.cause),
+        }
+    )
+
+
+def prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401
+    """Make a new connection durable, and leave the beginning of transactions to ``begin_immediate``."""
+    # the driver itself would begin them too late
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def begin_immediate(connection: sa.Connection) -> None:
+    """Begin a transaction that no other writer can come between."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

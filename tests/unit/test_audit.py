@@ -1,0 +1,266 @@
+"""The auditor finds each violation that is planted and nothing else, and never calls clean what it did not see."""
+
+import ast
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from spawner.audit.looks import read_lease_time
+from spawner.audit.rules import Rule, World, audit, judge
+from spawner.model import Unknown
+from tests.fakes.docker_engine import Fault
+from tests.unit.audit_town import AuditTown
+from tests.unit.broker_house import OTHER_UUID, running_house
+
+ROOT = Path(__file__).parents[2]
+LONG_AGO = time.time() - 601
+
+
+@pytest.fixture
+async def town(tmp_path: Path) -> AsyncIterator[AuditTown]:
+    async with running_house(tmp_path) as house:
+        town = AuditTown(house, tmp_path)
+        yield town
+        town.close()
+
+
+async def test_a_world_in_order_is_clean(town: AuditTown) -> None:
+    world = await town.look()
+    assert judge(world) == ()
+    assert [container.name for container in world.containers] == [town.house.name(town.alice)]
+    assert {lease.user for lease in world.leases} == {"alice", "bob"}
+    assert len(world.homes) == len(world.servers) == len(world.claims) == 1
+
+
+def gpu_in_two(town: AuditTown) -> None:
+    town.run(town.alice, name="wb-copy")
+
+
+def no_lease(town: AuditTown) -> None:
+    town.run(town.eve)
+
+
+def waiting_lease(town: AuditTown) -> None:
+    town.run(town.bob)
+    town.write("UPDATE leases SET state = 'waiting' WHERE id = ?", town.bob.id)
+
+
+def other_gpus(town: AuditTown) -> None:
+    devices = [{"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={OTHER_UUID}"]}]
+    town.run(town.bob, DeviceRequests=devices)
+
+
+def no_gpu(town: AuditTown) -> None:
+    town.house.engine.containers.clear()
+    town.run(town.alice, DeviceRequests=None)
+
+
+def leaked_claim(town: AuditTown) -> None:
+    town.write("INSERT INTO claims VALUES (?, ?)", OTHER_UUID, town.eve.id)
+
+
+def no_claim(town: AuditTown) -> None:
+    town.write("DELETE FROM claims")
+
+
+def stuck_start(town: AuditTown) -> None:
+    town.write("UPDATE leases SET granted_at = ? WHERE id = ?", LONG_AGO, town.bob.id)
+
+
+def stuck_end(town: AuditTown) -> None:
+    statement = "UPDATE leases SET state = 'closing', ended_at = ? WHERE id = ?"
+    town.write(statement, LONG_AGO, town.alice.id)
+
+
+def vanished(town: AuditTown) -> None:
+    town.house.engine.containers.clear()
+
+
+def exited(town: AuditTown) -> None:
+    town.house.engine.end(town.house.name(town.alice), 1)
+
+
+def no_cause(town: AuditTown) -> None:
+    town.write("UPDATE leases SET cause = NULL WHERE id = ?", town.eve.id)
+
+
+def home_removed(town: AuditTown) -> None:
+    town.house.engine.volumes.clear()
+
+
+def anothers_container(town: AuditTown) -> None:
+    town.serve("mallory", town.house.name(town.alice))
+
+
+def own_other_server(town: AuditTown) -> None:
+    town.serve("alice", town.house.name(town.alice), server="second")
+
+
+def ended_container(town: AuditTown) -> None:
+    town.serve("eve", town.house.name(town.eve))
+
+
+def address(town: AuditTown) -> None:
+    town.serve("eve", "172.18.0.5")
+
+
+PLANTED: list[tuple[Callable[[AuditTown], None], set[Rule]]] = [
+    (gpu_in_two, {Rule.GPU_IN_TWO_CONTAINERS, Rule.CONTAINER_WITHOUT_LEASE}),
+    (no_lease, {Rule.CONTAINER_WITHOUT_LEASE}),
+    (waiting_lease, {Rule.CONTAINER_WITHOUT_LEASE}),
+    (other_gpus, {Rule.OTHER_GPUS_THAN_LEASED}),
+    (no_gpu, {Rule.OTHER_GPUS_THAN_LEASED}),
+    (leaked_claim, {Rule.CLAIM_WITHOUT_LEASE}),
+    (no_claim, {Rule.CLAIM_WITHOUT_LEASE}),
+    (stuck_start, {Rule.LEASE_WITHOUT_CONTAINER}),
+    (stuck_end, {Rule.LEASE_WITHOUT_CONTAINER}),
+    (vanished, {Rule.LEASE_WITHOUT_CONTAINER}),
+    (exited, {Rule.LEASE_WITHOUT_CONTAINER}),
+    (no_cause, {Rule.CLOSED_WITHOUT_CAUSE}),
+    (home_removed, {Rule.HOME_MISSING}),
+    (anothers_container, {Rule.SERVER_AT_WRONG_CONTAINER}),
+    (own_other_server, {Rule.SERVER_AT_WRONG_CONTAINER}),
+    (ended_container, {Rule.SERVER_AT_WRONG_CONTAINER}),
+    (address, {Rule.SERVER_AT_WRONG_CONTAINER}),
+]
+
+
+@pytest.mark.parametrize(("plant", "rules"), PLANTED)
+async def test_a_planted_violation_is_found_and_nothing_else(
+    town: AuditTown, plant: Callable[[AuditTown], None], rules: set[Rule]
+) -> None:
+    plant(town)
+    findings = judge(await town.look())
+    assert {finding.rule for finding in findings} == rules
+    assert len(findings) == len(rules)
+    assert all("\n" not in finding.sentence for finding in findings)
+
+
+def test_every_rule_has_its_violation() -> None:
+    assert set().union(*(rules for _, rules in PLANTED)) == set(Rule)
+
+
+async def test_who_is_just_starting_or_ending_breaks_no_rule(town: AuditTown) -> None:
+    town.run(town.bob)  # not confirmed yet
+    town.write("UPDATE leases SET state = 'closing' WHERE id = ?", town.alice.id)
+    assert judge(await town.look()) == ()
+    town.house.engine.containers.clear()
+    assert judge(await town.look()) == ()
+
+
+# --- unknown is never clean
+
+
+@pytest.mark.parametrize("operation", ["list", "inspect", "volume"])
+@pytest.mark.parametrize(
+    "fault", [Fault.ERROR, Fault.GARBAGE, Fault.WRONG_SHAPE, Fault.PAGE_NOT_FOUND, Fault.DROP]
+)
+async def test_what_docker_does_not_say_is_unknown(
+    town: AuditTown, operation: str, fault: Fault
+) -> None:
+    town.house.engine.plan(operation, *[fault] * 4)
+    with pytest.raises(Unknown):
+        await town.look()
+
+
+async def test_a_database_that_is_not_there_is_named(town: AuditTown) -> None:
+    no_ledger(town)
+    with pytest.raises(Unknown, match=f"There is no database at {town.ledger_path}"):
+        await town.look()
+
+
+def no_ledger(town: AuditTown) -> None:
+    town.ledger_path.rename(town.ledger_path.with_suffix(".away"))
+
+
+def old_ledger(town: AuditTown) -> None:
+    town.write("ALTER TABLE leases DROP COLUMN epoch")
+
+
+def strange_state(town: AuditTown) -> None:
+    town.write("UPDATE leases SET state = 'dozing'")
+
+
+def no_hub_table(town: AuditTown) -> None:
+    (town.ledger_path.parent / "jupyterhub.sqlite").write_bytes(b"")
+
+
+def broken_hub_database(town: AuditTown) -> None:
+    (town.ledger_path.parent / "jupyterhub.sqlite").write_bytes(b"not a database" * 1000)
+
+
+def no_broker(town: AuditTown) -> None:
+    town.house.socket_path.unlink()
+
+
+UNREADABLE = [no_ledger, old_ledger, strange_state, no_hub_table, broken_hub_database, no_broker]
+
+
+@pytest.mark.parametrize("hide", UNREADABLE)
+async def test_what_cannot_be_read_is_unknown(
+    town: AuditTown, hide: Callable[[AuditTown], None]
+) -> None:
+    hide(town)
+    before = sorted(path.name for path in town.ledger_path.parent.iterdir())
+    with pytest.raises(Unknown):
+        await town.look()
+    assert sorted(path.name for path in town.ledger_path.parent.iterdir()) == before
+
+
+# --- what counts
+
+
+async def worlds(town: AuditTown, plant: Callable[[AuditTown], None]) -> tuple[World, World]:
+    clean = await town.look()
+    plant(town)
+    return await town.look(), clean
+
+
+@pytest.mark.parametrize(("plant", "counts"), [(vanished, False), (gpu_in_two, True)])
+async def test_only_a_double_booking_counts_that_is_over_a_moment_later(
+    town: AuditTown,
+    monkeypatch: pytest.MonkeyPatch,
+    plant: Callable[[AuditTown], None],
+    counts: bool,
+) -> None:
+    monkeypatch.setattr("spawner.audit.rules.SETTLE_SECONDS", 0)
+    broken, clean = await worlds(town, plant)
+    looks = iter([broken, clean])
+    _, findings = audit(lambda: next(looks))
+    assert {finding.rule for finding in findings} == (
+        {Rule.GPU_IN_TWO_CONTAINERS} if counts else set()
+    )
+    assert {finding.rule for finding in audit(lambda: broken)[1]} >= {
+        finding.rule for finding in findings
+    }
+    assert audit(lambda: broken)[1] != ()
+
+
+# --- independence
+
+
+def test_the_auditor_shares_only_nouns_and_names() -> None:
+    shared = set()
+    for file in (ROOT / "spawner/audit").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("spawner"):
+                shared |= {f"{node.module}.{alias.name}" for alias in node.names}
+    outside = {name for name in shared if not name.startswith(("spawner.audit.", "spawner.model."))}
+    assert outside == {
+        "spawner.policy.names",
+        "spawner.policy.container.LABEL_ROLE",
+        "spawner.policy.container.ROLE_SERVER",
+    }
+
+
+def test_it_counts_by_the_lease_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boottime = time.clock_gettime(time.CLOCK_BOOTTIME)
+    monkeypatch.setattr("time.time", lambda: 5e9)  # somebody sets the wall clock
+    here = {"boot_id": boot_id, "offset_seconds": 1000.0, "at": 1.0}
+    assert boottime + 1000 <= read_lease_time(here) < 5e9
+    assert read_lease_time({**here, "boot_id": "before"}) == 5e9
+    assert read_lease_time({**here, "boot_id": "before", "at": 6e9}) == 6e9
+    assert read_lease_time(None) == 5e9

@@ -1,0 +1,330 @@
+"""The waiting room in motion: who waits, who is told, who comes for their turn and who does not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from spawner.model import (
+    Cause,
+    Granted,
+    Lease,
+    LeaseState,
+    Options,
+    Place,
+    Reason,
+    Refused,
+    Request,
+    Unknown,
+)
+from tests.fakes.docker_engine import FakeEngine
+from tests.unit.made import GPU_0, GPU_1, make_request
+from tests.unit.workshop import BEGAN_AT, Workshop, eventually, run_until
+
+HOUR = 3600.0
+MINUTE = 60.0
+
+
+@pytest.fixture
+async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workshop]:
+    monkeypatch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
+    async with FakeEngine(tmp_path / "docker.sock") as engine:
+        shop = Workshop(engine, tmp_path)
+        await shop.controller.reconcile()
+        yield shop
+        await shop.containers.close()
+        shop.ledger.close()
+
+
+class Waiter:
+    """One pending spawn: it awaits its turn and remembers what it was told."""
+
+    def __init__(self, shop: Workshop, lease: Lease) -> None:
+        self.told: list[tuple[int, int, float | None]] = []
+        self.task = asyncio.create_task(shop.controller.await_turn(lease.id, self.hear))
+
+    def hear(self, place: Place, length: int) -> None:
+        self.told.append((place.position, length, place.starts_at))
+
+
+async def test_a_hundred_requests_at_once_get_two_gpus_and_ninety_eight_places(
+    shop: Workshop,
+) -> None:
+    requests = [make_request(f"user{i}") for i in range(100)]
+    answers = await asyncio.gather(*map(shop.controller.acquire, requests))
+    held = [a.lease.gpu_uuids for a in answers if isinstance(a, Granted)]
+    assert sorted(held) == [(GPU_0,), (GPU_1,)]
+    assert len(shop.controller.line()) == 98
+
+
+async def test_the_next_in_line_starts_by_itself(shop: Workshop) -> None:
+    holder = await shop.running("alice", 2)
+    first, second = await shop.waiting("bob", 2), await shop.waiting("carol")
+    bob, carol = Waiter(shop, first), Waiter(shop, second)
+    await eventually(lambda: bool(bob.told and carol.told))
+    ends_at = holder.ends_at or 0.0
+    assert bob.told == [(1, 2, ends_at)]
+    assert carol.told == [(2, 2, ends_at + 24 * HOUR)]
+
+    loop = asyncio.create_task(shop.controller.run())
+    await shop.controller.release(holder.id, Cause.USER)
+    granted = await asyncio.wait_for(bob.task, 5)
+    assert granted is not None
+    assert (granted.id, granted.gpu_uuids) == (first.id, (GPU_0, GPU_1))
+    await eventually(lambda: len(carol.told) == 2)
+    assert carol.told[-1][:2] == (1, 1)
+    for task in (loop, carol.task):
+        task.cancel()
+
+
+async def test_nobody_is_told_what_they_know(shop: Workshop) -> None:
+    await shop.running("alice", 2)
+    waiter = Waiter(shop, await shop.waiting("bob"))
+    await eventually(lambda: len(waiter.told) == 1)
+    for _ in range(3):
+        await shop.controller.unattended()  # moves the line
+    await shop.waiting("carol", 2)
+    await asyncio.sleep(0)
+    assert len(waiter.told) == 1
+    waiter.task.cancel()
+
+
+async def test_a_thousand_who_wait_share_one_plan_per_move(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = await shop.running("alice", 2)
+    plans = []
+    advance = shop.ledger.advance
+
+    def counted(plan: object, *, now: float) -> object:
+        plans.append(now)
+        return advance(plan, now=now)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(shop.ledger, "advance", counted)
+    requests = [make_request(f"user{i}") for i in range(300)]
+    leases = await asyncio.gather(*map(shop.controller.acquire, requests))
+    assert len(plans) < 100, "those who come while one is under way share the next"
+    waiters = [Waiter(shop, a.lease) for a in leases if not isinstance(a, Refused)]
+    await eventually(lambda: all(waiter.told for waiter in waiters))
+    plans.clear()
+    await shop.controller.release(holder.id, Cause.USER)
+    await run_until(shop.controller.run(), lambda: sum(w.task.done() for w in waiters) == 2)
+    assert len(plans) <= 3
+    for waiter in waiters:
+        waiter.task.cancel()
+
+
+async def test_who_gives_up_leaves_the_line(shop: Workshop) -> None:
+    await shop.running("alice", 2)
+    waiter = Waiter(shop, await shop.waiting("bob"))
+    behind = Waiter(shop, await shop.waiting("carol"))
+    await eventually(lambda: bool(waiter.told and behind.told))
+    assert await shop.controller.give_up("bob", "") is True
+    await run_until(shop.controller.run(), lambda: waiter.task.done())
+    assert waiter.task.result() is None
+    await eventually(lambda: behind.told[-1][0] == 1)
+    behind.task.cancel()
+
+
+async def test_who_gives_up_at_the_last_moment_gives_the_gpus_back(shop: Workshop) -> None:
+    lease = await shop.granted("bob")
+    assert await shop.controller.give_up("bob", "") is True
+    assert shop.state(lease) is LeaseState.CLOSED
+
+
+async def test_a_turn_that_came_before_anyone_awaited_it_is_not_missed(shop: Workshop) -> None:
+    holder = await shop.running("alice", 2)
+    lease = await shop.waiting("bob")
+    await shop.controller.release(holder.id, Cause.USER)
+    await shop.controller.unattended()
+    granted = await asyncio.wait_for(shop.controller.await_turn(lease.id, lambda *_: None), 5)
+    assert granted is not None
+    assert granted.state is LeaseState.GRANTED
+
+
+async def test_a_server_without_gpus_passes_everybody(shop: Workshop) -> None:
+    await shop.running("alice", 2)
+    await shop.waiting("bob")
+    assert (await shop.ask("bob", 0, server="cpu")).state is LeaseState.GRANTED
+
+
+async def test_a_gpu_that_fell_ill_is_given_to_nobody(shop: Workshop) -> None:
+    shop.host.lose(0)
+    assert (await shop.granted("alice")).gpu_uuids == (GPU_1,)
+    await shop.waiting("bob", 1)
+
+
+async def test_a_silent_agent_stops_the_line_and_nothing_else(shop: Workshop) -> None:
+    holder = await shop.running("alice", 2)
+    lease = await shop.waiting("bob")
+    shop.host.is_silent = True
+    await shop.controller.release(holder.id, Cause.USER)
+    assert [lease.id for lease in await shop.controller.unattended()] == []
+    assert shop.state(lease) is LeaseState.WAITING
+    assert shop.in_line() == ["bob"]
+
+
+async def test_a_ledger_that_does_not_answer_for_a_while_loses_nobody(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spawner.line.RETRY_SECONDS", 0.01)
+    holder = await shop.running("alice", 2)
+    waiter = Waiter(shop, await shop.waiting("bob"))
+    await eventually(lambda: bool(waiter.told))
+    await shop.controller.release(holder.id, Cause.USER)
+    failures = iter([Unknown("locked")] * 3)
+    lease = shop.ledger.lease
+
+    def fails(lease_id: str) -> Lease | None:
+        for failure in failures:
+            raise failure
+        return lease(lease_id)
+
+    monkeypatch.setattr(shop.ledger, "lease", fails)
+    await run_until(shop.controller.run(), lambda: waiter.task.done())
+    assert waiter.task.result() is not None
+
+
+async def test_the_line_runs_on_after_an_unknown(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spawner.line.RETRY_SECONDS", 0.01)
+    holder = await shop.running("alice", 2)
+    lease = await shop.waiting("bob")
+    failures = iter([Unknown("locked")])
+    advance = shop.ledger.advance
+
+    def fails(plan: object, *, now: float) -> tuple[tuple[Place, ...], tuple[Lease, ...]]:
+        for failure in failures:
+            raise failure
+        return advance(plan, now=now)  # type: ignore[arg-type]
+
+    await shop.controller.release(holder.id, Cause.USER)
+    monkeypatch.setattr(shop.ledger, "advance", fails)
+    await run_until(shop.controller.run(), lambda: shop.state(lease) is LeaseState.GRANTED)
+
+
+# --- the turn of those who are away
+
+
+async def grant_late(shop: Workshop) -> Lease:
+    """Return bob's running lease: his turn came an hour after he asked."""
+    holder = await shop.running("alice", 2)
+    lease = await shop.waiting("bob")
+    shop.uptime += HOUR
+    await shop.controller.release(holder.id, Cause.USER)
+    await shop.controller.unattended()
+    return await shop.launch(shop.read(lease))
+
+
+async def test_a_server_that_nobody_opens_goes_to_the_next(shop: Workshop) -> None:
+    lease = await grant_late(shop)
+    shop.uptime += 20 * MINUTE - 1
+    await shop.controller.tick()
+    assert shop.state(lease) is LeaseState.RUNNING
+    shop.uptime += 1
+    await shop.controller.tick()
+    assert (shop.state(lease), shop.read(lease).cause) == (LeaseState.CLOSED, Cause.UNCLAIMED)
+
+
+async def test_who_came_keeps_it(shop: Workshop) -> None:
+    lease = await grant_late(shop)
+    await shop.controller.mark_claimed(lease.id)
+    await shop.controller.mark_claimed(lease.id)
+    shop.uptime += HOUR
+    await shop.controller.tick()
+    assert shop.state(lease) is LeaseState.RUNNING
+
+
+async def test_a_hub_that_was_away_first_looks_for_the_user(shop: Workshop) -> None:
+    lease = await grant_late(shop)
+    shop.uptime += HOUR
+    await shop.restart_hub().reconcile()
+    await shop.controller.tick()
+    assert shop.state(lease) is LeaseState.RUNNING
+    shop.uptime += 20 * MINUTE
+    await shop.controller.tick()
+    assert shop.state(lease) is LeaseState.CLOSED
+
+
+async def test_who_did_not_have_to_wait_is_there(shop: Workshop) -> None:
+    lease = await shop.running("alice")
+    shop.uptime += HOUR
+    await shop.controller.tick()
+    assert shop.state(lease) is LeaseState.RUNNING
+
+
+# --- after the hub's end
+
+
+async def test_the_line_survives_the_hub(shop: Workshop) -> None:
+    await shop.running("alice", 2)
+    line = [await shop.waiting(user) for user in ("dora", "bob", "carol")]
+    await shop.restart_hub().reconcile()
+    lost = await shop.controller.unattended()
+    assert [lease.id for lease in lost] == [lease.id for lease in line]
+    for lease in lost:
+        again = await shop.controller.acquire(
+            Request(lease.user, lease.server, Options(lease.release, lease.gpu_count))
+        )
+        assert not isinstance(again, Refused)
+        assert again.lease.id == lease.id
+    assert await shop.controller.unattended() == ()
+    assert shop.in_line() == ["dora", "bob", "carol"]
+
+
+async def test_a_turn_that_came_while_no_spawn_awaited_it_is_there_for_it(shop: Workshop) -> None:
+    holder = await shop.running("alice", 2)
+    lease = await shop.waiting("bob")
+    await shop.restart_hub().reconcile()
+    await shop.controller.release(holder.id, Cause.USER)
+    (lost,) = await shop.controller.unattended()
+    assert (lost.id, lost.state) == (lease.id, LeaseState.GRANTED)
+    granted = await shop.granted("bob")
+    assert granted.id == lease.id
+    assert (await shop.launch(granted)).state is LeaseState.RUNNING
+
+
+async def test_a_start_that_died_with_the_hub_keeps_its_place(shop: Workshop) -> None:
+    died = await shop.granted("alice", 2)
+    shop.uptime += 1
+    await shop.waiting("bob", 2)
+    await shop.restart_hub().reconcile()
+    assert shop.read(died).cause is Cause.INTERRUPTED
+    first, second = await shop.controller.unattended()
+    assert (first.user, first.state, first.gpu_uuids) == (
+        "alice",
+        LeaseState.GRANTED,
+        (GPU_0, GPU_1),
+    )
+    assert first.requested_at == died.requested_at == BEGAN_AT
+    assert (second.user, second.state) == ("bob", LeaseState.WAITING)
+
+
+async def test_what_the_next_server_needs_is_not_what_the_last_one_left(shop: Workshop) -> None:
+    await shop.running("alice", 2)
+    waiting = await shop.waiting("bob")
+    impossible = await shop.controller.acquire(make_request("bob", 3))
+    assert isinstance(impossible, Refused)
+    assert impossible.reason is Reason.NOT_ENOUGH_GPUS
+    assert shop.state(waiting) is LeaseState.WAITING
+
+
+async def test_the_plan_sees_the_use_of_everyone(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Mapping[str, float]] = []
+
+    def plan_nothing(
+        waiting: Sequence[Lease], *, use: Mapping[str, float], **_: object
+    ) -> tuple[Place, ...]:
+        seen.append(use)
+        return tuple(Place(lease.id, 1, None, None) for lease in waiting)
+
+    lease = await shop.running("alice")
+    shop.uptime += HOUR
+    await shop.controller.release(lease.id, Cause.USER)
+    monkeypatch.setattr("spawner.line.plan_line", plan_nothing)
+    await shop.waiting("bob")
+    assert 0.9 < seen[-1]["alice"] <= 1.0

@@ -1,0 +1,332 @@
+"""The line's rule: order, reservations, who may pass whom, and that nobody starves."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Place
+from spawner.policy import line
+from spawner.policy.line import OVERDUE_SECONDS, PATIENCE_SECONDS, plan_line
+from tests.unit.made import make_gpu, make_lease
+
+HOUR = 3600.0
+NOW = 1_000_000.0
+MOST_HOURS = 8
+
+
+def waits(
+    name: str,
+    gpus: int = 1,
+    *,
+    ago: float = 100.0,
+    priority: int = 0,
+    hours: float = 1.0,
+    user: str = "",
+) -> Lease:
+    return make_lease(
+        id=name,
+        user=user or name,
+        gpu_count=gpus,
+        hours=hours,
+        priority=priority,
+        state=LeaseState.WAITING,
+        requested_at=NOW - ago,
+        granted_at=None,
+    )
+
+
+def holds(name: str, *indices: int, ends_in: float = HOUR) -> Lease:
+    uuids = tuple(make_gpu(index).uuid for index in indices)
+    return make_lease(
+        id=name, user=name, gpu_uuids=uuids, state=LeaseState.RUNNING, ends_at=NOW + ends_in
+    )
+
+
+def plan(
+    waiting: Sequence[Lease], *leases: Lease, gpus: int | Sequence[Gpu] = 4, **use: float
+) -> list[tuple[str, float | None, tuple[int, ...] | None]]:
+    """Return (id, hours until its start, indices granted) in order."""
+    host = [make_gpu(i) for i in range(gpus)] if isinstance(gpus, int) else gpus
+    index = {gpu.uuid: gpu.index for gpu in host}
+    places = plan_line(waiting, leases=leases, gpus=host, use=use, now=NOW)
+    return [
+        (
+            place.lease_id,
+            None if place.starts_at is None else (place.starts_at - NOW) / HOUR,
+            None if place.gpu_uuids is None else tuple(index[uuid] for uuid in place.gpu_uuids),
+        )
+        for place in places
+    ]
+
+
+def order(waiting: Sequence[Lease], **use: float) -> str:
+    return "".join(name for name, _, _ in plan(waiting, gpus=0, **use))
+
+
+# --- order
+
+
+def test_the_order_is_priority_then_least_use_then_first_come_then_id() -> None:
+    line_up = [waits("d", ago=1), waits("c", ago=1), waits("b", ago=5), waits("a", ago=9)]
+    assert order(line_up) == "abcd"
+    assert order(line_up, a=3.0, b=2.0, c=2.5) == "dbca"
+    line_up[0] = replace(line_up[0], priority=1)
+    assert order(line_up, d=9.0) == "dabc"
+    assert order([replace(waits("e", ago=99), priority=-1), *line_up]) == "dabce"
+
+
+def test_who_waited_a_day_goes_first_and_first_come_among_them() -> None:
+    patient = [
+        waits("p", ago=PATIENCE_SECONDS, priority=-5),
+        waits("q", ago=PATIENCE_SECONDS + 1, priority=-9),
+    ]
+    eager = waits("e", ago=PATIENCE_SECONDS - 1, priority=9)
+    assert order([eager, *patient], p=0.0, q=1e9) == "qpe"
+
+
+# --- grants and estimates
+
+
+def test_the_free_gpus_of_lowest_index_are_given() -> None:
+    gpus = [make_gpu(3), make_gpu(0), make_gpu(2, GpuHealth.LOST), make_gpu(1)]
+    two = [waits("a", 1, ago=2), waits("b", 1, ago=1)]
+    assert plan(two, holds("x", 0), gpus=gpus) == [("a", 0.0, (1,)), ("b", 0.0, (3,))]
+
+
+def test_an_estimate_is_the_end_of_the_leases_that_have_to_end() -> None:
+    held = (holds("x", 0, 1, ends_in=2 * HOUR), holds("y", 2, 3, ends_in=HOUR))
+    three = [waits("a", 3, ago=3), waits("b", 4, ago=2), waits("c", 1, ago=1, hours=3)]
+    assert plan(three, *held) == [("a", 2.0, None), ("b", 3.0, None), ("c", 4.0, None)]
+
+
+def test_an_overdue_or_closing_lease_is_expected_to_be_gone_soon() -> None:
+    overdue = holds("x", 0, ends_in=-HOUR)
+    closing = replace(holds("y", 1, ends_in=5 * HOUR), state=LeaseState.CLOSING, ended_at=NOW - 5)
+    soon = OVERDUE_SECONDS / HOUR
+    assert plan([waits("a", 2)], overdue, closing, gpus=2) == [("a", soon, None)]
+
+
+def test_a_smaller_request_passes_where_it_is_back_in_time() -> None:
+    held = holds("x", 0, 1, 2, ends_in=2 * HOUR)
+    big = waits("big", 4, ago=9)
+    short, long = waits("short", 1, ago=2, hours=2), waits("long", 1, ago=1, hours=2.1)
+    assert plan([big, short], held) == [("big", 2.0, None), ("short", 0.0, (3,))]
+    assert plan([big, long], held) == [("big", 2.0, None), ("long", 3.0, None)]
+
+
+def test_more_than_work_now_waits_without_estimate_and_is_in_nobodys_way() -> None:
+    gpus = [make_gpu(0), make_gpu(1, GpuHealth.LOST)]
+    crowd = [waits(f"big{i:03}", 2, ago=500 - i) for i in range(line.PLANNED_PLACES + 5)]
+    places = plan([*crowd, waits("small", 1, ago=1)], gpus=gpus)
+    assert places[0] == ("big000", None, None)
+    assert places[-1] == ("small", 0.0, (0,))
+    back = plan([*crowd, waits("small", 1, ago=1)], gpus=2)
+    assert back[0] == ("big000", 0.0, (0, 1))
+
+
+def test_a_sick_gpu_that_is_given_back_counts_for_nobody() -> None:
+    gpus = [make_gpu(0, GpuHealth.LOST), make_gpu(1)]
+    held = (holds("x", 0, ends_in=HOUR), holds("y", 1, ends_in=2 * HOUR))
+    assert plan([waits("a", 1)], *held, gpus=gpus) == [("a", 2.0, None)]
+
+
+def test_who_stands_far_behind_has_a_place_but_no_estimate() -> None:
+    crowd = [waits(f"{i:04}", 1, ago=1000 - i) for i in range(line.PLANNED_PLACES + 1)]
+    places = plan_line(crowd, leases=(holds("x", 0),), gpus=[make_gpu(0)], use={}, now=NOW)
+    assert [place.position for place in places] == list(range(1, len(crowd) + 1))
+    assert places[-2].starts_at is not None
+    assert places[-1].starts_at is None
+
+
+# --- properties
+
+gpu_sets = st.sets(st.integers(0, 5))
+
+
+@st.composite
+def situations(
+    draw: st.DrawFn,
+) -> tuple[list[Lease], list[Lease], list[Gpu], dict[str, float]]:
+    sick = draw(gpu_sets)
+    gpus = [make_gpu(i, GpuHealth.LOST if i in sick else GpuHealth.OK) for i in range(6)]
+    holding, left = [], sorted(draw(gpu_sets))
+    while left:
+        count = draw(st.integers(1, len(left)))
+        taken, left = left[:count], left[count:]
+        ends_in = draw(st.integers(-1, 5)) * HOUR
+        holding.append(holds(f"h{len(holding)}", *taken, ends_in=ends_in))
+    waiting = [
+        waits(
+            f"w{i}",
+            draw(st.integers(1, 6)),
+            ago=draw(st.integers(0, 30)) * HOUR,
+            priority=draw(st.integers(-1, 1)),
+            hours=draw(st.integers(1, MOST_HOURS)),
+            user=draw(st.sampled_from("abc")),
+        )
+        for i in range(draw(st.integers(0, 8)))
+    ]
+    use = draw(st.dictionaries(st.sampled_from("abc"), st.floats(0, 100)))
+    return waiting, holding, gpus, use
+
+
+def reserve_naively(
+    asked: Sequence[Lease], holding: Sequence[Lease], gpus: Sequence[Gpu]
+) -> list[float | None]:
+    """Return each one's start: the first moment from which so many GPUs stay free; trying them all."""
+    healthy = {gpu.uuid for gpu in gpus if gpu.health is GpuHealth.OK}
+    soon = NOW + OVERDUE_SECONDS
+    taken = [
+        (NOW, max(lease.ends_at or 0.0, soon), len(healthy & set(lease.gpu_uuids)))
+        for lease in holding
+    ]
+    starts: list[float | None] = []
+    for lease in asked:
+        moments = sorted({NOW, *(end for _, end, _ in taken)})
+        length, start = lease.hours * HOUR, None
+        for moment in moments:
+            checks = [
+                moment,
+                *(begin for begin, _, _ in taken if moment <= begin < moment + length),
+            ]
+            used = max(sum(n for b, e, n in taken if b <= check < e) for check in checks)
+            if used + lease.gpu_count <= len(healthy):
+                start = moment
+                break
+        starts.append(start)
+        if start is not None:
+            taken.append((start, start + length, lease.gpu_count))
+    return starts
+
+
+@given(situations())
+@settings(max_examples=300)
+def test_reservations_are_those_of_the_naive_rule(
+    situation: tuple[list[Lease], list[Lease], list[Gpu], dict[str, float]],
+) -> None:
+    waiting, holding, gpus, use = situation
+    places = plan_line(waiting, leases=holding, gpus=gpus, use=use, now=NOW)
+    by_id = {lease.id: lease for lease in waiting}
+    in_order = [by_id[place.lease_id] for place in places]
+    assert [p.starts_at for p in places] == reserve_naively(in_order, holding, gpus)
+
+
+@given(situations(), st.randoms(use_true_random=False))
+@settings(max_examples=300)
+def test_what_a_plan_gives_out(
+    situation: tuple[list[Lease], list[Lease], list[Gpu], dict[str, float]], rng: random.Random
+) -> None:
+    waiting, holding, gpus, use = situation
+    places = plan_line(waiting, leases=holding, gpus=gpus, use=use, now=NOW)
+    by_id = {lease.id: lease for lease in waiting}
+    assert [place.position for place in places] == list(range(1, len(waiting) + 1))
+    assert {place.lease_id for place in places} == set(by_id)
+
+    given_out = [uuid for place in places for uuid in place.gpu_uuids or ()]
+    held = {uuid for lease in holding for uuid in lease.gpu_uuids}
+    healthy = {gpu.uuid for gpu in gpus if gpu.health is GpuHealth.OK}
+    assert len(given_out) == len(set(given_out))
+    assert set(given_out) <= healthy - held
+    for place in places:
+        is_granted = place.gpu_uuids is not None
+        assert is_granted == (place.starts_at == NOW)
+        assert not is_granted or len(place.gpu_uuids or ()) == by_id[place.lease_id].gpu_count
+
+    for mixed in (waiting, holding, gpus):
+        rng.shuffle(mixed)
+    assert plan_line(waiting, leases=holding, gpus=gpus, use=use, now=NOW) == places
+
+    kept = rng.randint(0, len(places))
+    front = [by_id[place.lease_id] for place in places[:kept]]
+    assert plan_line(front, leases=holding, gpus=gpus, use=use, now=NOW) == places[:kept], (
+        "whoever stands behind moves nobody's start"
+    )
+
+
+# --- nobody starves
+
+
+class Simulation:
+    """Four GPUs, hour by hour; leases last exactly as long as they asked for."""
+
+    def __init__(self, waiting: Sequence[Lease]) -> None:
+        self.now = NOW
+        self.waiting = list(waiting)
+        self.holding: list[Lease] = []
+
+    def step(self, arrivals: Sequence[Lease], use: dict[str, float]) -> None:
+        self.holding = [lease for lease in self.holding if (lease.ends_at or 0.0) > self.now]
+        self.waiting += [replace(lease, requested_at=self.now) for lease in arrivals]
+        gpus = [make_gpu(i) for i in range(4)]
+        places = plan_line(self.waiting, leases=self.holding, gpus=gpus, use=use, now=self.now)
+        turns = {place.lease_id: place for place in places if place.gpu_uuids is not None}
+        for lease in self.waiting:
+            if lease.id in turns:
+                self.holding.append(self.grant(lease, turns[lease.id]))
+        self.waiting = [lease for lease in self.waiting if lease.id not in turns]
+        self.now += HOUR
+
+    def grant(self, lease: Lease, place: Place) -> Lease:
+        ends_at = self.now + lease.hours * HOUR
+        return replace(lease, gpu_uuids=place.gpu_uuids or (), ends_at=ends_at)
+
+
+OLDER = 2
+LIMIT_HOURS = int(PATIENCE_SECONDS / HOUR) + (OLDER + 1) * MOST_HOURS + 1
+
+
+def hours_waited(arrivals: Sequence[Sequence[tuple[int, int, int]]], gpus: int) -> int | None:
+    """Return after how many hours the victim was granted; None when the simulated time did not suffice."""
+    victim = waits("victim", gpus, ago=0.5, priority=-9, hours=MOST_HOURS)
+    older = [waits(f"older{i}", 4, ago=1 + i, hours=MOST_HOURS) for i in range(OLDER)]
+    simulation = Simulation([victim, *older])
+    for hour in range(LIMIT_HOURS + 1):
+        crowd = [
+            waits(f"{hour}-{i}", count, priority=priority, hours=hours, user="fresh")
+            for i, (count, hours, priority) in enumerate(arrivals[hour % len(arrivals)])
+        ]
+        simulation.step(crowd, {"victim": 1e6})
+        if victim.id not in {lease.id for lease in simulation.waiting}:
+            return hour
+    return None
+
+
+arrivals_each_hour = st.lists(
+    st.lists(
+        st.tuples(st.integers(1, 4), st.integers(1, MOST_HOURS), st.integers(0, 9)), max_size=4
+    ),
+    min_size=1,
+    max_size=24,
+)
+
+
+@given(arrivals_each_hour, st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_nobody_starves(arrivals: list[list[tuple[int, int, int]]], gpus: int) -> None:
+    assert hours_waited(arrivals, gpus) is not None
+
+
+def test_without_patience_the_victim_would_starve(monkeypatch: pytest.MonkeyPatch) -> None:
+    always_busy = [[(4, 1, 9)]]
+    assert hours_waited(always_busy, 4) is not None
+    monkeypatch.setattr(line, "PATIENCE_SECONDS", float("inf"))
+    assert hours_waited(always_busy, 4) is None
+
+
+def test_without_reservations_small_ones_would_starve_a_large_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def take_what_fits(forecast: object, count: int, _seconds: float) -> float | None:
+        if forecast.free[0] < count:  # type: ignore[attr-defined]
+            return None
+        forecast.free[0] -= count  # type: ignore[attr-defined]
+        return forecast.times[0]  # type: ignore[attr-defined,no-any-return]
+
+    small_ones = [[(1, 2, 0), (2, 3, 0), (1, 5, 0)]]
+    assert hours_waited(small_ones, 4) is not None
+    monkeypatch.setattr(line._Forecast, "reserve", take_what_fits)
+    assert hours_waited(small_ones, 4) is None
