@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import logging
 import shutil
 import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 import pytest
@@ -52,7 +54,7 @@ UNLIMITED = 10**9
 logging.getLogger("workbench").setLevel(logging.CRITICAL)
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818
     """A promise of the lease protocol that was broken."""
 
 
@@ -114,6 +116,9 @@ class World:
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr("spawner.controller.OffLoop", OnLoop)
         self.patch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
+        # the same steps have to lead to the same end, so that what fails can be repeated
+        ids = (f"{number:016x}" for number in itertools.count())
+        self.patch.setattr("spawner.ledger._new_id", lambda: next(ids))
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp(dir=FAST_DISK if FAST_DISK.is_dir() else None))
         self.path = self.folder / "ledger.sqlite"
@@ -234,6 +239,32 @@ class World:
             elif set(lease.gpu_uuids) != set(gpus_of(container)):
                 self.violated(f"{container.name} has other GPUs than its lease")
 
+    def in_use(self) -> set[str]:
+        """Return the servers in which somebody may work: neither just starting nor ending."""
+        names_in_use = set()
+        for container in self.servers():
+            lease = self.ledger.lease(container.body["Labels"][LABEL_LEASE])
+            started = datetime.fromisoformat(container.started_at).timestamp()
+            is_young = self.uptime - started <= SETTINGS.start_timeout_seconds
+            is_starting = lease is not None and lease.state is LeaseState.GRANTED and is_young
+            if not is_starting and (lease is None or lease.state is not LeaseState.CLOSING):
+                names_in_use.add(container.name)
+        return names_in_use
+
+    def see(self) -> set[str]:
+        """Return what is worth having come across."""
+        leases = self.ledger.live_leases()
+        states = {lease.state.value for lease in leases}
+        causes = {f"closing, {lease.cause.value}" for lease in leases if lease.cause is not None}
+        things = {
+            "two servers with GPUs": sum(bool(gpus_of(c)) for c in self.servers()) > 1,
+            "three in line": sum(lease.state is LeaseState.WAITING for lease in leases) > 2,
+            "a late call": bool(self.daemon.late),
+            "two hubs at work": len({op.hub for op in self.operations}) > 1,
+            "a restored backup": self.is_restored,
+        }
+        return states | causes | {thing for thing, is_seen in things.items() if is_seen}
+
     def check_clean(self) -> None:
         """After a clean reconcile no lease is without its container, no container without its lease."""
         self.check()
@@ -309,12 +340,14 @@ async def reconcile(controller: Controller) -> None:
 
 calls = st.integers(0, 12) | st.just(UNLIMITED)
 which = st.integers(0, 9)
+healths = st.sampled_from([GpuHealth.OK, GpuHealth.OK, GpuHealth.LOST])
 
 
 class LeaseProtocol(RuleBasedStateMachine):
-    """See the module."""
+    """See the module; ``steps`` counts all of all runs, ``seen`` what they came across."""
 
     steps = 0
+    seen: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
@@ -336,7 +369,9 @@ class LeaseProtocol(RuleBasedStateMachine):
 
     def done(self) -> None:
         type(self).steps += 1
+        self.world.uptime += 0.001
         self.world.check()
+        self.seen.update(self.world.see())
 
     # --- what people and the hub do
 
@@ -367,7 +402,8 @@ class LeaseProtocol(RuleBasedStateMachine):
 
     # --- what goes wrong
 
-    @rule(troubles=st.lists(st.sampled_from(Trouble), min_size=1, max_size=3))
+    @precondition(lambda self: not self.world.daemon.troubles)
+    @rule(troubles=st.lists(st.sampled_from(Trouble), min_size=1, max_size=2))
     def docker_is_in_trouble(self, troubles: list[Trouble]) -> None:
         self.world.daemon.troubles.extend(troubles)
         self.done()
@@ -389,14 +425,14 @@ class LeaseProtocol(RuleBasedStateMachine):
             self.world.daemon.end(name, 1)
         self.done()
 
-    @rule(index=st.integers(0, GPUS - 1), health=st.sampled_from(GpuHealth))
+    @rule(index=st.integers(0, GPUS - 1), health=healths)
     def a_gpu_changes(self, index: int, health: GpuHealth) -> None:
         self.world.host.gpus[index] = make_gpu(index, health)
         self.done()
 
     @rule(allowed=calls)
     def the_hub_is_killed(self, allowed: int) -> None:
-        places = self.places()
+        places = self.places(LeaseState.WAITING)
         self.world.kill(self.hub)
         self.hub = self.world.new_hub()
         self.act(self.hub, "reconcile", reconcile(self.hub.controller), allowed)
@@ -425,6 +461,7 @@ class LeaseProtocol(RuleBasedStateMachine):
         self.paused = None
         self.done()
 
+    @precondition(lambda self: self.world.ledger.live_leases() and not self.world.is_restored)
     @rule()
     def the_ledger_is_backed_up(self) -> None:
         self.backup = self.world.folder / "backup.sqlite"
@@ -435,7 +472,7 @@ class LeaseProtocol(RuleBasedStateMachine):
         copy.close()
         self.done()
 
-    @precondition(lambda self: self.backup is not None)
+    @precondition(lambda self: self.backup is not None and not self.world.is_restored)
     @rule(allowed=calls)
     def the_backup_is_restored(self, allowed: int) -> None:
         assert self.backup is not None
@@ -466,26 +503,30 @@ class LeaseProtocol(RuleBasedStateMachine):
         while world.daemon.late:
             world.loop.run_until_complete(world.daemon.land(0))
         world.check()
-        servers = {container.name for container in world.servers()}
+        in_use = world.in_use()
+        places = self.places(LeaseState.WAITING, LeaseState.GRANTED)
         self.hub = world.new_hub()
         world.loop.run_until_complete(self.hub.controller.reconcile())
         world.check_clean()
-        if world.is_restored and servers != {container.name for container in world.servers()}:
-            world.violated("a restored backup removed a running container")
+        if not world.is_restored:
+            self.check_places(places)
+        if not in_use <= {container.name for container in world.servers()}:
+            world.violated("a container in use was removed")
         world.is_restored = False
         self.done()
 
-    def places(self) -> dict[tuple[str, str], float]:
+    def places(self, *states: LeaseState) -> dict[str, float]:
+        """Return who has a claim to GPUs that they do not use yet, and since when."""
         leases = self.world.ledger.live_leases()
         return {
-            (lease.user, lease.server): lease.requested_at
+            lease.user: lease.requested_at
             for lease in leases
-            if lease.state is LeaseState.WAITING
+            if lease.state in states and lease.gpu_count
         }
 
-    def check_places(self, before: dict[tuple[str, str], float]) -> None:
-        after = self.places()
-        if any(after.get(who) != requested_at for who, requested_at in before.items()):
+    def check_places(self, before: dict[str, float]) -> None:
+        after = self.places(LeaseState.WAITING, LeaseState.RUNNING)
+        if any(after.get(user) != requested_at for user, requested_at in before.items()):
             self.world.violated(f"lost their place: {before} became {after}")
 
 

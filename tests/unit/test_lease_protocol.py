@@ -1,0 +1,270 @@
+"""The lease protocol holds under every interleaving, and each of its rules is needed.
+
+Each rule is switched off in turn, and the same search has to find what it was for.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from spawner import ledger, rows, tables
+from spawner.broker.app import Broker
+from spawner.containers import Containers, ContainerStatus
+from spawner.controller import Controller
+from spawner.leases import Leases
+from spawner.ledger import Ledger
+from spawner.line import Line
+from spawner.model import (
+    Cause,
+    Granted,
+    Lease,
+    LeaseState,
+    Reason,
+    Refused,
+    Request,
+    StaleLease,
+    Unknown,
+)
+from spawner.reconcile import Reconciliation
+from tests.unit.made import make_lease
+from tests.unit.protocol_machine import LeaseProtocol, Violation
+
+STEPS = 10_000
+EXAMPLES = 400
+EXAMPLES_TO_FIND = 3_000
+SEARCH = settings(
+    stateful_step_count=50,
+    deadline=None,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def test_ten_thousand_steps_break_no_promise() -> None:
+    LeaseProtocol.steps = 0
+    LeaseProtocol.seen.clear()
+    run_state_machine_as_test(LeaseProtocol, settings=settings(SEARCH, max_examples=EXAMPLES))
+    print(f"{LeaseProtocol.steps} steps: {dict(LeaseProtocol.seen)}")  # noqa: T201
+    assert LeaseProtocol.steps >= STEPS
+    for thing in (
+        "two servers with GPUs",
+        "three in line",
+        "a late call",
+        "two hubs at work",
+        "a restored backup",
+        "closing, interrupted",
+        "closing, expired",
+        *(state.value for state in LeaseState if state not in (LeaseState.CLOSED, LeaseState.LOST)),
+    ):
+        assert LeaseProtocol.seen[thing] > 10, thing
+
+
+# --- each rule switched off
+
+
+class Switch:
+    """One rule that is off: ``replace`` puts other code in its place, ``used`` counts how often that ran."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.used = 0
+        self._monkeypatch = monkeypatch
+        self._replaced: list[tuple[object, str, object]] = []
+
+    def replace(self, owner: object, name: str, other: Callable[..., Any]) -> None:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.used += 1
+            return other(*args, **kwargs)
+
+        self._replaced.append((owner, name, getattr(owner, name)))
+        self._monkeypatch.setattr(owner, name, counted)
+
+    def is_off(self) -> bool:
+        """Return whether the code was changed, and the changed code ran."""
+        changed = all(getattr(owner, name) is not was for owner, name, was in self._replaced)
+        return bool(self._replaced) and changed and self.used > 0
+
+
+def claim_in_two_steps(switch: Switch) -> None:
+    """A claim is one transaction, and a GPU is the key of its claim."""
+
+    async def acquire(self: Any, request: Request) -> Granted | Refused:
+        live = await self._in_ledger(self._ledger.live_leases)
+        held = {uuid for lease in live for uuid in lease.gpu_uuids}
+        gpus = [gpu.uuid for gpu in await self._gpus.inventory() if gpu.uuid not in held]
+        lease = make_lease(
+            id=ledger._new_id(),
+            user=request.user,
+            uid=self._ledger.account_of(request.user).uid,
+            gpu_uuids=tuple(gpus[: request.options.gpus]),
+            ends_at=1e9,
+            is_claimed=True,
+        )
+        if len(lease.gpu_uuids) < request.options.gpus:
+            return Refused(Reason.NOT_ENOUGH_GPUS, "None is free.")
+        is_new = await self._in_ledger(self._ledger.adopt, lease)
+        return Granted(lease) if is_new else Refused(Reason.ALREADY_HELD, "It runs.")
+
+    def claim(connection: sa.Connection, lease: Lease) -> None:
+        for uuid in lease.gpu_uuids:
+            values = {"gpu_uuid": uuid, "lease_id": lease.id}
+            connection.execute(sa.insert(tables.claims).prefix_with("OR REPLACE").values(values))
+
+    switch.replace(Controller, "acquire", acquire)
+    switch.replace(rows, "claim", claim)
+
+
+def write_closing_last(switch: Switch) -> None:
+    """*closing* is written before anyone looks whether the container is gone."""
+
+    async def release(self: Any, lease_id: str, cause: Cause) -> bool:
+        lease = await self._in_ledger(self._ledger.lease, lease_id)
+        if lease is None or lease.state is LeaseState.CLOSED:
+            return True
+        if lease.state is not LeaseState.WAITING:
+            try:
+                await self._containers.remove(self._container_name(lease), 0)
+            except Unknown:
+                return False
+        try:
+            return bool(await original(self, lease_id, cause))
+        except StaleLease:
+            return True
+
+    async def close(self: Any, lease: Lease) -> bool:
+        to = self._ledger.requeue if lease.cause is Cause.INTERRUPTED else None
+        try:
+            if to is not None and lease.gpu_count:
+                await self._in_ledger(to, lease)
+            else:
+                await self._in_ledger(
+                    self._ledger.move, lease, LeaseState.CLOSED, now=self._clock()
+                )
+        except StaleLease:
+            pass
+        self._freed()
+        return True
+
+    original = Leases.release
+    switch.replace(Leases, "release", release)
+    switch.replace(Leases, "_close", close)
+
+
+def free_without_proof(switch: Switch) -> None:
+    """A lease is freed on proof of absence only."""
+    original = Containers.remove
+
+    async def remove(self: Containers, name: str, grace_seconds: int) -> None:
+        try:
+            await original(self, name, grace_seconds)
+        except Unknown:
+            return
+
+    switch.replace(Containers, "remove", remove)
+
+
+def take_an_error_for_absence(switch: Switch) -> None:
+    """A 500 and a timeout say nothing about a container."""
+    original = Containers.look
+
+    async def look(self: Containers, name: str) -> ContainerStatus | None:
+        try:
+            return await original(self, name)
+        except Unknown:
+            return None
+
+    switch.replace(Containers, "look", look)
+
+
+def admit_before_reconcile(switch: Switch) -> None:
+    """No spawn is admitted before reconcile has finished."""
+
+    async def settle(_: object) -> None:
+        return
+
+    switch.replace(Reconciliation, "settle", settle)
+
+
+def start_without_asking_the_ledger(switch: Switch) -> None:
+    """Whoever issues a start looks at lease and epoch."""
+
+    async def check_fence(_: object, __: object) -> None:
+        return
+
+    switch.replace(Broker, "_check_fence", check_fence)
+
+
+def write_whatever_was_read(switch: Switch) -> None:
+    """Every write is compare-and-set on lease id and epoch."""
+    switch.replace(rows, "is_row", lambda lease: tables.leases.c.id == lease.id)
+
+
+def give_out_what_strangers_use(switch: Switch) -> None:
+    """A GPU in a container without a lease is given to nobody."""
+    switch.replace(Line, "withhold", lambda _line, _gpu_uuids: None)
+
+
+def close_an_interrupted_start(switch: Switch) -> None:
+    """A start that died with the hub keeps its place."""
+
+    def requeue(self: Ledger, lease: Lease) -> Lease:
+        return self.move(lease, LeaseState.CLOSED, now=0.0)
+
+    switch.replace(Ledger, "requeue", requeue)
+
+
+def clear_the_line_at_start(switch: Switch) -> None:
+    """Who waits goes on waiting when the hub is started again."""
+    original: Callable[..., Awaitable[None]] = Reconciliation._settle
+
+    async def settle(self: Any, lease: Lease, status: ContainerStatus | None) -> None:
+        if lease.state is LeaseState.WAITING:
+            await self._leases.release(lease.id, Cause.LOST)
+        else:
+            await original(self, lease, status)
+
+    switch.replace(Reconciliation, "_settle", settle)
+
+
+def remove_a_granted_container_that_runs(switch: Switch) -> None:
+    """A restored backup removes no running container."""
+    switch.replace(Reconciliation, "_is_past_its_start", lambda _self, _status: False)
+
+
+RULES = [
+    claim_in_two_steps,
+    write_closing_last,
+    free_without_proof,
+    take_an_error_for_absence,
+    admit_before_reconcile,
+    start_without_asking_the_ledger,
+    write_whatever_was_read,
+    give_out_what_strangers_use,
+    close_an_interrupted_start,
+    clear_the_line_at_start,
+    remove_a_granted_container_that_runs,
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_without_the_rule_a_promise_is_broken(
+    rule: Callable[[Switch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = Switch(monkeypatch)
+    rule(switch)
+    search = settings(SEARCH, max_examples=EXAMPLES_TO_FIND, phases=[Phase.generate])
+    with pytest.raises(Violation) as found:
+        run_state_machine_as_test(LeaseProtocol, settings=search)
+    assert switch.is_off()
+    print(str(found.value).partition("\n")[0])  # noqa: T201
+
+
+def test_a_switch_that_changes_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = Switch(monkeypatch)
+    assert switch.is_off() is False
+    switch.replace(Line, "withhold", Line.withhold)
+    assert switch.is_off() is False, "it never ran"
