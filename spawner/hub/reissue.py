@@ -41,7 +41,7 @@ async def reissue(workbench: Workbench, api: str) -> None:
 
         async def ask(lease: Lease) -> None:
             async with turnstile:
-                refusal = await _start(session, api, lease)
+                refusal = await _start(session, api, controller, lease)
             if refusal is not None:
                 log.warning("%s leaves the line: %s", lease.user, refusal)
                 await controller.release(lease.id, Cause.FAILED)
@@ -61,13 +61,19 @@ async def _find_unattended(controller: Controller) -> tuple[Lease, ...]:
         await asyncio.sleep(READY_SECONDS)
 
 
-async def _start(session: aiohttp.ClientSession, api: str, lease: Lease) -> str | None:
-    """Return None once the hub has taken up the spawn, why not when it will not."""
+async def _start(
+    session: aiohttp.ClientSession, api: str, controller: Controller, lease: Lease
+) -> str | None:
+    """Return None once the hub has taken up the spawn or its user has given up, why not when it will not."""
     server = f"servers/{quote(lease.server, safe='')}" if lease.server else "server"
     url = URL(f"{api}/users/{quote(lease.user, safe='')}/{server}", encoded=True)
     options = {"release": lease.release, "gpus": lease.gpu_count, "hours": lease.hours}
     said = ""
     for _ in range(TRIES):
+        # a spawn that its user gave up while the hub took it up is answered like a failure
+        current = await controller.lease_of(lease.user, lease.server)
+        if current is None or current.id != lease.id:
+            return None
         try:
             async with session.post(url, json={"user_options": options}) as answer:
                 if answer.status < HTTPStatus.BAD_REQUEST:

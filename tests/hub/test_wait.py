@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from spawner.hub import reissue
 from spawner.model import Cause, Lease, LeaseState
 from tests.fakes.docker_engine import Fault
 from tests.hub.test_progress import events
@@ -277,6 +278,17 @@ async def test_a_user_who_was_deleted_meanwhile_leaves_the_line(full: Town) -> N
     full.start_beside()
     await eventually(lambda: line(full) == ["carol"], "bob is gone")
     await eventually(lambda: full.user("carol").spawner.pending == "spawn", "carol waits again")
+
+
+async def test_who_gives_up_while_the_hub_takes_them_up_again_stays_out(full: Town) -> None:
+    await wait_in_line(full, "bob", "carol")
+    await full.close_hub()
+    await full.open_hub()
+    await eventually(lambda: full.user("bob").spawner.pending == "spawn", "bob waits again")
+    assert await stop(full, "bob") == 204
+    await asyncio.sleep(10 * reissue.RETRY_SECONDS)  # what must not happen would by now
+    assert line(full) == ["carol"]
+    assert full.leftovers("bob") == {}
 
 
 async def test_an_admin_can_delete_who_waits(full: Town) -> None:
