@@ -219,7 +219,7 @@ def test_9_who_asks_for_more_waits_behind_and_gives_up(people: People) -> None:
     expect(page.locator("#wb-ahead")).to_contain_text("1. carol · 1 GPU")
     people.shoot("dora", "16-second-in-line")
     page.get_by_role("button", name="Give up").click()
-    page.wait_for_url(re.compile(r"/hub/spawn(\?|$)"))
+    page.wait_for_url(re.compile("/hub/spawn/dora"))
     page.goto("/hub/line")
     expect(page.locator("#wb-waiters")).not_to_contain_text("you")
 
