@@ -230,4 +230,3 @@ class _Container:
 def _as_reply(response: web.Response) -> Reply:
     body = response.body
     return Reply(response.status, body if isinstance(body, bytes) else b"", response.content_type)
-

@@ -39,7 +39,7 @@ from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 IMAGE_ID = "sha256:1"
-QUICK = Bounds(ask_seconds=0.5, launch_seconds=1.0, prepare_seconds=1.0, remove_seconds=0.2)
+QUICK = Bounds(ask_seconds=2.0, launch_seconds=3.0, prepare_seconds=3.0, remove_seconds=0.2)
 PASSWORD = "correct-horse-battery"
 
 

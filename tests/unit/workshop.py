@@ -22,7 +22,7 @@ SETTINGS = Settings()
 RELEASE = Release("v2.7", "pytorch-cuda:v2.7", "PyTorch 2.7", "2.7.1", "12.6", "3.11")
 CATALOG = Catalog("v2.7", {"v2.7": RELEASE})
 IMAGE_ID = "sha256:1"
-QUICK = Bounds(ask_seconds=0.3, launch_seconds=0.5, prepare_seconds=0.5, remove_seconds=0.3)
+QUICK = Bounds(ask_seconds=2.0, launch_seconds=3.0, prepare_seconds=3.0, remove_seconds=0.3)
 BEGAN_AT = 1000.0
 
 
