@@ -57,7 +57,7 @@ class QuickDaemon(FakeEngine):
         """Have no trouble planned."""
         super().__init__(Path("unused"))
         self.gate = gate
-        self.troubles: deque[Trouble] = deque()
+        self.troubles: deque[Trouble | None] = deque()
         self.late: list[LateCall] = []
         self.on_stop: Callable[[FakeContainer], None] = lambda _: None
         self._wall = wall
@@ -230,4 +230,3 @@ class _Container:
 def _as_reply(response: web.Response) -> Reply:
     body = response.body
     return Reply(response.status, body if isinstance(body, bytes) else b"", response.content_type)
-
