@@ -163,7 +163,7 @@ class Controller(Leases):
         # granted while nobody attended to it: this may be the spawn that comes for it
         if lease.state is LeaseState.GRANTED and lease.id not in self._attended:
             return
-        await self.release(lease.id, Cause.LOST)
+        await self.release(lease.id, Cause.USER)
 
     async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
         """Wait until the lease is granted and return it; None when it was closed instead.

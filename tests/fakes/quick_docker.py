@@ -57,7 +57,7 @@ class QuickDaemon(FakeEngine):
         """Have no trouble planned."""
         super().__init__(Path("unused"))
         self.gate = gate
-        self.troubles: deque[Trouble] = deque()
+        self.troubles: deque[Trouble | None] = deque()
         self.late: list[LateCall] = []
         self.on_stop: Callable[[FakeContainer], None] = lambda _: None
         self._wall = wall

@@ -50,6 +50,7 @@ HOUR = 3600.0
 USERS = ("alice", "bob", "carol")
 FAST_DISK = Path("/dev/shm")
 UNLIMITED = 10**9
+GUESSED = (Cause.LOST, Cause.EXITED, Cause.OUT_OF_MEMORY)
 
 logging.getLogger("workbench").setLevel(logging.CRITICAL)
 
@@ -135,6 +136,8 @@ class World:
             limits=SETTINGS.limits,
             images={RELEASE.name: RELEASE.image},
         )
+        for user in USERS[1:]:  # the first start of alice prepares her home
+            self.ledger.mark_home_prepared(self.ledger.account_of(user).uid)
         self.operations: list[Operation] = []
         self.is_restored = False
 
@@ -213,11 +216,20 @@ class World:
         return [c for c in self.daemon.containers.values() if c.is_running and is_server(c)]
 
     def check_stop(self, container: FakeContainer) -> None:
-        """Nobody stops a server whose lease is not closing."""
-        if container.is_running and is_server(container):
-            lease = self.ledger.lease(container.body["Labels"][LABEL_LEASE])
-            if lease is None or lease.state is not LeaseState.CLOSING:
-                self.violated(f"killed: {container.name} ({lease})")
+        """Nobody stops a server whose lease is not closing, nor one that was only thought to be gone."""
+        if not (container.is_running and is_server(container)):
+            return
+        lease = self.ledger.lease(container.body["Labels"][LABEL_LEASE])
+        if lease is None or lease.state is not LeaseState.CLOSING:
+            self.violated(f"killed without a word in the ledger: {container.name}")
+        elif lease.cause in GUESSED or (
+            lease.cause is Cause.INTERRUPTED and self.is_old(container)
+        ):
+            self.violated(f"killed on a guess: {container.name} ({lease.cause})")
+
+    def is_old(self, container: FakeContainer) -> bool:
+        started = datetime.fromisoformat(container.started_at).timestamp()
+        return self.uptime - started > SETTINGS.start_timeout_seconds
 
     def check(self) -> None:
         used = Counter(uuid for container in self.servers() for uuid in gpus_of(container))
@@ -244,10 +256,9 @@ class World:
         names_in_use = set()
         for container in self.servers():
             lease = self.ledger.lease(container.body["Labels"][LABEL_LEASE])
-            started = datetime.fromisoformat(container.started_at).timestamp()
-            is_young = self.uptime - started <= SETTINGS.start_timeout_seconds
-            is_starting = lease is not None and lease.state is LeaseState.GRANTED and is_young
-            if not is_starting and (lease is None or lease.state is not LeaseState.CLOSING):
+            state = None if lease is None else lease.state
+            is_starting = state is LeaseState.GRANTED and not self.is_old(container)
+            if not is_starting and state is not LeaseState.CLOSING:
                 names_in_use.add(container.name)
         return names_in_use
 
@@ -403,8 +414,8 @@ class LeaseProtocol(RuleBasedStateMachine):
     # --- what goes wrong
 
     @precondition(lambda self: not self.world.daemon.troubles)
-    @rule(troubles=st.lists(st.sampled_from(Trouble), min_size=1, max_size=2))
-    def docker_is_in_trouble(self, troubles: list[Trouble]) -> None:
+    @rule(troubles=st.lists(st.none() | st.sampled_from(Trouble), min_size=1, max_size=4))
+    def docker_is_in_trouble(self, troubles: list[Trouble | None]) -> None:
         self.world.daemon.troubles.extend(troubles)
         self.done()
 
