@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-import logging
 import shutil
 import sqlite3
 import tempfile
@@ -51,8 +50,6 @@ USERS = ("alice", "bob", "carol")
 FAST_DISK = Path("/dev/shm")
 UNLIMITED = 10**9
 GUESSED = (Cause.LOST, Cause.EXITED, Cause.OUT_OF_MEMORY)
-
-logging.getLogger("workbench").setLevel(logging.CRITICAL)
 
 
 class Violation(AssertionError):  # noqa: N818
