@@ -72,8 +72,8 @@ async def test_the_next_in_line_starts_by_itself(shop: Workshop) -> None:
     granted = await asyncio.wait_for(bob.task, 5)
     assert granted is not None
     assert (granted.id, granted.gpu_uuids) == (first.id, (GPU_0, GPU_1))
-    await eventually(lambda: len(carol.told) == 2)
-    assert carol.told[-1][:2] == (1, 1)
+    # an estimate that moved while alice's server was closing may have been told in between
+    await eventually(lambda: carol.told[-1][:2] == (1, 1))
     for task in (loop, carol.task):
         task.cancel()
 
