@@ -123,7 +123,8 @@ async def test_giving_up_leaves_the_line_and_nothing_is_claimed_afterwards(full:
     closed = full.ledger.lease(lease.id)
     assert closed is not None
     assert (closed.state, closed.cause, closed.granted_at) == (LeaseState.CLOSED, Cause.USER, None)
-    assert (await start(full, "bob", {"gpus": 1}))[0] == 201
+    await start(full, "bob", {"gpus": 1})
+    await eventually(lambda: full.user("bob").spawner.ready, "bob's next server runs")
 
 
 async def test_a_turn_that_comes_while_its_user_gives_up_is_given_back(
@@ -207,7 +208,9 @@ async def test_after_a_restart_everyone_stands_where_they_stood(full: Town) -> N
         )
     assert [entry.lease.id for entry in full.controller.line()] == before
     for name, old in tokens.items():
-        assert len(server_tokens(full, name)) == 1
+        await eventually(
+            lambda name=name: len(server_tokens(full, name)) == 1, f"{name} has one token"
+        )
         assert server_tokens(full, name) != old, "the token of the spawn that ended is revoked"
     assert full.user("alice").spawner.ready
     await stop(full, "alice")

@@ -198,7 +198,7 @@ class Town:
 
     def be_brisk(self) -> None:
         """Let the hub answer who has to wait at once instead of after 10 s."""
-        self.hub.tornado_application.settings["slow_spawn_timeout"] = 0.2
+        self.hub.tornado_application.settings["slow_spawn_timeout"] = 0.5
 
     def skip(self, seconds: float) -> None:
         """Let the lease clock show this much more."""
