@@ -68,8 +68,8 @@ async def _start(
     server = f"servers/{quote(lease.server, safe='')}" if lease.server else "server"
     url = URL(f"{api}/users/{quote(lease.user, safe='')}/{server}", encoded=True)
     options = {"release": lease.release, "gpus": lease.gpu_count, "hours": lease.hours}
-    said = ""
-    for _ in range(TRIES):
+    said: list[str] = []
+    while len(said) < TRIES:
         # a spawn that its user gave up while the hub took it up is answered like a failure
         current = await controller.lease_of(lease.user, lease.server)
         if current is None or current.id != lease.id:
@@ -78,11 +78,11 @@ async def _start(
             async with session.post(url, json={"user_options": options}) as answer:
                 if answer.status < HTTPStatus.BAD_REQUEST:
                     return None
-                said = await answer.text()
+                said.append(await answer.text())
                 if answer.status == HTTPStatus.NOT_FOUND:
-                    return said
+                    break
         except aiohttp.ClientError as error:
-            said = str(error)
-        # it begins to listen only now, or still looks at what it found: both pass
+            # no answer, however long, costs nobody their place: the hub begins to listen only now
+            log.debug("The hub does not listen yet: %s", error)
         await asyncio.sleep(RETRY_SECONDS)
-    return said
+    return said[-1]
