@@ -70,19 +70,19 @@ async def _start(
     options = {"release": lease.release, "gpus": lease.gpu_count, "hours": lease.hours}
     said: list[str] = []
     while len(said) < TRIES:
-        # a spawn that its user gave up while the hub took it up is answered like a failure
-        current = await controller.lease_of(lease.user, lease.server)
-        if current is None or current.id != lease.id:
-            return None
         try:
+            # a spawn that its user gave up while the hub took it up is answered like a failure
+            current = await controller.lease_of(lease.user, lease.server)
+            if current is None or current.id != lease.id:
+                return None
             async with session.post(url, json={"user_options": options}) as answer:
                 if answer.status < HTTPStatus.BAD_REQUEST:
                     return None
                 said.append(await answer.text())
                 if answer.status == HTTPStatus.NOT_FOUND:
                     break
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, Unknown) as error:
             # no answer, however long, costs nobody their place: the hub begins to listen only now
-            log.debug("The hub does not listen yet: %s", error)
+            log.debug("%s is not yet back in line: %s", lease.user, error)
         await asyncio.sleep(RETRY_SECONDS)
     return said[-1]
