@@ -22,7 +22,8 @@ make_base_image() {
   command -v apt-get >/dev/null \
     || fail "$base_image cannot be pulled, nor made without apt-get: load it by hand (docker load) and run this again."
   apt_ensure debootstrap debian-archive-keyring
-  mirror=$(host_mirror Debian http://deb.debian.org/debian)
+  mirror=$(host_mirror Debian)
+  [ -n "$mirror" ] || fail "$base_image cannot be made: this host's apt has no Debian mirror; add one to its sources."
   root=$(mktemp -d)
   (set -e; bootstrap "$root" "$mirror"; slim_down "$root"; write_sources "$root" "$mirror"; import "$root") &
   wait $! || status=$?
@@ -30,12 +31,10 @@ make_base_image() {
   [ "$status" -eq 0 ] || fail "The base image could not be made from $mirror: the lines above say why."
 }
 
-# host_mirror LABEL DEFAULT: where this host's own apt gets what LABEL ("Debian", "Debian-Security") names.
+# host_mirror LABEL: where this host's own apt gets what LABEL ("Debian", "Debian-Security") names; nothing if nowhere.
 host_mirror() {
-  local mirror
   # shellcheck disable=SC2016 # apt's own placeholder
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' "Label: $1" 2>/dev/null | grep -m 1 '^http' || true)
-  printf '%s' "${mirror:-$2}"
+  apt-get indextargets --format '$(REPO_URI)' "Label: $1" 2>/dev/null | grep -m 1 '^http' || true
 }
 
 # bootstrap FOLDER MIRROR: shows debootstrap's phases, and its last lines when it fails.
@@ -63,8 +62,11 @@ slim_down() {
 
 # write_sources FOLDER MIRROR
 write_sources() {
+  local security
+  security=$(host_mirror Debian-Security)
+  # mirrors keep the security suite beside their main archive
   printf 'deb %s %s main\n' "$2" bookworm "$2" bookworm-updates \
-    "$(host_mirror Debian-Security http://deb.debian.org/debian-security)" bookworm-security >"$1/etc/apt/sources.list"
+    "${security:-${2%/}-security}" bookworm-security >"$1/etc/apt/sources.list"
 }
 
 import() { tar -C "$1" --sort=name -c . | docker import --change 'CMD ["bash"]' - "$base_image" >/dev/null; }
