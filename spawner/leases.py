@@ -69,7 +69,9 @@ class Leases:
         """
         instance = self._settings.instance
         image_id = await self._containers.image_id(self._catalog.releases[lease.release].image)
-        account = await self._in_ledger(self._ledger.account_of, lease.user)
+        account = await self._in_ledger(self._ledger.account, lease.uid)
+        if account is None:
+            raise LaunchError("Your account is not in the ledger: tell an admin.")
         if not account.is_home_prepared:
             report(20, "Preparing your home folder (the first time only)")
             await self._containers.prepare_home(
@@ -81,6 +83,7 @@ class Leases:
         name = names.container_name(instance, lease)
         body = policy.build_server(
             lease,
+            account,
             instance=instance,
             image_id=image_id,
             limits=self._settings.limits,
@@ -125,8 +128,7 @@ class Leases:
 
     async def lease_of(self, user: str, server: str) -> Lease | None:
         """Return the live lease of the server, waiting ones included."""
-        leases = await self._in_ledger(self._ledger.live_leases)
-        return next((ls for ls in leases if (ls.user, ls.server) == (user, server)), None)
+        return await self._in_ledger(self._ledger.live_lease, user, server)
 
     async def release(self, lease_id: str, cause: Cause) -> bool:
         """Close the lease: written first, then the container is removed, then the GPUs are freed.

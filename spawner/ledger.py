@@ -7,7 +7,7 @@ is compare-and-set on lease id and epoch. Synchronous and thread-safe: callers k
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -24,6 +24,7 @@ from spawner.model import (
     Lease,
     LeaseState,
     Place,
+    Quarantine,
     Quota,
     Refused,
     Request,
@@ -35,8 +36,8 @@ BUSY_TIMEOUT_SECONDS = 10
 
 Check = Callable[[Sequence[Lease]], Refused | None]
 """(live leases of all other servers, and this one's unless it merely waits) → why not, or None."""
-Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[str, float]], Sequence[Place]]
-"""(waiting in order of first come, holding, each user's recent GPU-hours) → everyone's place."""
+Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[str, float], Set[str]], Sequence[Place]]
+"""(waiting in order of first come, holding, each user's recent GPU-hours, quarantined UUIDs) → everyone's place."""
 Extension = Callable[[Sequence[Lease]], Lease | Refused]
 """(live leases) → the one that is extended, with its new end, or why none is."""
 
@@ -69,10 +70,10 @@ class Ledger:
 
     # --- accounts
 
-    def account_of(self, user: str) -> Account:
-        """Return the account of the hub user ``user``, made at the first call."""
+    def account_of(self, user: str, identity: str) -> Account:
+        """Return the account of the hub user with this ``identity``, made at the first call for ``user``."""
         with self._transaction() as connection:
-            return self._account_of(connection, user)
+            return self._account_of(connection, user, identity)
 
     def account(self, uid: int) -> Account | None:
         """Return the account whose uid is ``uid``."""
@@ -114,9 +115,10 @@ class Ledger:
                 epoch=1,
                 user=request.user,
                 server=request.server,
-                uid=self._account_of(connection, request.user).uid,
+                uid=self._account_of(connection, request.user, request.identity).uid,
                 release=request.options.release,
                 gpu_count=gpus,
+                mig_profile=request.options.mig_profile if gpus else None,
                 hours=request.options.hours or quota.max_lease_hours,
                 priority=quota.priority,
                 gpu_uuids=(),
@@ -143,6 +145,7 @@ class Ledger:
                 list(waiting.values()),
                 holding,
                 rows.read_use(connection, holding, now, self._half_life_hours),
+                {quarantine.gpu_uuid for quarantine in rows.open_quarantines(connection)},
             )
             granted = tuple(
                 rows.grant(connection, waiting[place.lease_id], place.gpu_uuids, now)
@@ -200,6 +203,11 @@ class Ledger:
         with self._transaction() as connection:
             row = connection.execute(latest.limit(1)).one_or_none()
         return None if row is None else tables.as_lease(row)
+
+    def live_lease(self, user: str, server: str) -> Lease | None:
+        """Return the lease of the server that is not closed."""
+        with self._transaction() as connection:
+            return rows.live_lease(connection, user, server)
 
     def live_leases(self) -> tuple[Lease, ...]:
         """Return every lease that is not closed, in order of first come."""
@@ -261,6 +269,43 @@ class Ledger:
                 return answer
             return rows.write(connection, answer, ends_at=answer.ends_at)
 
+    # --- quarantine
+
+    def quarantine(
+        self, gpu_uuid: str, reason: str, *, xid_at: float | None, now: float
+    ) -> tuple[Lease, ...] | None:
+        """Let nobody be given this GPU, and mark the leases that have it in hand as LOST; returns those.
+
+        None where it is quarantined already, or where an admin returned it after just this Xid.
+        """
+        with self._transaction() as connection:
+            last = rows.last_quarantine(connection, gpu_uuid)
+            if last is not None:
+                is_known = xid_at is not None and last.xid_at is not None and xid_at <= last.xid_at
+                if last.returned_at is None or is_known:
+                    return None
+            rows.write_quarantine(connection, Quarantine(gpu_uuid, reason, now, xid_at))
+            return tuple(
+                rows.write(connection, lease, state=LeaseState.LOST)
+                for lease in rows.live_leases(connection)
+                if gpu_uuid in lease.gpu_uuids and LeaseState.LOST in TRANSITIONS[lease.state]
+            )
+
+    def return_gpu(self, gpu_uuid: str, *, by: str, now: float) -> Quarantine | None:
+        """End the quarantine of a GPU, on the word of the admin ``by``; None where it is in none."""
+        with self._transaction() as connection:
+            last = rows.last_quarantine(connection, gpu_uuid)
+            if last is None or last.returned_at is not None:
+                return None
+            returned = replace(last, returned_at=now, returned_by=by)
+            rows.write_quarantine(connection, returned)
+            return returned
+
+    def quarantines(self) -> tuple[Quarantine, ...]:
+        """Return those that no admin has ended, by UUID."""
+        with self._transaction() as connection:
+            return rows.open_quarantines(connection)
+
     # --- the lease clock
 
     def heartbeat(self) -> Heartbeat | None:
@@ -283,11 +328,11 @@ class Ledger:
         except sa.exc.OperationalError as error:
             raise Unknown(f"The ledger cannot be reached: {error.orig}.") from error
 
-    def _account_of(self, connection: sa.Connection, user: str) -> Account:
-        where = tables.accounts.c.user == user
+    def _account_of(self, connection: sa.Connection, user: str, identity: str) -> Account:
+        where = tables.accounts.c.identity == identity
         row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
         if row is None:
-            connection.execute(sa.insert(tables.accounts).values(user=user))
+            connection.execute(sa.insert(tables.accounts).values(user=user, identity=identity))
             row = connection.execute(sa.select(tables.accounts).where(where)).one()
         return self._as_account(row)
 
@@ -307,9 +352,11 @@ def _is_of(lease: Lease, request: Request) -> bool:
 
 def _is_same_wish(lease: Lease, request: Request) -> bool:
     wish = request.options
-    return (lease.release, lease.gpu_count) == (wish.release, wish.gpus) and (
-        wish.hours is None or wish.hours == lease.hours
-    )
+    mig_profile = wish.mig_profile if wish.gpus else None
+    return (
+        (lease.release, lease.gpu_count, lease.mig_profile)
+        == (wish.release, wish.gpus, mig_profile)
+    ) and (wish.hours is None or wish.hours == lease.hours)
 
 
 def _require_legal(lease: Lease, to: LeaseState) -> None:

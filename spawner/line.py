@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -128,10 +128,14 @@ class Line:
             seen: list[Sequence[Lease]] = []
 
             def plan(
-                waiting: Sequence[Lease], holding: Sequence[Lease], use: Mapping[str, float]
+                waiting: Sequence[Lease],
+                holding: Sequence[Lease],
+                use: Mapping[str, float],
+                quarantined: Set[str],
             ) -> tuple[Place, ...]:
                 seen.append(waiting)
-                return plan_line(waiting, leases=holding, gpus=usable, use=use, now=now)
+                healthy = [gpu for gpu in usable if gpu.uuid not in quarantined]
+                return plan_line(waiting, leases=holding, gpus=healthy, use=use, now=now)
 
             places, granted = await self._in_ledger(self._ledger.advance, plan, now=now)
             self._waiting = {lease.id: lease for waiting in seen for lease in waiting}

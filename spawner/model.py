@@ -22,13 +22,25 @@ class GpuHealth(StrEnum):
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU of the host; its identity is the UUID, never the index."""
+    """One GPU of the host, or one MIG instance of a GPU that is divided: what a lease can hold.
+
+    Its identity is the UUID, never the index. ``mig_profile`` (such as ``1g.10gb``) and ``mig_index`` are None for a
+    whole GPU; ``index`` is the GPU's own for both. GPUs of one ``nvlink_group`` reach each other over NVLink; None
+    where nobody knows, or it reaches none. ``xid`` is the last fatal Xid that its driver reported, ``xid_at`` when,
+    in seconds since the Unix epoch by the agent's clock.
+    """
 
     uuid: str
     index: int
     name: str
     memory_total_bytes: int | None
     health: GpuHealth = GpuHealth.UNKNOWN
+    mig_profile: str | None = None
+    mig_index: int | None = None
+    numa_node: int | None = None
+    nvlink_group: int | None = None
+    xid: int | None = None
+    xid_at: float | None = None
 
     @property
     def is_simulated(self) -> bool:
@@ -44,7 +56,7 @@ class LeaseState(Enum):
     RUNNING = "running"  # the server answered
     CLOSING = "closing"  # written before anyone looks whether the container is gone
     CLOSED = "closed"  # container seen absent, GPUs free
-    LOST = "lost"  # the container vanished or a GPU failed under it; still held
+    LOST = "lost"  # a GPU failed under it; still held, and its container left alone
 
 
 TRANSITIONS: dict[LeaseState, frozenset[LeaseState]] = {
@@ -77,7 +89,10 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Account:
-    """A hub user's own Linux identity; ``uid`` (= gid) is never given to anyone else."""
+    """A hub user's own Linux identity; ``uid`` (= gid) is never given to anyone else.
+
+    ``user`` is the name they had first: their home is called by it for ever.
+    """
 
     uid: int
     user: str
@@ -85,13 +100,30 @@ class Account:
 
 
 @dataclass(frozen=True)
+class Quarantine:
+    """A GPU that failed: nobody is given it until an admin returns it.
+
+    ``reason`` completes "GPU 3 …", such as "was lost by its driver"; ``since`` and ``returned_at`` are of the lease
+    clock. ``xid_at`` is the agent's time of the Xid that it was quarantined for, None for another reason.
+    """
+
+    gpu_uuid: str
+    reason: str
+    since: float
+    xid_at: float | None = None
+    returned_at: float | None = None
+    returned_by: str | None = None
+
+
+@dataclass(frozen=True)
 class Lease:
     """A GPU set (possibly empty) wanted or held by one server, from its place in line to proof of absence.
 
     ``epoch`` counts the ledger's writes of this lease; each write names the epoch it saw. ``gpu_uuids`` is empty while
-    it waits for its ``gpu_count``. Times are seconds of the lease clock (``spawner.clock``): ``granted_at`` is None
-    while it waits, ``ends_at`` (when its time will be over) then and for a lease without GPUs, ``ended_at`` until it is
-    closing. ``is_claimed``: its user was there when it was granted, or has been seen on the server since.
+    it waits for its ``gpu_count``, of MIG instances where it has a ``mig_profile``. Times are seconds of the lease
+    clock (``spawner.clock``): ``granted_at`` is None while it waits, ``ends_at`` (when its time will be over) then and
+    for a lease without GPUs, ``ended_at`` until it is closing. ``is_claimed``: its user was there when it was granted,
+    or has been seen on the server since.
     """
 
     id: str
@@ -111,6 +143,7 @@ class Lease:
     ended_at: float | None = None
     cause: Cause | None = None
     is_claimed: bool = False
+    mig_profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,21 +159,27 @@ class Quota:
 class Options:
     """What a person may choose for a server: the closed schema behind form and REST alike.
 
-    ``hours`` None is as long as the quota allows.
+    ``hours`` None is as long as the quota allows; with a ``mig_profile``, ``gpus`` are MIG instances of it.
     """
 
     release: str
     gpus: int
     hours: float | None = None
+    mig_profile: str | None = None
 
 
 @dataclass(frozen=True)
 class Request:
-    """One server's wish, already validated."""
+    """One server's wish, already validated.
+
+    ``identity`` is what the hub knows its user by beyond the name, so that a deleted user's name brings nobody their
+    home.
+    """
 
     user: str
     server: str
     options: Options
+    identity: str
 
 
 class Reason(StrEnum):

@@ -68,14 +68,14 @@ class Reconciliation:
         release = self._leases.release
         if lease.state is LeaseState.WAITING:
             return  # where its container runs, the ledger is an old one: it is met as a stranger
-        if lease.state in IN_HAND and status is None:
+        if lease.state in (LeaseState.LOST, *IN_HAND) and status is None:
             status = await self._leases.look(lease.id)
         if lease.state is LeaseState.GRANTED:
             if status is not None and self._is_past_its_start(status):
                 await self._leases.confirm(lease.id)
             else:
                 await release(lease.id, Cause.INTERRUPTED)
-        elif lease.state is not LeaseState.RUNNING or status is None:
+        elif lease.state is LeaseState.CLOSING or status is None:
             await release(lease.id, Cause.LOST)
         elif not status.is_running:
             await release(lease.id, cause_of_end(status))
@@ -131,6 +131,7 @@ class Reconciliation:
             uid=int(labels[policy.LABEL_UID]),
             release=labels.get(policy.LABEL_RELEASE, ""),
             gpu_count=len(gpu_uuids),
+            mig_profile=labels.get(policy.LABEL_MIG_PROFILE) or None,
             hours=quota.max_lease_hours,
             priority=quota.priority,
             gpu_uuids=gpu_uuids,

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from spawner import tables
-from spawner.model import Cause, Lease, LeaseState, StaleLease
+from spawner.model import Cause, Lease, LeaseState, Quarantine, StaleLease
 from spawner.policy.line import is_present
 from spawner.policy.use import accrue, decay
 
@@ -75,6 +75,36 @@ def live_leases(connection: sa.Connection) -> tuple[Lease, ...]:
     order = (tables.leases.c.requested_at, tables.leases.c.id)
     live = sa.select(tables.leases).where(tables.LIVE).order_by(*order)
     return tuple(tables.as_lease(row) for row in connection.execute(live))
+
+
+def live_lease(connection: sa.Connection, user: str, server: str) -> Lease | None:
+    """Return the server's lease that is not closed."""
+    columns = tables.leases.c
+    where = sa.and_(tables.LIVE, columns.user == user, columns.server == server)
+    row = connection.execute(sa.select(tables.leases).where(where)).one_or_none()
+    return None if row is None else tables.as_lease(row)
+
+
+def open_quarantines(connection: sa.Connection) -> tuple[Quarantine, ...]:
+    """Return the quarantines that no admin has ended, by UUID."""
+    columns = tables.quarantines.c
+    select = sa.select(tables.quarantines).where(columns.returned_at.is_(None))
+    rows = connection.execute(select.order_by(columns.gpu_uuid))
+    return tuple(Quarantine(**row._mapping) for row in rows)
+
+
+def last_quarantine(connection: sa.Connection, gpu_uuid: str) -> Quarantine | None:
+    """Return the GPU's last quarantine, ended or not."""
+    where = tables.quarantines.c.gpu_uuid == gpu_uuid
+    row = connection.execute(sa.select(tables.quarantines).where(where)).one_or_none()
+    return None if row is None else Quarantine(**row._mapping)
+
+
+def write_quarantine(connection: sa.Connection, quarantine: Quarantine) -> None:
+    """Keep ``quarantine`` in place of the GPU's last one."""
+    where = tables.quarantines.c.gpu_uuid == quarantine.gpu_uuid
+    connection.execute(sa.delete(tables.quarantines).where(where))
+    connection.execute(sa.insert(tables.quarantines).values(vars(quarantine)))
 
 
 def read_use(

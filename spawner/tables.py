@@ -18,7 +18,8 @@ accounts = sa.Table(
     metadata,
     # autoincrement: a number, and so a uid, is never given twice, not even after a deletion
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("user", sa.String, nullable=False, unique=True),
+    sa.Column("identity", sa.String, nullable=False, unique=True),
+    sa.Column("user", sa.String, nullable=False),
     sa.Column("is_home_prepared", sa.Boolean, nullable=False, default=False),
     sqlite_autoincrement=True,
 )
@@ -34,6 +35,7 @@ leases = sa.Table(
     sa.Column("uid", sa.Integer, nullable=False),
     sa.Column("release", sa.String, nullable=False),
     sa.Column("gpu_count", sa.Integer, nullable=False),
+    sa.Column("mig_profile", sa.String(32)),
     sa.Column("hours", sa.Float, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("gpu_uuids", sa.JSON, nullable=False),
@@ -52,6 +54,18 @@ claims = sa.Table(
     metadata,
     sa.Column("gpu_uuid", sa.String, primary_key=True),
     sa.Column("lease_id", sa.ForeignKey("leases.id"), nullable=False),
+)
+
+quarantines = sa.Table(
+    "quarantines",
+    metadata,
+    # the last one of each GPU: until ``returned_at`` is set nobody is given it
+    sa.Column("gpu_uuid", sa.String, primary_key=True),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("xid_at", sa.Float),
+    sa.Column("returned_at", sa.Float),
+    sa.Column("returned_by", sa.String),
 )
 
 use = sa.Table(

@@ -130,8 +130,12 @@ class Broker:
         image_id = await self._image_id(tag)
         if image_id is None:
             raise Refusal(409, f"The image {tag} is not on this host: run scripts/up to build it.")
+        account = await self._in_ledger(lambda ledger: ledger.account(lease.uid))
+        if account is None:
+            raise Refusal(403, "The broker refuses this container: its uid is no account's.")
         body = policy.build_server(
             lease,
+            account,
             instance=self._instance,
             image_id=image_id,
             limits=self._limits,

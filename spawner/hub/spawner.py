@@ -162,7 +162,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         workbench = self.get_workbench()
         options = self._parse(self.user_options)
         self._accepted_options = self.user_options
-        request = Request(self.user.name, self.name, options)
+        request = Request(self.user.name, self.name, options, self._identify())
         lease = await take_turn(workbench, request, self._report_place)
         self._lease_id, self._is_starting = lease.id, True
         self._register()
@@ -198,6 +198,11 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             self._remember()  # a wait is long, and the next hub revokes the token that this spawn was given
         workbench = self.get_workbench()
         self._progress.report_place(say_place(workbench, lease, place, line_length), place)
+
+    def _identify(self) -> str:
+        """Return what no later user of the same name shares; SQLite gives the ids of deleted rows again."""
+        row = self.user.orm_user
+        return f"{row.id} {row.created.isoformat()}"
 
     def _remember(self) -> None:
         """Store the state now: JupyterHub does it after ``start``, and a hub that dies in between would forget."""

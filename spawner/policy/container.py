@@ -24,6 +24,7 @@ LABEL_SERVER = "workbench.server"
 LABEL_UID = "workbench.uid"
 LABEL_RELEASE = "workbench.release"
 LABEL_GPUS = "workbench.gpus"
+LABEL_MIG_PROFILE = "workbench.mig-profile"
 ROLE_SERVER = "server"
 ROLE_PREPARE_HOME = "prepare-home"
 
@@ -49,9 +50,15 @@ def network_name(instance: str) -> str:
 
 
 def build_server(
-    lease: Lease, *, instance: str, image_id: str, limits: Limits, environment: Mapping[str, str]
+    lease: Lease,
+    account: Account,
+    *,
+    instance: str,
+    image_id: str,
+    limits: Limits,
+    environment: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the create body of the lease's container.
+    """Return the create body of the lease's container; ``account`` is that of the lease's uid.
 
     ``image_id`` is the image's ``sha256:…`` id; ``environment`` is what the hub adds for the single-user server.
     """
@@ -61,7 +68,7 @@ def build_server(
     body: dict[str, Any] = {
         "Image": image_id,
         "Cmd": ["jupyterhub-singleuser"],
-        "User": f"{lease.uid}:{lease.uid}",
+        "User": f"{account.uid}:{account.uid}",
         "WorkingDir": HOME,
         "Hostname": instance,
         "Env": [f"{name}={value}" for name, value in sorted({**environment, **ours}.items())],
@@ -73,9 +80,10 @@ def build_server(
             LABEL_EPOCH: str(lease.epoch),
             LABEL_USER: lease.user,
             LABEL_SERVER: lease.server,
-            LABEL_UID: str(lease.uid),
+            LABEL_UID: str(account.uid),
             LABEL_RELEASE: lease.release,
             LABEL_GPUS: ",".join(lease.gpu_uuids),
+            LABEL_MIG_PROFILE: lease.mig_profile or "",
         },
         "HostConfig": {
             **_hardening(limits.pids),
@@ -85,7 +93,7 @@ def build_server(
             "ShmSize": limits.shm_bytes,
             "Tmpfs": _TMPFS,
             "Init": True,
-            "Mounts": [_home_mount(instance, lease.user, lease.uid)],
+            "Mounts": [_home_mount(instance, account)],
         },
     }
     if limits.cpus is not None:
@@ -117,7 +125,7 @@ def build_home_preparation(account: Account, *, instance: str, image_id: str) ->
             **_hardening(pids=64),
             "CapAdd": ["CHOWN", "DAC_OVERRIDE", "FOWNER"],
             "NetworkMode": "none",
-            "Mounts": [_home_mount(instance, account.user, account.uid)],
+            "Mounts": [_home_mount(instance, account)],
         },
     }
 
@@ -132,10 +140,10 @@ def _hardening(pids: int) -> dict[str, Any]:
     }
 
 
-def _home_mount(instance: str, user: str, uid: int) -> dict[str, Any]:
+def _home_mount(instance: str, account: Account) -> dict[str, Any]:
     return {
         "Type": "volume",
-        "Source": names.home_volume(instance, user, uid),
+        "Source": names.home_volume(instance, account.user, account.uid),
         "Target": HOME,
-        "VolumeOptions": {"Labels": {LABEL_INSTANCE: instance, LABEL_USER: user}},
+        "VolumeOptions": {"Labels": {LABEL_INSTANCE: instance, LABEL_USER: account.user}},
     }

@@ -16,7 +16,7 @@ import pytest
 
 from spawner.containers import Bounds, Containers
 from spawner.ledger import Ledger
-from spawner.model import Cause, Lease, LeaseState, Options, Place, Quota, Request
+from spawner.model import Account, Cause, Lease, LeaseState, Options, Place, Quota, Request
 from spawner.policy import names
 from spawner.policy.container import LABEL_INSTANCE, build_home_preparation, build_server
 from spawner.settings import Settings
@@ -59,7 +59,7 @@ class Bench:
 
     def grant(self, user: str = "alice", *uuids: str) -> Lease:
         """Return a lease as the controller would have it when its turn has come."""
-        request = Request(user, "", Options(RELEASE, len(uuids)))
+        request = Request(user, "", Options(RELEASE, len(uuids)), user)
         lease = self.ledger.admit(request, lambda _: None, quota=Quota(), now=1.0)
         assert isinstance(lease, Lease)
         if not uuids:
@@ -83,6 +83,7 @@ class Bench:
     def server(self, lease: Lease, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
         return build_server(
             lease,
+            Account(lease.uid, lease.user, is_home_prepared=True),
             instance=self.instance,
             image_id=self.image_id(),
             limits=self.settings.limits,
@@ -91,7 +92,7 @@ class Bench:
 
     def preparation(self, user: str) -> tuple[str, dict[str, Any]]:
         """Return name and body of the container that prepares the home of ``user``."""
-        account = self.ledger.account_of(user)
+        account = self.ledger.account_of(user, user)
         body = build_home_preparation(account, instance=self.instance, image_id=self.image_id())
         return names.preparation_name(self.instance, account.uid), body
 

@@ -37,7 +37,7 @@ class AuditTown:
         eve = house.ledger.move(self.eve, LeaseState.CLOSING, now=1.0, cause=Cause.USER)
         house.ledger.move(eve, LeaseState.CLOSED, now=1.0)
         self.write("UPDATE leases SET granted_at = ?, ended_at = ?", time.time(), time.time())
-        uid = house.ledger.account_of("alice").uid
+        uid = house.ledger.account_of("alice", "alice").uid
         house.ledger.mark_home_prepared(uid)
         self.home = names.home_volume(INSTANCE, "alice", uid)
         house.engine.volumes.add(self.home)

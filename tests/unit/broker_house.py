@@ -17,6 +17,7 @@ from spawner.model import Lease, Options, Place, Quota, Request
 from spawner.policy import names
 from spawner.policy.container import Limits, build_server
 from tests.fakes.docker_engine import FakeEngine
+from tests.unit.made import make_account
 
 INSTANCE = "wb"
 TAG, IMAGE_ID = "pytorch-cuda:v2.7", "sha256:1"
@@ -39,7 +40,7 @@ class House:
 
     def grant(self, user: str, *uuids: str) -> Lease:
         """Return a lease as the controller would have it when its turn has come."""
-        request = Request(user, "", Options("v2.7", len(uuids)))
+        request = Request(user, "", Options("v2.7", len(uuids)), user)
         lease = self.ledger.admit(request, lambda _: None, quota=Quota(), now=1.0)
         assert isinstance(lease, Lease)
         if not uuids:
@@ -55,6 +56,7 @@ class House:
         return deepcopy(
             build_server(
                 lease or self.lease,
+                make_account(lease or self.lease),
                 instance=INSTANCE,
                 image_id=IMAGE_ID,
                 limits=LIMITS,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Options, Request
+from spawner.model import Account, Gpu, GpuHealth, Lease, LeaseState, Options, Request
 
 GPU_0 = "GPU-51a0c0de-0000-4000-8000-000000000000"
 GPU_1 = "GPU-51a0c0de-0000-4000-8000-000000000001"
@@ -11,6 +11,10 @@ GPU_1 = "GPU-51a0c0de-0000-4000-8000-000000000001"
 def make_gpu(index: int, health: GpuHealth = GpuHealth.OK) -> Gpu:
     uuid = f"GPU-51a0c0de-0000-4000-8000-{index:012d}"
     return Gpu(uuid, index, "NVIDIA A100-SXM4-80GB (simulated)", 80 * 1024**3, health)
+
+
+def make_account(lease: Lease) -> Account:
+    return Account(lease.uid, lease.user, is_home_prepared=True)
 
 
 def make_lease(**changes: Any) -> Lease:
@@ -33,4 +37,4 @@ def make_lease(**changes: Any) -> Lease:
 
 
 def make_request(user: str = "alice", gpus: int = 1, server: str = "") -> Request:
-    return Request(user, server, Options("v2.7", gpus))
+    return Request(user, server, Options("v2.7", gpus), user)

@@ -134,7 +134,7 @@ class World:
             images={RELEASE.name: RELEASE.image},
         )
         for user in USERS[1:]:  # the first start of alice prepares her home
-            self.ledger.mark_home_prepared(self.ledger.account_of(user).uid)
+            self.ledger.mark_home_prepared(self.ledger.account_of(user, user).uid)
         self.operations: list[Operation] = []
         self.is_restored = False
 

@@ -38,7 +38,7 @@ def test_a_sick_gpu_may_be_back_in_time() -> None:
 
 
 def test_no_gpu_is_always_admitted() -> None:
-    request = Request("alice", "", Options("v2.7", 0, hours=1000.0))
+    request = Request("alice", "", Options("v2.7", 0, hours=1000.0), "alice")
     assert admit(request, gpus=(), leases=(BOB,), quota=Quota(max_gpus=0)) is None
 
 
@@ -75,7 +75,7 @@ def test_a_quota_is_used_to_its_end(used_up: int) -> None:
 
 
 def test_more_hours_than_the_quota_gives_are_refused_with_both_numbers() -> None:
-    request = Request("alice", "", Options("v2.7", 1, hours=48.0))
+    request = Request("alice", "", Options("v2.7", 1, hours=48.0), "alice")
     said = refused(admit(request, gpus=TWO, leases=(), quota=Quota(max_lease_hours=24)))
     assert said.reason is Reason.TOO_LONG
     assert "You asked for 48 hours, but your quota is 24 hours at a time" in said.message

@@ -175,7 +175,7 @@ def test_the_broker_waits_for_a_ledger_and_makes_none(tmp_path: Path) -> None:
         opened()
     assert list(tmp_path.iterdir()) == []
     hubs = Ledger.open(url, first_uid=FIRST_UID)
-    account = hubs.account_of("alice")
+    account = hubs.account_of("alice", "alice")
     assert opened().account(account.uid) == account
 
 

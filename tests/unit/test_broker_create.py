@@ -194,7 +194,7 @@ async def test_a_lease_that_the_ledger_does_not_know_is_refused(house: House) ->
 
 
 async def test_a_release_that_is_not_built_says_what_to_do(house: House) -> None:
-    request = Request("bob", "", Options("v9.9", 0))
+    request = Request("bob", "", Options("v9.9", 0), "bob")
     lease = house.ledger.admit(request, lambda _: None, quota=Quota(), now=1.0)
     assert isinstance(lease, Lease)
     status, sentence = await house.create(house.body(lease), house.name(lease))
@@ -202,7 +202,7 @@ async def test_a_release_that_is_not_built_says_what_to_do(house: House) -> None
 
 
 async def test_a_home_is_prepared_for_an_account_only(house: House) -> None:
-    account = house.ledger.account_of("alice")
+    account = house.ledger.account_of("alice", "alice")
     name = names.preparation_name(INSTANCE, account.uid)
     body = build_home_preparation(account, instance=INSTANCE, image_id=IMAGE_ID)
     containers = Containers(str(house.socket_path), INSTANCE)

@@ -6,14 +6,16 @@ import pytest
 
 from spawner.model import Account
 from spawner.policy.container import Limits, build_home_preparation, build_server
-from tests.unit.made import GPU_0, GPU_1, make_lease
+from tests.unit.made import GPU_0, GPU_1, make_account, make_lease
 
 LIMITS = Limits(memory_bytes=2**30, cpus=1.5, pids=100, shm_bytes=2**20)
 
 
 def build(limits: Limits = LIMITS, **changes: Any) -> dict[str, Any]:
+    lease = make_lease(**changes)
     return build_server(
-        make_lease(**changes),
+        lease,
+        make_account(lease),
         instance="workbench",
         image_id="sha256:1",
         limits=limits,

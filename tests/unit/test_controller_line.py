@@ -266,7 +266,7 @@ async def test_the_line_survives_the_hub(shop: Workshop) -> None:
     assert [lease.id for lease in lost] == [lease.id for lease in line]
     for lease in lost:
         again = await shop.controller.acquire(
-            Request(lease.user, lease.server, Options(lease.release, lease.gpu_count))
+            Request(lease.user, lease.server, Options(lease.release, lease.gpu_count), lease.user)
         )
         assert not isinstance(again, Refused)
         assert again.lease.id == lease.id

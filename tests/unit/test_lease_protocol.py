@@ -107,7 +107,7 @@ def claim_in_two_steps(switch: Switch) -> None:
         lease = make_lease(
             id=ledger._new_id(),
             user=request.user,
-            uid=self._ledger.account_of(request.user).uid,
+            uid=self._ledger.account_of(request.user, request.identity).uid,
             gpu_uuids=tuple(gpus[: request.options.gpus]),
             ends_at=1e9,
             is_claimed=True,

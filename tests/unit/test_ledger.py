@@ -68,9 +68,18 @@ def advance(ledger: Ledger, now: float = 6.0) -> tuple[list[str], dict[str, tupl
     """Return who still waits, in order, and what each of the others was granted."""
 
     def plan(
-        waiting: Sequence[Lease], holding: Sequence[Lease], use: Mapping[str, float]
+        waiting: Sequence[Lease],
+        holding: Sequence[Lease],
+        use: Mapping[str, float],
+        quarantined: Set[str],
     ) -> tuple[Place, ...]:
-        return plan_line(waiting, leases=holding, gpus=GPUS, use=use, now=now)
+        return plan_line(
+            waiting,
+            leases=holding,
+            gpus=[gpu for gpu in GPUS if gpu.uuid not in quarantined],
+            use=use,
+            now=now,
+        )
 
     places, granted = ledger.advance(plan, now=now)
     return [place.lease_id for place in places], {g.id: g.gpu_uuids for g in granted}
@@ -174,7 +183,7 @@ def test_a_grant_that_nobody_came_for_is_found_again(ledger: Ledger) -> None:
 
 
 def test_the_hours_are_those_asked_for(ledger: Ledger) -> None:
-    lease = ask(ledger, Request("alice", "", Options("v2.7", 1, hours=0.5)))
+    lease = ask(ledger, Request("alice", "", Options("v2.7", 1, hours=0.5), "alice"))
     assert isinstance(lease, Lease)
     advance(ledger, now=6.0)
     assert read(ledger, lease).ends_at == 6.0 + 0.5 * HOUR
@@ -353,12 +362,12 @@ def test_lease_ids_and_uids_are_never_given_twice(ledger: Ledger) -> None:
         ids.add(lease.id)
         close(ledger, lease)
     assert len(ids) == 20
-    assert ledger.account_of("alice") == ledger.account_of("alice")
-    assert ledger.account_of("alice").uid != ledger.account_of("bob").uid
+    assert ledger.account_of("alice", "alice") == ledger.account_of("alice", "alice")
+    assert ledger.account_of("alice", "alice").uid != ledger.account_of("bob", "bob").uid
 
 
 def test_a_prepared_home_is_remembered(ledger: Ledger) -> None:
-    account = ledger.account_of("alice")
+    account = ledger.account_of("alice", "alice")
     assert account.is_home_prepared is False
     ledger.mark_home_prepared(account.uid)
     assert ledger.account(account.uid) == replace(account, is_home_prepared=True)

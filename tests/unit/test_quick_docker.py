@@ -12,7 +12,7 @@ from spawner.model import Cause, LaunchError, Lease, LeaseState, Place, Quota, U
 from spawner.policy import names
 from spawner.policy.container import build_home_preparation, build_server
 from tests.fakes.quick_docker import QuickBroker, QuickDaemon, Trouble, quick_containers
-from tests.unit.made import GPU_0, make_request
+from tests.unit.made import GPU_0, make_account, make_request
 from tests.unit.workshop import IMAGE_ID, RELEASE, SETTINGS
 
 STARTED_AT = 1000.0
@@ -38,6 +38,7 @@ class Bench:
         self.name = names.container_name(SETTINGS.instance, self.lease)
         self.body = build_server(
             self.lease,
+            make_account(self.lease),
             instance=SETTINGS.instance,
             image_id=IMAGE_ID,
             limits=SETTINGS.limits,
@@ -78,7 +79,7 @@ async def test_a_life_is_as_through_a_socket(bench: Bench) -> None:
 
 
 async def test_a_home_is_prepared(bench: Bench) -> None:
-    account = bench.ledger.account_of("alice")
+    account = bench.ledger.account_of("alice", "alice")
     body = build_home_preparation(account, instance=SETTINGS.instance, image_id=IMAGE_ID)
     await bench.containers.prepare_home(
         names.preparation_name(SETTINGS.instance, account.uid), body

@@ -16,7 +16,7 @@ from spawner.policy import names
 from spawner.policy.container import build_server
 from spawner.settings import Settings
 from tests.fakes.docker_engine import FakeEngine
-from tests.unit.made import make_gpu, make_request
+from tests.unit.made import make_account, make_gpu, make_request
 
 SETTINGS = Settings()
 RELEASE = Release("v2.7", "pytorch-cuda:v2.7", "PyTorch 2.7", "2.7.1", "12.6", "3.11")
@@ -113,6 +113,7 @@ class Workshop:
         name = self.container(lease)
         body = build_server(
             lease,
+            make_account(lease),
             instance=SETTINGS.instance,
             image_id=IMAGE_ID,
             limits=SETTINGS.limits,
