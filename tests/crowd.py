@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +34,11 @@ class Answer:
     text: str
     asked_at: float
     answered_at: float
+
+    @property
+    def is_error(self) -> bool:
+        """True for a 5xx, and where there was no answer."""
+        return self.status == 0 or self.status >= httpx.codes.INTERNAL_SERVER_ERROR
 
 
 @dataclass(frozen=True)
@@ -147,10 +152,19 @@ class Crowd:
 
     # --- what the hub says
 
-    def servers(self) -> dict[str, dict[str, Any]]:
-        """Return everybody's default server as the hub lists it."""
-        users = self.api("admin", "GET", "/users?limit=1000")
+    def servers(self, state: str = "ready") -> dict[str, dict[str, Any]]:
+        """Return the default servers in this ``state`` (ready, active or inactive) as the hub lists them, by user."""
+        users: list[dict[str, Any]] = []
+        while page := self.api("admin", "GET", f"/users?state={state}&offset={len(users)}"):
+            users += page
         return {user["name"]: user["servers"][""] for user in users if user["servers"]}
+
+    def users(self) -> set[str]:
+        """Return everybody whom the hub knows."""
+        names: set[str] = set()
+        while page := self.api("admin", "GET", f"/users?offset={len(names)}"):
+            names |= {user["name"] for user in page}
+        return names
 
     def is_ready(self, name: str) -> bool:
         """Return whether the hub calls the server of ``name`` ready."""
@@ -163,6 +177,11 @@ class Crowd:
         assert [one["position"] for one in waiting] == list(range(1, len(waiting) + 1))
         return [one["user"] for one in waiting]
 
+    def is_served(self, name: str) -> bool:
+        """Return whether the server of ``name``, and nobody else, answers at its address."""
+        answer = self._client.get(f"/user/{name}/api")
+        return answer.is_success and "version" in answer.json()
+
     def lease(self, name: str) -> dict[str, Any]:
         """Return the lease of ``name`` as they see it."""
         answer: dict[str, Any] = self.api(name, "GET", "/workbench/lease/")
@@ -170,16 +189,19 @@ class Crowd:
 
     # --- what really is
 
-    def leases(self) -> list[SeenLease]:
-        """Return every lease of the ledger's file, in order of first come; it needs no hub."""
+    def read_ledger(self, query: str) -> list[dict[str, Any]]:
+        """Return the rows of the ledger's file; it needs no hub."""
         mount = docker("volume", "inspect", "-f", "{{.Mountpoint}}", f"{self.stack.instance}-data")
         file = Path(mount) / "ledger.sqlite"
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=30)) as ledger:
-            rows = ledger.execute(
-                "SELECT id, user, state, cause, gpu_count, gpu_uuids, requested_at, granted_at"
-                " FROM leases ORDER BY requested_at, id"
-            ).fetchall()
-        return [SeenLease(*row[:5], tuple(json.loads(row[5])), row[6], row[7]) for row in rows]
+            ledger.row_factory = sqlite3.Row
+            return [dict(row) for row in ledger.execute(query)]
+
+    def leases(self) -> list[SeenLease]:
+        """Return every lease, in order of first come."""
+        names = ", ".join(one.name for one in fields(SeenLease))
+        rows = self.read_ledger(f"SELECT {names} FROM leases ORDER BY requested_at, id")  # noqa: S608
+        return [SeenLease(**{**row, "gpu_uuids": (*json.loads(row["gpu_uuids"]),)}) for row in rows]
 
     def live_leases(self) -> list[SeenLease]:
         """Return those that are not closed."""
@@ -205,13 +227,10 @@ class Crowd:
                 return {"code": done.returncode, **json.loads(done.stdout)}
         raise AssertionError(done.stderr)
 
-    def server_errors(self) -> list[str]:
-        """Return every 5xx that somebody was answered, and every one of which the hub's log speaks."""
-        said = [
-            f"{a.status} {a.method} {a.path} {a.text}" for a in self.answers if a.status // 100 == 5
-        ]
+    def logged_errors(self) -> list[str]:
+        """Return every 5xx of which the hub's log speaks."""
         logged = run("/usr/bin/docker", "logs", f"{self.stack.instance}-hub-1")
-        return said + re.findall(r"\] 5\d\d (?:GET|POST|PUT|DELETE) .*", logged.stderr)
+        return re.findall(r"\] 5\d\d (?:GET|POST|PUT|DELETE) .*", logged.stdout + logged.stderr)
 
 
 def _as_server(seen: Mapping[str, Any]) -> SeenServer:

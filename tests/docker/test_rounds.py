@@ -40,12 +40,13 @@ def test_gpus_go_round_in_the_order_in_which_people_came(crowd: Crowd) -> None:
     ends = [lease for lease in crowd.leases() if lease.user in order]
     assert {(lease.state, lease.cause) for lease in ends} == {("closed", "user")}
     assert len(ends) == len(order)
-    assert crowd.server_errors() == []
+    assert [answer for answer in crowd.answers if answer.is_error] == []
+    assert crowd.logged_errors() == []
 
 
 def await_turn(crowd: Crowd, turn: Sequence[str]) -> None:
     eventually(
-        lambda: {name for name, one in crowd.servers().items() if one["ready"]} == {*turn},
+        lambda: crowd.servers().keys() == {*turn},
         seconds=120,
         what=f"the servers of {turn} run, and no others",
     )
@@ -62,10 +63,12 @@ def everything_agrees(crowd: Crowd, turn: Sequence[str], rest: Sequence[str]) ->
     held = {lease.user: lease for lease in live if lease.gpu_uuids}
     assert {lease.state for lease in held.values()} == {"running"}
     assert {user: (one.lease, one.given, one.gpus) for user, one in servers.items()} == {
-        user: (lease.id, {*lease.gpu_uuids}, {*lease.gpu_uuids}) for user, lease in held.items()
+        user: (lease.id, frozenset(lease.gpu_uuids), frozenset(lease.gpu_uuids))
+        for user, lease in held.items()
     }
     assert [lease.user for lease in live if lease.state == "waiting"] == [*rest]
     assert crowd.waiting() == [*rest]
+    assert [name for name in turn if not crowd.is_served(name)] == []
     audit = crowd.audit()
     assert (audit["code"], audit["findings"]) == (0, [])
     assert audit["looked_at"]["containers"] == len(turn)
