@@ -22,6 +22,7 @@ import httpx
 from tests.stack import Stack, docker, eventually, run
 
 _T = TypeVar("_T")
+PAGES = "application/jupyterhub-pagination+json"
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,10 @@ class Crowd:
         )
 
     def request(
-        self, who: str, method: str, path: str, json: object = None
+        self, who: str, method: str, path: str, json: object = None, accept: str = "*/*"
     ) -> httpx.Response | None:
         """Ask as ``who`` and keep the answer; None where there was none."""
-        headers = {"Authorization": f"token {self.tokens[who]}"}
+        headers = {"Authorization": f"token {self.tokens[who]}", "Accept": accept}
         asked_at = time.monotonic()
         response: httpx.Response | None = None
         try:
@@ -100,9 +101,11 @@ class Crowd:
         self.answers.append(Answer(method, path, status, text, asked_at, time.monotonic()))
         return response
 
-    def api(self, who: str, method: str, path: str, json: object = None) -> Any:
+    def api(
+        self, who: str, method: str, path: str, json: object = None, accept: str = "*/*"
+    ) -> Any:
         """Return the JSON of a REST call that has to succeed."""
-        response = self.request(who, method, f"/hub/api{path}", json)
+        response = self.request(who, method, f"/hub/api{path}", json, accept)
         assert response is not None, self.answers[-1]
         assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
         return response.json() if response.content else None
@@ -152,19 +155,21 @@ class Crowd:
 
     # --- what the hub says
 
-    def servers(self, state: str = "ready") -> dict[str, dict[str, Any]]:
-        """Return the default servers in this ``state`` (ready, active or inactive) as the hub lists them, by user."""
-        users: list[dict[str, Any]] = []
-        while page := self.api("admin", "GET", f"/users?state={state}&offset={len(users)}"):
-            users += page
-        return {user["name"]: user["servers"][""] for user in users if user["servers"]}
+    def users(self, state: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return everybody's servers by user; of those in ``state`` (active, ready or inactive) where one is named."""
+        servers: dict[str, dict[str, Any]] = {}
+        page: dict[str, Any] | None = {"offset": 0}
+        query = f"&state={state}" if state else ""
+        while page:
+            path = f"/users?limit=200&offset={page['offset']}{query}"
+            answer = self.api("admin", "GET", path, accept=PAGES)
+            servers |= {user["name"]: user["servers"] for user in answer["items"]}
+            page = answer["_pagination"]["next"]
+        return servers
 
-    def users(self) -> set[str]:
-        """Return everybody whom the hub knows."""
-        names: set[str] = set()
-        while page := self.api("admin", "GET", f"/users?offset={len(names)}"):
-            names |= {user["name"] for user in page}
-        return names
+    def servers(self, state: str = "ready") -> dict[str, dict[str, Any]]:
+        """Return the default servers in ``state``, by user."""
+        return {user: servers[""] for user, servers in self.users(state).items() if servers}
 
     def is_ready(self, name: str) -> bool:
         """Return whether the hub calls the server of ``name`` ready."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import secrets
 import time
@@ -13,6 +14,8 @@ from tests.docker.hub_deaths import Hub, differences
 from tests.scale import at_scale
 from tests.stack import eventually
 
+log = logging.getLogger("tests.docker")
+
 KILLS = at_scale(5, 50)
 WORKERS = [f"worker{number}" for number in range(8)]
 STAYERS = {"stays-with-gpu": 1, "stays-without": 0}
@@ -22,7 +25,7 @@ PATIENT = ["patient1", "patient2", "patient3"]
 
 def test_a_hub_that_is_killed_loses_nothing_and_nobodys_place(crowd: Crowd) -> None:
     seed = secrets.randbits(32)
-    print(f"seed {seed}")  # noqa: T201 - shown where it fails
+    log.info("seed %d", seed)
     chance = random.Random(seed)  # noqa: S311
     crowd.add(*STAYERS, *WORKERS, *PATIENT)
     for name, gpus in STAYERS.items():
@@ -41,8 +44,8 @@ def test_a_hub_that_is_killed_loses_nothing_and_nobodys_place(crowd: Crowd) -> N
     assert crowd.containers() == {}
     assert [lease for lease in crowd.leases() if lease.cause is None] == []
     assert [one for one in crowd.answers if one.is_error and hub.was_up_for(one)] == []
-    print(hub.deaths, Counter(lease.cause for lease in crowd.leases()))  # noqa: T201
-    print(Counter(f"{one.method} {one.status}" for one in crowd.answers))  # noqa: T201
+    log.info("%d deaths, %s", hub.deaths, Counter(lease.cause for lease in crowd.leases()))
+    log.info("%s", Counter(f"{one.method} {one.status}" for one in crowd.answers))
 
 
 def kill_and_compare(crowd: Crowd, hub: Hub, busy: Busy, chance: random.Random) -> None:

@@ -37,6 +37,7 @@ class FakeContainer:
             "HostConfig": self.body.get("HostConfig") or {},
             "Config": {**self.body, "Labels": self.body.get("Labels"), "Tty": False},
             "State": {
+                "Status": self.state,
                 "Running": self.is_running,
                 "ExitCode": self.exit_code,
                 "OOMKilled": self.oom_killed,
