@@ -99,7 +99,7 @@ def _configure_hub(c: Config) -> None:
     c.JupyterHub.proxy_class = ConfigurableHTTPProxy
     # the proxy is a process of its own; both read CONFIGPROXY_AUTH_TOKEN
     c.ConfigurableHTTPProxy.should_start = False
-    c.ConfigurableHTTPProxy.api_url = "http://proxy:8001"
+    c.ConfigurableHTTPProxy.api_url = "http://proxy-api:8001"
 
 
 def _configure_line(c: Config, workbench: Workbench) -> None:

@@ -25,7 +25,7 @@ def test_a_hub_restart_cuts_nobody_off(tmp_path: Path) -> None:
     c = configured(tmp_path)
     assert c.JupyterHub.cleanup_servers is False
     assert c.ConfigurableHTTPProxy.should_start is False
-    assert c.ConfigurableHTTPProxy.api_url == "http://proxy:8001"
+    assert c.ConfigurableHTTPProxy.api_url == "http://proxy-api:8001"
     assert c.JupyterHub.hub_connect_url == "http://hub:8081"
     assert c.JupyterHub.db_url == "sqlite:////data/jupyterhub.sqlite"
     assert c.JupyterHub.cookie_secret_file.startswith("/data/")
