@@ -22,7 +22,9 @@ from spawner.agent.readings import (
     GpuIdentity,
     GpuProcess,
     GpuReading,
+    MigInstance,
     Report,
+    Xid,
     build_inventory,
     build_samples,
 )
@@ -35,32 +37,59 @@ from tests.simulation.host import SimulatedHost
 CONTRACT = Path(__file__).parents[1] / "contract"
 INVENTORY = json.loads((CONTRACT / "agent-inventory.json").read_text())
 SAMPLES = json.loads((CONTRACT / "agent-samples.json").read_text())
-FIRST, SECOND = (gpu["uuid"] for gpu in SAMPLES["gpus"])
+FIRST, SECOND, *MIG = (gpu["uuid"] for gpu in SAMPLES["gpus"])
+THIRD = INVENTORY["gpus"][2]["uuid"]
 NAME = INVENTORY["gpus"][0]["name"]
+READINGS = (
+    GpuReading(
+        uuid=FIRST,
+        memory_used_bytes=12884901888,
+        memory_total_bytes=85899345920,
+        temperature_celsius=54,
+        utilization_percent=87,
+        power_watts=251.5,
+        power_limit_watts=400.0,
+        sm_clock_mhz=1410,
+        health=GpuHealth.OK,
+        processes=(GpuProcess(4242, None, 1073741824),),
+    ),
+    GpuReading(SECOND, health=GpuHealth.LOST),
+    GpuReading(THIRD, temperature_celsius=48, power_watts=80.0, health=GpuHealth.OK),
+    GpuReading(
+        uuid=MIG[0],
+        memory_used_bytes=1073741824,
+        memory_total_bytes=10737418240,
+        temperature_celsius=48,
+        health=GpuHealth.OK,
+        processes=(GpuProcess(4343, None, None),),
+    ),
+    GpuReading(MIG[1], temperature_celsius=48, health=GpuHealth.OK),
+)
 GOLDEN = Report(
     sampled_at=1795000000.25,
     host="gpu-host-1",
     driver_version="570.86.15",
     cuda_driver_version="12.8",
     gpus=(
-        GpuIdentity(FIRST, 0, NAME, 85899345920, "8.0", "00000000:01:00.0", "disabled"),
-        GpuIdentity(SECOND, 1, NAME, None, None, None, None),
-    ),
-    readings=(
-        GpuReading(
-            uuid=FIRST,
-            memory_used_bytes=12884901888,
+        GpuIdentity(FIRST, 0, NAME, 85899345920, "8.0", "00000000:01:00.0", "disabled", 0, 0),
+        GpuIdentity(SECOND, 1, NAME, None, None, None, None, 0, 0),
+        GpuIdentity(
+            uuid=THIRD,
+            index=2,
+            name=NAME,
             memory_total_bytes=85899345920,
-            temperature_celsius=54,
-            utilization_percent=87,
-            power_watts=251.5,
-            power_limit_watts=400.0,
-            sm_clock_mhz=1410,
-            health=GpuHealth.OK,
-            processes=(GpuProcess(4242, None, 1073741824),),
+            compute_capability="8.0",
+            pci_bus_id="00000000:03:00.0",
+            mig_mode="enabled",
+            numa_node=1,
+            mig_instances=(
+                MigInstance(MIG[0], 0, "1g.10gb", 10737418240),
+                MigInstance(MIG[1], 1, "3g.40gb", None),
+            ),
         ),
-        GpuReading(SECOND, health=GpuHealth.LOST),
     ),
+    readings={reading.uuid: reading for reading in READINGS},
+    xids={SECOND: Xid(79, 1794999990.5)},
 )
 
 
@@ -106,6 +135,7 @@ async def test_a_live_answer_has_the_shape_of_the_contract(host: SimulatedHost) 
     async with served(Sampler(Nvml().report)) as client:
         inventory = await (await client.get("/inventory")).json()
         samples = await (await client.get("/samples")).json()
+    inventory["gpus"][0] |= {"numa_node": 0, "nvlink_group": 0}  # no place among others is simulated
     assert shape(inventory) == shape(INVENTORY)
     process = samples["gpus"][0]["processes"][0]
     process["container_id"] = None  # whatever runs as 4242 here
@@ -147,11 +177,16 @@ async def test_metrics_have_base_units_and_no_unknown_values(host: SimulatedHost
     assert ("workbench_gpu_power_watts", SECOND) not in metrics
 
 
-async def test_a_lost_gpu_has_no_metric_but_its_health() -> None:
+async def test_a_lost_gpu_has_no_metric_but_its_faults() -> None:
     async with served(Sampler(lambda: GOLDEN)) as client:
         metrics = metrics_of(await (await client.get("/metrics")).text())
     of_lost = {name: value for (name, uuid), value in metrics.items() if uuid == SECOND}
-    assert of_lost == {"workbench_gpu_info": 1, "workbench_gpu_healthy": 0}
+    assert of_lost == {
+        "workbench_gpu_info": 1,
+        "workbench_gpu_healthy": 0,
+        "workbench_gpu_last_fatal_xid": 79,
+        "workbench_gpu_last_fatal_xid_timestamp_seconds": 1794999990.5,
+    }
 
 
 async def test_without_a_driver_every_path_answers() -> None:
