@@ -7,14 +7,16 @@ is compare-and-set on lease id and epoch. Synchronous and thread-safe: callers k
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from spawner import rows, tables
+from spawner.database import Guard, open_engine, transaction
+from spawner.migrations import migrate, require_current
 from spawner.model import (
     TRANSITIONS,
     Account,
@@ -28,11 +30,8 @@ from spawner.model import (
     Quota,
     Refused,
     Request,
-    Unknown,
 )
 from spawner.policy.use import HALF_LIFE_HOURS
-
-BUSY_TIMEOUT_SECONDS = 10
 
 Check = Callable[[Sequence[Lease]], Refused | None]
 """(live leases of all other servers, and this one's unless it merely waits) → why not, or None."""
@@ -54,15 +53,40 @@ class Ledger:
         self._half_life_hours = half_life_hours
 
     @classmethod
-    def open(cls, url: str, *, first_uid: int, half_life_hours: float = HALF_LIFE_HOURS) -> Ledger:
-        """Return the ledger at the SQLAlchemy ``url``, creating its tables where they are missing."""
-        engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
-        sa.event.listen(engine, "connect", tables.prepare_sqlite)
-        sa.event.listen(engine, "begin", tables.begin_immediate)
-        ledger = cls(engine, first_uid, half_life_hours)
-        with ledger._transaction() as connection:
-            tables.metadata.create_all(connection)
-        return ledger
+    def open(
+        cls,
+        url: str,
+        *,
+        first_uid: int,
+        half_life_hours: float = HALF_LIFE_HOURS,
+        guard: Guard | None = None,
+    ) -> Ledger:
+        """Return the ledger at ``url``, brought to this release's version: for the hub, which is alone.
+
+        ``guard`` is asked at the beginning of every transaction. Raises SettingsError for a ledger of a later release,
+        Unknown.
+        """
+        engine = open_engine(url, may_create=True, guard=guard)
+        try:
+            migrate(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine, first_uid, half_life_hours)
+
+    @classmethod
+    def open_existing(
+        cls, url: str, *, first_uid: int, half_life_hours: float = HALF_LIFE_HOURS
+    ) -> Ledger:
+        """Return the ledger at ``url`` as the hub has made it; raises Unknown where there is none of this version."""
+        engine = open_engine(url, may_create=False)
+        try:
+            with transaction(engine) as connection:
+                require_current(connection, url)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine, first_uid, half_life_hours)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -320,13 +344,8 @@ class Ledger:
             connection.execute(sa.delete(tables.heartbeat))
             connection.execute(sa.insert(tables.heartbeat).values(one=1, **vars(heartbeat)))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.OperationalError as error:
-            raise Unknown(f"The ledger cannot be reached: {error.orig}.") from error
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine)
 
     def _account_of(self, connection: sa.Connection, user: str, identity: str) -> Account:
         where = tables.accounts.c.identity == identity

@@ -19,7 +19,6 @@ from spawner.model import (
     Lease,
     LeaseState,
     Options,
-    Place,
     Quota,
     Reason,
     Refused,
@@ -66,23 +65,21 @@ def stand(ledger: Ledger, user: str, gpus: int = 1, now: float | None = None) ->
 
 def advance(ledger: Ledger, now: float = 6.0) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     """Return who still waits, in order, and what each of the others was granted."""
+    still_waiting: list[str] = []
 
     def plan(
         waiting: Sequence[Lease],
         holding: Sequence[Lease],
         use: Mapping[str, float],
         quarantined: Set[str],
-    ) -> tuple[Place, ...]:
-        return plan_line(
-            waiting,
-            leases=holding,
-            gpus=[gpu for gpu in GPUS if gpu.uuid not in quarantined],
-            use=use,
-            now=now,
-        )
+    ) -> Mapping[str, tuple[str, ...]]:
+        healthy = [gpu for gpu in GPUS if gpu.uuid not in quarantined]
+        planned = plan_line(waiting, leases=holding, gpus=healthy, use=use, now=now)
+        still_waiting.extend(planned.queues[None])
+        return planned.grants
 
-    places, granted = ledger.advance(plan, now=now)
-    return [place.lease_id for place in places], {g.id: g.gpu_uuids for g in granted}
+    granted = ledger.advance(plan, now=now)
+    return still_waiting, {g.id: g.gpu_uuids for g in granted}
 
 
 def grant(ledger: Ledger, user: str, gpus: int = 1, now: float = 6.0) -> Lease:
@@ -214,7 +211,7 @@ def test_two_hundred_requests_from_two_hubs_get_two_gpus_once(ledger: Ledger, ur
 def test_a_plan_that_gives_out_a_held_gpu_changes_nothing(ledger: Ledger) -> None:
     held = grant(ledger, "alice")
     first, second = stand(ledger, "bob"), stand(ledger, "carol")
-    wrong = (Place(first.id, 1, 6.0, (GPU_1,)), Place(second.id, 2, 6.0, held.gpu_uuids))
+    wrong = {first.id: (GPU_1,), second.id: held.gpu_uuids}
     with pytest.raises(Exception, match="UNIQUE"):
         ledger.advance(lambda *_: wrong, now=6.0)
     assert read(ledger, first) == first
@@ -384,7 +381,7 @@ def test_the_last_heartbeat_is_kept(ledger: Ledger) -> None:
 def test_a_locked_database_is_unknown_not_an_answer(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.ledger.BUSY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.database.BUSY_TIMEOUT_SECONDS", 0.05)
     ledger = Ledger.open(url, first_uid=20000)
     lock = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     lock.execute("BEGIN EXCLUSIVE")
