@@ -300,28 +300,35 @@ class Ledger:
     ) -> tuple[Lease, ...] | None:
         """Let nobody be given this GPU, and mark the leases that have it in hand as LOST; returns those.
 
-        None where it is quarantined already, or where an admin returned it after just this Xid.
+        None where nothing changed: it is quarantined already, or an admin returned it after just this Xid.
         """
         with self._transaction() as connection:
             last = rows.last_quarantine(connection, gpu_uuid)
-            if last is not None:
-                is_known = xid_at is not None and last.xid_at is not None and xid_at <= last.xid_at
-                if last.returned_at is None or is_known:
+            is_open = last is not None and last.returned_at is None
+            if not is_open:
+                if last is not None and _is_settled(xid_at, last):
                     return None
-            rows.write_quarantine(connection, Quarantine(gpu_uuid, reason, now, xid_at))
-            return tuple(
+                rows.write_quarantine(connection, Quarantine(gpu_uuid, reason, now, xid_at))
+            lost = tuple(
                 rows.write(connection, lease, state=LeaseState.LOST)
                 for lease in rows.live_leases(connection)
                 if gpu_uuid in lease.gpu_uuids and LeaseState.LOST in TRANSITIONS[lease.state]
             )
+            return None if is_open and not lost else lost
 
-    def return_gpu(self, gpu_uuid: str, *, by: str, now: float) -> Quarantine | None:
-        """End the quarantine of a GPU, on the word of the admin ``by``; None where it is in none."""
+    def return_gpu(
+        self, gpu_uuid: str, *, by: str, xid_at: float | None, now: float
+    ) -> Quarantine | None:
+        """End the quarantine of a GPU, on the word of the admin ``by``; None where it is in none.
+
+        ``xid_at`` is its last Xid, if it has any: with the return that is settled, too.
+        """
         with self._transaction() as connection:
             last = rows.last_quarantine(connection, gpu_uuid)
             if last is None or last.returned_at is not None:
                 return None
-            returned = replace(last, returned_at=now, returned_by=by)
+            settled_at = max((at for at in (last.xid_at, xid_at) if at is not None), default=None)
+            returned = replace(last, xid_at=settled_at, returned_at=now, returned_by=by)
             rows.write_quarantine(connection, returned)
             return returned
 
@@ -329,6 +336,11 @@ class Ledger:
         """Return those that no admin has ended, by UUID."""
         with self._transaction() as connection:
             return rows.open_quarantines(connection)
+
+    def last_quarantines(self) -> tuple[Quarantine, ...]:
+        """Return the last one of each GPU that ever was in one, ended or not, by UUID."""
+        with self._transaction() as connection:
+            return rows.last_quarantines(connection)
 
     # --- the lease clock
 
@@ -367,6 +379,11 @@ def _new_id() -> str:
 
 def _is_of(lease: Lease, request: Request) -> bool:
     return (lease.user, lease.server) == (request.user, request.server)
+
+
+def _is_settled(xid_at: float | None, last: Quarantine) -> bool:
+    """Return whether the quarantine ``last``, which an admin ended, was for the Xid at ``xid_at`` or a later one."""
+    return xid_at is not None and last.xid_at is not None and xid_at <= last.xid_at
 
 
 def _is_same_wish(lease: Lease, request: Request) -> bool:

@@ -165,7 +165,8 @@ class Line:
                 log.warning("The turn of %s is not known yet: %s", lease_id, error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            is_live = lease is not None and lease.state in (LeaseState.WAITING, *IN_HAND)
+            live = (LeaseState.WAITING, LeaseState.LOST, *IN_HAND)
+            is_live = lease is not None and lease.state in live
             return lease if is_live else None
 
 

@@ -104,7 +104,8 @@ class Quarantine:
     """A GPU that failed: nobody is given it until an admin returns it.
 
     ``reason`` completes "GPU 3 …", such as "was lost by its driver"; ``since`` and ``returned_at`` are of the lease
-    clock. ``xid_at`` is the agent's time of the Xid that it was quarantined for, None for another reason.
+    clock. ``xid_at`` is the agent's time of the last Xid that it was quarantined for or that was known when it was
+    returned, None where there was none.
     """
 
     gpu_uuid: str
@@ -193,6 +194,8 @@ class Reason(StrEnum):
     GIVEN_UP = "given_up"  # left the line before its turn
     OTHERS_WAIT = "others_wait"  # no extension while somebody stands in line
     NO_LEASE = "no_lease"  # nothing there that could be extended
+    GPU_FAILED = "gpu_failed"  # of the lease, or the one to be returned, and it still is ill
+    NO_QUARANTINE = "no_quarantine"  # nothing there that could be returned
     ALREADY_HELD = "already_held"  # this server still has a lease that is closing
     NOT_READY = "not_ready"  # reconcile or the agent has not answered yet
     IMAGE_MISSING = "image_missing"

@@ -20,6 +20,7 @@ async def bring_up(
     progress: Progress,
 ) -> tuple[str, tuple[Gpu, ...]]:
     """Return the host name at which the lease's server answers, and its GPUs; raises LaunchError or Unknown."""
+    await _check_health(workbench, lease)
     gpus = await _name_gpus(workbench, lease)
     progress.report(10, _say_granted(lease, gpus))
     host = await workbench.controller.launch(lease, environment, progress.report)
@@ -29,7 +30,23 @@ async def bring_up(
     return host, gpus
 
 
+async def say_failure(workbench: Workbench, lease: Lease, error: Exception) -> str:
+    """Return why the start ended in ``error``: where a GPU of it failed, that."""
+    try:
+        trouble = await workbench.controller.health.trouble_at_start(lease)
+    except Unknown:
+        trouble = None
+    return trouble or str(error)
+
+
+async def _check_health(workbench: Workbench, lease: Lease) -> None:
+    trouble = await workbench.controller.health.trouble_at_start(lease)
+    if trouble is not None:
+        raise LaunchError(trouble)
+
+
 async def _check_alive(workbench: Workbench, lease: Lease) -> None:
+    await _check_health(workbench, lease)
     status = await workbench.controller.look(lease.id)
     if status is None or not status.is_running:
         said = await workbench.controller.log_tail(lease) if status is not None else ""

@@ -30,8 +30,8 @@ class Ended:
 class LeaseView:
     """The lease of one server; ``state`` is None while it has none, ``until`` while it has no bounded time.
 
-    ``most_hours`` is the longest that a lease may last from now on. ``now`` is seconds since the Unix epoch, by the
-    wall clock.
+    ``most_hours`` is the longest that a lease may last from now on. ``trouble`` is one sentence, what its user has to
+    know and do now; None while all is well. ``now`` is seconds since the Unix epoch, by the wall clock.
     """
 
     state: LeaseState | None
@@ -39,6 +39,7 @@ class LeaseView:
     until: Moment | None
     seconds_left: float | None
     most_hours: float
+    trouble: str | None
     ended: Ended | None
     now: float
 
@@ -61,6 +62,7 @@ class LeaseView:
             "ends_at": self.until and self.until.iso,
             "seconds_left": None if left is None else round(left),
             "max_lease_hours": self.most_hours,
+            "trouble": self.trouble,
             "last_end": self.ended and {"cause": self.ended.cause.value, "at": self.ended.at.iso},
         }
 
@@ -80,6 +82,7 @@ async def see_lease(workbench: Workbench, user: str, server: str) -> LeaseView:
         until=None if ends_at is None else Moment(workbench.clock.to_wall(ends_at)),
         seconds_left=None if ends_at is None else ends_at - workbench.clock(),
         most_hours=workbench.settings.quota.max_lease_hours,
+        trouble=None if lease is None else await workbench.controller.health.trouble_of(lease),
         ended=ended,
         now=time.time(),
     )

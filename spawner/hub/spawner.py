@@ -19,7 +19,7 @@ from jupyterhub.traitlets import Callable
 from traitlets import Integer
 
 from spawner.ends import cause_of_end
-from spawner.hub.bring_up import bring_up
+from spawner.hub.bring_up import bring_up, say_failure
 from spawner.hub.form import read_form, render_form
 from spawner.hub.line_view import Viewer, say_place, see_wait
 from spawner.hub.progress import Progress
@@ -184,7 +184,8 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
                 f"Your server did not answer within {self.answer_timeout} s: try again, or tell an admin."
             ) from error
         except (LaunchError, Unknown) as error:
-            raise self._failed_to_start(str(error)) from error
+            sentence = await say_failure(workbench, lease, error)
+            raise self._failed_to_start(sentence) from error
         finally:
             self._is_starting = False
             self._progress.finish()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from spawner.model import Lease, LeaseState, Quota, Reason, Refused, Request
+from spawner.policy.health import WHILE_IT_RUNS
 from spawner.policy.words import count_gpus, say_hours
 
 
@@ -47,8 +48,13 @@ def extend_lease(
 
     From ``now`` on no lease lasts longer than the quota's time, and none is extended while anybody waits.
     """
-    running = (lease for lease in leases if lease.state is LeaseState.RUNNING)
+    running = (lease for lease in leases if lease.state in (LeaseState.RUNNING, LeaseState.LOST))
     lease = next((lease for lease in running if (lease.user, lease.server) == wish), None)
+    if lease is not None and lease.state is LeaseState.LOST:
+        return Refused(
+            Reason.GPU_FAILED,
+            f"A GPU of this server failed, so its time cannot be extended: {WHILE_IT_RUNS}",
+        )
     if lease is None or lease.ends_at is None:
         return Refused(
             Reason.NO_LEASE, "This server holds no GPU for a bounded time: nothing to extend."

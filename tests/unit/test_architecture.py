@@ -14,7 +14,7 @@ FLOORS = [
     {"rows", "migrations"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
     {"leases", "line", "ends"},
-    {"reconcile"},
+    {"reconcile", "health"},
     {"controller"},
     {"hub", "agent", "broker", "cli"},
 ]
