@@ -94,15 +94,16 @@ or remove the file if this machine has no GPU."
 
 simulated_spec() { printf '/etc/cdi/%s-simulated.json' "$instance"; }
 
-# As many as this instance has already, or 2.
+# As many as this instance has already, or 2; a divided one counts once: each MIG instance is mounted with its GPU.
 simulated_number() {
   local spec number=0
   spec=$(simulated_spec)
-  [ ! -e "$spec" ] || number=$(uuids_in "$spec" | wc -l)
+  [ ! -e "$spec" ] || number=$(grep -oE 'GPU-[0-9a-f-]+' "$spec" | sort -u | wc -l)
   echo $((number > 0 ? number : 2))
 }
 
-# simulated_gpus NUMBER: makes what is missing of them and prints their UUIDs; what they say now is kept.
+# simulated_gpus NUMBER: makes what is missing of them and prints the UUIDs of GPUs or of their MIG instances; what they
+# say now, and how they are divided, is kept.
 simulated_gpus() {
   local arguments=(create --gpus "$1" --instance "$instance" --wave-seconds 60 --dir "$state/simulated-gpus"
     --library "$state/libnvidia-ml.so.1" --cdi "$(simulated_spec)")

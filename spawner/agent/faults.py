@@ -15,7 +15,7 @@ from typing import Any
 
 from nvitop import Device, libnvml
 
-from spawner.agent.asking import ask, known
+from spawner.agent.asking import ask
 from spawner.agent.readings import Xid
 
 _log = logging.getLogger(__name__)
@@ -42,54 +42,53 @@ class Faults:
         self._uuids: dict[int, str] = {}  # by the address in NVML's handle
         self._events: Any = None
 
-    def listen(self, device: Device, uuid: str) -> None:
-        """Begin to listen to a GPU; one whose driver has no such events stays silent."""
-        address = _address(device.handle)
-        if address in self._uuids:
-            return
+    def listen(self, devices: Mapping[str, Device]) -> None:
+        """Begin to listen to these GPUs, by UUID; one whose driver has no such events stays silent."""
+        is_first = self._events is None
+        for uuid, device in devices.items():
+            address = _address(device.handle)
+            if address not in self._uuids and self._register(device):
+                self._uuids[address] = uuid
+        if is_first and self._events is not None:
+            threading.Thread(target=self._hear, name="xids", daemon=True).start()
+
+    def _register(self, device: Device) -> bool:
         wanted = libnvml.nvmlEventTypeXidCriticalError
         try:
             supported = ask(device, "nvmlDeviceGetSupportedEventTypes") or 0
             if not supported & wanted:
-                return
+                return False
             if self._events is None:
                 self._events = libnvml.nvmlQuery("nvmlEventSetCreate", ignore_errors=False)
-                threading.Thread(target=self._hear, name="xids", daemon=True).start()
             libnvml.nvmlQuery(
                 "nvmlDeviceRegisterEvents", device.handle, wanted, self._events, ignore_errors=False
             )
         except libnvml.NVMLError:
-            return
-        self._uuids[address] = uuid
+            return False
+        return True
 
     def last_fatal(self) -> Mapping[str, Xid]:
         """Return the last fatal Xid of each GPU that had one, by UUID."""
         return dict(self._last)
 
     def _hear(self) -> None:
-        """Wait for one event after the other until NVML is closed."""
+        """Wait for one event after the other until NVML is closed; nvitop's own calls would open it again."""
         while True:
             try:
-                event = libnvml.nvmlQuery(
-                    "nvmlEventSetWait_v2", self._events, WAIT_MILLISECONDS, ignore_errors=False
-                )
+                event = libnvml.nvmlEventSetWait_v2(self._events, WAIT_MILLISECONDS)
+                uuid = self._uuids.get(_address(event.device))
+                self._take(uuid or libnvml.nvmlDeviceGetUUID(event.device), int(event.eventData))
             except libnvml.NVMLError_Timeout:
                 continue
             except libnvml.NVMLError_Uninitialized:
                 return
             except libnvml.NVMLError:  # such as a lost GPU: the next wait may hear of another
                 time.sleep(_PAUSE_SECONDS)
-                continue
-            self._take(event.device, int(event.eventData))
 
-    def _take(self, handle: Any, number: int) -> None:  # noqa: ANN401 a ctypes pointer
-        uuid = self._uuids.get(_address(handle))
-        if uuid is None:
-            uuid = known(libnvml.nvmlQuery("nvmlDeviceGetUUID", handle))
-        if uuid is None or number in OF_THE_PROGRAM:
-            return
-        _log.warning("GPU %s reports the fatal Xid %s.", uuid, number)
-        self._last[uuid] = Xid(number, time.time())
+    def _take(self, uuid: str, number: int) -> None:
+        if number not in OF_THE_PROGRAM:
+            _log.warning("GPU %s reports the fatal Xid %s.", uuid, number)
+            self._last[uuid] = Xid(number, time.time())
 
 
 def _address(handle: Any) -> int:  # noqa: ANN401 a ctypes pointer

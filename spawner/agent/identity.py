@@ -19,11 +19,15 @@ _PROFILE = re.compile(r" MIG ((?:\dc\.)?\dg\.\d+gb(?:[+-][a-z.]+)*)(?= |$)")
 
 @dataclass(frozen=True)
 class FoundGpu:
-    """A GPU that said who it is; ``instances`` are in the order of its identity's."""
+    """A GPU that said who it is; ``instances`` are in the order of its identity's.
+
+    ``unknown_instances`` are the numbers of MIG instances that did not say who they are.
+    """
 
     identity: GpuIdentity
     device: PhysicalDevice
     instances: tuple[MigDevice, ...]
+    unknown_instances: tuple[int, ...]
 
 
 def find_gpus(devices: Sequence[PhysicalDevice]) -> Iterator[FoundGpu]:
@@ -41,7 +45,7 @@ def find_gpus(devices: Sequence[PhysicalDevice]) -> Iterator[FoundGpu]:
 
 def _identify(device: PhysicalDevice, uuid: str, name: str, nvlink_group: int | None) -> FoundGpu:
     capability, mig_mode = known(device.cuda_compute_capability()), known(device.mig_mode())
-    instances = [(found, mig) for mig in _mig_devices(device) if (found := _identify_instance(mig))]
+    asked = [(_identify_instance(mig), mig) for mig in _mig_devices(device)]
     return FoundGpu(
         GpuIdentity(
             uuid=uuid,
@@ -53,10 +57,11 @@ def _identify(device: PhysicalDevice, uuid: str, name: str, nvlink_group: int | 
             mig_mode=mig_mode and mig_mode.lower(),
             numa_node=_numa_node(device),
             nvlink_group=nvlink_group,
-            mig_instances=tuple(found for found, _ in instances),
+            mig_instances=tuple(instance for instance, _ in asked if instance is not None),
         ),
         device,
-        tuple(mig for _, mig in instances),
+        instances=tuple(mig for instance, mig in asked if instance is not None),
+        unknown_instances=tuple(mig.mig_index for instance, mig in asked if instance is None),
     )
 
 

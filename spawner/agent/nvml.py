@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from nvitop import Device, MigDevice, PhysicalDevice, libnvml
@@ -71,17 +71,23 @@ class Nvml:
             self._error = _WHY_NO_NVML.get(type(error), f"NVML does not work: {error}.")
             return
         self._is_open = True
-        for gpu in find_gpus(devices):
-            self._gpus[gpu.identity.uuid] = gpu
-            self._faults.listen(gpu.device, gpu.identity.uuid)
+        self._gpus |= {gpu.identity.uuid: gpu for gpu in find_gpus(devices)}
+        self._faults.listen({uuid: gpu.device for uuid, gpu in self._gpus.items()})
         named = {gpu.identity.index for gpu in self._gpus.values()}
         nameless = [str(device.index) for device in devices if device.index not in named]
-        self._error = None
-        if nameless:
-            which = ", ".join(nameless)
-            self._error = f"NVML has lost GPU {which} (by index) and cannot say its UUID."
-        else:
+        self._error = " ".join(_complaints(nameless, self._gpus.values())) or None
+        if not nameless:
             self._look_again_at = float("inf")
+
+
+def _complaints(nameless: Sequence[str], gpus: Iterable[FoundGpu]) -> Iterator[str]:
+    """Yield a sentence for each thing that is there and that nobody can be given."""
+    if nameless:
+        yield f"NVML has lost GPU {', '.join(nameless)} (by index) and cannot say its UUID."
+    for gpu in gpus:
+        if gpu.unknown_instances:
+            numbers = ", ".join(map(str, gpu.unknown_instances))
+            yield f"NVML does not say the profile of MIG instance {numbers} of GPU {gpu.identity.index}."
 
 
 def _read_gpu(gpu: FoundGpu) -> Iterator[GpuReading]:

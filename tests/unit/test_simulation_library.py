@@ -51,7 +51,7 @@ ANSWERS = {
     "memory_info": [1000, 600, 300, 100],
     "bar1_memory_info": [50, 30, 20, "N/A"],
     "temperature": 61,
-    "utilization_rates": [71, 72, 73, 74],
+    "utilization_rates": ["N/A", "N/A", 73, 74],  # nobody knows it of a GPU with MIG
     "power_usage": 123456,
     "power_limit": 300000,
     "clock_infos": [1, 2, 3, 4],
