@@ -102,8 +102,8 @@ async def served(sampler: Sampler) -> AsyncIterator[TestClient[Any, Any]]:
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[SimulatedHost]:
     host = SimulatedHost(tmp_path / "gpus")
-    host.add(0, temperature_celsius=54, utilization_percent=87)
-    host.add(1, fan_speed_percent=20)
+    host.add(0, temperature_celsius=54, utilization_percent=87, numa_node=0, nvlink_group=0)
+    host.add(1, fan_speed_percent=20, nvlink_group=0)
     with host.opened():
         yield host
 
@@ -135,7 +135,6 @@ async def test_a_live_answer_has_the_shape_of_the_contract(host: SimulatedHost) 
     async with served(Sampler(Nvml().report)) as client:
         inventory = await (await client.get("/inventory")).json()
         samples = await (await client.get("/samples")).json()
-    inventory["gpus"][0] |= {"numa_node": 0, "nvlink_group": 0}  # no place among others is simulated
     assert shape(inventory) == shape(INVENTORY)
     process = samples["gpus"][0]["processes"][0]
     process["container_id"] = None  # whatever runs as 4242 here
@@ -187,6 +186,22 @@ async def test_a_lost_gpu_has_no_metric_but_its_faults() -> None:
         "workbench_gpu_last_fatal_xid": 79,
         "workbench_gpu_last_fatal_xid_timestamp_seconds": 1794999990.5,
     }
+
+
+async def test_a_sum_over_gpus_has_no_mig_instance_in_it() -> None:
+    async with served(Sampler(lambda: GOLDEN)) as client:
+        text = await (await client.get("/metrics")).text()
+    metrics = metrics_of(text)
+    assert metrics["workbench_mig_memory_used_bytes", MIG[0]] == 1073741824
+    assert metrics["workbench_mig_memory_total_bytes", MIG[0]] == 10737418240
+    assert ("workbench_mig_memory_used_bytes", MIG[1]) not in metrics
+    assert {uuid for name, uuid in metrics if name.startswith("workbench_gpu_")} == {
+        FIRST,
+        SECOND,
+        THIRD,
+    }
+    labels = f'{{gpu_uuid="{THIRD}",profile="1g.10gb",uuid="{MIG[0]}"}}'
+    assert f"workbench_mig_memory_used_bytes{labels}" in text
 
 
 async def test_without_a_driver_every_path_answers() -> None:
