@@ -70,13 +70,20 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
 
     Then nothing is known of its outcome: the connection may have been lost after the commit.
     """
+    with unknown_unless_answered(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def unknown_unless_answered() -> Iterator[None]:
+    """Turn every failure of the database into Unknown, but the answer that something is there already."""
     try:
-        with engine.begin() as connection:
-            yield connection
+        yield
     except sa.exc.IntegrityError:
-        raise  # an answer
+        raise
     except sa.exc.DBAPIError as error:
-        raise Unknown(f"The ledger cannot be reached: {_one_line(error.orig)}.") from error
+        sentence = " ".join(str(error.orig).split()).rstrip(".")
+        raise Unknown(f"The ledger cannot be reached: {sentence}.") from error
     except sa.exc.TimeoutError as error:
         raise Unknown("The ledger cannot be reached: too many wait for it.") from error
 
@@ -92,10 +99,6 @@ def describe(url: str | sa.URL) -> str:
 def no_ledger(url: str | sa.URL) -> Unknown:
     """Return what to say where the hub has made no ledger yet."""
     return Unknown(f"There is no ledger at {describe(url)} yet: start the hub.")
-
-
-def _one_line(error: BaseException | None) -> str:
-    return " ".join(str(error).split()).rstrip(".")
 
 
 def _open_sqlite(url: sa.URL, may_create: bool) -> sa.Engine:

@@ -40,11 +40,13 @@ class PostgreSQL:
     def url(self, database: str, password: str = PASSWORD) -> str:
         return f"postgresql+psycopg://{USER}:{password}@127.0.0.1:{self.port}/{database}"
 
-    def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
-        """Run one statement as the server's owner, behind everybody's back."""
+    def execute(
+        self, statement: str, *values: object, database: str = "postgres"
+    ) -> list[tuple[object, ...]]:
+        """Run one statement, with ``%s`` for each value, as the server's owner and behind everybody's back."""
         where = f"host={self.folder} port={self.port} user={OWNER} dbname={database}"
         with psycopg.connect(where, autocommit=True) as connection:
-            cursor = connection.execute(statement.encode())
+            cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
     @contextmanager

@@ -22,10 +22,10 @@ from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.form import TEMPLATES
 from spawner.hub.handlers import handlers
 from spawner.hub.lease_view import see_lease
+from spawner.hub.only import open_ledger
 from spawner.hub.reissue import SERVICE, SERVICE_SCOPES, reissue
 from spawner.hub.spawner import WorkbenchSpawner
 from spawner.hub.workbench import Workbench, keep_running
-from spawner.ledger import Ledger
 from spawner.policy.container import PORT
 from spawner.settings import Settings
 
@@ -41,14 +41,10 @@ LONGEST_WAIT_SECONDS = 7 * 24 * 3600
 def build_workbench(settings: Settings, catalog_file: Path) -> Workbench:
     """Open the ledger, read the catalog and join the parts; nothing is asked of agent or Docker yet.
 
-    Raises SettingsError.
+    Raises SettingsError, Unknown.
     """
     catalog = load_catalog(catalog_file)
-    ledger = Ledger.open(
-        settings.ledger_url,
-        first_uid=settings.first_uid,
-        half_life_hours=settings.fair_half_life_hours,
-    )
+    ledger = open_ledger(settings)
     clock, agent = Clock(ledger), Agent(settings.agent_url)
     containers = Containers(DOCKER_SOCKET, settings.instance)
     controller = Controller(ledger, agent, containers, catalog, settings, clock)

@@ -1,7 +1,8 @@
 """What tests do with a ledger, in one word each: ask for GPUs, stand in line, advance it, give up, close."""
 
 import itertools
-from collections.abc import Mapping, Sequence, Set
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from spawner.ledger import Ledger
 from spawner.model import Cause, Lease, LeaseState, Quota, Refused, Request
@@ -71,3 +72,11 @@ def begin_closing(ledger: Ledger, lease: Lease, now: float = 9.0) -> Lease:
 
 def close(ledger: Ledger, lease: Lease, now: float = 9.0) -> Lease:
     return ledger.move(begin_closing(ledger, lease, now), LeaseState.CLOSED, now=now + 0.5)
+
+
+def eventually(is_so: Callable[[], bool], within_seconds: float = 60.0) -> None:
+    """Wait until ``is_so()``; fail after ``within_seconds``."""
+    deadline = time.monotonic() + within_seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
