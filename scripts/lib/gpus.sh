@@ -14,7 +14,7 @@ prepare_gpus() {
   elif has_nvidia_driver; then
     require_nvidia_spec
     uuids=$(nvidia_uuids)
-    note "$(counted "$(wc -l <<<"$uuids")" "NVIDIA GPU")"
+    note "$(counted_devices NVIDIA "$uuids")"
   else
     require_no_stale_spec
     if [ "$wish" = never ]; then
@@ -28,7 +28,18 @@ prepare_gpus() {
   write_agent_devices "$uuids"
 }
 
-say_simulated() { note "$(counted "$(wc -l <<<"$1")" "SIMULATED GPU"): for a look at the workbench, they compute nothing"; }
+say_simulated() { note "$(counted_devices SIMULATED "$1"): for a look at the workbench, they compute nothing"; }
+
+# counted_devices KIND UUIDS: such as "1 NVIDIA GPU and 7 NVIDIA MIG instances".
+counted_devices() {
+  local gpus instances
+  gpus=$(grep -c '^GPU-' <<<"$2") || true
+  instances=$(grep -c '^MIG-' <<<"$2") || true
+  if [ "$instances" = 0 ]; then counted "$gpus" "$1 GPU"
+  elif [ "$gpus" = 0 ]; then counted "$instances" "$1 MIG instance"
+  else printf '%s and %s' "$(counted "$gpus" "$1 GPU")" "$(counted "$instances" "$1 MIG instance")"
+  fi
+}
 
 has_nvidia_driver() { nvidia-smi -L >/dev/null 2>&1; }
 

@@ -269,6 +269,10 @@ GARBAGE = {
     "mode": "index=0\nmig_mode=perhaps\n",
     "health": "index=0\nhealth=fine\n",
     "process": "index=0\nprocess=12\n",
+    "NUMA node": "index=0\nnuma_node=-1\n",
+    "Xid": "index=0\nxid=fatal\n",
+    "endless profile": "index=0\nprofile=" + "1" * 40 + "\n",
+    "endless parent": "index=0\nparent=GPU-" + "0" * 80 + "\n",
     "too many processes": "index=0\n" + "process=1:1\n" * 65,
 }
 
