@@ -175,7 +175,7 @@ class Controller(Leases):
     async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
         """Wait until the lease is granted and return it; None when it was closed instead.
 
-        ``report(place, length of the line)`` is called at every change that is worth telling.
+        ``report(place)`` is called at every change that is worth telling.
         """
         self._attended.add(lease_id)
         return await self._line.await_turn(lease_id, report)

@@ -14,13 +14,8 @@ from spawner.ledger import Ledger
 from spawner.line import Inventory
 from spawner.model import Gpu, Lease, LeaseState, Quarantine, Reason, Refused, Unknown
 from spawner.off_loop import OffLoop
-from spawner.policy.health import (
-    diagnose,
-    find_failures,
-    name_gpu,
-    say_failed_start,
-    say_trouble,
-)
+from spawner.policy.health import diagnose, find_failures, say_failed_start, say_trouble
+from spawner.policy.words import name_gpu
 
 log = logging.getLogger("workbench.health")
 

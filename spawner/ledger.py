@@ -25,7 +25,6 @@ from spawner.model import (
     IllegalTransition,
     Lease,
     LeaseState,
-    Place,
     Quarantine,
     Quota,
     Refused,
@@ -35,8 +34,10 @@ from spawner.policy.use import HALF_LIFE_HOURS
 
 Check = Callable[[Sequence[Lease]], Refused | None]
 """(live leases of all other servers, and this one's unless it merely waits) → why not, or None."""
-Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[str, float], Set[str]], Sequence[Place]]
-"""(waiting in order of first come, holding, each user's recent GPU-hours, quarantined UUIDs) → everyone's place."""
+Grants = Mapping[str, tuple[str, ...]]
+"""lease id → UUIDs of what it gets."""
+Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[str, float], Set[str]], Grants]
+"""(waiting in order of first come, holding, each user's recent GPU-hours, quarantined UUIDs) → what is given out."""
 Extension = Callable[[Sequence[Lease]], Lease | Refused]
 """(live leases) → the one that is extended, with its new end, or why none is."""
 
@@ -154,31 +155,27 @@ class Ledger:
             rows.insert(connection, lease)
             return lease
 
-    def advance(self, plan: Plan, *, now: float) -> tuple[tuple[Place, ...], tuple[Lease, ...]]:
-        """Plan the line and grant, in one transaction, what the plan gives out.
+    def advance(self, plan: Plan, *, now: float) -> tuple[Lease, ...]:
+        """Plan the line and grant, in one transaction, what the plan gives out; returns the leases that were granted.
 
-        Returns the places of those who still wait, in order, and the leases that were granted.
+        Where nobody waits ``plan`` is not asked.
         """
         with self._transaction() as connection:
             live = rows.live_leases(connection)
             waiting = {lease.id: lease for lease in live if lease.state is LeaseState.WAITING}
             if not waiting:
-                return (), ()
+                return ()
             holding = [lease for lease in live if lease.gpu_uuids]
-            places = plan(
+            grants = plan(
                 list(waiting.values()),
                 holding,
                 rows.read_use(connection, holding, now, self._half_life_hours),
                 {quarantine.gpu_uuid for quarantine in rows.open_quarantines(connection)},
             )
-            granted = tuple(
-                rows.grant(connection, waiting[place.lease_id], place.gpu_uuids, now)
-                for place in places
-                if place.gpu_uuids is not None
+            return tuple(
+                rows.grant(connection, waiting[lease_id], gpu_uuids, now)
+                for lease_id, gpu_uuids in grants.items()
             )
-        # who was granted stands in nobody's way any more
-        behind = (place for place in places if place.gpu_uuids is None)
-        return tuple(place._replace(position=i) for i, place in enumerate(behind, 1)), granted
 
     def use(self, *, now: float) -> Mapping[str, float]:
         """Return the recent GPU-hours of everyone who has any."""

@@ -217,16 +217,15 @@ class Waiting:
 
 
 class Place(NamedTuple):
-    """Where a waiting lease stands: ``position`` from 1; ``starts_at`` is an estimate, None when nobody knows.
+    """Where a waiting lease stands among the ``line_length`` who want the same kind of GPUs.
 
-    ``gpu_uuids`` are the GPUs that it gets now, None while it has to wait. A tuple, because every move of a long line
-    makes one for everybody.
+    ``position`` is from 1; ``starts_at`` is an estimate, None when nobody knows.
     """
 
     lease_id: str
     position: int
+    line_length: int
     starts_at: float | None
-    gpu_uuids: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from spawner.hub.knock import say_end, wait_until_open
 from spawner.hub.progress import Progress
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, LaunchError, Lease, Unknown
-from spawner.policy.words import count_gpus
+from spawner.policy.words import count_gpus, name_gpu
 
 
 async def bring_up(
@@ -66,5 +66,5 @@ async def _name_gpus(workbench: Workbench, lease: Lease) -> tuple[Gpu, ...]:
 def _say_granted(lease: Lease, gpus: tuple[Gpu, ...]) -> str:
     if not lease.gpu_uuids:
         return "Claimed a place without GPUs"
-    named = ", ".join(f"GPU {gpu.index}: {gpu.name}" for gpu in gpus)
-    return f"Claimed {count_gpus(len(lease.gpu_uuids))} ({named or 'names unknown'})"
+    named = ", ".join(f"{name_gpu(gpu)}: {gpu.name}" for gpu in gpus)
+    return f"Claimed {count_gpus(lease.gpu_count, lease.mig_profile)} ({named or 'names unknown'})"

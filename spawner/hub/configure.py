@@ -27,6 +27,7 @@ from spawner.hub.reissue import SERVICE, SERVICE_SCOPES, reissue
 from spawner.hub.spawner import WorkbenchSpawner
 from spawner.hub.workbench import Workbench, keep_running
 from spawner.policy.container import PORT
+from spawner.policy.words import name_gpu
 from spawner.settings import Settings
 
 DATA = Path("/data")
@@ -62,6 +63,7 @@ def configure(c: Config, settings: Settings, workbench: Workbench) -> None:
         "claim_minutes": settings.claim_minutes,
         # JupyterHub calls a function of the user; the pages call what it returns, and wait for the answer
         "lease_of": lambda _user: functools.partial(see_lease, workbench),
+        "name_gpu": lambda _user: name_gpu,
     }
 
 
@@ -121,7 +123,7 @@ def _configure_servers(c: Config, settings: Settings, workbench: Workbench) -> N
     c.Spawner.port = PORT
     c.Spawner.default_url = "/lab"
     c.Spawner.env_keep = []
-    # what a server's own token may do: report activity, check who is at its door, and see until when it may run
+    # what a server's own token may do: report activity, check who is at its door, and mind its own lease
     c.Spawner.server_token_scopes = [
         "users:activity!user",
         "access:servers!server",

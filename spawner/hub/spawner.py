@@ -194,11 +194,11 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
                 self._close(cause)
         return await self.get_url()
 
-    def _report_place(self, lease: Lease, place: Place, line_length: int) -> None:
+    def _report_place(self, lease: Lease, place: Place) -> None:
         if self._token_id is None:
             self._remember()  # a wait is long, and the next hub revokes the token that this spawn was given
         workbench = self.get_workbench()
-        self._progress.report_place(say_place(workbench, lease, place, line_length), place)
+        self._progress.report_place(say_place(workbench, lease, place), place)
 
     def _identify(self) -> str:
         """Return what no later user of the same name shares; SQLite gives the ids of deleted rows again."""

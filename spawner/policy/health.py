@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spawner.model import Gpu, GpuHealth, Lease, Quarantine
+from spawner.policy.words import name_gpu
 
 WHILE_IT_RUNS = "save your work, stop the server and start it again."
 
@@ -33,12 +34,6 @@ def diagnose(gpu: Gpu) -> Illness | None:
     if gpu.xid is not None and gpu.xid_at is not None:
         return Illness(gpu.uuid, f"failed (Xid {gpu.xid})", gpu.xid_at)
     return None
-
-
-def name_gpu(gpu: Gpu) -> str:
-    """Return ``"GPU 3"`` or ``"MIG instance 1 of GPU 3"``."""
-    whole = f"GPU {gpu.index}"
-    return whole if gpu.mig_index is None else f"MIG instance {gpu.mig_index} of {whole}"
 
 
 def find_failures(lease: Lease, quarantines: Iterable[Quarantine]) -> tuple[Quarantine, ...]:
