@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import tempfile
@@ -48,6 +49,20 @@ class PostgreSQL:
         with psycopg.connect(where, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
+
+    def dump(self, database: str) -> str:
+        """Return the definition of everything in the database, without comments."""
+        done = subprocess.run(
+            [
+                self.binaries / "pg_dump",
+                *("-h", self.folder, "-p", str(self.port), "-U", OWNER, "--schema-only", database),
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        is_content = re.compile(r"(?!--|\\).")  # psql's own commands have a random key
+        return "\n".join(line for line in done.stdout.splitlines() if is_content.match(line))
 
     @contextmanager
     def database(self) -> Iterator[str]:
