@@ -15,6 +15,16 @@ from tests.stack import ROOT, docker, run
 INSTANCE = "wbscripts"
 STATE = Path("/var/lib") / INSTANCE
 PORT = free_port()
+REACH = """
+import socket, sys
+for place in sys.argv[1:]:
+    host, port = place.split(":")
+    try:
+        socket.create_connection((host, int(port)), 2)
+    except OSError:
+        continue
+    print(place)
+"""
 
 
 def script(name: str, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -152,3 +162,12 @@ def test_a_port_that_another_container_publishes_is_named() -> None:
     assert taken.stderr == (
         f"error: Port {PORT} is taken by the container {name}: stop it, or set WORKBENCH_PORT to another port.\n"
     )
+
+
+def test_a_users_container_reaches_the_proxy_and_not_its_api() -> None:
+    assert up().returncode == 0
+    reached = docker(
+        *("run", "--rm", "--network", f"{INSTANCE}-users", "gpu-workbench-hub:local"),
+        *("python3", "-c", REACH, "proxy:8000", "proxy:8001", "proxy-api:8001"),
+    )
+    assert reached.split() == ["proxy:8000"]

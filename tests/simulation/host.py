@@ -55,6 +55,17 @@ class SimulatedHost:
         self.write(uuid, simulate.format_state(pairs))
         return uuid
 
+    def divide(self, number: int, *profiles: str) -> list[str]:
+        """Divide a GPU that was added into MIG instances; return their UUIDs."""
+        uuid, names = simulate.gpu_uuid(number), []
+        for index, profile in enumerate(profiles):
+            names.append(simulate.mig_uuid(number, index, profile))
+            (self.folder / names[-1]).mkdir()
+            pairs = simulate.first_instance_state(index, uuid, profile)
+            self.write(names[-1], simulate.format_state(pairs))
+        self.set(uuid, mig_mode="enabled")
+        return names
+
     def write(self, uuid: str, text: str) -> None:
         """Replace a state file with any text, right or wrong."""
         simulate.write_whole(self.folder / uuid / "state", text)

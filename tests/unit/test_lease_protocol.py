@@ -32,7 +32,8 @@ from spawner.model import (
 )
 from spawner.reconcile import Reconciliation
 from tests.unit.made import make_lease
-from tests.unit.protocol_machine import LeaseProtocol, Violation
+from tests.unit.protocol_machine import LeaseProtocol
+from tests.unit.protocol_world import Violation
 
 STEPS = 10_000
 EXAMPLES = 320
