@@ -59,10 +59,9 @@ class Hub:
         )
 
     def _pid(self) -> int | None:
-        state = docker("inspect", "-f", "{{.State.Pid}}", self._container)
-        children = Path(
-            f"/proc/{state}/task/{state}/children"
-        )  # the first process is Docker's init
+        # the container's first process is Docker's init
+        init = docker("inspect", "-f", "{{.State.Pid}}", self._container)
+        children = Path(f"/proc/{init}/task/{init}/children")
         try:
             return int(children.read_text().split()[0])
         except (OSError, IndexError):
