@@ -67,7 +67,7 @@ class Controller(Leases):
             ledger, containers, catalog, settings, clock, in_ledger, self._line.may_move
         )
         self._ends = Ends(containers, ledger, self)
-        self.health = Health(ledger, in_ledger, gpus, clock)
+        self.health = Health(ledger, in_ledger, gpus, clock, self._line.may_move)
         self._ready = asyncio.Event()
         self._ready_at = 0.0
         # whose spawn is in this process's hands; those of an earlier hub's are nobody's

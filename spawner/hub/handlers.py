@@ -36,8 +36,8 @@ class LinePage(BaseHandler):  # type: ignore[misc]
     @web.authenticated
     async def get(self) -> None:
         """Render the page; it takes itself anew every few seconds."""
-        _require(self, scopes.READ_LINE)
-        line = await see_line(self._workbench, _viewer(self, self._workbench))
+        require(self, scopes.READ_LINE)
+        line = await see_line(self._workbench, viewer_of(self, self._workbench))
         self.finish(await self.render_template("line.html", line=line))
 
 
@@ -50,8 +50,8 @@ class LineAPI(APIHandler):  # type: ignore[misc]
 
     async def get(self) -> None:
         """Answer the whole line."""
-        _require(self, scopes.READ_LINE)
-        line = await see_line(self._workbench, _viewer(self, self._workbench))
+        require(self, scopes.READ_LINE)
+        line = await see_line(self._workbench, viewer_of(self, self._workbench))
         self.finish(json.dumps(line.as_json()))
 
 
@@ -82,7 +82,7 @@ class LeaseAPI(Door):
             raise web.HTTPError(
                 HTTPStatus.FORBIDDEN, "Only a user has leases: log in, or send a token."
             )
-        _require(self, f"{scope}!server={user.name}/{server_name}")
+        require(self, f"{scope}!server={user.name}/{server_name}")
         name: str = user.name
         return name
 
@@ -112,15 +112,17 @@ def handlers(get_workbench: Callable[[], Workbench]) -> list[tuple[str, type, di
     ]
 
 
-def _require(handler: BaseHandler, scope: str) -> None:
+def require(handler: BaseHandler, scope: str, *instead: str) -> None:
+    """Let nobody pass who has neither ``scope`` nor any of those that will do ``instead``."""
     if not handler.current_user:
         raise web.HTTPError(HTTPStatus.FORBIDDEN, "Missing or invalid credentials.")
-    if not handler.has_scope(scope):
+    if not any(map(handler.has_scope, (scope, *instead))):
         raise web.HTTPError(
             HTTPStatus.FORBIDDEN, f"This needs the scope {scope.partition('!')[0]}."
         )
 
 
-def _viewer(handler: BaseHandler, workbench: Workbench) -> Viewer:
+def viewer_of(handler: BaseHandler, workbench: Workbench) -> Viewer:
+    """Return who looks."""
     is_admin = handler.has_scope("admin-ui")
     return Viewer(handler.current_user.name, workbench.settings.show_line_names or is_admin)
