@@ -71,20 +71,19 @@ class LeaseAPI(Door):
         """Extend the lease by ``{"hours": …}`` and answer it as it is then."""
         user = self._require_own(scopes.LEASES, server_name)
         hours = self._read_hours()
-        answer = await self._workbench.controller.extend(user, server_name, hours)
+        answer = await self._workbench.controller.extend(user.name, server_name, hours)
         if isinstance(answer, Refused):
             raise web.HTTPError(STATUS[answer.reason].value, answer.message)
         await self._answer(user, server_name)
 
-    def _require_own(self, scope: str, server_name: str) -> str:
+    def _require_own(self, scope: str, server_name: str) -> User:
         user = self.current_user
         if not isinstance(user, User):
             raise web.HTTPError(
                 HTTPStatus.FORBIDDEN, "Only a user has leases: log in, or send a token."
             )
         require(self, f"{scope}!server={user.name}/{server_name}")
-        name: str = user.name
-        return name
+        return user
 
     def _read_hours(self) -> float:
         body: Any = self.get_json_body()
@@ -97,7 +96,7 @@ class LeaseAPI(Door):
             )
         return float(hours)
 
-    async def _answer(self, user: str, server_name: str) -> None:
+    async def _answer(self, user: User, server_name: str) -> None:
         lease = await see_lease(self._workbench, user, server_name)
         self.finish(json.dumps(lease.as_json()))
 
