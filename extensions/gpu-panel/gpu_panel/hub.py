@@ -62,7 +62,6 @@ class Hub:
             body,
             connect_timeout=CONNECT_SECONDS,
             request_timeout=ANSWER_SECONDS,
-            follow_redirects=False,
         )
         try:
             response = await AsyncHTTPClient().fetch(request, raise_error=False)
