@@ -100,6 +100,11 @@ class Ledger:
         with self._transaction() as connection:
             return self._account_of(connection, user, identity)
 
+    def find_account(self, identity: str) -> Account | None:
+        """Return the account of the hub user with this ``identity``, None where they have none yet."""
+        with self._transaction() as connection:
+            return self._find_account(connection, identity)
+
     def account(self, uid: int) -> Account | None:
         """Return the account whose uid is ``uid``."""
         with self._transaction() as connection:
@@ -121,15 +126,16 @@ class Ledger:
         """Give ``request`` its place in line, or what it asks for at once where that is no GPU.
 
         One transaction. A server that already waits for, or was granted, just this keeps its lease, so that a spawn
-        which a restarted hub issues anew keeps its place; a changed wish goes to the end.
+        which a restarted hub issues anew keeps its place; a changed wish goes to the end. Whoever else had the name
+        before, and their account, is not the one who asks.
         """
         with self._transaction() as connection:
-            live = rows.live_leases(connection)
-            own = next((lease for lease in live if _is_of(lease, request)), None)
-            if own is not None and own.state in _KEPT and _is_same_wish(own, request):
+            own = rows.live_lease(connection, request.user, request.server)
+            if own is not None and self._is_kept(connection, own, request):
                 return own
             waits = own if own is not None and own.state is LeaseState.WAITING else None
-            refused = check([lease for lease in live if lease is not waits])
+            live = rows.live_leases(connection)
+            refused = check([lease for lease in live if lease != waits])
             if refused is not None:
                 return refused
             if waits is not None:
@@ -356,13 +362,23 @@ class Ledger:
     def _transaction(self) -> AbstractContextManager[sa.Connection]:
         return transaction(self._engine)
 
+    def _is_kept(self, connection: sa.Connection, own: Lease, request: Request) -> bool:
+        is_kept = own.state in _KEPT and _is_same_wish(own, request)
+        return (
+            is_kept and own.uid == self._account_of(connection, request.user, request.identity).uid
+        )
+
     def _account_of(self, connection: sa.Connection, user: str, identity: str) -> Account:
+        account = self._find_account(connection, identity)
+        if account is None:
+            connection.execute(sa.insert(tables.accounts).values(user=user, identity=identity))
+            return self._account_of(connection, user, identity)
+        return account
+
+    def _find_account(self, connection: sa.Connection, identity: str) -> Account | None:
         where = tables.accounts.c.identity == identity
         row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
-        if row is None:
-            connection.execute(sa.insert(tables.accounts).values(user=user, identity=identity))
-            row = connection.execute(sa.select(tables.accounts).where(where)).one()
-        return self._as_account(row)
+        return None if row is None else self._as_account(row)
 
     def _as_account(self, row: sa.Row[Any]) -> Account:
         return Account(
@@ -372,10 +388,6 @@ class Ledger:
 
 def _new_id() -> str:
     return secrets.token_hex(8)
-
-
-def _is_of(lease: Lease, request: Request) -> bool:
-    return (lease.user, lease.server) == (request.user, request.server)
 
 
 def _is_settled(xid_at: float | None, last: Quarantine) -> bool:

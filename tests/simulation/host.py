@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,7 +101,7 @@ class SimulatedHost:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Let nvitop see these GPUs in the test's own process."""
+        """Let nvitop see these GPUs in the test's own process, and no thread of an agent afterwards."""
         ctypes.CDLL(str(build_library()))  # found again by its soname
         with mock.patch.dict(os.environ, {"SIMULATED_GPUS_DIR": str(self.folder)}):
             libnvml.nvmlInit()
@@ -108,3 +109,6 @@ class SimulatedHost:
                 yield
             finally:
                 libnvml.nvmlShutdown()
+                for thread in threading.enumerate():
+                    if thread.name == "xids":  # of an agent: it ends because NVML is closed
+                        thread.join(30)

@@ -148,6 +148,35 @@ def test_the_thread_ends_when_nvml_is_closed(tmp_path: Path) -> None:
     assert not thread.is_alive()
 
 
+def test_the_thread_never_opens_nvml_again(tmp_path: Path) -> None:
+    host = SimulatedHost(tmp_path / "gpus")
+    host.add(0)
+    found = Faults()
+    with host.opened():
+        found.listen({FIRST: Device(0)})
+    late = threading.Thread(target=found._hear, daemon=True)
+    late.start()
+    late.join(30)
+    assert not late.is_alive()
+    with pytest.raises(libnvml.NVMLError_Uninitialized):
+        libnvml.nvmlShutdown()
+
+
+def test_each_gpu_is_registered_once(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    query, registered = libnvml.nvmlQuery, []
+
+    def count(call: str, *arguments: Any, **options: Any) -> Any:
+        if call == "nvmlDeviceRegisterEvents":
+            registered.append(arguments[0])
+        return query(call, *arguments, **options)
+
+    monkeypatch.setattr(libnvml, "nvmlQuery", count)
+    found = Faults()
+    for _ in range(3):
+        found.listen({FIRST: Device(0), SECOND: Device(1)})
+    assert len(registered) == 2
+
+
 def test_a_handle_that_nobody_registered_is_asked_who_it_is(host: SimulatedHost) -> None:
     found = Faults()
     found.listen({FIRST: Device(0), SECOND: Device(1)})

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nvitop import libnvml
+from nvitop import Device, libnvml
 
-from spawner.agent.identity import _group_by_nvlink
+from spawner.agent.identity import _group_by_nvlink, find_gpus
 from spawner.agent.nvml import Nvml
 from tests.simulation.host import SimulatedHost
 
@@ -108,3 +108,14 @@ def test_a_lost_neighbour_is_joined_to_nobody(host: SimulatedHost) -> None:
     with host.opened():
         gpus = Nvml().report().gpus
     assert [(gpu.index, gpu.nvlink_group) for gpu in gpus] == [(1, 1), (2, 1)]
+
+
+def test_a_gpu_that_is_lost_while_it_is_asked_holds_up_nobody(host: SimulatedHost) -> None:
+    for number in range(3):
+        host.add(number, nvlink_group=0)
+    with host.opened():
+        devices = Device.all()
+        assert {device.uuid() for device in devices}  # said before it was lost
+        host.set("GPU-51a0c0de-0000-4000-8000-000000000001", health="lost")
+        found = list(find_gpus(devices))
+    assert [(gpu.identity.index, gpu.identity.nvlink_group) for gpu in found] == [(0, 0), (2, 0)]

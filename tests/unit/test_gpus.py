@@ -126,6 +126,48 @@ def without(path: str, key: str) -> Any:
     return answer
 
 
+async def test_an_instance_fails_with_its_gpu_and_is_joined_to_nobody() -> None:
+    divided = GOLDEN["/inventory"]["gpus"][2]
+    fault = {"health": "lost", "xid": 79, "xid_at": 5.0, "nvlink_group": 0}
+    body = {**GOLDEN["/inventory"], "gpus": [{**divided, **fault}]}
+    async with asking(answering(body)) as agent:
+        instances = await agent.inventory()
+    assert [gpu.uuid for gpu in instances] == MIG
+    for gpu in instances:
+        assert (gpu.health, gpu.xid, gpu.xid_at) == (GpuHealth.LOST, 79, 5.0)
+        assert (gpu.index, gpu.numa_node, gpu.nvlink_group) == (2, 1, None)
+        assert gpu.is_simulated
+
+
+@pytest.mark.parametrize(("mode", "uuids"), [("disabled", 1), (None, 1), ("enabled", 0)])
+async def test_a_gpu_is_leased_whole_unless_it_is_divided(mode: str | None, uuids: int) -> None:
+    divided = {**GOLDEN["/inventory"]["gpus"][2], "mig_mode": mode, "mig_instances": []}
+    async with asking(answering({**GOLDEN["/inventory"], "gpus": [divided]})) as agent:
+        assert len(await agent.inventory()) == uuids
+
+
+async def test_a_real_agent_of_a_divided_gpu_is_understood(tmp_path: Path) -> None:
+    host = SimulatedHost(tmp_path / "gpus")
+    host.add(0, numa_node=1, temperature_celsius=70)
+    uuids = host.divide(0, "1g.10gb", "3g.40gb")
+    host.set(uuids[1], process="4000000:5")
+    with host.opened():
+        async with asking(build_app(Sampler(Nvml().report))) as agent:
+            instances = await agent.inventory()
+            samples = await agent.samples()
+    assert [(gpu.uuid, gpu.mig_profile, gpu.mig_index) for gpu in instances] == [
+        (uuids[0], "1g.10gb", 0),
+        (uuids[1], "3g.40gb", 1),
+    ]
+    assert {(gpu.health, gpu.numa_node, gpu.is_simulated) for gpu in instances} == {
+        (GpuHealth.OK, 1, True)
+    }
+    assert list(samples) == uuids
+    assert samples[uuids[1]].processes == (GpuProcess(4000000, None, 5),)
+    assert samples[uuids[1]].temperature_celsius == 70
+    assert samples[uuids[1]].utilization_percent is None
+
+
 WRONG_GPU = {
     "uuid": [None, 0, "0", "GPU-1", FIRST.upper(), f"{FIRST},{SECOND}", "../x"],
     "memory_total_bytes": ["N/A", "1", -1, 1.5, True],
