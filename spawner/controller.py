@@ -174,9 +174,11 @@ class Controller(Leases):
         # granted while nobody attended to it: this may be the spawn that comes for it
         if is_unattended and lease.state is LeaseState.GRANTED:
             return
-        # a GPU that failed before anybody came for it costs nobody their place
-        is_unused = is_unattended and lease.state is LeaseState.LOST
-        await self.release(lease.id, Cause.INTERRUPTED if is_unused else Cause.USER)
+        cause = Cause.USER
+        if is_unattended and lease.state is LeaseState.LOST and await self.look(lease.id) is None:
+            # its GPU failed before anybody came for it, which costs nobody their place
+            cause = Cause.INTERRUPTED
+        await self.release(lease.id, cause)
 
     async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
         """Wait until the lease is granted and return it; None when it was closed instead.

@@ -207,6 +207,9 @@ class Ledger:
                         lease = replace(lease, epoch=other.epoch + 1)
                     elif (other.user, other.server) == (lease.user, lease.server):
                         rows.leave_line(connection, other, Cause.LOST, lease.requested_at)
+                ill = {quarantine.gpu_uuid for quarantine in rows.open_quarantines(connection)}
+                if not ill.isdisjoint(lease.gpu_uuids):
+                    lease = replace(lease, state=LeaseState.LOST)
                 rows.insert(connection, lease)
         except sa.exc.IntegrityError:
             return False
@@ -307,17 +310,14 @@ class Ledger:
         """
         with self._transaction() as connection:
             last = rows.last_quarantine(connection, gpu_uuid)
-            is_open = last is not None and last.returned_at is None
-            if not is_open:
-                if last is not None and _is_settled(xid_at, last):
-                    return None
-                rows.write_quarantine(connection, Quarantine(gpu_uuid, reason, now, xid_at))
-            lost = tuple(
+            if last is not None and (last.returned_at is None or _is_settled(xid_at, last)):
+                return None
+            rows.write_quarantine(connection, Quarantine(gpu_uuid, reason, now, xid_at))
+            return tuple(
                 rows.write(connection, lease, state=LeaseState.LOST)
                 for lease in rows.live_leases(connection)
                 if gpu_uuid in lease.gpu_uuids and LeaseState.LOST in TRANSITIONS[lease.state]
             )
-            return None if is_open and not lost else lost
 
     def return_gpu(
         self, gpu_uuid: str, *, by: str, xid_at: float | None, now: float

@@ -166,7 +166,9 @@ def _leases(world: World) -> Iterator[Finding]:
 
 
 def _quarantines(world: World) -> Iterator[Finding]:
-    for lease in world.holders().values():
+    # one whose container was adopted on such a GPU is LOST from the beginning
+    granted = (one for one in world.holders().values() if one.state is not LeaseState.LOST)
+    for lease in granted:
         for uuid in lease.gpu_uuids:
             since = world.quarantined_at.get(uuid)
             if since is not None and (lease.granted_at or 0.0) > since:

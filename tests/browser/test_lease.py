@@ -108,7 +108,7 @@ def test_3_an_extension_tells_the_new_end_and_takes_the_warning_back(
     expect(page.locator(".Toastify__toast", has_text=WARNING)).to_have_count(0)
     expect(page.locator(".Toastify__toast", has_text="Others wait")).to_have_count(0)
     assert seconds_left(lena) > HOUR
-    page.set_viewport_size({"width": 640, "height": 800})
+    page.set_viewport_size({"width": 900, "height": 800})
     people.shoot("lena", "23-lease-extended-narrow")
     page.set_viewport_size({"width": 1280, "height": 800})
 
