@@ -1,7 +1,7 @@
 """Starts the gpu-agent again where Docker itself could not.
 
-A daemon before 28.2 brings containers back before it has CDI, so what has GPUs stays down after each restart of the
-machine (moby issue 49989). Only a start that failed is repeated: whom somebody stopped stays stopped.
+A daemon without the mend of moby issue 49989 brings containers back before it has CDI, so what has GPUs stays down
+after each restart of the machine. Only a start that failed is repeated: whom somebody stopped stays stopped.
 """
 
 from __future__ import annotations
