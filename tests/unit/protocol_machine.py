@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from spawner.controller import Controller
@@ -32,6 +33,13 @@ from tests.unit.made import make_gpu, make_request
 from tests.unit.protocol_world import GPUS, HOUR, USERS, Hub, World
 
 UNLIMITED = 10**9
+SEARCH = settings(
+    stateful_step_count=50,
+    deadline=None,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 async def start_server(controller: Controller, user: str, gpus: int) -> None:
