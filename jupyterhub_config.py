@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spawner.hub.configure import DATA, build_workbench, configure, start_beside_hub
 from spawner.hub.only import hold
-from spawner.model import SettingsError
+from spawner.model import SettingsError, Unknown
 from spawner.settings import Settings
 
 c = get_config()  # noqa: F821 - JupyterHub provides it
@@ -14,7 +14,7 @@ try:
     settings = Settings.from_environ(os.environ)
     hold(DATA)
     workbench = build_workbench(settings, Path(__file__).with_name("catalog.toml"))
-except SettingsError as error:
+except (SettingsError, Unknown) as error:
     sys.exit(str(error))
 configure(c, settings, workbench)
 start_beside_hub(workbench)

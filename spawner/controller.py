@@ -7,6 +7,7 @@ the first reconcile.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.containers import Containers
 from spawner.ends import Ends
+from spawner.health import Health
 from spawner.leases import Leases, describe
 from spawner.ledger import Ledger
 from spawner.line import Inventory, Line, LineEntry, PlaceReport
@@ -65,6 +67,7 @@ class Controller(Leases):
             ledger, containers, catalog, settings, clock, in_ledger, self._line.may_move
         )
         self._ends = Ends(containers, ledger, self)
+        self.health = Health(ledger, in_ledger, gpus, clock)
         self._ready = asyncio.Event()
         self._ready_at = 0.0
         # whose spawn is in this process's hands; those of an earlier hub's are nobody's
@@ -90,6 +93,7 @@ class Controller(Leases):
             tasks.create_task(self._line.run())
             tasks.create_task(self._keep_ticking())
             tasks.create_task(self._ends.follow())
+            tasks.create_task(self.health.watch())
 
     async def _keep_ticking(self) -> None:
         while True:
@@ -115,7 +119,8 @@ class Controller(Leases):
             return lease.cause
         if lease.ends_at is not None and now >= lease.ends_at:
             return Cause.EXPIRED
-        if lease.granted_at is None or lease.is_claimed:
+        is_nobodys = not lease.is_claimed and lease.state in IN_HAND
+        if lease.granted_at is None or not is_nobodys:
             return None
         # a hub that was away may have missed the user
         since = max(lease.granted_at, self._ready_at)
@@ -163,12 +168,14 @@ class Controller(Leases):
         # granted while nobody attended to it: this may be the spawn that comes for it
         if lease.state is LeaseState.GRANTED and lease.id not in self._attended:
             return
-        await self.release(lease.id, Cause.USER)
+        # a GPU that failed before anybody came for it costs nobody their place
+        is_unused = lease.state is LeaseState.LOST and lease.id not in self._attended
+        await self.release(lease.id, Cause.INTERRUPTED if is_unused else Cause.USER)
 
     async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
         """Wait until the lease is granted and return it; None when it was closed instead.
 
-        ``report(place, length of the line)`` is called at every change that is worth telling.
+        ``report(place)`` is called at every change that is worth telling.
         """
         self._attended.add(lease_id)
         return await self._line.await_turn(lease_id, report)
@@ -198,6 +205,9 @@ class Controller(Leases):
         """Bring the ledger to what Docker shows, then admit spawns; raises Unknown and admits none."""
         await self._in_ledger(self._clock.start)
         await self._reconciliation.settle()
+        # what failed while no hub looked is given to nobody
+        with contextlib.suppress(Unknown):
+            await self.health.look()
         self._ready_at = self._clock()
         self._ready.set()
         self._line.may_move()
@@ -212,6 +222,6 @@ def _check(
 def _as_answer(lease: Lease | None) -> Granted | Waiting | Refused:
     if lease is not None and lease.state is LeaseState.WAITING:
         return Waiting(lease)
-    if lease is not None and lease.state in IN_HAND:
-        return Granted(lease)
+    if lease is not None and lease.state in (LeaseState.LOST, *IN_HAND):
+        return Granted(lease)  # where a GPU of it failed already, bringing it up says so
     return Refused(Reason.GIVEN_UP, "You left the line before your turn: start your server again.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Literal, TypeVar
 
@@ -24,9 +25,14 @@ INVENTORY_SECONDS = 2
 _TIMEOUT = aiohttp.ClientTimeout(total=3, connect=1)
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
-_Uuid = Annotated[str, Field(pattern=r"^GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+_DIGITS = r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+_GpuUuid = Annotated[str, Field(pattern="^GPU" + _DIGITS)]
+_MigUuid = Annotated[str, Field(pattern="^MIG" + _DIGITS)]
+_Uuid = Annotated[str, Field(pattern="^(GPU|MIG)" + _DIGITS)]
+_Profile = Annotated[str, Field(pattern=r"^([1-9]c\.)?[1-9]g\.[1-9][0-9]{0,3}gb([+-][a-z.]+)*$")]
 _Count = Annotated[int, Field(ge=0)]
 _Watts = Annotated[float, Field(ge=0)]
+_Seconds = Annotated[float, Field(ge=0)]
 _Percent = Annotated[int, Field(ge=0, le=100)]
 
 
@@ -41,7 +47,10 @@ class GpuProcess:
 
 @dataclass(frozen=True, config=_STRICT)
 class GpuSample:
-    """One GPU at one moment; ``None`` is what NVML did not say."""
+    """One GPU or MIG instance at one moment; ``None`` is what NVML did not say.
+
+    The temperature of a MIG instance is its GPU's.
+    """
 
     uuid: _Uuid
     memory_used_bytes: _Count | None
@@ -56,8 +65,16 @@ class GpuSample:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class _MigInstance:
+    uuid: _MigUuid
+    mig_index: _Count
+    profile: _Profile
+    memory_total_bytes: _Count | None
+
+
+@dataclass(frozen=True, config=_STRICT)
 class _InventoryGpu:
-    uuid: _Uuid
+    uuid: _GpuUuid
     index: _Count
     name: Annotated[str, Field(min_length=1)]
     memory_total_bytes: _Count | None
@@ -66,6 +83,38 @@ class _InventoryGpu:
     mig_mode: Literal["enabled", "disabled"] | None
     health: GpuHealth
     simulated: bool
+    numa_node: _Count | None
+    nvlink_group: _Count | None
+    xid: _Count | None
+    xid_at: _Seconds | None
+    mig_instances: tuple[_MigInstance, ...]
+
+    def leaves(self) -> tuple[Gpu, ...]:
+        """Return what of this GPU can be leased: itself, or its MIG instances if it is divided."""
+        whole = Gpu(
+            self.uuid,
+            self.index,
+            self.name,
+            self.memory_total_bytes,
+            self.health,
+            numa_node=self.numa_node,
+            nvlink_group=self.nvlink_group,
+            xid=self.xid,
+            xid_at=self.xid_at,
+        )
+        if self.mig_mode != "enabled":
+            return (whole,)
+        return tuple(
+            replace(
+                whole,
+                uuid=instance.uuid,
+                memory_total_bytes=instance.memory_total_bytes,
+                mig_profile=instance.profile,
+                mig_index=instance.mig_index,
+                nvlink_group=None,
+            )
+            for instance in self.mig_instances
+        )
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -77,6 +126,11 @@ class _Inventory:
     error: str | None
     gpus: tuple[_InventoryGpu, ...]
 
+    def uuids(self) -> list[str]:
+        return [
+            uuid for gpu in self.gpus for uuid in (gpu.uuid, *(i.uuid for i in gpu.mig_instances))
+        ]
+
 
 @dataclass(frozen=True, config=_STRICT)
 class _Samples:
@@ -84,6 +138,9 @@ class _Samples:
     sampled_at: float
     error: str | None
     gpus: tuple[GpuSample, ...]
+
+    def uuids(self) -> list[str]:
+        return [gpu.uuid for gpu in self.gpus]
 
 
 _INVENTORY = TypeAdapter(_Inventory)
@@ -102,8 +159,9 @@ class Agent:
         self._complaint: str | None = None
 
     async def inventory(self) -> tuple[Gpu, ...]:
-        """Return the GPUs of the agent's host (none without a driver), at most 2 s old.
+        """Return what can be leased of the agent's host (nothing without a driver), at most 2 s old.
 
+        That is each GPU, or in its place the MIG instances of one that is divided.
         Raises ``Unknown`` when the agent cannot be asked.
         """
         if time.monotonic() >= self._known_until:
@@ -111,15 +169,12 @@ class Agent:
             if answer.error is not None and answer.error != self._complaint:
                 _log.warning("The gpu-agent at %s says: %s", self._url, answer.error)
             self._complaint = answer.error
-            self._gpus = tuple(
-                Gpu(gpu.uuid, gpu.index, gpu.name, gpu.memory_total_bytes, gpu.health)
-                for gpu in answer.gpus
-            )
+            self._gpus = tuple(leaf for gpu in answer.gpus for leaf in gpu.leaves())
             self._known_until = time.monotonic() + INVENTORY_SECONDS
         return self._gpus
 
     async def samples(self) -> dict[str, GpuSample]:
-        """Return how each GPU is now, by UUID. Raises ``Unknown`` when the agent cannot be asked."""
+        """Return how each of them is now, by UUID. Raises ``Unknown`` when the agent cannot be asked."""
         answer = await self._get("/samples", _SAMPLES)
         return {gpu.uuid: gpu for gpu in answer.gpus}
 
@@ -140,7 +195,8 @@ class Agent:
                 f"The gpu-agent at {self._url} is not of this release: {path} gave {where}: "
                 f"{first['msg']}."
             ) from None
-        if len({gpu.uuid for gpu in answer.gpus}) != len(answer.gpus):
+        uuids = answer.uuids()
+        if len(set(uuids)) != len(uuids):
             raise Unknown(f"The gpu-agent at {self._url} names one GPU twice.")
         return answer
 

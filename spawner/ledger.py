@@ -7,14 +7,16 @@ is compare-and-set on lease id and epoch. Synchronous and thread-safe: callers k
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from spawner import rows, tables
+from spawner.database import Guard, open_engine, transaction
+from spawner.migrations import migrate, require_current
 from spawner.model import (
     TRANSITIONS,
     Account,
@@ -23,21 +25,19 @@ from spawner.model import (
     IllegalTransition,
     Lease,
     LeaseState,
-    Place,
     Quarantine,
     Quota,
     Refused,
     Request,
-    Unknown,
 )
 from spawner.policy.use import HALF_LIFE_HOURS
 
-BUSY_TIMEOUT_SECONDS = 10
-
 Check = Callable[[Sequence[Lease]], Refused | None]
 """(live leases of all other servers, and this one's unless it merely waits) → why not, or None."""
-Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[str, float], Set[str]], Sequence[Place]]
-"""(waiting in order of first come, holding, each user's recent GPU-hours, quarantined UUIDs) → everyone's place."""
+Grants = Mapping[str, tuple[str, ...]]
+"""lease id → UUIDs of what it gets."""
+Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[str, float], Set[str]], Grants]
+"""(waiting in order of first come, holding, each user's recent GPU-hours, quarantined UUIDs) → what is given out."""
 Extension = Callable[[Sequence[Lease]], Lease | Refused]
 """(live leases) → the one that is extended, with its new end, or why none is."""
 
@@ -54,15 +54,40 @@ class Ledger:
         self._half_life_hours = half_life_hours
 
     @classmethod
-    def open(cls, url: str, *, first_uid: int, half_life_hours: float = HALF_LIFE_HOURS) -> Ledger:
-        """Return the ledger at the SQLAlchemy ``url``, creating its tables where they are missing."""
-        engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
-        sa.event.listen(engine, "connect", tables.prepare_sqlite)
-        sa.event.listen(engine, "begin", tables.begin_immediate)
-        ledger = cls(engine, first_uid, half_life_hours)
-        with ledger._transaction() as connection:
-            tables.metadata.create_all(connection)
-        return ledger
+    def open(
+        cls,
+        url: str,
+        *,
+        first_uid: int,
+        half_life_hours: float = HALF_LIFE_HOURS,
+        guard: Guard | None = None,
+    ) -> Ledger:
+        """Return the ledger at ``url``, brought to this release's version: for the hub, which is alone.
+
+        ``guard`` is asked at the beginning of every transaction. Raises SettingsError for a ledger of a later release,
+        Unknown.
+        """
+        engine = open_engine(url, may_create=True, guard=guard)
+        try:
+            migrate(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine, first_uid, half_life_hours)
+
+    @classmethod
+    def open_existing(
+        cls, url: str, *, first_uid: int, half_life_hours: float = HALF_LIFE_HOURS
+    ) -> Ledger:
+        """Return the ledger at ``url`` as the hub has made it; raises Unknown where there is none of this version."""
+        engine = open_engine(url, may_create=False)
+        try:
+            with transaction(engine) as connection:
+                require_current(connection, url)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine, first_uid, half_life_hours)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -130,31 +155,27 @@ class Ledger:
             rows.insert(connection, lease)
             return lease
 
-    def advance(self, plan: Plan, *, now: float) -> tuple[tuple[Place, ...], tuple[Lease, ...]]:
-        """Plan the line and grant, in one transaction, what the plan gives out.
+    def advance(self, plan: Plan, *, now: float) -> tuple[Lease, ...]:
+        """Plan the line and grant, in one transaction, what the plan gives out; returns the leases that were granted.
 
-        Returns the places of those who still wait, in order, and the leases that were granted.
+        Where nobody waits ``plan`` is not asked.
         """
         with self._transaction() as connection:
             live = rows.live_leases(connection)
             waiting = {lease.id: lease for lease in live if lease.state is LeaseState.WAITING}
             if not waiting:
-                return (), ()
+                return ()
             holding = [lease for lease in live if lease.gpu_uuids]
-            places = plan(
+            grants = plan(
                 list(waiting.values()),
                 holding,
                 rows.read_use(connection, holding, now, self._half_life_hours),
                 {quarantine.gpu_uuid for quarantine in rows.open_quarantines(connection)},
             )
-            granted = tuple(
-                rows.grant(connection, waiting[place.lease_id], place.gpu_uuids, now)
-                for place in places
-                if place.gpu_uuids is not None
+            return tuple(
+                rows.grant(connection, waiting[lease_id], gpu_uuids, now)
+                for lease_id, gpu_uuids in grants.items()
             )
-        # who was granted stands in nobody's way any more
-        behind = (place for place in places if place.gpu_uuids is None)
-        return tuple(place._replace(position=i) for i, place in enumerate(behind, 1)), granted
 
     def use(self, *, now: float) -> Mapping[str, float]:
         """Return the recent GPU-hours of everyone who has any."""
@@ -276,28 +297,35 @@ class Ledger:
     ) -> tuple[Lease, ...] | None:
         """Let nobody be given this GPU, and mark the leases that have it in hand as LOST; returns those.
 
-        None where it is quarantined already, or where an admin returned it after just this Xid.
+        None where nothing changed: it is quarantined already, or an admin returned it after just this Xid.
         """
         with self._transaction() as connection:
             last = rows.last_quarantine(connection, gpu_uuid)
-            if last is not None:
-                is_known = xid_at is not None and last.xid_at is not None and xid_at <= last.xid_at
-                if last.returned_at is None or is_known:
+            is_open = last is not None and last.returned_at is None
+            if not is_open:
+                if last is not None and _is_settled(xid_at, last):
                     return None
-            rows.write_quarantine(connection, Quarantine(gpu_uuid, reason, now, xid_at))
-            return tuple(
+                rows.write_quarantine(connection, Quarantine(gpu_uuid, reason, now, xid_at))
+            lost = tuple(
                 rows.write(connection, lease, state=LeaseState.LOST)
                 for lease in rows.live_leases(connection)
                 if gpu_uuid in lease.gpu_uuids and LeaseState.LOST in TRANSITIONS[lease.state]
             )
+            return None if is_open and not lost else lost
 
-    def return_gpu(self, gpu_uuid: str, *, by: str, now: float) -> Quarantine | None:
-        """End the quarantine of a GPU, on the word of the admin ``by``; None where it is in none."""
+    def return_gpu(
+        self, gpu_uuid: str, *, by: str, xid_at: float | None, now: float
+    ) -> Quarantine | None:
+        """End the quarantine of a GPU, on the word of the admin ``by``; None where it is in none.
+
+        ``xid_at`` is its last Xid, if it has any: with the return that is settled, too.
+        """
         with self._transaction() as connection:
             last = rows.last_quarantine(connection, gpu_uuid)
             if last is None or last.returned_at is not None:
                 return None
-            returned = replace(last, returned_at=now, returned_by=by)
+            settled_at = max((at for at in (last.xid_at, xid_at) if at is not None), default=None)
+            returned = replace(last, xid_at=settled_at, returned_at=now, returned_by=by)
             rows.write_quarantine(connection, returned)
             return returned
 
@@ -305,6 +333,11 @@ class Ledger:
         """Return those that no admin has ended, by UUID."""
         with self._transaction() as connection:
             return rows.open_quarantines(connection)
+
+    def last_quarantines(self) -> tuple[Quarantine, ...]:
+        """Return the last one of each GPU that ever was in one, ended or not, by UUID."""
+        with self._transaction() as connection:
+            return rows.last_quarantines(connection)
 
     # --- the lease clock
 
@@ -320,13 +353,8 @@ class Ledger:
             connection.execute(sa.delete(tables.heartbeat))
             connection.execute(sa.insert(tables.heartbeat).values(one=1, **vars(heartbeat)))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.OperationalError as error:
-            raise Unknown(f"The ledger cannot be reached: {error.orig}.") from error
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine)
 
     def _account_of(self, connection: sa.Connection, user: str, identity: str) -> Account:
         where = tables.accounts.c.identity == identity
@@ -348,6 +376,11 @@ def _new_id() -> str:
 
 def _is_of(lease: Lease, request: Request) -> bool:
     return (lease.user, lease.server) == (request.user, request.server)
+
+
+def _is_settled(xid_at: float | None, last: Quarantine) -> bool:
+    """Return whether the quarantine ``last``, which an admin ended, was for the Xid at ``xid_at`` or a later one."""
+    return xid_at is not None and last.xid_at is not None and xid_at <= last.xid_at
 
 
 def _is_same_wish(lease: Lease, request: Request) -> bool:

@@ -16,7 +16,7 @@ from typing import Protocol
 from spawner.ledger import Ledger
 from spawner.model import IN_HAND, Gpu, Lease, LeaseState, Place, Unknown
 from spawner.off_loop import OffLoop
-from spawner.policy.line import plan_line
+from spawner.policy.line import LinePlan, plan_line
 
 log = logging.getLogger("workbench.line")
 
@@ -25,8 +25,7 @@ RETRY_SECONDS = 1.0
 WORTH_TELLING_SECONDS = 60.0
 """An estimate that moved less is not told again."""
 
-PlaceReport = Callable[[Place, int], None]
-"""(place, how many stand in line)."""
+PlaceReport = Callable[[Place], None]
 
 
 class Inventory(Protocol):
@@ -44,6 +43,9 @@ class LineEntry:
     place: Place
 
 
+_NOBODY = LinePlan({}, {}, {})
+
+
 class Line:
     """Everyone who waits on one ledger for the GPUs of one host."""
 
@@ -55,8 +57,9 @@ class Line:
         self._in_ledger = in_ledger
         self._gpus = gpus
         self._clock = clock
-        self._places: dict[str, Place] = {}
         self._waiting: dict[str, Lease] = {}
+        self._plan = _NOBODY
+        self._positions: dict[str, int] = {}
         self._turns: dict[str, _Turn] = {}
         self._withheld: frozenset[str] = frozenset()
         self._moved = asyncio.Event()
@@ -100,21 +103,22 @@ class Line:
         try:
             while True:
                 turn.changed.clear()
-                place = self._places.get(lease_id)
+                place = self._find(lease_id)
                 if place is None:
                     lease = await self._look(lease_id)
                     if lease is None or lease.state is not LeaseState.WAITING:
                         return lease
                 elif turn.is_news(place):
                     turn.told = place
-                    report(place, len(self._places))
+                    report(place)
                 await turn.changed.wait()
         finally:
             self._turns.pop(lease_id, None)
 
     def entries(self) -> tuple[LineEntry, ...]:
-        """Return everyone who waits, in order, as of the last advance."""
-        return tuple(LineEntry(self._waiting[id_], place) for id_, place in self._places.items())
+        """Return everyone who waits, each kind of GPU in order, as of the last advance."""
+        places = (self._find(lease_id) for lease_id in self._positions)
+        return tuple(LineEntry(self._waiting[at.lease_id], at) for at in places if at is not None)
 
     async def _advance(self) -> None:
         async with self._under_way:
@@ -123,23 +127,31 @@ class Line:
                 gpus = await self._gpus.inventory()
             except Unknown:
                 gpus = ()  # nobody can be granted anything; the order stands
-            usable = [gpu for gpu in gpus if gpu.uuid not in self._withheld]
             now = self._clock()
-            seen: list[Sequence[Lease]] = []
+            waiting: Sequence[Lease] = ()
+            planned = _NOBODY
 
             def plan(
-                waiting: Sequence[Lease],
+                in_line: Sequence[Lease],
                 holding: Sequence[Lease],
                 use: Mapping[str, float],
                 quarantined: Set[str],
-            ) -> tuple[Place, ...]:
-                seen.append(waiting)
-                healthy = [gpu for gpu in usable if gpu.uuid not in quarantined]
-                return plan_line(waiting, leases=holding, gpus=healthy, use=use, now=now)
+            ) -> Mapping[str, tuple[str, ...]]:
+                nonlocal waiting, planned
+                out = self._withheld | quarantined
+                usable = [gpu for gpu in gpus if gpu.uuid not in out]
+                waiting = in_line
+                planned = plan_line(in_line, leases=holding, gpus=usable, use=use, now=now)
+                return planned.grants
 
-            places, granted = await self._in_ledger(self._ledger.advance, plan, now=now)
-            self._waiting = {lease.id: lease for waiting in seen for lease in waiting}
-            self._tell({place.lease_id: place for place in places})
+            granted = await self._in_ledger(self._ledger.advance, plan, now=now)
+            self._waiting, self._plan = {lease.id: lease for lease in waiting}, planned
+            self._positions = {
+                lease_id: position
+                for queue in planned.queues.values()
+                for position, lease_id in enumerate(queue, 1)
+            }
+            self._tell()
             for lease in granted:
                 log.info(
                     "Granted lease=%s user=%s server=%r gpus=%s",
@@ -149,12 +161,19 @@ class Line:
                     ",".join(lease.gpu_uuids),
                 )
 
-    def _tell(self, places: dict[str, Place]) -> None:
-        self._places = places
+    def _tell(self) -> None:
         for lease_id, turn in self._turns.items():
-            place = places.get(lease_id)
+            place = self._find(lease_id)
             if place is None or turn.is_news(place):
                 turn.changed.set()
+
+    def _find(self, lease_id: str) -> Place | None:
+        """Return where the lease stands, None when it does not wait any more."""
+        position = self._positions.get(lease_id)
+        if position is None:
+            return None
+        queue = self._plan.queues[self._waiting[lease_id].mig_profile]
+        return Place(lease_id, position, len(queue), self._plan.starts_at.get(lease_id))
 
     async def _look(self, lease_id: str) -> Lease | None:
         """Return the lease unless it is over; whose lease cannot be read goes on waiting."""
@@ -165,7 +184,8 @@ class Line:
                 log.warning("The turn of %s is not known yet: %s", lease_id, error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            is_live = lease is not None and lease.state in (LeaseState.WAITING, *IN_HAND)
+            live = (LeaseState.WAITING, LeaseState.LOST, *IN_HAND)
+            is_live = lease is not None and lease.state in live
             return lease if is_live else None
 
 

@@ -104,7 +104,8 @@ class Quarantine:
     """A GPU that failed: nobody is given it until an admin returns it.
 
     ``reason`` completes "GPU 3 …", such as "was lost by its driver"; ``since`` and ``returned_at`` are of the lease
-    clock. ``xid_at`` is the agent's time of the Xid that it was quarantined for, None for another reason.
+    clock. ``xid_at`` is the agent's time of the last Xid that it was quarantined for or that was known when it was
+    returned, None where there was none.
     """
 
     gpu_uuid: str
@@ -193,6 +194,8 @@ class Reason(StrEnum):
     GIVEN_UP = "given_up"  # left the line before its turn
     OTHERS_WAIT = "others_wait"  # no extension while somebody stands in line
     NO_LEASE = "no_lease"  # nothing there that could be extended
+    GPU_FAILED = "gpu_failed"  # of the lease, or the one to be returned, and it still is ill
+    NO_QUARANTINE = "no_quarantine"  # nothing there that could be returned
     ALREADY_HELD = "already_held"  # this server still has a lease that is closing
     NOT_READY = "not_ready"  # reconcile or the agent has not answered yet
     IMAGE_MISSING = "image_missing"
@@ -214,16 +217,15 @@ class Waiting:
 
 
 class Place(NamedTuple):
-    """Where a waiting lease stands: ``position`` from 1; ``starts_at`` is an estimate, None when nobody knows.
+    """Where a waiting lease stands among the ``line_length`` who want the same kind of GPUs.
 
-    ``gpu_uuids`` are the GPUs that it gets now, None while it has to wait. A tuple, because every move of a long line
-    makes one for everybody.
+    ``position`` is from 1; ``starts_at`` is an estimate, None when nobody knows.
     """
 
     lease_id: str
     position: int
+    line_length: int
     starts_at: float | None
-    gpu_uuids: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,12 @@ def open_quarantines(connection: sa.Connection) -> tuple[Quarantine, ...]:
     return tuple(Quarantine(**row._mapping) for row in rows)
 
 
+def last_quarantines(connection: sa.Connection) -> tuple[Quarantine, ...]:
+    """Return the last quarantine of each GPU that ever was in one, ended or not, by UUID."""
+    select = sa.select(tables.quarantines).order_by(tables.quarantines.c.gpu_uuid)
+    return tuple(Quarantine(**row._mapping) for row in connection.execute(select))
+
+
 def last_quarantine(connection: sa.Connection, gpu_uuid: str) -> Quarantine | None:
     """Return the GPU's last quarantine, ended or not."""
     where = tables.quarantines.c.gpu_uuid == gpu_uuid

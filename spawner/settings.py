@@ -67,8 +67,15 @@ def _matching(pattern: str, description: str) -> Callable[[str], str]:
     return parse
 
 
-def _setting(default: object, parse: Callable[[str], object], description: str) -> Any:  # noqa: ANN401
-    return field(default=default, metadata={"parse": parse, "description": description})
+def _setting(
+    default: object,
+    parse: Callable[[str], object],
+    description: str,
+    *,
+    is_secret: bool = False,
+) -> Any:  # noqa: ANN401
+    metadata = {"parse": parse, "description": description, "is_secret": is_secret}
+    return field(default=default, repr=not is_secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -139,8 +146,13 @@ class Settings:
     )
     ledger_url: str = _setting(
         "sqlite:////data/ledger.sqlite",
-        _matching(r"sqlite:///.+", "an SQLite URL such as sqlite:////data/ledger.sqlite"),
-        "Database of leases and accounts, as an SQLAlchemy URL.",
+        _matching(
+            r"sqlite:///.+|postgresql\+psycopg://[^\s:/?#@]+(:[^\s:/?#@]*)?@[^\s/?#@]*/[^\s/?#@]+(\?\S*)?",
+            "sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, with : / ? # @ % of a password "
+            "written as %3A %2F %3F %23 %40 %25",
+        ),
+        "Database of leases and accounts: `sqlite:///` and a path, or `postgresql+psycopg://user:password@host/database`.",
+        is_secret=True,
     )
     agent_url: str = _setting(
         "http://gpu-agent:9201",
@@ -170,9 +182,8 @@ class Settings:
             try:
                 values[setting.name] = setting.metadata["parse"](text.strip())
             except ValueError as error:
-                raise SettingsError(
-                    f"{name}={text!r} cannot be used: it must be {error}."
-                ) from None
+                shown = name if setting.metadata["is_secret"] else f"{name}={text!r}"
+                raise SettingsError(f"{shown} cannot be used: it must be {error}.") from None
         settings = cls(**values)
         if settings.shm_size_bytes > settings.memory_limit_bytes:
             raise SettingsError(

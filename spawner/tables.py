@@ -11,6 +11,8 @@ import sqlalchemy as sa
 
 from spawner.model import Cause, Lease, LeaseState
 
+VERSION = "0001"
+"""The script of ``spawner.migrations`` that makes these tables."""
 metadata = sa.MetaData()
 
 accounts = sa.Table(
@@ -46,7 +48,14 @@ leases = sa.Table(
     sa.Column("ended_at", sa.Float),
     sa.Column("cause", sa.String(16)),
     sa.Column("is_claimed", sa.Boolean, nullable=False),
-    sa.Index("one_live_lease_per_server", "user", "server", unique=True, sqlite_where=LIVE),
+    sa.Index(
+        "one_live_lease_per_server",
+        "user",
+        "server",
+        unique=True,
+        sqlite_where=LIVE,
+        postgresql_where=LIVE,
+    ),
 )
 
 claims = sa.Table(
@@ -107,16 +116,3 @@ def as_lease(row: sa.Row[Any]) -> Lease:
             "cause": None if row.cause is None else Cause(row.cause),
         }
     )
-
-
-def prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401
-    """Make a new connection durable, and leave the beginning of transactions to ``begin_immediate``."""
-    # the driver itself would begin them too late
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def begin_immediate(connection: sa.Connection) -> None:
-    """Begin a transaction that no other writer can come between."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

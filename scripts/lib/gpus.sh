@@ -14,7 +14,7 @@ prepare_gpus() {
   elif has_nvidia_driver; then
     require_nvidia_spec
     uuids=$(nvidia_uuids)
-    note "$(counted "$(wc -l <<<"$uuids")" "NVIDIA GPU")"
+    note "$(counted_devices NVIDIA "$uuids")"
   else
     require_no_stale_spec
     if [ "$wish" = never ]; then
@@ -28,7 +28,18 @@ prepare_gpus() {
   write_agent_devices "$uuids"
 }
 
-say_simulated() { note "$(counted "$(wc -l <<<"$1")" "SIMULATED GPU"): for a look at the workbench, they compute nothing"; }
+say_simulated() { note "$(counted_devices SIMULATED "$1"): for a look at the workbench, they compute nothing"; }
+
+# counted_devices KIND UUIDS: such as "1 NVIDIA GPU and 7 NVIDIA MIG instances".
+counted_devices() {
+  local gpus instances
+  gpus=$(grep -c '^GPU-' <<<"$2") || true
+  instances=$(grep -c '^MIG-' <<<"$2") || true
+  if [ "$instances" = 0 ]; then counted "$gpus" "$1 GPU"
+  elif [ "$gpus" = 0 ]; then counted "$instances" "$1 MIG instance"
+  else printf '%s and %s' "$(counted "$gpus" "$1 GPU")" "$(counted "$instances" "$1 MIG instance")"
+  fi
+}
 
 has_nvidia_driver() { nvidia-smi -L >/dev/null 2>&1; }
 
@@ -94,15 +105,16 @@ or remove the file if this machine has no GPU."
 
 simulated_spec() { printf '/etc/cdi/%s-simulated.json' "$instance"; }
 
-# As many as this instance has already, or 2.
+# As many as this instance has already, or 2; a divided one counts once: each MIG instance is mounted with its GPU.
 simulated_number() {
   local spec number=0
   spec=$(simulated_spec)
-  [ ! -e "$spec" ] || number=$(uuids_in "$spec" | wc -l)
+  [ ! -e "$spec" ] || number=$(grep -oE 'GPU-[0-9a-f-]+' "$spec" | sort -u | wc -l)
   echo $((number > 0 ? number : 2))
 }
 
-# simulated_gpus NUMBER: makes what is missing of them and prints their UUIDs; what they say now is kept.
+# simulated_gpus NUMBER: makes what is missing of them and prints the UUIDs of GPUs or of their MIG instances; what they
+# say now, and how they are divided, is kept.
 simulated_gpus() {
   local arguments=(create --gpus "$1" --instance "$instance" --wave-seconds 60 --dir "$state/simulated-gpus"
     --library "$state/libnvidia-ml.so.1" --cdi "$(simulated_spec)")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from spawner.agent.readings import GpuReading, Report
@@ -31,6 +32,12 @@ _GAUGES: dict[str, tuple[str, Callable[[GpuReading], float | None]]] = {
 }
 
 
+_MIG_GAUGES: dict[str, tuple[str, Callable[[GpuReading], float | None]]] = {
+    "memory_used_bytes": ("Memory in use in a MIG instance.", lambda r: r.memory_used_bytes),
+    "memory_total_bytes": ("Memory of a MIG instance.", lambda r: r.memory_total_bytes),
+}
+
+
 def _scaled(value: float | None, by: float) -> float | None:
     return None if value is None else value * by
 
@@ -41,13 +48,18 @@ class _ReportCollector(Collector):
     def __init__(self, report: Report) -> None:
         self._report = report
 
-    def collect(self) -> Iterator[GaugeMetricFamily | InfoMetricFamily]:
-        report = self._report
+    def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "workbench_nvml_up",
             "1 when NVML answers for every GPU of the host.",
-            value=0 if report.error else 1,
+            value=0 if self._report.error else 1,
         )
+        yield from self._gpus()
+        yield from self._xids()
+        yield from self._mig_instances()
+
+    def _gpus(self) -> Iterator[Metric]:
+        report = self._report
         info = InfoMetricFamily("workbench_gpu", "Who a GPU is.", labels=["uuid", "name"])
         for gpu in report.gpus:
             more = {
@@ -62,10 +74,38 @@ class _ReportCollector(Collector):
         yield info
         for name, (text, value_of) in _GAUGES.items():
             family = GaugeMetricFamily(f"workbench_gpu_{name}", text, labels=["uuid", "name"])
-            for gpu, reading in zip(report.gpus, report.readings, strict=True):
-                value = value_of(reading)
+            for gpu in report.gpus:
+                value = value_of(report.readings[gpu.uuid])
                 if value is not None:
                     family.add_metric([gpu.uuid, gpu.name], value)
+            yield family
+
+    def _xids(self) -> Iterator[Metric]:
+        labels = ["uuid", "name"]
+        numbers = GaugeMetricFamily(
+            "workbench_gpu_last_fatal_xid", "Number of the last fatal Xid.", labels=labels
+        )
+        times = GaugeMetricFamily(
+            "workbench_gpu_last_fatal_xid_timestamp_seconds", "When it was reported.", labels=labels
+        )
+        for gpu in self._report.gpus:
+            xid = self._report.xids.get(gpu.uuid)
+            if xid is not None:
+                numbers.add_metric([gpu.uuid, gpu.name], xid.number)
+                times.add_metric([gpu.uuid, gpu.name], xid.at)
+        yield numbers
+        yield times
+
+    def _mig_instances(self) -> Iterator[Metric]:
+        """MIG instances under names of their own: a sum over GPUs has no byte twice."""
+        labels = ["uuid", "gpu_uuid", "profile"]
+        for name, (text, value_of) in _MIG_GAUGES.items():
+            family = GaugeMetricFamily(f"workbench_mig_{name}", text, labels=labels)
+            for gpu in self._report.gpus:
+                for instance in gpu.mig_instances:
+                    value = value_of(self._report.readings[instance.uuid])
+                    if value is not None:
+                        family.add_metric([instance.uuid, gpu.uuid, instance.profile], value)
             yield family
 
 

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from spawner.model import SIMULATED_SUFFIX, GpuHealth
@@ -14,8 +15,21 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
+class MigInstance:
+    """One part of a divided GPU; ``mig_index`` counts the GPU's parts, ``profile`` is as ``1g.10gb``."""
+
+    uuid: str
+    mig_index: int
+    profile: str
+    memory_total_bytes: int | None
+
+
+@dataclass(frozen=True)
 class GpuIdentity:
-    """What of a GPU does not change while it works; known from then on, even if it is lost."""
+    """What of a GPU does not change while it works; known from then on, even if it is lost.
+
+    GPUs of one ``nvlink_group`` reach each other over NVLink; the group is called by its lowest index.
+    """
 
     uuid: str
     index: int
@@ -24,11 +38,21 @@ class GpuIdentity:
     compute_capability: str | None
     pci_bus_id: str | None
     mig_mode: str | None
+    numa_node: int | None = None
+    nvlink_group: int | None = None
+    mig_instances: tuple[MigInstance, ...] = ()
 
     @property
     def is_simulated(self) -> bool:
         """True for a GPU of the simulation library; its name says so."""
         return self.name.endswith(SIMULATED_SUFFIX)
+
+    @property
+    def leaf_uuids(self) -> tuple[str, ...]:
+        """What of it a server can be given: itself, or its MIG instances if it is divided."""
+        if self.mig_mode == "enabled":
+            return tuple(instance.uuid for instance in self.mig_instances)
+        return (self.uuid,)
 
 
 @dataclass(frozen=True)
@@ -42,7 +66,7 @@ class GpuProcess:
 
 @dataclass(frozen=True)
 class GpuReading:
-    """One GPU at one moment."""
+    """One GPU or MIG instance at one moment; the temperature of an instance is its GPU's."""
 
     uuid: str
     memory_used_bytes: int | None = None
@@ -57,10 +81,19 @@ class GpuReading:
 
 
 @dataclass(frozen=True)
+class Xid:
+    """A failure that the driver reported, by the number NVIDIA gives it; ``at`` is Unix seconds."""
+
+    number: int
+    at: float
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything one look at NVML gave; ``error`` is one sentence saying what it could not see.
 
-    ``sampled_at`` is in seconds since the epoch. Each GPU stands in both tuples, in one order.
+    ``sampled_at`` is in seconds since the epoch. ``readings`` has every GPU and every MIG instance by
+    its UUID, ``xids`` the last fatal one of each GPU that had one.
     """
 
     sampled_at: float
@@ -69,7 +102,13 @@ class Report:
     cuda_driver_version: str | None = None
     error: str | None = None
     gpus: tuple[GpuIdentity, ...] = ()
-    readings: tuple[GpuReading, ...] = ()
+    readings: Mapping[str, GpuReading] = field(default_factory=dict)
+    xids: Mapping[str, Xid] = field(default_factory=dict)
+
+    @property
+    def leaves(self) -> Iterator[GpuReading]:
+        """The readings of what a server can be given."""
+        return (self.readings[uuid] for gpu in self.gpus for uuid in gpu.leaf_uuids)
 
 
 def build_inventory(report: Report) -> dict[str, Any]:
@@ -80,10 +119,18 @@ def build_inventory(report: Report) -> dict[str, Any]:
         "driver_version": report.driver_version,
         "cuda_driver_version": report.cuda_driver_version,
         "error": report.error,
-        "gpus": [
-            {**asdict(gpu), "health": reading.health.value, "simulated": gpu.is_simulated}
-            for gpu, reading in zip(report.gpus, report.readings, strict=True)
-        ],
+        "gpus": [_build_gpu(gpu, report) for gpu in report.gpus],
+    }
+
+
+def _build_gpu(gpu: GpuIdentity, report: Report) -> dict[str, Any]:
+    xid = report.xids.get(gpu.uuid)
+    return {
+        **asdict(gpu),
+        "health": report.readings[gpu.uuid].health.value,
+        "simulated": gpu.is_simulated,
+        "xid": None if xid is None else xid.number,
+        "xid_at": None if xid is None else xid.at,
     }
 
 
@@ -93,7 +140,5 @@ def build_samples(report: Report) -> dict[str, Any]:
         "schema": SCHEMA,
         "sampled_at": report.sampled_at,
         "error": report.error,
-        "gpus": [
-            {**asdict(reading), "health": reading.health.value} for reading in report.readings
-        ],
+        "gpus": [{**asdict(reading), "health": reading.health.value} for reading in report.leaves],
     }

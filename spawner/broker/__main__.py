@@ -15,14 +15,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import sqlalchemy as sa
 from aiohttp import web
 
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
 from spawner.catalog import Catalog, load_catalog
 from spawner.ledger import Ledger
-from spawner.model import SettingsError, Unknown
+from spawner.model import SettingsError
 from spawner.settings import Settings
 
 HUB_GROUP = 1000
@@ -40,10 +39,7 @@ def open_when_there(url: str, first_uid: int) -> Callable[[], Ledger]:
     def ledger() -> Ledger:
         with lock:
             if not opened:
-                path = sa.make_url(url).database
-                if path is None or not Path(path).is_file():
-                    raise Unknown(f"There is no ledger at {url} yet: start the hub.")
-                opened.append(Ledger.open(url, first_uid=first_uid))
+                opened.append(Ledger.open_existing(url, first_uid=first_uid))
             return opened[0]
 
     return ledger

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
+import bcrypt
 from jupyterhub.app import JupyterHub
 from jupyterhub.user import User
 from nativeauthenticator.handlers import (
@@ -24,6 +25,7 @@ from nativeauthenticator.orm import UserInfo
 from tornado import web
 
 NAME_PATTERN = r"[a-z][a-z0-9._@+-]{0,63}\Z"
+MOST_PASSWORD_BYTES = 72  # bcrypt's own bound
 
 
 class ToggleByPost(ToggleAuthorizationHandler):  # type: ignore[misc]
@@ -52,19 +54,51 @@ class DiscardByPost(DiscardHandler):  # type: ignore[misc]
         await super().get(user_name)
 
 
+class _BoundedPasswords:
+    """A page that takes passwords: what bcrypt cannot read is refused in one sentence."""
+
+    async def prepare(self: Any) -> None:
+        await super().prepare()  # type: ignore[misc]
+        for field in ("signup_password", "old_password", "new_password"):
+            if len(self.get_body_argument(field, "", strip=False).encode()) > MOST_PASSWORD_BYTES:
+                raise web.HTTPError(
+                    400,
+                    f"A password has at most {MOST_PASSWORD_BYTES} bytes: choose a shorter one.",
+                )
+
+
+class BoundedSignUp(_BoundedPasswords, SignUpHandler):  # type: ignore[misc]
+    """The page on which somebody asks for an account."""
+
+
+class BoundedChange(_BoundedPasswords, ChangePasswordHandler):  # type: ignore[misc]
+    """The page on which somebody changes their password."""
+
+
+class BoundedChangeByAdmin(_BoundedPasswords, ChangePasswordAdminHandler):  # type: ignore[misc]
+    """The page on which an admin gives somebody another password."""
+
+
 class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
     """NativeAuthenticator whose log-in page is JupyterHub's own and whose admins cannot be signed up as."""
 
     async def authenticate(self, handler: web.RequestHandler, data: dict[str, str]) -> str | None:
-        """Return the user's name, None for a wrong password; says so when only the approval is missing."""
-        name: str | None = await super().authenticate(handler, data)
-        username = self.normalize_username(data["username"])
-        if name is None and not self.is_blocked(username):
-            info: UserInfo | None = self.get_user(username)
-            if info and not info.is_authorized and info.is_valid_password(data["password"]):
-                raise web.HTTPError(
-                    403, "An admin has not approved your account yet: ask one, then log in again."
-                )
+        """Return the user's name, None for a wrong password; says so when only the approval is missing.
+
+        In place of NativeAuthenticator's own, which compares passwords on the event loop: a quarter of a second each.
+        """
+        name: str = self.normalize_username(data["username"])
+        info: UserInfo | None = self.get_user(name)
+        if info is None or self.is_blocked(name):
+            return None
+        if not await asyncio.to_thread(_is_password, data["password"], info.password):
+            self.add_login_attempt(name)
+            return None
+        if not info.is_authorized:
+            raise web.HTTPError(
+                403, "An admin has not approved your account yet: ask one, then log in again."
+            )
+        self.successful_login(name)
         return name
 
     def create_user(self, username: str, password: str, **kwargs: Any) -> UserInfo | None:  # noqa: ANN401
@@ -85,12 +119,12 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
     def get_handlers(self, app: JupyterHub) -> list[tuple[str, type[web.RequestHandler]]]:
         """Return the pages of sign-up and approval; log-in stays JupyterHub's own."""
         return [
-            (r"/signup", SignUpHandler),
+            (r"/signup", BoundedSignUp),
             (r"/authorize", AuthorizationAreaHandler),
             (r"/authorize/([^/]+)", ToggleByPost),
             (r"/discard/([^/]+)", DiscardByPost),
-            (r"/change-password", ChangePasswordHandler),
-            (r"/change-password/([^/]+)", ChangePasswordAdminHandler),
+            (r"/change-password", BoundedChange),
+            (r"/change-password/([^/]+)", BoundedChangeByAdmin),
         ]
 
 
@@ -100,3 +134,8 @@ async def _end_spawns(user: User) -> None:
             spawner._spawn_future.cancel()
             await asyncio.wait([spawner._spawn_future])
             await user.stop(name)
+
+
+def _is_password(password: str, hashed: bytes) -> bool:
+    candidate = password.encode()
+    return len(candidate) <= MOST_PASSWORD_BYTES and bcrypt.checkpw(candidate, hashed)

@@ -9,7 +9,7 @@ from spawner.hub.knock import say_end, wait_until_open
 from spawner.hub.progress import Progress
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, LaunchError, Lease, Unknown
-from spawner.policy.words import count_gpus
+from spawner.policy.words import count_gpus, name_gpu
 
 
 async def bring_up(
@@ -20,6 +20,7 @@ async def bring_up(
     progress: Progress,
 ) -> tuple[str, tuple[Gpu, ...]]:
     """Return the host name at which the lease's server answers, and its GPUs; raises LaunchError or Unknown."""
+    await _check_health(workbench, lease)
     gpus = await _name_gpus(workbench, lease)
     progress.report(10, _say_granted(lease, gpus))
     host = await workbench.controller.launch(lease, environment, progress.report)
@@ -29,7 +30,23 @@ async def bring_up(
     return host, gpus
 
 
+async def say_failure(workbench: Workbench, lease: Lease, error: Exception) -> str:
+    """Return why the start ended in ``error``: where a GPU of it failed, that."""
+    try:
+        trouble = await workbench.controller.health.trouble_at_start(lease)
+    except Unknown:
+        trouble = None
+    return trouble or str(error)
+
+
+async def _check_health(workbench: Workbench, lease: Lease) -> None:
+    trouble = await workbench.controller.health.trouble_at_start(lease)
+    if trouble is not None:
+        raise LaunchError(trouble)
+
+
 async def _check_alive(workbench: Workbench, lease: Lease) -> None:
+    await _check_health(workbench, lease)
     status = await workbench.controller.look(lease.id)
     if status is None or not status.is_running:
         said = await workbench.controller.log_tail(lease) if status is not None else ""
@@ -49,5 +66,5 @@ async def _name_gpus(workbench: Workbench, lease: Lease) -> tuple[Gpu, ...]:
 def _say_granted(lease: Lease, gpus: tuple[Gpu, ...]) -> str:
     if not lease.gpu_uuids:
         return "Claimed a place without GPUs"
-    named = ", ".join(f"GPU {gpu.index}: {gpu.name}" for gpu in gpus)
-    return f"Claimed {count_gpus(len(lease.gpu_uuids))} ({named or 'names unknown'})"
+    named = ", ".join(f"{name_gpu(gpu)}: {gpu.name}" for gpu in gpus)
+    return f"Claimed {count_gpus(lease.gpu_count, lease.mig_profile)} ({named or 'names unknown'})"

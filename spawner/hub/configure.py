@@ -22,11 +22,12 @@ from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.form import TEMPLATES
 from spawner.hub.handlers import handlers
 from spawner.hub.lease_view import see_lease
+from spawner.hub.only import open_ledger
 from spawner.hub.reissue import SERVICE, SERVICE_SCOPES, reissue
 from spawner.hub.spawner import WorkbenchSpawner
 from spawner.hub.workbench import Workbench, keep_running
-from spawner.ledger import Ledger
 from spawner.policy.container import PORT
+from spawner.policy.words import name_gpu
 from spawner.settings import Settings
 
 DATA = Path("/data")
@@ -41,14 +42,10 @@ LONGEST_WAIT_SECONDS = 7 * 24 * 3600
 def build_workbench(settings: Settings, catalog_file: Path) -> Workbench:
     """Open the ledger, read the catalog and join the parts; nothing is asked of agent or Docker yet.
 
-    Raises SettingsError.
+    Raises SettingsError, Unknown.
     """
     catalog = load_catalog(catalog_file)
-    ledger = Ledger.open(
-        settings.ledger_url,
-        first_uid=settings.first_uid,
-        half_life_hours=settings.fair_half_life_hours,
-    )
+    ledger = open_ledger(settings)
     clock, agent = Clock(ledger), Agent(settings.agent_url)
     containers = Containers(DOCKER_SOCKET, settings.instance)
     controller = Controller(ledger, agent, containers, catalog, settings, clock)
@@ -66,6 +63,7 @@ def configure(c: Config, settings: Settings, workbench: Workbench) -> None:
         "claim_minutes": settings.claim_minutes,
         # JupyterHub calls a function of the user; the pages call what it returns, and wait for the answer
         "lease_of": lambda _user: functools.partial(see_lease, workbench),
+        "name_gpu": lambda _user: name_gpu,
     }
 
 
@@ -125,7 +123,7 @@ def _configure_servers(c: Config, settings: Settings, workbench: Workbench) -> N
     c.Spawner.port = PORT
     c.Spawner.default_url = "/lab"
     c.Spawner.env_keep = []
-    # what a server's own token may do: report activity, check who is at its door, and see until when it may run
+    # what a server's own token may do: report activity, check who is at its door, and mind its own lease
     c.Spawner.server_token_scopes = [
         "users:activity!user",
         "access:servers!server",

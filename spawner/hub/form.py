@@ -1,13 +1,14 @@
 """The spawn form: what can be chosen, what is free, who holds the rest and how long one would wait.
 
 Only a view of the options' schema; a count that can never be had is shown disabled with its reason.
+Kinds of GPU are told apart only where there are MIG instances.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from spawner.hub.moments import Moment
 from spawner.hub.offer import GpuOffer, Offer, make_offer
 from spawner.hub.workbench import Workbench
 from spawner.model import GpuHealth, Options, OptionsError
-from spawner.policy.words import count_gpus
+from spawner.policy.words import count_gpus, name_gpu
 
 if TYPE_CHECKING:
     from spawner.hub.spawner import WorkbenchSpawner
@@ -34,24 +35,31 @@ ToWall = Callable[[float], float]
 
 @dataclass(frozen=True)
 class Choice:
-    """One number of GPUs; ``reason`` says why it can never be had, None when it can.
+    """One number of GPUs of one kind; ``reason`` says why it can never be had, None when it can.
 
-    ``position`` is the place in line that it would get, None when it starts at once; ``about`` is when its turn comes.
+    ``value`` is what the form sends for it. ``position`` is the place in line that it would get, None when it starts
+    at once; ``about`` is when its turn comes.
     """
 
     count: int
+    mig_profile: str | None
     label: str
     reason: str | None
     position: int | None
     about: Moment | None
     is_chosen: bool
 
+    @property
+    def value(self) -> str:
+        """``"2"`` for GPUs, ``"2 1g.10gb"`` for MIG instances."""
+        return f"{self.count}" if self.mig_profile is None else f"{self.count} {self.mig_profile}"
+
 
 @dataclass(frozen=True)
 class GpuCard:
     """One GPU in words; ``state`` is ``free``, ``held`` or ``down``, ``until`` when its lease ends."""
 
-    index: int
+    title: str
     name: str
     memory: str
     is_simulated: bool
@@ -68,8 +76,12 @@ def read_form(form_data: Mapping[str, list[str]]) -> dict[str, Any]:
         if key != "_xsrf"
     }
     gpus, hours = options.get("gpus"), options.get("hours")
-    if isinstance(gpus, str) and gpus.isascii() and gpus.isdecimal() and len(gpus) < 10:
-        options["gpus"] = int(gpus)
+    if isinstance(gpus, str):
+        count, _, profile = gpus.partition(" ")
+        if count.isascii() and count.isdecimal() and len(count) < 10:
+            options["gpus"] = int(count)
+            if profile:
+                options["mig_profile"] = profile
     if isinstance(hours, str) and len(hours) < 10 and hours.isascii():
         whole, _, part = hours.partition(".")
         if whole.isdecimal() and (part.isdecimal() or "." not in hours):
@@ -77,29 +89,37 @@ def read_form(form_data: Mapping[str, list[str]]) -> dict[str, Any]:
     return options
 
 
-def build_choices(offer: Offer, wanted: int, to_wall: ToWall) -> tuple[Choice, ...]:
-    """Return the counts from 0 to all GPUs; the largest possible one up to ``wanted`` is chosen."""
-    reasons = [_why_not(count, offer) for count in range(len(offer.gpus) + 1)]
-    chosen = max(
-        count for count, reason in enumerate(reasons) if reason is None and count <= wanted
+def build_choices(offer: Offer, wanted: Options, to_wall: ToWall) -> tuple[Choice, ...]:
+    """Return no GPU, and each number of each kind that there is.
+
+    Chosen is the largest possible number up to the one ``wanted``, of the kind wanted.
+    """
+    every: list[tuple[str | None, int]] = [(None, 0)]
+    every += [(kind.mig_profile, n) for kind in offer.kinds for n in range(1, kind.total + 1)]
+    fitting = (
+        (profile, count)
+        for profile, count in every
+        if count == 0
+        or (profile == wanted.mig_profile and count <= wanted.gpus and not _why_not(count, offer))
     )
+    chosen = max(fitting, key=lambda choice: choice[1])
     return tuple(
-        _build_choice(count, reason, offer, to_wall, is_chosen=count == chosen)
-        for count, reason in enumerate(reasons)
+        _build_choice(profile, count, offer, to_wall, is_chosen=(profile, count) == chosen)
+        for profile, count in every
     )
 
 
 def _build_choice(
-    count: int, reason: str | None, offer: Offer, to_wall: ToWall, *, is_chosen: bool
+    profile: str | None, count: int, offer: Offer, to_wall: ToWall, *, is_chosen: bool
 ) -> Choice:
-    place = offer.places.get(count)
-    waits = place is not None and place.gpu_uuids is None
-    starts_at = place.starts_at if place is not None and waits else None
+    place = offer.waits.get((profile, count))
+    starts_at = None if place is None else place.starts_at
     return Choice(
         count=count,
-        label=count_gpus(count) if count else "No GPU",
-        reason=reason,
-        position=place.position if place is not None and waits else None,
+        mig_profile=profile,
+        label=count_gpus(count, profile) if count else "No GPU",
+        reason=_why_not(count, offer),
+        position=None if place is None else place.position,
         about=None if starts_at is None else Moment(to_wall(starts_at)),
         is_chosen=is_chosen,
     )
@@ -116,23 +136,25 @@ def _why_not(count: int, offer: Offer) -> str | None:
 def build_card(offer: GpuOffer, viewer: Viewer, to_wall: ToWall) -> GpuCard:
     """Return ``offer`` in words, as ``viewer`` may read them."""
     gpu, lease = offer.gpu, offer.lease
-    total, until = gpu.memory_total_bytes, None
+    said, until = [], None
+    if offer.quarantine is not None:
+        said.append(f"quarantined: it {offer.quarantine.reason}")
+    elif gpu.health is not GpuHealth.OK and lease is None:
+        said.append("does not answer: nobody can have it")
     if lease is not None and lease.ended_at is not None:
-        state, who = "held", f"being given back by {viewer.call(lease.user)}"
+        said.append(f"being given back by {viewer.call(lease.user)}")
     elif lease is not None:
-        state, who = "held", f"held by {viewer.call(lease.user)}"
+        said.append(f"held by {viewer.call(lease.user)}")
         until = None if lease.ends_at is None else Moment(to_wall(lease.ends_at))
-    elif gpu.health is GpuHealth.OK:
-        state, who = "free", "free"
-    else:
-        state, who = "down", "does not answer: nobody can have it"
+    held = "down" if offer.quarantine is not None else "held"
+    total = gpu.memory_total_bytes
     return GpuCard(
-        index=gpu.index,
-        name=gpu.name,
+        title=name_gpu(gpu),
+        name=gpu.name if gpu.mig_profile is None else f"{gpu.mig_profile} · {gpu.name}",
         memory="memory unknown" if total is None else f"{total / 1024**3:.0f} GiB",
         is_simulated=gpu.is_simulated,
-        state=state,
-        who=who,
+        state="free" if offer.is_free else "down" if lease is None else held,
+        who=", ".join(said) or "free",
         until=until,
     )
 
@@ -143,14 +165,15 @@ async def render_form(workbench: Workbench, spawner: WorkbenchSpawner) -> str:
         last = workbench.parse(spawner.user_options)
     except OptionsError:
         last = workbench.parse({})
-    wanted = last.gpus if spawner.user_options else 1
     most_hours = workbench.settings.quota.max_lease_hours
     hours = min(last.hours or most_hours, most_hours)
     offer = await make_offer(workbench, spawner.user.name, hours)
+    if not spawner.user_options and offer.kinds:  # the first time one of whatever there is
+        last = replace(last, gpus=1, mig_profile=offer.kinds[0].mig_profile)
     return render(
         offer,
         workbench.catalog.releases,
-        Options(last.release, wanted, hours),
+        replace(last, hours=hours),
         Viewer(spawner.user.name, workbench.settings.show_line_names),
         workbench.clock.to_wall,
     )
@@ -168,9 +191,9 @@ def render(
     return _templates.get_template("spawn_form.html").render(
         releases=releases,
         chosen_release=last.release,
-        choices=build_choices(offer, last.gpus, to_wall),
+        choices=build_choices(offer, last, to_wall),
+        kinds=offer.kinds,
         cards=cards,
-        free=sum(card.state == "free" for card in cards),
         own=offer.own,
         most=offer.quota.max_gpus,
         hours=f"{last.hours or most_hours:g}",

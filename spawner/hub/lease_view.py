@@ -10,7 +10,7 @@ from typing import Any
 from spawner.hub.moments import Moment
 from spawner.hub.workbench import Workbench
 from spawner.model import Cause, Lease, LeaseState
-from spawner.policy.words import say_duration
+from spawner.policy.words import count_gpus, say_duration
 
 REMEMBERED_SECONDS = 24 * 3600.0
 """For how long the end of a lease is told."""
@@ -30,15 +30,17 @@ class Ended:
 class LeaseView:
     """The lease of one server; ``state`` is None while it has none, ``until`` while it has no bounded time.
 
-    ``most_hours`` is the longest that a lease may last from now on. ``now`` is seconds since the Unix epoch, by the
-    wall clock.
+    ``most_hours`` is the longest that a lease may last from now on. ``trouble`` is one sentence, what its user has to
+    know and do now; None while all is well. ``now`` is seconds since the Unix epoch, by the wall clock.
     """
 
     state: LeaseState | None
     gpu_count: int
+    mig_profile: str | None
     until: Moment | None
     seconds_left: float | None
     most_hours: float
+    trouble: str | None
     ended: Ended | None
     now: float
 
@@ -46,6 +48,11 @@ class LeaseView:
     def is_waiting(self) -> bool:
         """True for a place in line."""
         return self.state is LeaseState.WAITING
+
+    @property
+    def wants(self) -> str:
+        """Return what it is for."""
+        return count_gpus(self.gpu_count, self.mig_profile)
 
     @property
     def time_left(self) -> str:
@@ -61,6 +68,7 @@ class LeaseView:
             "ends_at": self.until and self.until.iso,
             "seconds_left": None if left is None else round(left),
             "max_lease_hours": self.most_hours,
+            "trouble": self.trouble,
             "last_end": self.ended and {"cause": self.ended.cause.value, "at": self.ended.at.iso},
         }
 
@@ -77,9 +85,11 @@ async def see_lease(workbench: Workbench, user: str, server: str) -> LeaseView:
     return LeaseView(
         state=None if lease is None else lease.state,
         gpu_count=0 if lease is None else lease.gpu_count,
+        mig_profile=None if lease is None else lease.mig_profile,
         until=None if ends_at is None else Moment(workbench.clock.to_wall(ends_at)),
         seconds_left=None if ends_at is None else ends_at - workbench.clock(),
         most_hours=workbench.settings.quota.max_lease_hours,
+        trouble=None if lease is None else await workbench.controller.health.trouble_of(lease),
         ended=ended,
         now=time.time(),
     )

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from spawner.hub.moments import Moment
+from spawner.hub.offer import Kind, find_kinds, offer_gpus
 from spawner.hub.workbench import Workbench
 from spawner.line import LineEntry
-from spawner.model import Gpu, GpuHealth, Lease, Place, Unknown
+from spawner.model import Gpu, Lease, Place, Unknown
 from spawner.policy.words import count_gpus, say_hours
 
 AHEAD_SHOWN = 10
@@ -41,14 +42,21 @@ class Holder:
 
     who: str
     gpus: int
+    mig_profile: str | None
     until: Moment | None
     is_closing: bool
+
+    @property
+    def holds(self) -> str:
+        """Return what it has, in words."""
+        return count_gpus(self.gpus, self.mig_profile)
 
     def as_json(self) -> dict[str, Any]:
         """Return what the API says of it."""
         return {
             "user": self.who,
             "gpus": self.gpus,
+            "mig_profile": self.mig_profile,
             "ends_at": self.until and self.until.iso,
             "is_closing": self.is_closing,
         }
@@ -56,19 +64,20 @@ class Holder:
 
 @dataclass(frozen=True)
 class Waiter:
-    """A server in line; ``position`` from 1, ``about`` None when no turn can be foreseen."""
+    """A server in line; ``position`` from 1 among those who want the same kind, ``about`` None when nobody knows."""
 
     position: int
     who: str
     gpus: int
+    mig_profile: str | None
     hours: float
     since: Moment
     about: Moment | None
 
     @property
-    def time(self) -> str:
-        """Return for how long it asks."""
-        return say_hours(self.hours)
+    def wants(self) -> str:
+        """Return what it asks for and for how long, in words."""
+        return f"{count_gpus(self.gpus, self.mig_profile)} for {say_hours(self.hours)}"
 
     def as_json(self) -> dict[str, Any]:
         """Return what the API says of it."""
@@ -76,6 +85,7 @@ class Waiter:
             "position": self.position,
             "user": self.who,
             "gpus": self.gpus,
+            "mig_profile": self.mig_profile,
             "hours": self.hours,
             "requested_at": self.since.iso,
             "starts_at": self.about and self.about.iso,
@@ -86,24 +96,20 @@ class Waiter:
 class LineView:
     """Everyone who holds or waits for GPUs; ``error`` says why the GPUs are unknown.
 
-    ``now`` is seconds since the Unix epoch, by the wall clock.
+    ``out`` is how many GPUs are quarantined; ``now`` is seconds since the Unix epoch, by the wall clock.
     """
 
     holders: tuple[Holder, ...]
     waiters: tuple[Waiter, ...]
-    total: int
-    free: int
+    kinds: tuple[Kind, ...]
+    out: int
     error: str | None
     now: float
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API says; unknown counts are null."""
-        is_known = self.error is None
+        """Return what the API says; where the GPUs are unknown, they are null."""
         return {
-            "gpus": {
-                "total": self.total if is_known else None,
-                "free": self.free if is_known else None,
-            },
+            "gpus": [asdict(kind) for kind in self.kinds] if self.error is None else None,
             "holders": [holder.as_json() for holder in self.holders],
             "waiting": [waiter.as_json() for waiter in self.waiters],
         }
@@ -112,30 +118,35 @@ class LineView:
 async def see_line(workbench: Workbench, viewer: Viewer) -> LineView:
     """Return the line now, as ``viewer`` may see it."""
     leases = await asyncio.to_thread(workbench.ledger.live_leases)
-    held = {uuid for lease in leases for uuid in lease.gpu_uuids}
+    quarantines = await asyncio.to_thread(workbench.ledger.quarantines)
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
         gpus = await workbench.gpus.inventory()
     except Unknown as unknown:
         error = str(unknown)
+    line = sorted(
+        workbench.controller.line(),
+        key=lambda entry: (entry.lease.mig_profile or "", entry.place.position),
+    )
+    offers = offer_gpus(gpus, leases, {one.gpu_uuid: one for one in quarantines})
     return LineView(
         holders=tuple(_holders(workbench, viewer, leases)),
-        waiters=tuple(_waiter(workbench, viewer, entry) for entry in workbench.controller.line()),
-        total=len(gpus),
-        free=sum(gpu.health is GpuHealth.OK and gpu.uuid not in held for gpu in gpus),
+        waiters=tuple(_waiter(workbench, viewer, entry) for entry in line),
+        kinds=find_kinds(offers),
+        out=sum(offer.quarantine is not None for offer in offers),
         error=error,
         now=time.time(),
     )
 
 
-def say_place(workbench: Workbench, lease: Lease, place: Place, line_length: int) -> str:
+def say_place(workbench: Workbench, lease: Lease, place: Place) -> str:
     """Return ``Waiting for 2 GPUs: place 3 of 5, about 14:30 UTC``."""
     about = _moment(workbench, place.starts_at)
     when = "no estimate yet" if about is None else f"about {about.say(time.time())}"
     return (
-        f"Waiting for {count_gpus(lease.gpu_count)}: "
-        f"place {place.position} of {line_length}, {when}"
+        f"Waiting for {count_gpus(lease.gpu_count, lease.mig_profile)}: "
+        f"place {place.position} of {place.line_length}, {when}"
     )
 
 
@@ -144,14 +155,17 @@ async def see_wait(workbench: Workbench, viewer: Viewer, place: Place) -> dict[s
     line = workbench.controller.line()
     own = next((entry for entry in line if entry.lease.id == place.lease_id), None)
     place = place if own is None else own.place
-    ahead = line[: place.position - 1]
+    kind = None if own is None else own.lease.mig_profile
+    alike = [entry for entry in line if entry.lease.mig_profile == kind]
+    ahead = alike[: place.position - 1]
     shown = [_waiter(workbench, viewer, entry) for entry in ahead[-AHEAD_SHOWN:]]
-    leases = await workbench.recent_leases()
+    leases = [one for one in await workbench.recent_leases() if one.mig_profile == kind]
     starts_at = _moment(workbench, place.starts_at)
     return {
         "gpus": None if own is None else own.lease.gpu_count,
+        "mig_profile": kind,
         "position": place.position,
-        "line_length": max(len(line), place.position),
+        "line_length": place.line_length,
         "starts_at": starts_at and starts_at.iso,
         "ahead": [waiter.as_json() for waiter in shown],
         "not_shown": len(ahead) - len(shown),
@@ -167,7 +181,8 @@ def _holders(workbench: Workbench, viewer: Viewer, leases: Iterable[Lease]) -> l
     return [
         Holder(
             viewer.call(lease.user),
-            len(lease.gpu_uuids),
+            lease.gpu_count,
+            lease.mig_profile,
             _moment(workbench, lease.ends_at),
             lease.ended_at is not None,
         )
@@ -181,6 +196,7 @@ def _waiter(workbench: Workbench, viewer: Viewer, entry: LineEntry) -> Waiter:
         position=place.position,
         who=viewer.call(lease.user),
         gpus=lease.gpu_count,
+        mig_profile=lease.mig_profile,
         hours=lease.hours,
         since=Moment(workbench.clock.to_wall(lease.requested_at)),
         about=_moment(workbench, place.starts_at),

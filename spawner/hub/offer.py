@@ -6,12 +6,24 @@ A count is foreseen by the line's own rule, as if the user stood at its end; not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spawner.hub.workbench import Workbench
-from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Place, Quota, Unknown
+from spawner.model import (
+    Gpu,
+    GpuHealth,
+    Lease,
+    LeaseState,
+    Place,
+    Quarantine,
+    Quota,
+    Unknown,
+)
+from spawner.policy.admission import count_kinds
 from spawner.policy.line import plan_line
+from spawner.policy.words import count_gpus
 
 _NOBODY = Lease(
     id="",
@@ -31,30 +43,57 @@ _NOBODY = Lease(
 
 @dataclass(frozen=True)
 class GpuOffer:
-    """One GPU and the lease that holds it."""
+    """One GPU, the lease that holds it, and the quarantine that it is in."""
 
     gpu: Gpu
     lease: Lease | None
+    quarantine: Quarantine | None = None
 
     @property
     def is_free(self) -> bool:
-        """True when nobody holds this GPU and it is well."""
-        return self.lease is None and self.gpu.health is GpuHealth.OK
+        """True when this GPU could be given to somebody now."""
+        is_well = self.quarantine is None and self.gpu.health is GpuHealth.OK
+        return self.lease is None and is_well
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How many GPUs of one ``mig_profile`` (None: whole GPUs) there are, and how many of them are free now."""
+
+    mig_profile: str | None
+    total: int
+    free: int
+
+    def __str__(self) -> str:
+        """Return ``"1 of 2 GPUs free"``."""
+        return f"{self.free} of {count_gpus(self.total, self.mig_profile)} free"
+
+
+def find_kinds(gpus: Collection[GpuOffer]) -> tuple[Kind, ...]:
+    """Return the kinds of GPUs that ``gpus`` are of, whole ones first."""
+    free = Counter(offer.gpu.mig_profile for offer in gpus if offer.is_free)
+    kinds = count_kinds(offer.gpu for offer in gpus)
+    return tuple(Kind(profile, total, free[profile]) for profile, total in kinds.items())
 
 
 @dataclass(frozen=True)
 class Offer:
     """What one user could ask for; ``error`` says why the GPUs are unknown.
 
-    ``own`` are the GPUs that the user holds or waits for; ``places`` maps a number of GPUs to the place that it would
-    get now.
+    ``own`` are the GPUs that the user holds or waits for. ``waits`` maps a ``mig_profile`` and a number to the place
+    that it would get; what is not in it starts at once.
     """
 
     gpus: tuple[GpuOffer, ...]
     own: int
     quota: Quota
-    places: Mapping[int, Place]
+    waits: Mapping[tuple[str | None, int], Place]
     error: str | None = None
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of GPUs there are."""
+        return find_kinds(self.gpus)
 
 
 async def make_offer(workbench: Workbench, user: str, hours: float) -> Offer:
@@ -74,28 +113,54 @@ def _look(
     now = workbench.clock()
     quota = workbench.settings.quota
     leases = workbench.ledger.live_leases()
-    holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
+    use = workbench.ledger.use(now=now)
+    quarantines = {one.gpu_uuid: one for one in workbench.ledger.quarantines()}
     own = replace(_NOBODY, user=user, hours=hours, priority=quota.priority, requested_at=now)
     return Offer(
-        gpus=tuple(
-            GpuOffer(gpu, holders.get(gpu.uuid)) for gpu in sorted(gpus, key=lambda gpu: gpu.index)
-        ),
+        gpus=offer_gpus(gpus, leases, quarantines),
         own=sum(lease.gpu_count for lease in leases if lease.user == user),
         quota=quota,
-        places=foresee(own, leases, gpus, workbench.ledger.use(now=now), now),
+        waits=foresee(own, leases, gpus, quarantines, use=use, now=now),
         error=error,
     )
 
 
+def offer_gpus(
+    gpus: Iterable[Gpu], leases: Iterable[Lease], quarantines: Mapping[str, Quarantine]
+) -> tuple[GpuOffer, ...]:
+    """Return each of the ``gpus``, in order, with what is known of it; ``quarantines`` are by UUID."""
+    holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
+    return tuple(
+        GpuOffer(gpu, holders.get(gpu.uuid), quarantines.get(gpu.uuid))
+        for gpu in sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig_index or 0))
+    )
+
+
 def foresee(
-    own: Lease, leases: Sequence[Lease], gpus: Sequence[Gpu], use: Mapping[str, float], now: float
-) -> dict[int, Place]:
-    """Return the place that ``own`` would get with each number of GPUs from 1 to all of them."""
-    waiting = [lease for lease in leases if lease.state is LeaseState.WAITING]
+    own: Lease,
+    leases: Sequence[Lease],
+    gpus: Sequence[Gpu],
+    quarantined: Container[str],
+    *,
+    use: Mapping[str, float],
+    now: float,
+) -> dict[tuple[str | None, int], Place]:
+    """Return the place that ``own`` would get with each number of GPUs of each kind for which it would wait."""
     holding = [lease for lease in leases if lease.gpu_uuids]
     places = {}
-    for count in range(1, len(gpus) + 1):
-        asking = replace(own, gpu_count=count)
-        line = plan_line([*waiting, asking], leases=holding, gpus=gpus, use=use, now=now)
-        places[count] = next(place for place in line if place.lease_id == own.id)
+    for kind, number in count_kinds(gpus).items():
+        waiting = [
+            lease
+            for lease in leases
+            if lease.state is LeaseState.WAITING and lease.mig_profile == kind
+        ]
+        usable = [gpu for gpu in gpus if gpu.mig_profile == kind and gpu.uuid not in quarantined]
+        for count in range(1, number + 1):
+            asking = replace(own, gpu_count=count, mig_profile=kind)
+            plan = plan_line([*waiting, asking], leases=holding, gpus=usable, use=use, now=now)
+            if own.id not in plan.grants:
+                queue = plan.queues[kind]
+                position = queue.index(own.id) + 1
+                starts_at = plan.starts_at.get(own.id)
+                places[kind, count] = Place(own.id, position, len(queue), starts_at)
     return places

@@ -67,7 +67,12 @@ async def _start(
     """Return None once the hub has taken up the spawn or its user has given up, why not when it will not."""
     server = f"servers/{quote(lease.server, safe='')}" if lease.server else "server"
     url = URL(f"{api}/users/{quote(lease.user, safe='')}/{server}", encoded=True)
-    options = {"release": lease.release, "gpus": lease.gpu_count, "hours": lease.hours}
+    options = {
+        "release": lease.release,
+        "gpus": lease.gpu_count,
+        "mig_profile": lease.mig_profile,
+        "hours": lease.hours,
+    }
     said: list[str] = []
     while len(said) < TRIES:
         try:

@@ -1,6 +1,7 @@
 """What may be asked of the workbench's own pages and API, as JupyterHub scopes.
 
-Everybody may look at the line and mind their own leases; a server's token may only read the lease of its server.
+Everybody may look at the line and mind their own leases. A server's token may mind the lease of its own server, so that
+JupyterLab can extend it; so can code in a notebook, within the quota and while nobody waits: its user may anyway.
 """
 
 from __future__ import annotations
@@ -15,4 +16,4 @@ DEFINITIONS = {
     READ_LEASES: {"description": "See leases: how many GPUs, until when."},
 }
 OF_EVERY_USER = {READ_LINE, f"{LEASES}!user"}
-OF_A_SERVER = f"{READ_LEASES}!server"
+OF_A_SERVER = f"{LEASES}!server"

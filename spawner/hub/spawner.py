@@ -19,7 +19,7 @@ from jupyterhub.traitlets import Callable
 from traitlets import Integer
 
 from spawner.ends import cause_of_end
-from spawner.hub.bring_up import bring_up
+from spawner.hub.bring_up import bring_up, say_failure
 from spawner.hub.form import read_form, render_form
 from spawner.hub.line_view import Viewer, say_place, see_wait
 from spawner.hub.progress import Progress
@@ -184,7 +184,8 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
                 f"Your server did not answer within {self.answer_timeout} s: try again, or tell an admin."
             ) from error
         except (LaunchError, Unknown) as error:
-            raise self._failed_to_start(str(error)) from error
+            sentence = await say_failure(workbench, lease, error)
+            raise self._failed_to_start(sentence) from error
         finally:
             self._is_starting = False
             self._progress.finish()
@@ -193,11 +194,11 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
                 self._close(cause)
         return await self.get_url()
 
-    def _report_place(self, lease: Lease, place: Place, line_length: int) -> None:
+    def _report_place(self, lease: Lease, place: Place) -> None:
         if self._token_id is None:
             self._remember()  # a wait is long, and the next hub revokes the token that this spawn was given
         workbench = self.get_workbench()
-        self._progress.report_place(say_place(workbench, lease, place, line_length), place)
+        self._progress.report_place(say_place(workbench, lease, place), place)
 
     def _identify(self) -> str:
         """Return what no later user of the same name shares; SQLite gives the ids of deleted rows again."""

@@ -18,8 +18,8 @@ log = logging.getLogger("workbench.hub")
 
 RETRY_SECONDS = 1.0
 
-ReportPlace = Callable[[Lease, Place, int], None]
-"""(the lease that waits, its place, how many stand in line)."""
+ReportPlace = Callable[[Lease, Place], None]
+"""(the lease that waits, its place)."""
 
 
 async def take_turn(workbench: Workbench, request: Request, report: ReportPlace) -> Lease:
@@ -30,9 +30,7 @@ async def take_turn(workbench: Workbench, request: Request, report: ReportPlace)
         answer = await asyncio.shield(acquiring)
         if isinstance(answer, Waiting):
             waits = answer.lease
-            granted = await controller.await_turn(
-                waits.id, lambda place, length: report(waits, place, length)
-            )
+            granted = await controller.await_turn(waits.id, lambda place: report(waits, place))
             answer = _LEFT if granted is None else Granted(granted)
     except asyncio.CancelledError:
         if not workbench.is_shutting_down:

@@ -5,11 +5,13 @@ Refused is only what can never be granted as it is asked; what merely has to wai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from spawner.model import Gpu, Lease, Quota, Reason, Refused, Request
 from spawner.policy.quota import check_quota
-from spawner.policy.words import count_gpus
+from spawner.policy.words import count_gpus, say_kinds
 
 
 def admit(
@@ -19,15 +21,31 @@ def admit(
 
     ``gpus`` are all GPUs of the workbench, healthy or not: one that is ill may be back before the request's turn.
     """
-    asked = request.options.gpus
+    options = request.options
     if any((lease.user, lease.server) == (request.user, request.server) for lease in leases):
         return Refused(
             Reason.ALREADY_HELD,
             "Your previous server is still being removed: try again in a minute.",
         )
-    if asked > len(gpus):
+    kinds = count_kinds(gpus)
+    existing = kinds.get(options.mig_profile, 0)
+    if options.gpus > existing:
+        asked = count_gpus(options.gpus, options.mig_profile)
+        has = existing or say_kinds(kinds)
+        advice = "ask for fewer" if existing else "choose of these" if kinds else "ask for 0 GPUs"
         return Refused(
             Reason.NOT_ENOUGH_GPUS,
-            f"You asked for {count_gpus(asked)}, but this workbench has {len(gpus)}: ask for fewer.",
+            f"You asked for {asked}, but this workbench has {has}: {advice}.",
         )
     return check_quota(request, quota, leases)
+
+
+def count_kinds(gpus: Iterable[Gpu]) -> dict[str | None, int]:
+    """Return how many there are of each ``mig_profile``: whole GPUs first, the profiles from small to large."""
+    counts = Counter(gpu.mig_profile for gpu in gpus)
+    return {profile: counts[profile] for profile in sorted(counts, key=_rank_profile)}
+
+
+def _rank_profile(profile: str | None) -> tuple[list[int], str]:
+    name = profile or ""
+    return [int(digits) for digits in re.findall(r"\d+", name)], name

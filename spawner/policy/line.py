@@ -1,20 +1,22 @@
 """The waiting room's rule: who is next, who may pass whom, and when each turn will come.
 
 A pure function over (waiting, leases, GPUs, use, now). Nobody passes anybody whose start would move: every place
-before one's own has its GPUs reserved first, at the earliest time at which enough of them are free.
+before one's own has its GPUs reserved first, at the earliest time at which enough of them are free. Whole GPUs, and
+the MIG instances of each profile, have a line each, and none of them is in another's way.
 """
 
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
+from typing import TypeVar
 
-from spawner.model import Gpu, GpuHealth, Lease, Place
-
-_ID, _INDEX = attrgetter("id"), attrgetter("index")
+from spawner.model import Gpu, GpuHealth, Lease
+from spawner.policy.choose import FreeGpus
 
 PLANNED_PLACES = 100
 """How many from the front are planned; who stands behind them waits without an estimate."""
@@ -27,6 +29,22 @@ PATIENCE_SECONDS = 24 * 3600.0
 
 PRESENT_SECONDS = 60.0
 """Who waited no longer than this still looks at the page: the server is theirs without another sign."""
+
+_Item = TypeVar("_Item", Lease, Gpu)
+_REQUESTED_AT, _PRIORITY = attrgetter("requested_at"), attrgetter("priority")
+
+
+@dataclass(frozen=True)
+class LinePlan:
+    """What becomes of everyone who waits, by lease id.
+
+    ``grants`` are the UUIDs of what each gets whose turn is now. All others go on waiting in ``queues``, in order, one
+    for each ``mig_profile``; ``starts_at`` has the turns that can be foreseen.
+    """
+
+    grants: Mapping[str, tuple[str, ...]]
+    queues: Mapping[str | None, Sequence[str]]
+    starts_at: Mapping[str, float]
 
 
 def is_present(lease: Lease, now: float) -> bool:
@@ -41,81 +59,89 @@ def plan_line(
     gpus: Sequence[Gpu],
     use: Mapping[str, float],
     now: float,
-) -> tuple[Place, ...]:
-    """Return everyone's place, in order; those with ``gpu_uuids`` get them now: the free ones of lowest index.
+) -> LinePlan:
+    """Return what becomes of those ``waiting``, who stand in order of first come.
 
     ``leases`` hold GPUs; ``use`` is each user's recent GPU-hours, decayed. Times are seconds of the lease clock.
     """
-    order = order_line(waiting, use=use, now=now)
-    healthy = {gpu.uuid for gpu in gpus if gpu.health is GpuHealth.OK}
-    held = {uuid for lease in leases for uuid in lease.gpu_uuids}
-    unheld = healthy - held
-    free = [gpu.uuid for gpu in sorted(gpus, key=_INDEX) if gpu.uuid in unheld] if unheld else []
-    # a request for more than work now waits without estimate: it reserves nothing, for nobody knows until when, and
-    # so is passed by others; it keeps its place, and reserves from the moment at which its GPUs are back
-    fitting = (i for i, lease in enumerate(order) if lease.gpu_count <= len(healthy))
-    planned = list(islice(fitting, PLANNED_PLACES))
-    wanted = sum(order[i].gpu_count for i in planned)
-    forecast = _Forecast(len(free), _list_ends(leases, held, healthy, now), wanted, now)
-    starts: list[float | None] = [None] * len(order)
-    grants: list[tuple[str, ...] | None] = [None] * len(order)
-    for i in planned:
-        count = order[i].gpu_count
-        starts[i] = forecast.reserve(count, order[i].hours * 3600.0)
-        if starts[i] == now:
-            grants[i], free = tuple(free[:count]), free[count:]
-    return tuple(map(Place, map(_ID, order), range(1, len(order) + 1), starts, grants))
+    ends = _foresee_ends(leases, now)
+    pools = _part_by_profile(gpu for gpu in gpus if gpu.health is GpuHealth.OK)
+    grants: dict[str, tuple[str, ...]] = {}
+    queues: dict[str | None, list[str]] = {}
+    starts_at: dict[str, float] = {}
+    for profile, alike in _part_by_profile(waiting).items():
+        order = order_line(alike, use=use, now=now)
+        healthy = pools.get(profile, [])
+        starts = _plan_starts(order, healthy, ends, now)
+        due = [lease for lease, start in starts if start == now]
+        if due:  # of everyone else's GPUs only the number matters
+            free = FreeGpus(gpu for gpu in healthy if gpu.uuid not in ends)
+            for lease in due:
+                grants[lease.id] = tuple(gpu.uuid for gpu in free.take(lease.gpu_count))
+        starts_at |= {lease.id: start for lease, start in starts if start != now}
+        queues[profile] = [lease.id for lease in order if lease.id not in grants]
+    return LinePlan(grants, queues, starts_at)
 
 
 def order_line(waiting: Sequence[Lease], *, use: Mapping[str, float], now: float) -> list[Lease]:
-    """Return ``waiting`` in order: patience, priority, least recent use, first come."""
-    patient_until = now - PATIENCE_SECONDS
-    turns = [
-        (0, 0, 0.0, lease.requested_at, lease.id, lease)
-        if lease.requested_at <= patient_until
-        else (1, -lease.priority, use.get(lease.user, 0.0), lease.requested_at, lease.id, lease)
-        for lease in waiting
-    ]
-    turns.sort()  # ids differ: leases themselves are never compared
-    return [turn[-1] for turn in turns]
+    """Return ``waiting``, who stand in order of first come, by patience, priority, least recent use, first come."""
+    patient = bisect_right(waiting, now - PATIENCE_SECONDS, key=_REQUESTED_AT)
+    others = list(waiting[patient:])
+    # each sort keeps the order of those whom it finds equal
+    others.sort(key=lambda lease: use.get(lease.user, 0.0))
+    others.sort(key=_PRIORITY, reverse=True)
+    return [*waiting[:patient], *others]
 
 
-def _list_ends(
-    leases: Sequence[Lease], held: set[str], healthy: set[str], now: float
-) -> list[tuple[float, int]]:
-    """Return when how many healthy GPUs are given back, in no order."""
+def _part_by_profile(items: Iterable[_Item]) -> dict[str | None, list[_Item]]:
+    """Return the leases or GPUs ``items`` of each ``mig_profile``, in order."""
+    parts: dict[str | None, list[_Item]] = {}
+    for item in items:
+        parts.setdefault(item.mig_profile, []).append(item)
+    return parts
+
+
+def _foresee_ends(leases: Sequence[Lease], now: float) -> dict[str, float]:
+    """Return when each held GPU is expected back."""
     soon = now + OVERDUE_SECONDS
-    ends = [
-        (
-            soon
-            if lease.ended_at is not None or (lease.ends_at or 0.0) < soon
-            else lease.ends_at or soon,
-            lease.gpu_uuids,
-        )
-        for lease in leases
-        if lease.gpu_uuids
-    ]
-    if held <= healthy:
-        return [(end, len(uuids)) for end, uuids in ends]
-    return [(end, len(healthy.intersection(uuids))) for end, uuids in ends]
+    ends = {}
+    for lease in leases:
+        end = lease.ends_at if lease.ended_at is None else None
+        for uuid in lease.gpu_uuids:
+            ends[uuid] = soon if end is None or end < soon else end
+    return ends
+
+
+def _plan_starts(
+    order: Sequence[Lease], healthy: Sequence[Gpu], ends: Mapping[str, float], now: float
+) -> list[tuple[Lease, float]]:
+    """Return when each of the front starts on the ``healthy`` GPUs, of which those in ``ends`` are held until then."""
+    # a request for more than work now waits without estimate: it reserves nothing, for nobody knows until when, and
+    # so is passed by others; it keeps its place, and reserves from the moment at which its GPUs are back
+    fitting = (lease for lease in order if lease.gpu_count <= len(healthy))
+    planned = list(islice(fitting, PLANNED_PLACES))
+    backs = [ends[gpu.uuid] for gpu in healthy if gpu.uuid in ends]
+    wanted = sum(lease.gpu_count for lease in planned)
+    forecast = _Forecast(len(healthy) - len(backs), backs, wanted, now)
+    starts = ((lease, forecast.reserve(lease.gpu_count, lease.hours * 3600.0)) for lease in planned)
+    return [(lease, start) for lease, start in starts if start is not None]
 
 
 class _Forecast:
     """How many GPUs will be free when: ``free[i]`` of them from ``times[i]`` until ``times[i + 1]``."""
 
-    def __init__(
-        self, free_now: int, ends: list[tuple[float, int]], wanted: int, now: float
-    ) -> None:
-        """Look as far ahead as it takes until ``wanted`` GPUs, all that will be reserved, are free at once."""
+    def __init__(self, free_now: int, backs: list[float], wanted: int, now: float) -> None:
+        """Look as far ahead as it takes until ``wanted`` GPUs, all that will be reserved, are free at once.
+
+        ``backs`` is when each of the held GPUs comes back, in no order.
+        """
         self.times, self.free = [now], [free_now]
         self._head = 0  # before it nothing is free, and never will be again
-        heapq.heapify(ends)
-        while ends and self.free[-1] < wanted:
-            ends_at, count = heapq.heappop(ends)
-            if ends_at != self.times[-1]:
-                self.times.append(ends_at)
+        for back in heapq.nsmallest(wanted - free_now, backs):
+            if back != self.times[-1]:
+                self.times.append(back)
                 self.free.append(self.free[-1])
-            self.free[-1] += count
+            self.free[-1] += 1
 
     def reserve(self, count: int, seconds: float) -> float | None:
         """Take ``count`` GPUs for ``seconds`` at the earliest time they are free; None when they never are."""
@@ -126,7 +152,9 @@ class _Forecast:
                 continue
             until = self.times[first] + seconds
             stop = bisect_left(self.times, until)
-            short = next((i for i in range(first, stop) if self.free[i] < count), None)
+            steps = range(stop - 1, first, -1)
+            # the last step at which too few are free: whoever starts before its end would meet it too
+            short = next((i for i in steps if self.free[i] < count), None)
             if short is None:
                 self._take(count, first, stop, until)
                 return self.times[first]

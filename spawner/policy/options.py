@@ -5,6 +5,7 @@ Every door (form, query, REST, persisted options) goes through ``parse_options``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 
 from spawner.model import Options, OptionsError
@@ -12,20 +13,23 @@ from spawner.model import Options, OptionsError
 MOST_GPUS = 1024
 LEAST_HOURS = 0.01
 MOST_HOURS = 8760
-_KEYS = ("release", "gpus", "hours")
+MIG_PROFILE = re.compile(r"(?=.{1,32}$)([1-9]c\.)?[1-9]g\.[1-9][0-9]{0,3}gb([+-][a-z.]+)*")
+"""``1g.10gb``, ``1c.3g.40gb``, ``1g.10gb+me``: NVIDIA's own names."""
+_KEYS = ("release", "gpus", "mig_profile", "hours")
 
 
 def parse_options(raw: object, *, releases: Collection[str], default_release: str) -> Options:
-    """Return the options in ``raw``, a mapping of ``release`` (str), ``gpus`` (int) and ``hours`` (number or None).
+    """Return the options in ``raw``: ``release`` (str), ``gpus`` (int), ``mig_profile`` and ``hours`` (number).
 
-    All are optional. Raises OptionsError with one sentence for the person who asked.
+    All are optional, and the last two may be None. Raises OptionsError with one sentence for the person who asked.
     """
     if not isinstance(raw, Mapping):
         raise OptionsError('The options must be an object such as {"release": "v2.7", "gpus": 1}.')
     unknown = sorted(str(key)[:40] for key in raw if key not in _KEYS)
     if unknown:
         raise OptionsError(
-            f"{unknown[0]!r} is not an option of a server: choose only 'release', 'gpus' and 'hours'."
+            f"{unknown[0]!r} is not an option of a server: choose only 'release', 'gpus', 'mig_profile' and "
+            "'hours'."
         )
     release = raw.get("release", default_release)
     if not isinstance(release, str) or release not in releases:
@@ -37,7 +41,24 @@ def parse_options(raw: object, *, releases: Collection[str], default_release: st
         raise OptionsError(
             f"{str(gpus)[:40]!r} is no number of GPUs: give a whole number from 0 to {MOST_GPUS}."
         )
-    return Options(release=release, gpus=gpus, hours=_parse_hours(raw.get("hours")))
+    return Options(
+        release=release,
+        gpus=gpus,
+        hours=_parse_hours(raw.get("hours")),
+        mig_profile=_parse_profile(raw.get("mig_profile"), gpus),
+    )
+
+
+def _parse_profile(profile: object, gpus: int) -> str | None:
+    if profile is None:
+        return None
+    if not isinstance(profile, str) or MIG_PROFILE.fullmatch(profile) is None:
+        raise OptionsError(
+            f"{str(profile)[:40]!r} is no MIG profile: give one such as '1g.10gb', or none for whole GPUs."
+        )
+    if gpus == 0:
+        raise OptionsError(f"Say in 'gpus' how many MIG instances {profile} you want: 1 or more.")
+    return profile
 
 
 def _parse_hours(hours: object) -> float | None:

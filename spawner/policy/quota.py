@@ -10,15 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from spawner.model import Lease, LeaseState, Quota, Reason, Refused, Request
+from spawner.policy.health import WHILE_IT_RUNS
 from spawner.policy.words import count_gpus, say_hours
 
 
 def check_quota(request: Request, quota: Quota, leases: Iterable[Lease]) -> Refused | None:
     """Return why ``quota`` refuses ``request`` beside the user's live ``leases``, or None.
 
-    GPUs that the user waits for count as held: they will be.
+    GPUs that the user waits for count as held: they will be. A MIG instance counts as one GPU.
     """
-    asked = request.options.gpus
+    asked, kind = request.options.gpus, request.options.mig_profile
     if asked == 0:
         return None
     hours = request.options.hours
@@ -35,7 +36,7 @@ def check_quota(request: Request, quota: Quota, leases: Iterable[Lease]) -> Refu
     advice = f"ask for {left} or fewer" if left else "start with 0 GPUs"
     return Refused(
         Reason.OVER_QUOTA,
-        f"You asked for {count_gpus(asked)} and hold or wait for {own}, but your quota is "
+        f"You asked for {count_gpus(asked, kind)} and hold or wait for {own}, but your quota is "
         f"{quota.max_gpus} at once: {advice}, or ask an admin to raise it.",
     )
 
@@ -45,15 +46,22 @@ def extend_lease(
 ) -> Lease | Refused:
     """Return the lease of the (user, server) ``wish`` with its end ``hours`` later, or why it is not extended.
 
-    From ``now`` on no lease lasts longer than the quota's time, and none is extended while anybody waits.
+    From ``now`` on no lease lasts longer than the quota's time, and none is extended while anybody waits for the
+    same kind of GPU.
     """
-    running = (lease for lease in leases if lease.state is LeaseState.RUNNING)
+    running = (lease for lease in leases if lease.state in (LeaseState.RUNNING, LeaseState.LOST))
     lease = next((lease for lease in running if (lease.user, lease.server) == wish), None)
+    if lease is not None and lease.state is LeaseState.LOST:
+        return Refused(
+            Reason.GPU_FAILED,
+            f"A GPU of this server failed, so its time cannot be extended: {WHILE_IT_RUNS}",
+        )
     if lease is None or lease.ends_at is None:
         return Refused(
             Reason.NO_LEASE, "This server holds no GPU for a bounded time: nothing to extend."
         )
-    if any(other.state is LeaseState.WAITING for other in leases):
+    alike = (other for other in leases if other.mig_profile == lease.mig_profile)
+    if any(other.state is LeaseState.WAITING for other in alike):
         return Refused(
             Reason.OTHERS_WAIT,
             "Others wait for GPUs, so your time cannot be extended: save your work, and stand in line again.",

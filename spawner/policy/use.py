@@ -1,6 +1,7 @@
 """How much somebody has used GPUs lately: GPU-hours that weigh half after each half-life.
 
-What was used long ago is forgiven, so a place in line does not depend on last year.
+What was used long ago is forgiven, so a place in line does not depend on last year. An hour of a MIG instance counts
+as one of a GPU.
 """
 
 from __future__ import annotations

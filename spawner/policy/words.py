@@ -1,11 +1,30 @@
-"""Numbers as people say them, for the sentences that policies give."""
+"""Numbers and GPUs as people say them, for the sentences that policies give and the pages."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 
-def count_gpus(number: int) -> str:
-    """Return ``"1 GPU"``, ``"2 GPUs"``."""
-    return f"{number} GPU" if number == 1 else f"{number} GPUs"
+from spawner.model import Gpu
+
+
+def count_gpus(number: int, mig_profile: str | None = None) -> str:
+    """Return ``"1 GPU"``, ``"2 GPUs"``, ``"1 MIG instance 1g.10gb"``, ``"2 MIG instances 1g.10gb"``."""
+    plural = "" if number == 1 else "s"
+    if mig_profile is None:
+        return f"{number} GPU{plural}"
+    return f"{number} MIG instance{plural} {mig_profile}"
+
+
+def say_kinds(counts: Mapping[str | None, int]) -> str:
+    """Return ``"2 GPUs and 7 MIG instances 1g.10gb"``, the numbers of each ``mig_profile``, or ``"no GPU"``."""
+    *first, last = [count_gpus(number, kind) for kind, number in counts.items()] or ["no GPU"]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def name_gpu(gpu: Gpu) -> str:
+    """Return ``"GPU 3"`` or ``"MIG instance 1 of GPU 3"``."""
+    whole = f"GPU {gpu.index}"
+    return whole if gpu.mig_index is None else f"MIG instance {gpu.mig_index} of {whole}"
 
 
 def say_hours(hours: float) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from spawner.containers import Bounds, Containers
 from spawner.ledger import Ledger
-from spawner.model import Account, Cause, Lease, LeaseState, Options, Place, Quota, Request
+from spawner.model import Account, Cause, Lease, LeaseState, Options, Quota, Request
 from spawner.policy import names
 from spawner.policy.container import LABEL_INSTANCE, build_home_preparation, build_server
 from spawner.settings import Settings
@@ -64,8 +64,7 @@ class Bench:
         assert isinstance(lease, Lease)
         if not uuids:
             return lease
-        place = Place(lease.id, 1, 1.0, uuids)
-        _, (granted,) = self.ledger.advance(lambda *_: [place], now=1.0)
+        (granted,) = self.ledger.advance(lambda *_: {lease.id: uuids}, now=1.0)
         return granted
 
     def begin_closing(self, lease: Lease) -> Lease:

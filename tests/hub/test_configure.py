@@ -10,14 +10,22 @@ from spawner.catalog import load_catalog
 from spawner.hub.approval import ApprovedSignUp
 from spawner.hub.configure import build_workbench, configure, start_beside_hub
 from spawner.hub.spawner import WorkbenchSpawner
+from spawner.hub.workbench import Workbench
+from spawner.ledger import Ledger
 from spawner.settings import Settings
 from tests.hub.town import ROOT
+from tests.ports import free_port
+
+
+def built(tmp_path: Path, **changes: Any) -> Workbench:
+    settings = Settings(ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite", **changes)
+    Ledger.open(settings.ledger_url, first_uid=settings.first_uid).close()  # only a hub makes one
+    return build_workbench(settings, ROOT / "images/catalog.toml")
 
 
 def configured(tmp_path: Path, **changes: Any) -> Config:
-    settings = Settings(ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite", **changes)
-    config = Config()
-    configure(config, settings, build_workbench(settings, ROOT / "images/catalog.toml"))
+    config, workbench = Config(), built(tmp_path, **changes)
+    configure(config, workbench.settings, workbench)
     return config
 
 
@@ -72,8 +80,7 @@ def test_nothing_of_the_hubs_environment_reaches_a_server(tmp_path: Path) -> Non
 
 
 def test_only_a_hub_starts_the_controller(tmp_path: Path) -> None:
-    settings = Settings(ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite")
-    workbench = build_workbench(settings, ROOT / "images/catalog.toml")
+    workbench = built(tmp_path)
     start_beside_hub(workbench)
     assert workbench.beside == set()
 
@@ -84,6 +91,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for source in ("jupyterhub_config.py", "images/catalog.toml"):
         (tmp_path / Path(source).name).write_text((ROOT / source).read_text())
     monkeypatch.setenv("WORKBENCH_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.sqlite")
+    built(tmp_path).ledger.close()
     return tmp_path
 
 
@@ -104,3 +112,13 @@ def test_a_wrong_setting_ends_the_hub_with_one_sentence(
     monkeypatch.setenv("WORKBENCH_MAX_GPU", "1")
     with pytest.raises(SystemExit, match="did you mean WORKBENCH_MAX_GPUS"):
         PyFileConfigLoader("jupyterhub_config.py", str(installed)).load_config()
+
+
+def test_a_ledger_that_does_not_answer_ends_the_hub_with_one_sentence(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"postgresql+psycopg://workbench:not-to-be-shown@127.0.0.1:{free_port()}/workbench"
+    monkeypatch.setenv("WORKBENCH_LEDGER_URL", url)
+    with pytest.raises(SystemExit, match=r"^The ledger cannot be reached: [^\n]+\.$") as ended:
+        PyFileConfigLoader("jupyterhub_config.py", str(installed)).load_config()
+    assert "not-to-be-shown" not in str(ended.value)

@@ -10,7 +10,7 @@ from spawner.catalog import Release
 from spawner.hub.form import build_choices, read_form, render
 from spawner.hub.line_view import Viewer
 from spawner.hub.offer import GpuOffer, Offer, foresee
-from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Options, Quota
+from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Options, Quarantine, Quota
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start
 from tests.hub.town import Town
@@ -26,7 +26,12 @@ RELEASES = {
 ME = Viewer("me", sees_names=True)
 
 
-def lease(user: str, *uuids: str, wants: int = 0, ends_in: float = 3600.0) -> Lease:
+PROFILE = "1g.10gb"
+
+
+def lease(
+    user: str, *uuids: str, wants: int = 0, ends_in: float = 3600.0, profile: str | None = None
+) -> Lease:
     state = LeaseState.RUNNING if uuids else LeaseState.WAITING
     return Lease(
         id=f"{user}{uuids}",
@@ -43,28 +48,46 @@ def lease(user: str, *uuids: str, wants: int = 0, ends_in: float = 3600.0) -> Le
         requested_at=NOW - 60,
         granted_at=NOW if uuids else None,
         ends_at=NOW + ends_in if uuids else None,
+        mig_profile=profile,
     )
 
 
-def gpu(index: int, holder: str | None = None, **changes: Any) -> GpuOffer:
+def gpu(
+    index: int, holder: str | None = None, *, reason: str | None = None, **changes: Any
+) -> GpuOffer:
+    """Return a GPU, or MIG instance, that ``holder`` holds and that is quarantined for ``reason``."""
     values = {"name": NAME, "memory_total_bytes": 80 * 1024**3, "health": GpuHealth.OK, **changes}
-    uuid = f"GPU-{index}"
-    return GpuOffer(Gpu(uuid, index, **values), lease(holder, uuid) if holder else None)
+    uuid = f"GPU-{index}-{values.get('mig_index')}"
+    held = lease(holder, uuid, profile=values.get("mig_profile")) if holder else None
+    quarantine = Quarantine(uuid, reason, NOW - 60) if reason else None
+    return GpuOffer(Gpu(uuid, index, **values), held, quarantine)
+
+
+def part(index: int, mig_index: int, holder: str | None = None, **changes: Any) -> GpuOffer:
+    values = {"memory_total_bytes": 10 * 1024**3, "mig_profile": PROFILE, "mig_index": mig_index}
+    return gpu(index, holder, **{**values, **changes})
 
 
 def offer(
     *gpus: GpuOffer, own: int = 0, most: int | None = None, error: str | None = None, line: int = 0
 ) -> Offer:
-    """Return what is offered beside ``line`` people who wait for all GPUs."""
+    """Return what is offered beside ``line`` people who wait for all whole GPUs."""
     holding = [gpu.lease for gpu in gpus if gpu.lease]
-    waiting = [lease(f"w{i}", wants=len(gpus)) for i in range(line)]
+    whole = sum(gpu.gpu.mig_profile is None for gpu in gpus)
+    waiting = [lease(f"w{i}", wants=whole) for i in range(line)]
     mine = replace(lease("me", wants=1), id="", requested_at=NOW)
-    places = foresee(mine, [*holding, *waiting], [gpu.gpu for gpu in gpus], {}, NOW)
-    return Offer(gpus, own, Quota(most), places, error)
+    quarantined = {gpu.gpu.uuid for gpu in gpus if gpu.quarantine}
+    everyone, host = [*holding, *waiting], [gpu.gpu for gpu in gpus]
+    waits = foresee(mine, everyone, host, quarantined, use={}, now=NOW)
+    return Offer(gpus, own, Quota(most), waits, error)
+
+
+def want(gpus: int, profile: str | None = None) -> Options:
+    return Options("v2.9", gpus, 8.0, profile)
 
 
 def form(shown: Offer, wanted: int = 1, viewer: Viewer = ME) -> BeautifulSoup:
-    html = render(shown, RELEASES, Options("v2.9", wanted, 8.0), viewer, lambda at: at)
+    html = render(shown, RELEASES, want(wanted), viewer, lambda at: at)
     return BeautifulSoup(html, "html.parser")
 
 
@@ -94,6 +117,9 @@ def form(shown: Offer, wanted: int = 1, viewer: Viewer = ME) -> BeautifulSoup:
         ),
         (offer(gpu(0, health=GpuHealth.LOST)), 1, [None, None], [None, 1], 1),
         (offer(gpu(0, health=GpuHealth.UNKNOWN)), 1, [None, None], [None, 1], 1),
+        (offer(gpu(0), gpu(1, reason="failed")), 2, [None] * 3, [None, None, 1], 2),
+        (offer(gpu(0, "bob"), part(1, 0), part(1, 1)), 1, [None] * 4, [None, 1, None, None], 1),
+        (offer(gpu(0, "eve"), part(1, 0, "bob"), line=1), 1, [None] * 3, [None, 2, 1], 1),
     ],
 )
 def test_a_count_says_why_it_cannot_be_had_or_which_place_it_would_get(
@@ -103,21 +129,23 @@ def test_a_count_says_why_it_cannot_be_had_or_which_place_it_would_get(
     positions: list[int | None],
     chosen: int,
 ) -> None:
-    choices = build_choices(shown, wanted, lambda at: at)
+    choices = build_choices(shown, want(wanted), lambda at: at)
     assert [choice.reason for choice in choices] == reasons
     assert [choice.position for choice in choices] == positions
     assert [choice.count for choice in choices if choice.is_chosen] == [chosen]
 
 
 def test_a_wait_is_foreseen_from_the_ends_of_leases() -> None:
-    choices = build_choices(offer(gpu(0, "bob"), gpu(1, "eve"), line=1), 1, lambda at: at + 5.0)
+    choices = build_choices(
+        offer(gpu(0, "bob"), gpu(1, "eve"), line=1), want(1), lambda at: at + 5.0
+    )
     # an hour for bob and eve, then one more for whoever waits before
     assert [choice.about and choice.about.at for choice in choices] == [
         None,
         NOW + 2 * 3600 + 5,
         NOW + 2 * 3600 + 5,
     ]
-    lost = build_choices(offer(gpu(0, health=GpuHealth.LOST)), 1, lambda at: at)
+    lost = build_choices(offer(gpu(0, health=GpuHealth.LOST)), want(1), lambda at: at)
     assert [choice.about for choice in lost] == [None, None]
 
 
@@ -132,7 +160,8 @@ def test_the_page_shows_each_gpu_and_how_many_are_free() -> None:
         f"GPU 1 · {NAME} · memory unknown free",
         f"GPU 2 · {NAME} · 80 GiB does not answer: nobody can have it",
     ]
-    assert "1 of 3 free now" in page.text
+    assert "1 of 3 GPUs free now" in page.text
+    assert not page.select(".wb-kind")
     assert [o["value"] for o in page.select("select[name=release] option")] == ["v2.7", "v2.9"]
     assert page.select_one("option[selected]")["value"] == "v2.9"
     assert [i["value"] for i in page.select("input[name=gpus][disabled]")] == []
@@ -141,6 +170,43 @@ def test_the_page_shows_each_gpu_and_how_many_are_free() -> None:
     assert labels[0:2] == ["No GPUalways free", "1 GPU"]
     assert labels[2].startswith("2 GPUsyou would wait: place 1")
     assert labels[3] == "3 GPUsyou would wait: place 1"
+
+
+def test_where_there_are_mig_instances_the_form_tells_the_kinds_apart() -> None:
+    page = form(offer(gpu(0), part(1, 0), part(1, 1, "bob")))
+    sent = [i["value"] for i in page.select("input[name=gpus]")]
+    assert sent == ["0", "1", f"1 {PROFILE}", f"2 {PROFILE}"]
+    assert [kind.text for kind in page.select(".wb-kind")] == [f"MIG instances {PROFILE}"]
+    labels = [" ".join(label.text.split()) for label in page.select(".wb-choice label")]
+    assert labels[1:3] == ["1 GPU", f"1 MIG instance {PROFILE}"]
+    assert labels[3].startswith(f"2 MIG instances {PROFILE}you would wait: place 1, about")
+    rows = [" ".join(row.text.split()) for row in page.select(".wb-gpus > li")]
+    assert rows[1] == f"MIG instance 0 of GPU 1 · {PROFILE} · {NAME} · 10 GiB free"
+    assert f"1 of 1 GPU free, 1 of 2 MIG instances {PROFILE} free now" in page.text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        (want(1), "1"),
+        (want(2, PROFILE), f"2 {PROFILE}"),
+        (want(3, PROFILE), f"2 {PROFILE}"),
+        (want(1, "7g.80gb"), "0"),
+        (want(0), "0"),
+    ],
+)
+def test_the_kind_chosen_last_is_chosen_again(wanted: Options, chosen: str) -> None:
+    shown = offer(gpu(0), part(1, 0), part(1, 1))
+    choices = build_choices(shown, wanted, lambda at: at)
+    assert [choice.value for choice in choices if choice.is_chosen] == [chosen]
+
+
+def test_a_quarantined_gpu_is_not_called_free() -> None:
+    page = form(offer(gpu(0, reason="failed (Xid 79)"), gpu(1, "bob", reason="was lost"), gpu(2)))
+    rows = page.select(".wb-gpus > li")
+    assert "quarantined: it failed (Xid 79)" in rows[0].text
+    assert "quarantined: it was lost, held by bob until" in rows[1].text
+    assert "1 of 3 GPUs free now" in page.text
 
 
 def test_the_time_asked_for_lies_within_the_quota() -> None:
@@ -172,6 +238,22 @@ def test_who_may_not_see_names_sees_somebody_and_themselves() -> None:
 )
 def test_only_what_looks_like_hours_is_read_as_hours(text: str, value: float | str) -> None:
     assert read_form({"hours": [text], "_xsrf": ["x"]}) == {"hours": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("2", {"gpus": 2}),
+        ("2 1g.10gb", {"gpus": 2, "mig_profile": "1g.10gb"}),
+        ("two 1g.10gb", {"gpus": "two 1g.10gb"}),
+        ("-1", {"gpus": "-1"}),
+        ("²", {"gpus": "²"}),
+    ],
+)
+def test_only_what_looks_like_a_number_of_gpus_is_read_as_one(
+    text: str, options: dict[str, Any]
+) -> None:
+    assert read_form({"gpus": [text]}) == options
 
 
 def test_simulated_gpus_say_so() -> None:

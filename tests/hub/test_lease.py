@@ -1,6 +1,8 @@
 """The time of a lease: counted down, extended, over; and a turn that nobody comes for."""
 
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from tests.hub.test_wait import lease_of, wait_in_line
 from tests.hub.town import Town, eventually, xsrf_of
 
 HOUR = 3600.0
+CONTRACT = Path(__file__).parents[1] / "contract"
 
 
 async def read_lease(town: Town, name: str, server: str = "") -> dict[str, Any]:
@@ -38,6 +41,8 @@ async def test_a_lease_says_until_when(town: Town) -> None:
     assert 2.9 * HOUR < lease["seconds_left"] <= 3 * HOUR
     ends_at = datetime.fromisoformat(lease["ends_at"])
     assert abs(ends_at - datetime.now(UTC) - timedelta(hours=3)) < timedelta(minutes=1)
+    golden = json.loads((CONTRACT / "panel-lease.json").read_text())
+    assert lease.keys() == golden.keys(), "the panel's server reads these"
 
 
 async def test_a_server_without_gpus_has_no_end(town: Town) -> None:
@@ -97,8 +102,8 @@ async def test_an_extension_is_refused_beyond_the_quota_for_others_and_without_a
     assert (status, "Others wait" in answer["message"]) == (409, True)
 
 
-async def test_a_servers_token_may_read_its_own_lease_and_nothing_more(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1})
+async def test_a_servers_token_may_mind_its_own_lease_and_nothing_more(town: Town) -> None:
+    await start(town, "alice", {"gpus": 1, "hours": 3})
     (lease,) = town.live()
     environment = dict(pair.split("=", 1) for pair in town.container(lease).body["Env"])
     headers = {"Authorization": f"token {environment['JUPYTERHUB_API_TOKEN']}"}
@@ -106,10 +111,18 @@ async def test_a_servers_token_may_read_its_own_lease_and_nothing_more(town: Tow
         own = await client.get("/hub/api/workbench/lease/", headers=headers)
         other = await client.get("/hub/api/workbench/lease/second", headers=headers)
         longer = await client.post("/hub/api/workbench/lease/", headers=headers, json={"hours": 1})
+        too_long = await client.post(
+            "/hub/api/workbench/lease/", headers=headers, json={"hours": 24}
+        )
+        others = await client.post(
+            "/hub/api/workbench/lease/second", headers=headers, json={"hours": 1}
+        )
         whole = await client.get("/hub/api/workbench/line", headers=headers)
         nobody = await client.get("/hub/api/workbench/lease/")
     assert own.json()["gpus"] == 1
-    assert [other.status_code, longer.status_code, whole.status_code] == [403] * 3
+    assert longer.json()["seconds_left"] == pytest.approx(own.json()["seconds_left"] + HOUR, abs=60)
+    assert too_long.status_code == 409
+    assert [other.status_code, others.status_code, whole.status_code] == [403] * 3
     assert nobody.status_code == 403
 
 

@@ -23,7 +23,7 @@ async def read_line(town: Town, name: str, *, is_admin: bool = False) -> dict[st
 
 async def test_an_empty_line(town: Town) -> None:
     assert await read_line(town, "alice") == {
-        "gpus": {"total": 2, "free": 2},
+        "gpus": [{"mig_profile": None, "total": 2, "free": 2}],
         "holders": [],
         "waiting": [],
     }
@@ -32,7 +32,8 @@ async def test_an_empty_line(town: Town) -> None:
         page = BeautifulSoup((await browser.get("/hub/line")).text, "html.parser")
         home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
     assert "Nobody holds a GPU." in page.text
-    assert "Nobody waits: a server with up to 2 GPUs starts at once." in page.text
+    assert "2 of 2 GPUs free now" in page.text
+    assert "Nobody waits: what is free starts at once." in page.text
     assert "Line" in [a.text for a in home.select('.navbar a[href="/hub/line"]')]
 
 
@@ -42,7 +43,7 @@ async def test_everyone_sees_holders_and_waiters_in_order(town: Town) -> None:
     await wait_in_line(town, "bob", "carol")
     assert line(town) == ["bob", "carol"]
     shown = await read_line(town, "bob")
-    assert shown["gpus"] == {"total": 2, "free": 0}
+    assert shown["gpus"] == [{"mig_profile": None, "total": 2, "free": 0}]
     (holder,) = shown["holders"]
     assert (holder["user"], holder["gpus"], holder["is_closing"]) == ("alice", 2, False)
     waiting = [
@@ -64,7 +65,7 @@ async def test_everyone_sees_holders_and_waiters_in_order(town: Town) -> None:
 
 async def test_a_silent_agent_leaves_counts_unknown(town: Town) -> None:
     town.agent.is_silent = True
-    assert (await read_line(town, "alice"))["gpus"] == {"total": None, "free": None}
+    assert (await read_line(town, "alice"))["gpus"] is None
     async with town.browser() as browser:
         await join(town, browser, "alice")
         assert "The gpu-agent does not answer." in (await browser.get("/hub/line")).text

@@ -39,7 +39,7 @@ async def test_of_a_wait_only_the_place_now_is_kept_and_live_viewers_see_every_o
     await asyncio.sleep(0)
     progress.report(10, "before")
     for position in (3, 2, 1):
-        progress.report_place(f"place {position}", Place("x", position, None, None))
+        progress.report_place(f"place {position}", Place("x", position, 2, None))
         await asyncio.sleep(0)
     progress.report(10, "after")
     progress.finish()

@@ -1,9 +1,11 @@
 """Sign-up, approval, log-in: nobody gets in unless an admin said so, and no link can say it for them."""
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import bcrypt
 import httpx
 import pytest
 import sqlalchemy as sa
@@ -124,6 +126,43 @@ async def test_passwords_that_are_too_weak(town: Town, password: str) -> None:
         answer = await sign_up(browser, "alice", password)
     assert "alert-danger" in answer.text
     assert town.hub.db.query(UserInfo).count() == 0
+
+
+async def test_a_password_that_bcrypt_cannot_read_is_refused_in_a_sentence(town: Town) -> None:
+    endless = "é" * 37
+    async with town.browser() as browser:
+        answer = await sign_up(browser, "alice", endless)
+        assert answer.status_code == 400
+        assert "at most 72 bytes" in answer.text
+        assert town.hub.db.query(UserInfo).count() == 0
+        await join(town, browser, "alice")
+        page = await browser.get("/hub/change-password")
+        for old, new in ((PASSWORD, endless), (endless, PASSWORD)):
+            form = {"old_password": old, "new_password": new, "new_password_confirmation": new}
+            changed = await browser.post(
+                "/hub/change-password", data={**form, "_xsrf": xsrf_of(page.text)}
+            )
+            assert changed.status_code == 400
+    async with town.browser() as browser:
+        assert (await log_in(browser, "alice", endless)).status_code == 403
+        assert (await log_in(browser, "alice")).status_code == 302
+
+
+async def test_passwords_are_compared_off_the_event_loop(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def checkpw(password: bytes, hashed: bytes) -> bool:
+        threads.append(threading.current_thread())
+        return compare(password, hashed)
+
+    compare = bcrypt.checkpw
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_guessing_is_slowed_down(town: Town) -> None:

@@ -52,6 +52,8 @@ def test_a_split_gpu_is_named_by_its_instances(docker_machine: BareMachine) -> N
     outcome = docker_machine.run(PREPARE.format(wish="auto"))
     assert outcome.code == 0, outcome.stderr
     assert f"- nvidia.com/gpu={MIG}\n" in outcome.stdout
+    assert "1 NVIDIA MIG instance\n" in outcome.stdout
+    assert f"nvidia.com/gpu={A}" not in outcome.stdout
 
 
 def test_a_missing_specification_is_generated(docker_machine: BareMachine) -> None:
@@ -126,6 +128,24 @@ def test_simulated_gpus_are_called_simulated(
     assert f"{number} SIMULATED GPUs" in outcome.stdout
     assert f"--gpus {number} " in outcome.stdout
     assert outcome.stdout.count("nvidia.com/gpu=GPU-51a0c0de") == number
+
+
+def test_the_gpus_that_are_there_are_counted_not_their_mig_instances(
+    docker_machine: BareMachine,
+) -> None:
+    docker_machine.files["/etc/cdi/workbench-simulated.json"] = f"""{{"devices": [
+      {{"name": "{A}", "hostPath": "/gpus/{A}"}},
+      {{"name": "{MIG}", "hostPath": "/gpus/{B}", "more": "/gpus/{MIG}"}},
+      {{"name": "{MIG[:-1]}1", "hostPath": "/gpus/{B}", "more": "/gpus/{MIG[:-1]}1"}},
+      {{"name": "{MIG[:-1]}2", "hostPath": "/gpus/{B}", "more": "/gpus/{MIG[:-1]}2"}}
+    ]}}"""
+    docker_machine.stub("python3", f"echo \"$*\" >/tmp/asked; echo '{A}'; echo '{MIG}'")
+    prepared = "mkdir /var/lib/workbench; touch /var/lib/workbench/libnvidia-ml.so.1\n"
+    outcome = docker_machine.run(prepared + PREPARE.format(wish="auto") + "cat /tmp/asked")
+    assert outcome.code == 0, outcome.stderr
+    assert "--gpus 2 " in outcome.stdout
+    assert "1 SIMULATED GPU and 1 SIMULATED MIG instance: for a look" in outcome.stdout
+    assert f"- nvidia.com/gpu={MIG}\n" in outcome.stdout
 
 
 def test_without_python_the_hubs_image_makes_the_simulated_gpus(machine: BareMachine) -> None:

@@ -1,7 +1,7 @@
-/* Finds the simulated GPUs and keeps what their state files say.
+/* Finds the simulated GPUs and MIG instances and keeps what their state files say.
  *
- * A GPU exists when <SIMULATED_GPUS_DIR or /run/simulated-gpus>/<uuid>/state does at the first init; its
- * file is read again whenever it changed.
+ * One exists when <SIMULATED_GPUS_DIR or /run/simulated-gpus>/<uuid>/state does at the first init, an instance if
+ * its GPU does too; a file is read again whenever it changed.
  */
 #include "devices.h"
 
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_DEVICES = 32, UUID_SIZE = 80 };
+enum { MAX_DEVICES = 32, MAX_INSTANCES = 7 * MAX_DEVICES };
 
 struct device {
     char uuid[UUID_SIZE];
@@ -22,11 +22,14 @@ struct device {
     bool is_settled; /* `seen` is old enough that an equal stat means an equal file */
     struct stat seen;
     struct state state;
+    device_t parent; /* NULL for a GPU */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct device devices[MAX_DEVICES];
 static unsigned device_count;
+static struct device instances[MAX_INSTANCES];
+static unsigned instance_count;
 static unsigned users; /* nvmlInit minus nvmlShutdown */
 
 double clock_seconds(void)
@@ -72,40 +75,64 @@ static int compare_devices(const void *a, const void *b)
     return strcmp(left->uuid, right->uuid);
 }
 
+/* Takes the folder `uuid` as a device; false when there is no state file in it. */
+static bool open_device(device_t device, const char *root, const char *uuid)
+{
+    struct stat status;
+    if (strlen(uuid) >= UUID_SIZE)
+        return false;
+    memset(device, 0, sizeof *device);
+    strcpy(device->uuid, uuid);
+    snprintf(device->path, sizeof device->path, "%s/%s/state", root, uuid);
+    if (stat(device->path, &status) != 0)
+        return false;
+    device->state.values[INDEX] = INT_MAX;
+    refresh(device);
+    return true;
+}
+
+static device_t find_gpu(const char *uuid)
+{
+    for (unsigned i = 0; i < device_count; i++)
+        if (strcmp(devices[i].uuid, uuid) == 0)
+            return &devices[i];
+    return NULL;
+}
+
 static void find_devices(void)
 {
     const char *root = getenv("SIMULATED_GPUS_DIR");
     struct dirent *entry;
-    struct stat status;
     if (root == NULL || *root == '\0')
         root = "/run/simulated-gpus";
     DIR *directory = opendir(root);
-    device_count = 0;
+    device_count = instance_count = 0;
     if (directory == NULL)
         return;
-    while ((entry = readdir(directory)) != NULL && device_count < MAX_DEVICES) {
-        device_t device = &devices[device_count];
-        if (strncmp(entry->d_name, "GPU-", 4) != 0 || strlen(entry->d_name) >= UUID_SIZE)
-            continue;
-        memset(device, 0, sizeof *device);
-        strcpy(device->uuid, entry->d_name);
-        snprintf(device->path, sizeof device->path, "%s/%s/state", root, entry->d_name);
-        if (stat(device->path, &status) != 0)
-            continue;
-        device->state.values[INDEX] = INT_MAX;
-        refresh(device);
-        device_count++;
+    while ((entry = readdir(directory)) != NULL) {
+        if (strncmp(entry->d_name, "GPU-", 4) == 0 && device_count < MAX_DEVICES)
+            device_count += open_device(&devices[device_count], root, entry->d_name);
+        if (strncmp(entry->d_name, "MIG-", 4) == 0 && instance_count < MAX_INSTANCES)
+            instance_count += open_device(&instances[instance_count], root, entry->d_name);
     }
     closedir(directory);
     qsort(devices, device_count, sizeof *devices, compare_devices);
+    qsort(instances, instance_count, sizeof *instances, compare_devices);
+    for (unsigned i = 0; i < instance_count; i++)
+        instances[i].parent = find_gpu(instances[i].state.parent);
 }
 
-static bool is_device(const void *handle)
+static bool is_among(const struct device *all, unsigned count, const void *handle)
 {
-    for (unsigned i = 0; i < device_count; i++)
-        if (handle == &devices[i])
+    for (unsigned i = 0; i < count; i++)
+        if (handle == &all[i])
             return true;
     return false;
+}
+
+static bool is_instance(device_t device)
+{
+    return is_among(instances, instance_count, device) && device->parent != NULL;
 }
 
 void open_devices(void)
@@ -140,25 +167,77 @@ enum nvml count_devices(unsigned *count)
 device_t nth_device(unsigned index) { return index < MAX_DEVICES ? &devices[index] : NULL; }
 unsigned index_of(device_t device) { return (unsigned)(device - devices); }
 const char *uuid_of(device_t device) { return device->uuid; }
+device_t parent_of(device_t device) { return is_instance(device) ? device->parent : NULL; }
 
-enum nvml look(device_t device, struct state *state)
+device_t find_device(const char *uuid)
 {
-    enum nvml answer = SUCCESS;
+    for (unsigned i = 0; i < instance_count; i++)
+        if (strcmp(instances[i].uuid, uuid) == 0)
+            return &instances[i];
+    return find_gpu(uuid);
+}
+
+device_t nth_instance(device_t gpu, unsigned number)
+{
+    for (unsigned i = 0; i < instance_count; i++)
+        if (instances[i].parent == gpu && number-- == 0)
+            return &instances[i];
+    return NULL;
+}
+
+/* With the lock held. */
+static enum nvml look_at_gpu(device_t gpu, struct state *state)
+{
+    refresh(gpu);
+    if (!gpu->has_state || gpu->state.is_lost)
+        return GPU_IS_LOST;
+    *state = gpu->state;
+    return SUCCESS;
+}
+
+/* With the lock held. */
+static enum nvml look_at_instance(device_t instance, struct state *state)
+{
+    enum nvml answer = look_at_gpu(instance->parent, state);
+    if (answer == SUCCESS)
+        answer = look_at_gpu(instance, state) == SUCCESS ? SUCCESS : NOT_FOUND;
+    return answer;
+}
+
+enum nvml look_at_any(device_t device, struct state *state)
+{
+    enum nvml answer = INVALID_ARGUMENT;
     pthread_mutex_lock(&lock);
     if (users == 0)
         answer = UNINITIALIZED;
-    else if (!is_device(device))
-        answer = INVALID_ARGUMENT;
-    else {
-        refresh(device);
-        if (!device->has_state || device->state.is_lost)
-            answer = GPU_IS_LOST;
-        else
-            *state = device->state;
-    }
+    else if (is_among(devices, device_count, device))
+        answer = look_at_gpu(device, state);
+    else if (is_instance(device))
+        answer = look_at_instance(device, state);
     pthread_mutex_unlock(&lock);
     if (answer == SUCCESS)
         apply_wave(state, clock_seconds());
+    return answer;
+}
+
+enum nvml look(device_t gpu, struct state *state)
+{
+    enum nvml answer = look_at_any(gpu, state);
+    return answer == SUCCESS && parent_of(gpu) != NULL ? NOT_SUPPORTED : answer;
+}
+
+enum nvml look_up_xid(device_t gpu, long long *xid)
+{
+    enum nvml answer = INVALID_ARGUMENT;
+    pthread_mutex_lock(&lock);
+    if (users == 0)
+        answer = UNINITIALIZED;
+    else if (is_among(devices, device_count, gpu)) {
+        refresh(gpu);
+        *xid = gpu->state.values[XID];
+        answer = SUCCESS;
+    }
+    pthread_mutex_unlock(&lock);
     return answer;
 }
 

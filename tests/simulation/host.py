@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,17 @@ class SimulatedHost:
         self.write(uuid, simulate.format_state(pairs))
         return uuid
 
+    def divide(self, number: int, *profiles: str) -> list[str]:
+        """Divide a GPU that was added into MIG instances; return their UUIDs."""
+        uuid, names = simulate.gpu_uuid(number), []
+        for index, profile in enumerate(profiles):
+            names.append(simulate.mig_uuid(number, index, profile))
+            (self.folder / names[-1]).mkdir()
+            pairs = simulate.first_instance_state(index, uuid, profile)
+            self.write(names[-1], simulate.format_state(pairs))
+        self.set(uuid, mig_mode="enabled")
+        return names
+
     def write(self, uuid: str, text: str) -> None:
         """Replace a state file with any text, right or wrong."""
         simulate.write_whole(self.folder / uuid / "state", text)
@@ -89,7 +101,7 @@ class SimulatedHost:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Let nvitop see these GPUs in the test's own process."""
+        """Let nvitop see these GPUs in the test's own process, and no thread of an agent afterwards."""
         ctypes.CDLL(str(build_library()))  # found again by its soname
         with mock.patch.dict(os.environ, {"SIMULATED_GPUS_DIR": str(self.folder)}):
             libnvml.nvmlInit()
@@ -97,3 +109,6 @@ class SimulatedHost:
                 yield
             finally:
                 libnvml.nvmlShutdown()
+                for thread in threading.enumerate():
+                    if thread.name == "xids":  # of an agent: it ends because NVML is closed
+                        thread.join(30)

@@ -1,7 +1,7 @@
-/* A libnvidia-ml.so.1 that answers the NVML calls of nvitop from one state file per GPU.
+/* A libnvidia-ml.so.1 that answers the NVML calls of nvitop from one state file per GPU and MIG instance.
  *
- * Here: the library itself and which GPUs there are; their readings are in readings.c. What cannot be
- * answered is an NVML error, never a number.
+ * Here: the library itself and which GPUs there are; the rest is in mig.c, readings.c, links.c and events.c. What
+ * cannot be answered is an NVML error, never a number.
  */
 #include "devices.h"
 
@@ -11,8 +11,6 @@
 
 #define DRIVER_VERSION "570.86.15"
 #define CUDA_DRIVER_VERSION 12080
-
-enum { MIG_INSTANCES = 7 };
 
 /* --- library and system ------------------------------------------------------------------- */
 
@@ -36,6 +34,7 @@ API const char *nvmlErrorString(int error)
     case NOT_SUPPORTED: return "Not Supported";
     case NOT_FOUND: return "Not Found";
     case INSUFFICIENT_SIZE: return "Insufficient Size";
+    case TIMEOUT: return "Timeout";
     case GPU_IS_LOST: return "GPU is lost";
     default: return "Unknown Error";
     }
@@ -85,12 +84,15 @@ API int nvmlDeviceGetHandleByIndex(unsigned index, device_t *out)
 
 API int nvmlDeviceGetHandleByUUID(const char *uuid, device_t *out)
 {
+    struct state state;
     unsigned count;
     enum nvml answer = count_devices(&count);
-    for (unsigned i = 0; answer == SUCCESS && i < count; i++)
-        if (strcmp(uuid_of(nth_device(i)), uuid) == 0)
-            return give_handle(nth_device(i), out);
-    return answer == SUCCESS ? NOT_FOUND : answer;
+    device_t device = find_device(uuid);
+    if (answer == SUCCESS)
+        answer = device == NULL ? NOT_FOUND : look_at_any(device, &state);
+    if (answer == SUCCESS)
+        *out = device;
+    return answer;
 }
 
 /* The slot follows the host's index, so that it is the same in every container. */
@@ -125,17 +127,10 @@ API int nvmlDeviceGetMinorNumber(device_t device, unsigned *out)
     return give_unsigned(device, INDEX, out);
 }
 
-API int nvmlDeviceGetName(device_t device, char *out, unsigned size)
-{
-    struct state state;
-    enum nvml answer = look(device, &state);
-    return answer == SUCCESS ? give_text(state.name, out, size) : answer;
-}
-
 API int nvmlDeviceGetUUID(device_t device, char *out, unsigned size)
 {
     struct state state;
-    enum nvml answer = look(device, &state);
+    enum nvml answer = look_at_any(device, &state);
     return answer == SUCCESS ? give_text(uuid_of(device), out, size) : answer;
 }
 
@@ -158,38 +153,6 @@ API int nvmlDeviceGetPciInfo_v3(device_t device, struct pci_info *out)
     format_bus_id(&state, out->bus_id, sizeof out->bus_id);
     strcpy(out->bus_id_legacy, out->bus_id + 4);
     return SUCCESS;
-}
-
-/* --- MIG: a mode, but no instances -------------------------------------------------------- */
-
-API int nvmlDeviceIsMigDeviceHandle(device_t device, unsigned *out)
-{
-    return give_constant(device, 0, out);
-}
-
-API int nvmlDeviceGetMigMode(device_t device, unsigned *current, unsigned *pending)
-{
-    enum nvml answer = give_unsigned(device, MIG_MODE, current);
-    if (answer == SUCCESS)
-        *pending = *current;
-    return answer;
-}
-
-API int nvmlDeviceGetMaxMigDeviceCount(device_t device, unsigned *out)
-{
-    unsigned is_enabled;
-    enum nvml answer = give_unsigned(device, MIG_MODE, &is_enabled);
-    if (answer == SUCCESS)
-        *out = is_enabled ? MIG_INSTANCES : 0;
-    return answer;
-}
-
-API int nvmlDeviceGetMigDeviceHandleByIndex(device_t device, unsigned index, device_t *out)
-{
-    struct state state;
-    enum nvml answer = look(device, &state);
-    (void)index, (void)out;
-    return answer == SUCCESS ? NOT_FOUND : answer;
 }
 
 /* --- everything else ---------------------------------------------------------------------- */

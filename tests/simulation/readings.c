@@ -23,7 +23,7 @@ struct memory_v2 {
 API int nvmlDeviceGetMemoryInfo_v2(device_t device, struct memory_v2 *out)
 {
     struct state state;
-    enum nvml answer = look(device, &state);
+    enum nvml answer = look_at_any(device, &state);
     if (answer != SUCCESS)
         return answer;
     const long long *values = state.values;
@@ -80,11 +80,15 @@ struct utilization {
     unsigned gpu, memory;
 };
 
+/* Of a GPU with MIG nobody knows it. */
 API int nvmlDeviceGetUtilizationRates(device_t device, struct utilization *out)
 {
+    long long has_mig;
     enum nvml answer = give_unsigned(device, UTILIZATION_PERCENT, &out->gpu);
     if (answer != SUCCESS)
         return answer;
+    if (look_up(device, MIG_MODE, &has_mig) == SUCCESS && has_mig)
+        return NOT_SUPPORTED;
     return give_unsigned(device, MEMORY_UTILIZATION_PERCENT, &out->memory);
 }
 
@@ -169,7 +173,8 @@ API int nvmlDeviceGetComputeRunningProcesses_v3(device_t device, unsigned *count
                                                 struct process_info *out)
 {
     struct state state;
-    enum nvml answer = look(device, &state);
+    enum nvml answer = look_at_any(device, &state);
+    bool is_instance = parent_of(device) != NULL;
     if (answer != SUCCESS)
         return answer;
     unsigned room = *count;
@@ -177,10 +182,11 @@ API int nvmlDeviceGetComputeRunningProcesses_v3(device_t device, unsigned *count
     if (room < state.process_count)
         return INSUFFICIENT_SIZE;
     for (unsigned i = 0; i < state.process_count; i++)
-        out[i] = (struct process_info){.pid = state.processes[i].pid,
-                                       .used_bytes = state.processes[i].used_bytes,
-                                       .gpu_instance = (unsigned)NO_INSTANCE,
-                                       .compute_instance = (unsigned)NO_INSTANCE};
+        out[i] = (struct process_info){
+            .pid = state.processes[i].pid,
+            .used_bytes = state.processes[i].used_bytes,
+            .gpu_instance = is_instance ? gpu_instance_id(&state) : (unsigned)NO_INSTANCE,
+            .compute_instance = is_instance ? 0 : (unsigned)NO_INSTANCE};
     return SUCCESS;
 }
 
@@ -193,8 +199,10 @@ API int nvmlDeviceGetComputeRunningProcesses_v2(device_t device, unsigned *count
 #define NO_PROCESSES(function)                                                                   \
     API int function(device_t device, unsigned *count, struct process_info *out)                 \
     {                                                                                            \
+        struct state state;                                                                      \
         (void)out;                                                                               \
-        return give_constant(device, 0, count);                                                  \
+        *count = 0;                                                                              \
+        return look_at_any(device, &state);                                                      \
     }
 NO_PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v3)
 NO_PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v2)

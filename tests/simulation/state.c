@@ -48,6 +48,9 @@ static const struct {
     [WAVE_SECONDS] = {"wave_seconds", 0},
     [COMPUTE_CAPABILITY] = {"compute_capability", 800},
     [MIG_MODE] = {"mig_mode", 0},
+    [NUMA_NODE] = {"numa_node", UNSUPPORTED},
+    [NVLINK_GROUP] = {"nvlink_group", UNSUPPORTED},
+    [XID] = {"xid", 0},
 };
 
 static void set_defaults(struct state *state)
@@ -109,6 +112,14 @@ static bool parse_process(char *text, struct state *state)
     return true;
 }
 
+static bool parse_text(const char *value, char *out, size_t size)
+{
+    if (*value == '\0' || strlen(value) >= size)
+        return false;
+    strcpy(out, value);
+    return true;
+}
+
 static bool parse_line(char *line, struct state *state)
 {
     char *value = strchr(line, '=');
@@ -117,12 +128,12 @@ static bool parse_line(char *line, struct state *state)
     if (value == NULL)
         return false;
     *value++ = '\0';
-    if (strcmp(line, "name") == 0) {
-        if (*value == '\0' || strlen(value) >= NAME_SIZE)
-            return false;
-        strcpy(state->name, value);
-        return true;
-    }
+    if (strcmp(line, "name") == 0)
+        return parse_text(value, state->name, NAME_SIZE);
+    if (strcmp(line, "parent") == 0)
+        return parse_text(value, state->parent, UUID_SIZE);
+    if (strcmp(line, "profile") == 0)
+        return parse_text(value, state->profile, PROFILE_SIZE);
     if (strcmp(line, "health") == 0) {
         state->is_lost = strcmp(value, "lost") == 0;
         return state->is_lost || strcmp(value, "ok") == 0;

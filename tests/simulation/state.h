@@ -1,4 +1,4 @@
-/* What a state file says about one simulated GPU.
+/* What a state file says about one simulated GPU, or one MIG instance of a GPU.
  *
  * Reading never fails half-way: a file is taken whole or not at all.
  */
@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
-enum { MAX_PROCESSES = 64, NAME_SIZE = 96 };
+enum { MAX_PROCESSES = 64, NAME_SIZE = 96, UUID_SIZE = 80, PROFILE_SIZE = 32 };
 
 /* The value of a key that says `unsupported`. */
 #define UNSUPPORTED (-1LL)
@@ -43,6 +43,9 @@ enum field {
     WAVE_SECONDS,
     COMPUTE_CAPABILITY, /* major * 100 + minor */
     MIG_MODE,           /* 0 disabled, 1 enabled */
+    NUMA_NODE,
+    NVLINK_GROUP, /* GPUs of one number are joined */
+    XID,          /* the last one that the driver reported; 0 is none */
     FIELD_COUNT
 };
 
@@ -53,6 +56,8 @@ struct process {
 
 struct state {
     char name[NAME_SIZE];
+    char parent[UUID_SIZE]; /* of a MIG instance: the UUID of its GPU */
+    char profile[PROFILE_SIZE];
     bool is_lost;
     long long values[FIELD_COUNT];
     unsigned process_count;

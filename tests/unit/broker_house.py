@@ -13,7 +13,7 @@ from spawner.broker.__main__ import open_when_there, serve
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
 from spawner.ledger import Ledger
-from spawner.model import Lease, Options, Place, Quota, Request
+from spawner.model import Lease, Options, Quota, Request
 from spawner.policy import names
 from spawner.policy.container import Limits, build_server
 from tests.fakes.docker_engine import FakeEngine
@@ -45,8 +45,7 @@ class House:
         assert isinstance(lease, Lease)
         if not uuids:
             return lease
-        place = Place(lease.id, 1, 1.0, uuids)
-        _, (granted,) = self.ledger.advance(lambda *_: [place], now=1.0)
+        (granted,) = self.ledger.advance(lambda *_: {lease.id: uuids}, now=1.0)
         return granted
 
     def name(self, lease: Lease | None = None) -> str:

@@ -56,7 +56,7 @@ def test_everything_is_read(host: SimulatedHost) -> None:
         mig_mode="disabled",
     )
     assert report.gpus[0].is_simulated
-    assert dataclasses.replace(report.readings[0], processes=()) == GpuReading(
+    assert dataclasses.replace(report.readings[uuid(0)], processes=()) == GpuReading(
         uuid=uuid(0),
         memory_used_bytes=12884901888,
         memory_total_bytes=85899345920,
@@ -75,21 +75,21 @@ def test_a_process_is_told_with_its_container(
     monkeypatch.setattr(nvml, "container_of", {PID: "c" * 64}.get)
     host.set(uuid(1), process=f"{2**22 + 1}:5")
     report = Nvml().report()
-    assert report.readings[0].processes == (GpuProcess(PID, "c" * 64, 1073741824),)
-    assert report.readings[1].processes == (GpuProcess(2**22 + 1, None, 5),)
+    assert report.readings[uuid(0)].processes == (GpuProcess(PID, "c" * 64, 1073741824),)
+    assert report.readings[uuid(1)].processes == (GpuProcess(2**22 + 1, None, 5),)
 
 
 def test_a_change_is_in_the_next_report(host: SimulatedHost) -> None:
     nvml = Nvml()
-    assert nvml.report().readings[0].temperature_celsius == 54
+    assert nvml.report().readings[uuid(0)].temperature_celsius == 54
     host.set(uuid(0), temperature_celsius=91)
-    assert nvml.report().readings[0].temperature_celsius == 91
+    assert nvml.report().readings[uuid(0)].temperature_celsius == 91
 
 
 def test_zero_is_a_value(host: SimulatedHost) -> None:
     zero = {"memory_used_bytes": 0, "utilization_percent": 0, "power_milliwatts": 0}
     host.set(uuid(0), **zero, sm_clock_mhz=0, temperature_celsius=0)
-    reading = Nvml().report().readings[0]
+    reading = Nvml().report().readings[uuid(0)]
     assert (reading.memory_used_bytes, reading.utilization_percent) == (0, 0)
     assert (reading.power_watts, reading.sm_clock_mhz, reading.temperature_celsius) == (0, 0, 0)
 
@@ -108,7 +108,7 @@ def test_zero_is_a_value(host: SimulatedHost) -> None:
 )
 def test_what_nvml_does_not_know_is_none(host: SimulatedHost, key: str, field: str) -> None:
     host.set(uuid(0), **{key: "unsupported"})
-    reading = Nvml().report().readings[0]
+    reading = Nvml().report().readings[uuid(0)]
     assert getattr(reading, field) is None
     assert reading.health is GpuHealth.OK
 
@@ -127,7 +127,8 @@ def test_a_lost_gpu_keeps_its_name_and_the_other_its_values(host: SimulatedHost)
     host.set(uuid(0), health="lost")
     after = nvml.report()
     assert after.gpus == before.gpus
-    assert after.readings == (GpuReading(uuid(0), health=GpuHealth.LOST), before.readings[1])
+    lost = GpuReading(uuid(0), health=GpuHealth.LOST)
+    assert after.readings == {**before.readings, uuid(0): lost}
     host.set(uuid(0), health="ok")
     assert nvml.report().readings == before.readings
 
@@ -161,7 +162,7 @@ def test_a_gpu_that_answers_nothing_has_unknown_health(
     monkeypatch.setattr(libnvml, "nvmlQuery", refuse)
     monkeypatch.setattr(Device, "driver_version", lambda: "1")
     monkeypatch.setattr(Device, "cuda_driver_version", lambda: "1")
-    assert {reading.health for reading in nvml.report().readings} == {GpuHealth.UNKNOWN}
+    assert {reading.health for reading in nvml.report().readings.values()} == {GpuHealth.UNKNOWN}
 
 
 def test_no_pcie_counter_is_read(host: SimulatedHost) -> None:

@@ -22,7 +22,9 @@ from spawner.agent.readings import (
     GpuIdentity,
     GpuProcess,
     GpuReading,
+    MigInstance,
     Report,
+    Xid,
     build_inventory,
     build_samples,
 )
@@ -35,32 +37,59 @@ from tests.simulation.host import SimulatedHost
 CONTRACT = Path(__file__).parents[1] / "contract"
 INVENTORY = json.loads((CONTRACT / "agent-inventory.json").read_text())
 SAMPLES = json.loads((CONTRACT / "agent-samples.json").read_text())
-FIRST, SECOND = (gpu["uuid"] for gpu in SAMPLES["gpus"])
+FIRST, SECOND, *MIG = (gpu["uuid"] for gpu in SAMPLES["gpus"])
+THIRD = INVENTORY["gpus"][2]["uuid"]
 NAME = INVENTORY["gpus"][0]["name"]
+READINGS = (
+    GpuReading(
+        uuid=FIRST,
+        memory_used_bytes=12884901888,
+        memory_total_bytes=85899345920,
+        temperature_celsius=54,
+        utilization_percent=87,
+        power_watts=251.5,
+        power_limit_watts=400.0,
+        sm_clock_mhz=1410,
+        health=GpuHealth.OK,
+        processes=(GpuProcess(4242, None, 1073741824),),
+    ),
+    GpuReading(SECOND, health=GpuHealth.LOST),
+    GpuReading(THIRD, temperature_celsius=48, power_watts=80.0, health=GpuHealth.OK),
+    GpuReading(
+        uuid=MIG[0],
+        memory_used_bytes=1073741824,
+        memory_total_bytes=10737418240,
+        temperature_celsius=48,
+        health=GpuHealth.OK,
+        processes=(GpuProcess(4343, None, None),),
+    ),
+    GpuReading(MIG[1], temperature_celsius=48, health=GpuHealth.OK),
+)
 GOLDEN = Report(
     sampled_at=1795000000.25,
     host="gpu-host-1",
     driver_version="570.86.15",
     cuda_driver_version="12.8",
     gpus=(
-        GpuIdentity(FIRST, 0, NAME, 85899345920, "8.0", "00000000:01:00.0", "disabled"),
-        GpuIdentity(SECOND, 1, NAME, None, None, None, None),
-    ),
-    readings=(
-        GpuReading(
-            uuid=FIRST,
-            memory_used_bytes=12884901888,
+        GpuIdentity(FIRST, 0, NAME, 85899345920, "8.0", "00000000:01:00.0", "disabled", 0, 0),
+        GpuIdentity(SECOND, 1, NAME, None, None, None, None, 0, 0),
+        GpuIdentity(
+            uuid=THIRD,
+            index=2,
+            name=NAME,
             memory_total_bytes=85899345920,
-            temperature_celsius=54,
-            utilization_percent=87,
-            power_watts=251.5,
-            power_limit_watts=400.0,
-            sm_clock_mhz=1410,
-            health=GpuHealth.OK,
-            processes=(GpuProcess(4242, None, 1073741824),),
+            compute_capability="8.0",
+            pci_bus_id="00000000:03:00.0",
+            mig_mode="enabled",
+            numa_node=1,
+            mig_instances=(
+                MigInstance(MIG[0], 0, "1g.10gb", 10737418240),
+                MigInstance(MIG[1], 1, "3g.40gb", None),
+            ),
         ),
-        GpuReading(SECOND, health=GpuHealth.LOST),
     ),
+    readings={reading.uuid: reading for reading in READINGS},
+    xids={SECOND: Xid(79, 1794999990.5)},
 )
 
 
@@ -73,8 +102,8 @@ async def served(sampler: Sampler) -> AsyncIterator[TestClient[Any, Any]]:
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[SimulatedHost]:
     host = SimulatedHost(tmp_path / "gpus")
-    host.add(0, temperature_celsius=54, utilization_percent=87)
-    host.add(1, fan_speed_percent=20)
+    host.add(0, temperature_celsius=54, utilization_percent=87, numa_node=0, nvlink_group=0)
+    host.add(1, fan_speed_percent=20, nvlink_group=0)
     with host.opened():
         yield host
 
@@ -147,11 +176,32 @@ async def test_metrics_have_base_units_and_no_unknown_values(host: SimulatedHost
     assert ("workbench_gpu_power_watts", SECOND) not in metrics
 
 
-async def test_a_lost_gpu_has_no_metric_but_its_health() -> None:
+async def test_a_lost_gpu_has_no_metric_but_its_faults() -> None:
     async with served(Sampler(lambda: GOLDEN)) as client:
         metrics = metrics_of(await (await client.get("/metrics")).text())
     of_lost = {name: value for (name, uuid), value in metrics.items() if uuid == SECOND}
-    assert of_lost == {"workbench_gpu_info": 1, "workbench_gpu_healthy": 0}
+    assert of_lost == {
+        "workbench_gpu_info": 1,
+        "workbench_gpu_healthy": 0,
+        "workbench_gpu_last_fatal_xid": 79,
+        "workbench_gpu_last_fatal_xid_timestamp_seconds": 1794999990.5,
+    }
+
+
+async def test_a_sum_over_gpus_has_no_mig_instance_in_it() -> None:
+    async with served(Sampler(lambda: GOLDEN)) as client:
+        text = await (await client.get("/metrics")).text()
+    metrics = metrics_of(text)
+    assert metrics["workbench_mig_memory_used_bytes", MIG[0]] == 1073741824
+    assert metrics["workbench_mig_memory_total_bytes", MIG[0]] == 10737418240
+    assert ("workbench_mig_memory_used_bytes", MIG[1]) not in metrics
+    assert {uuid for name, uuid in metrics if name.startswith("workbench_gpu_")} == {
+        FIRST,
+        SECOND,
+        THIRD,
+    }
+    labels = f'{{gpu_uuid="{THIRD}",profile="1g.10gb",uuid="{MIG[0]}"}}'
+    assert f"workbench_mig_memory_used_bytes{labels}" in text
 
 
 async def test_without_a_driver_every_path_answers() -> None:

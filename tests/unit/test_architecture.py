@@ -10,11 +10,11 @@ ROOT = Path(__file__).parents[2]
 FLOORS = [
     {"model"},
     {"policy"},
-    {"tables", "off_loop"},
-    {"rows"},
+    {"tables", "database", "off_loop"},
+    {"rows", "migrations"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
     {"leases", "line", "ends"},
-    {"reconcile"},
+    {"reconcile", "health"},
     {"controller"},
     {"hub", "agent", "broker", "cli"},
 ]

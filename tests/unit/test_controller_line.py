@@ -18,6 +18,7 @@ from spawner.model import (
     Request,
     Unknown,
 )
+from spawner.policy.line import LinePlan
 from tests.fakes.docker_engine import FakeEngine
 from tests.unit.made import GPU_0, GPU_1, make_request
 from tests.unit.workshop import BEGAN_AT, Workshop, eventually, run_until
@@ -44,8 +45,8 @@ class Waiter:
         self.told: list[tuple[int, int, float | None]] = []
         self.task = asyncio.create_task(shop.controller.await_turn(lease.id, self.hear))
 
-    def hear(self, place: Place, length: int) -> None:
-        self.told.append((place.position, length, place.starts_at))
+    def hear(self, place: Place) -> None:
+        self.told.append((place.position, place.line_length, place.starts_at))
 
 
 async def test_a_hundred_requests_at_once_get_two_gpus_and_ninety_eight_places(
@@ -195,7 +196,7 @@ async def test_the_line_runs_on_after_an_unknown(
     failures = iter([Unknown("locked")])
     advance = shop.ledger.advance
 
-    def fails(plan: object, *, now: float) -> tuple[tuple[Place, ...], tuple[Lease, ...]]:
+    def fails(plan: object, *, now: float) -> tuple[Lease, ...]:
         for failure in failures:
             raise failure
         return advance(plan, now=now)  # type: ignore[arg-type]
@@ -318,9 +319,9 @@ async def test_the_plan_sees_the_use_of_everyone(
 
     def plan_nothing(
         waiting: Sequence[Lease], *, use: Mapping[str, float], **_: object
-    ) -> tuple[Place, ...]:
+    ) -> LinePlan:
         seen.append(use)
-        return tuple(Place(lease.id, 1, None, None) for lease in waiting)
+        return LinePlan({}, {None: [lease.id for lease in waiting]}, {})
 
     lease = await shop.running("alice")
     shop.uptime += HOUR

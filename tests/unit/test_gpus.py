@@ -29,7 +29,7 @@ GOLDEN = {
     "/inventory": json.loads((CONTRACT / "agent-inventory.json").read_text()),
     "/samples": json.loads((CONTRACT / "agent-samples.json").read_text()),
 }
-FIRST, SECOND = (gpu["uuid"] for gpu in GOLDEN["/samples"]["gpus"])
+FIRST, SECOND, *MIG = (gpu["uuid"] for gpu in GOLDEN["/samples"]["gpus"])
 NAME = "NVIDIA A100-SXM4-80GB (simulated)"
 ASK: dict[str, Callable[[Agent], Any]] = {"/inventory": Agent.inventory, "/samples": Agent.samples}
 
@@ -61,12 +61,24 @@ def answering(body: object, status: int = 200, asked: list[str] | None = None) -
 async def test_the_contract_is_understood() -> None:
     async with asking(answering(GOLDEN["/inventory"])) as agent:
         assert await agent.inventory() == (
-            Gpu(FIRST, 0, NAME, 85899345920, GpuHealth.OK),
-            Gpu(SECOND, 1, NAME, None, GpuHealth.LOST),
+            Gpu(FIRST, 0, NAME, 85899345920, GpuHealth.OK, numa_node=0, nvlink_group=0),
+            Gpu(
+                uuid=SECOND,
+                index=1,
+                name=NAME,
+                memory_total_bytes=None,
+                health=GpuHealth.LOST,
+                numa_node=0,
+                nvlink_group=0,
+                xid=79,
+                xid_at=1794999990.5,
+            ),
+            Gpu(MIG[0], 2, NAME, 10737418240, GpuHealth.OK, "1g.10gb", 0, numa_node=1),
+            Gpu(MIG[1], 2, NAME, None, GpuHealth.OK, "3g.40gb", 1, numa_node=1),
         )
     async with asking(answering(GOLDEN["/samples"])) as agent:
         samples = await agent.samples()
-    assert list(samples) == [FIRST, SECOND]
+    assert list(samples) == [FIRST, SECOND, *MIG]
     assert samples[FIRST] == GpuSample(
         uuid=FIRST,
         memory_used_bytes=12884901888,
@@ -114,6 +126,48 @@ def without(path: str, key: str) -> Any:
     return answer
 
 
+async def test_an_instance_fails_with_its_gpu_and_is_joined_to_nobody() -> None:
+    divided = GOLDEN["/inventory"]["gpus"][2]
+    fault = {"health": "lost", "xid": 79, "xid_at": 5.0, "nvlink_group": 0}
+    body = {**GOLDEN["/inventory"], "gpus": [{**divided, **fault}]}
+    async with asking(answering(body)) as agent:
+        instances = await agent.inventory()
+    assert [gpu.uuid for gpu in instances] == MIG
+    for gpu in instances:
+        assert (gpu.health, gpu.xid, gpu.xid_at) == (GpuHealth.LOST, 79, 5.0)
+        assert (gpu.index, gpu.numa_node, gpu.nvlink_group) == (2, 1, None)
+        assert gpu.is_simulated
+
+
+@pytest.mark.parametrize(("mode", "uuids"), [("disabled", 1), (None, 1), ("enabled", 0)])
+async def test_a_gpu_is_leased_whole_unless_it_is_divided(mode: str | None, uuids: int) -> None:
+    divided = {**GOLDEN["/inventory"]["gpus"][2], "mig_mode": mode, "mig_instances": []}
+    async with asking(answering({**GOLDEN["/inventory"], "gpus": [divided]})) as agent:
+        assert len(await agent.inventory()) == uuids
+
+
+async def test_a_real_agent_of_a_divided_gpu_is_understood(tmp_path: Path) -> None:
+    host = SimulatedHost(tmp_path / "gpus")
+    host.add(0, numa_node=1, temperature_celsius=70)
+    uuids = host.divide(0, "1g.10gb", "3g.40gb")
+    host.set(uuids[1], process="4000000:5")
+    with host.opened():
+        async with asking(build_app(Sampler(Nvml().report))) as agent:
+            instances = await agent.inventory()
+            samples = await agent.samples()
+    assert [(gpu.uuid, gpu.mig_profile, gpu.mig_index) for gpu in instances] == [
+        (uuids[0], "1g.10gb", 0),
+        (uuids[1], "3g.40gb", 1),
+    ]
+    assert {(gpu.health, gpu.numa_node, gpu.is_simulated) for gpu in instances} == {
+        (GpuHealth.OK, 1, True)
+    }
+    assert list(samples) == uuids
+    assert samples[uuids[1]].processes == (GpuProcess(4000000, None, 5),)
+    assert samples[uuids[1]].temperature_celsius == 70
+    assert samples[uuids[1]].utilization_percent is None
+
+
 WRONG_GPU = {
     "uuid": [None, 0, "0", "GPU-1", FIRST.upper(), f"{FIRST},{SECOND}", "../x"],
     "memory_total_bytes": ["N/A", "1", -1, 1.5, True],
@@ -134,12 +188,32 @@ WRONG_INVENTORY = {
     "name": [None, "", 1],
     "mig_mode": ["N/A", True],
     "simulated": [None, "true", 1],
+    "numa_node": [-1, "0", 0.5, True],
+    "nvlink_group": [-1, "0", 0.5],
+    "xid": [-1, "79", 79.5],
+    "xid_at": [-1.0, "now", float("nan"), float("inf")],
+    "mig_instances": [None, {}, [1]],
+}
+WRONG_INSTANCE = {
+    "uuid": [None, FIRST, MIG[0].upper(), MIG[1], "MIG-1", "MIG-GPU-51a0c0de/1/0"],
+    "mig_index": [None, -1, "0"],
+    "profile": [None, "", "10gb", "1g", "1g.10gb ", "1g.10GB", "0g.10gb", "1g.10gb;x"],
+    "memory_total_bytes": ["N/A", -1, 1.5],
 }
 BROKEN = [
     *(
         pytest.param(path, change(path, "gpus", 0, key, to=value), id=f"{path} {key} {value!r}")
         for path, wrong in (("/inventory", WRONG_INVENTORY), ("/samples", WRONG_SAMPLE))
         for key, values in wrong.items()
+        for value in values
+    ),
+    *(
+        pytest.param(
+            "/inventory",
+            change("/inventory", "gpus", 2, "mig_instances", 0, key, to=value),
+            id=f"MIG instance {key} {value!r}",
+        )
+        for key, values in WRONG_INSTANCE.items()
         for value in values
     ),
     *(
@@ -236,7 +310,7 @@ async def test_a_failure_is_not_remembered_and_no_old_answer_covers_it() -> None
     async with asking(app) as agent:
         with pytest.raises(Unknown):
             await agent.inventory()
-        assert len(await agent.inventory()) == 2
+        assert len(await agent.inventory()) == 4
 
 
 async def test_what_the_agent_cannot_see_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -255,4 +329,4 @@ async def test_it_can_be_used_again_after_close() -> None:
     async with asking(answering(GOLDEN["/samples"])) as agent:
         await agent.samples()
         await agent.close()
-        assert len(await agent.samples()) == 2
+        assert len(await agent.samples()) == 4

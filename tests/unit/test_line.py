@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Place
+from spawner.model import Gpu, GpuHealth, Lease, LeaseState
 from spawner.policy import line
-from spawner.policy.line import OVERDUE_SECONDS, PATIENCE_SECONDS, plan_line
+from spawner.policy.line import OVERDUE_SECONDS, PATIENCE_SECONDS, LinePlan, order_line, plan_line
 from tests.unit.made import make_gpu, make_lease
 
 HOUR = 3600.0
@@ -46,25 +46,39 @@ def holds(name: str, *indices: int, ends_in: float = HOUR) -> Lease:
     )
 
 
+def first_come(waiting: Sequence[Lease]) -> list[Lease]:
+    """Return ``waiting`` as the ledger hands them over."""
+    return sorted(waiting, key=lambda lease: (lease.requested_at, lease.id))
+
+
 def plan(
     waiting: Sequence[Lease], *leases: Lease, gpus: int | Sequence[Gpu] = 4, **use: float
-) -> list[tuple[str, float | None, tuple[int, ...] | None]]:
-    """Return (id, hours until its start, indices granted) in order."""
+) -> LinePlan:
     host = [make_gpu(i) for i in range(gpus)] if isinstance(gpus, int) else gpus
-    index = {gpu.uuid: gpu.index for gpu in host}
-    places = plan_line(waiting, leases=leases, gpus=host, use=use, now=NOW)
-    return [
-        (
-            place.lease_id,
-            None if place.starts_at is None else (place.starts_at - NOW) / HOUR,
-            None if place.gpu_uuids is None else tuple(index[uuid] for uuid in place.gpu_uuids),
-        )
-        for place in places
-    ]
+    return plan_line(first_come(waiting), leases=leases, gpus=host, use=use, now=NOW)
+
+
+def outcome(
+    waiting: Sequence[Lease], *leases: Lease, gpus: int | Sequence[Gpu] = 4
+) -> dict[str, float | tuple[int, ...] | None]:
+    """Return of each id the indices granted, or in how many hours it starts, or None; those granted first."""
+    planned = plan(waiting, *leases, gpus=gpus)
+    granted = {
+        lease_id: tuple(int(uuid[-12:]) for uuid in uuids)
+        for lease_id, uuids in planned.grants.items()
+    }
+    starts = planned.starts_at
+    waits_on = {
+        lease_id: (starts[lease_id] - NOW) / HOUR if lease_id in starts else None
+        for queue in planned.queues.values()
+        for lease_id in queue
+    }
+    assert not granted.keys() & waits_on.keys()
+    return granted | waits_on
 
 
 def order(waiting: Sequence[Lease], **use: float) -> str:
-    return "".join(name for name, _, _ in plan(waiting, gpus=0, **use))
+    return "".join(plan(waiting, gpus=0, **use).queues[None])
 
 
 # --- order
@@ -94,52 +108,50 @@ def test_who_waited_a_day_goes_first_and_first_come_among_them() -> None:
 def test_the_free_gpus_of_lowest_index_are_given() -> None:
     gpus = [make_gpu(3), make_gpu(0), make_gpu(2, GpuHealth.LOST), make_gpu(1)]
     two = [waits("a", 1, ago=2), waits("b", 1, ago=1)]
-    assert plan(two, holds("x", 0), gpus=gpus) == [("a", 0.0, (1,)), ("b", 0.0, (3,))]
+    assert outcome(two, holds("x", 0), gpus=gpus) == {"a": (1,), "b": (3,)}
 
 
 def test_an_estimate_is_the_end_of_the_leases_that_have_to_end() -> None:
     held = (holds("x", 0, 1, ends_in=2 * HOUR), holds("y", 2, 3, ends_in=HOUR))
     three = [waits("a", 3, ago=3), waits("b", 4, ago=2), waits("c", 1, ago=1, hours=3)]
-    assert plan(three, *held) == [("a", 2.0, None), ("b", 3.0, None), ("c", 4.0, None)]
+    assert outcome(three, *held) == {"a": 2.0, "b": 3.0, "c": 4.0}
 
 
 def test_an_overdue_or_closing_lease_is_expected_to_be_gone_soon() -> None:
     overdue = holds("x", 0, ends_in=-HOUR)
     closing = replace(holds("y", 1, ends_in=5 * HOUR), state=LeaseState.CLOSING, ended_at=NOW - 5)
     soon = OVERDUE_SECONDS / HOUR
-    assert plan([waits("a", 2)], overdue, closing, gpus=2) == [("a", soon, None)]
+    assert outcome([waits("a", 2)], overdue, closing, gpus=2) == {"a": soon}
 
 
 def test_a_smaller_request_passes_where_it_is_back_in_time() -> None:
     held = holds("x", 0, 1, 2, ends_in=2 * HOUR)
     big = waits("big", 4, ago=9)
     short, long = waits("short", 1, ago=2, hours=2), waits("long", 1, ago=1, hours=2.1)
-    assert plan([big, short], held) == [("big", 2.0, None), ("short", 0.0, (3,))]
-    assert plan([big, long], held) == [("big", 2.0, None), ("long", 3.0, None)]
+    assert outcome([big, short], held) == {"big": 2.0, "short": (3,)}
+    assert outcome([big, long], held) == {"big": 2.0, "long": 3.0}
 
 
 def test_more_than_work_now_waits_without_estimate_and_is_in_nobodys_way() -> None:
     gpus = [make_gpu(0), make_gpu(1, GpuHealth.LOST)]
     crowd = [waits(f"big{i:03}", 2, ago=500 - i) for i in range(line.PLANNED_PLACES + 5)]
-    places = plan([*crowd, waits("small", 1, ago=1)], gpus=gpus)
-    assert places[0] == ("big000", None, None)
-    assert places[-1] == ("small", 0.0, (0,))
-    back = plan([*crowd, waits("small", 1, ago=1)], gpus=2)
-    assert back[0] == ("big000", 0.0, (0, 1))
+    places = outcome([*crowd, waits("small", 1, ago=1)], gpus=gpus)
+    assert places["big000"] is None
+    assert places["small"] == (0,)
+    assert outcome([*crowd, waits("small", 1, ago=1)], gpus=2)["big000"] == (0, 1)
 
 
 def test_a_sick_gpu_that_is_given_back_counts_for_nobody() -> None:
     gpus = [make_gpu(0, GpuHealth.LOST), make_gpu(1)]
     held = (holds("x", 0, ends_in=HOUR), holds("y", 1, ends_in=2 * HOUR))
-    assert plan([waits("a", 1)], *held, gpus=gpus) == [("a", 2.0, None)]
+    assert outcome([waits("a", 1)], *held, gpus=gpus) == {"a": 2.0}
 
 
 def test_who_stands_far_behind_has_a_place_but_no_estimate() -> None:
     crowd = [waits(f"{i:04}", 1, ago=1000 - i) for i in range(line.PLANNED_PLACES + 1)]
-    places = plan_line(crowd, leases=(holds("x", 0),), gpus=[make_gpu(0)], use={}, now=NOW)
-    assert [place.position for place in places] == list(range(1, len(crowd) + 1))
-    assert places[-2].starts_at is not None
-    assert places[-1].starts_at is None
+    planned = plan(crowd, holds("x", 0), gpus=1)
+    assert list(planned.queues[None]) == [lease.id for lease in crowd]
+    assert set(planned.starts_at) == {lease.id for lease in crowd[:-1]}
 
 
 # --- properties
@@ -203,47 +215,88 @@ def reserve_naively(
     return starts
 
 
+Situation = tuple[list[Lease], list[Lease], list[Gpu], dict[str, float]]
+
+
+def starts_of(order: Sequence[Lease], planned: LinePlan) -> list[float | None]:
+    return [
+        NOW if lease.id in planned.grants else planned.starts_at.get(lease.id) for lease in order
+    ]
+
+
 @given(situations())
 @settings(max_examples=300)
-def test_reservations_are_those_of_the_naive_rule(
-    situation: tuple[list[Lease], list[Lease], list[Gpu], dict[str, float]],
-) -> None:
+def test_reservations_are_those_of_the_naive_rule(situation: Situation) -> None:
     waiting, holding, gpus, use = situation
-    places = plan_line(waiting, leases=holding, gpus=gpus, use=use, now=NOW)
-    by_id = {lease.id: lease for lease in waiting}
-    in_order = [by_id[place.lease_id] for place in places]
-    assert [p.starts_at for p in places] == reserve_naively(in_order, holding, gpus)
+    in_order = order_line(first_come(waiting), use=use, now=NOW)
+    planned = plan(waiting, *holding, gpus=gpus, **use)
+    assert starts_of(in_order, planned) == reserve_naively(in_order, holding, gpus)
 
 
 @given(situations(), st.randoms(use_true_random=False))
 @settings(max_examples=300)
-def test_what_a_plan_gives_out(
-    situation: tuple[list[Lease], list[Lease], list[Gpu], dict[str, float]], rng: random.Random
-) -> None:
+def test_what_a_plan_gives_out(situation: Situation, rng: random.Random) -> None:
     waiting, holding, gpus, use = situation
-    places = plan_line(waiting, leases=holding, gpus=gpus, use=use, now=NOW)
-    by_id = {lease.id: lease for lease in waiting}
-    assert [place.position for place in places] == list(range(1, len(waiting) + 1))
-    assert {place.lease_id for place in places} == set(by_id)
+    planned = plan(waiting, *holding, gpus=gpus, **use)
+    in_order = order_line(first_come(waiting), use=use, now=NOW)
+    behind = [lease.id for lease in in_order if lease.id not in planned.grants]
+    assert planned.queues == ({None: behind} if waiting else {})
+    assert planned.starts_at.keys() <= set(behind)
 
-    given_out = [uuid for place in places for uuid in place.gpu_uuids or ()]
+    given_out = [uuid for uuids in planned.grants.values() for uuid in uuids]
     held = {uuid for lease in holding for uuid in lease.gpu_uuids}
     healthy = {gpu.uuid for gpu in gpus if gpu.health is GpuHealth.OK}
     assert len(given_out) == len(set(given_out))
     assert set(given_out) <= healthy - held
-    for place in places:
-        is_granted = place.gpu_uuids is not None
-        assert is_granted == (place.starts_at == NOW)
-        assert not is_granted or len(place.gpu_uuids or ()) == by_id[place.lease_id].gpu_count
+    counts = {lease.id: lease.gpu_count for lease in waiting}
+    assert all(len(uuids) == counts[lease_id] for lease_id, uuids in planned.grants.items())
 
-    for mixed in (waiting, holding, gpus):
+    for mixed in (holding, gpus):
         rng.shuffle(mixed)
-    assert plan_line(waiting, leases=holding, gpus=gpus, use=use, now=NOW) == places
+    assert plan(waiting, *holding, gpus=gpus, **use) == planned
 
-    kept = rng.randint(0, len(places))
-    front = [by_id[place.lease_id] for place in places[:kept]]
-    assert plan_line(front, leases=holding, gpus=gpus, use=use, now=NOW) == places[:kept], (
+    front = in_order[: rng.randint(0, len(in_order))]
+    alone = plan(front, *holding, gpus=gpus, **use)
+    assert starts_of(front, alone) == starts_of(front, planned), (
         "whoever stands behind moves nobody's start"
+    )
+
+
+PROFILE = "1g.10gb"
+
+
+def divide(situation: Situation) -> Situation:
+    """Return ``situation`` with MIG instances in the place of GPUs, four of one GPU, and other ids."""
+    waiting, holding, gpus, use = situation
+
+    def rename(lease: Lease) -> Lease:
+        uuids = tuple(uuid.replace("GPU", "MIG") for uuid in lease.gpu_uuids)
+        return replace(lease, id=f"mig-{lease.id}", mig_profile=PROFILE, gpu_uuids=uuids)
+
+    parts = [
+        replace(
+            gpu,
+            uuid=gpu.uuid.replace("GPU", "MIG"),
+            index=gpu.index // 4,
+            mig_index=gpu.index % 4,
+            mig_profile=PROFILE,
+        )
+        for gpu in gpus
+    ]
+    return [*map(rename, waiting)], [*map(rename, holding)], parts, use
+
+
+@given(situations(), situations())
+def test_mig_instances_have_a_line_of_their_own(whole: Situation, other: Situation) -> None:
+    waiting, holding, gpus, use = whole
+    mig_waiting, mig_holding, instances, _ = divide(other)
+    first = plan(waiting, *holding, gpus=gpus, **use)
+    second = plan(mig_waiting, *mig_holding, gpus=instances, **use)
+    both = plan([*mig_waiting, *waiting], *holding, *mig_holding, gpus=[*instances, *gpus], **use)
+    assert both == LinePlan(
+        {**first.grants, **second.grants},
+        {**first.queues, **second.queues},
+        {**first.starts_at, **second.starts_at},
     )
 
 
@@ -262,17 +315,16 @@ class Simulation:
         self.holding = [lease for lease in self.holding if (lease.ends_at or 0.0) > self.now]
         self.waiting += [replace(lease, requested_at=self.now) for lease in arrivals]
         gpus = [make_gpu(i) for i in range(4)]
-        places = plan_line(self.waiting, leases=self.holding, gpus=gpus, use=use, now=self.now)
-        turns = {place.lease_id: place for place in places if place.gpu_uuids is not None}
+        planned = plan_line(
+            first_come(self.waiting), leases=self.holding, gpus=gpus, use=use, now=self.now
+        )
         for lease in self.waiting:
-            if lease.id in turns:
-                self.holding.append(self.grant(lease, turns[lease.id]))
-        self.waiting = [lease for lease in self.waiting if lease.id not in turns]
+            if lease.id in planned.grants:
+                ends_at = self.now + lease.hours * HOUR
+                held = replace(lease, gpu_uuids=planned.grants[lease.id], ends_at=ends_at)
+                self.holding.append(held)
+        self.waiting = [lease for lease in self.waiting if lease.id not in planned.grants]
         self.now += HOUR
-
-    def grant(self, lease: Lease, place: Place) -> Lease:
-        ends_at = self.now + lease.hours * HOUR
-        return replace(lease, gpu_uuids=place.gpu_uuids or (), ends_at=ends_at)
 
 
 OLDER = 2

@@ -8,7 +8,7 @@ import pytest
 
 from spawner.containers import Containers
 from spawner.ledger import Ledger
-from spawner.model import Cause, LaunchError, Lease, LeaseState, Place, Quota, Unknown
+from spawner.model import Cause, LaunchError, Lease, LeaseState, Quota, Unknown
 from spawner.policy import names
 from spawner.policy.container import build_home_preparation, build_server
 from tests.fakes.quick_docker import QuickBroker, QuickDaemon, Trouble, quick_containers
@@ -51,8 +51,8 @@ class Bench:
     def grant(self) -> Lease:
         lease = self.ledger.admit(make_request(), lambda _: None, quota=Quota(), now=1.0)
         assert isinstance(lease, Lease)
-        place = Place(lease.id, 1, 1.0, (GPU_0,))
-        return self.ledger.advance(lambda *_: (place,), now=1.0)[1][0]
+        (granted,) = self.ledger.advance(lambda *_: {lease.id: (GPU_0,)}, now=1.0)
+        return granted
 
 
 @pytest.fixture

@@ -47,7 +47,9 @@ def test_values_are_read_with_their_units() -> None:
         ("WORKBENCH_CPU_LIMIT", "nan", "a number of CPUs"),
         ("WORKBENCH_CPU_LIMIT", "0", "a number of CPUs"),
         ("WORKBENCH_INSTANCE", "My Bench", "characters of a-z"),
-        ("WORKBENCH_LEDGER_URL", "mysql://x", "an SQLite URL"),
+        ("WORKBENCH_LEDGER_URL", "mysql://x", "sqlite:///PATH or postgresql+psycopg://USER"),
+        ("WORKBENCH_LEDGER_URL", "postgresql+psycopg://u:p@ss@host/db", "written as %3A"),
+        ("WORKBENCH_LEDGER_URL", "postgresql+psycopg://u:p@host", "written as %3A"),
         ("WORKBENCH_SHM_SIZE", "64G", "lower the first or raise the second"),
     ],
 )
@@ -56,3 +58,26 @@ def test_what_cannot_be_used_is_named_with_its_fix(name: str, value: str, said: 
         Settings.from_environ({name: value})
     assert name in str(error.value)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////data/other.sqlite",
+        "postgresql+psycopg://workbench:p%40ss@db.example.org/workbench",
+        "postgresql+psycopg://workbench:@[::1]:5433/workbench?sslmode=verify-full",
+        "postgresql+psycopg://workbench@/workbench?host=/run/postgresql",
+    ],
+)
+def test_the_ledger_is_on_sqlite_or_postgresql(url: str) -> None:
+    assert Settings.from_environ({"WORKBENCH_LEDGER_URL": url}).ledger_url == url
+
+
+@pytest.mark.parametrize("host", ["host", "ho st"])
+def test_the_password_of_the_ledger_is_never_shown(host: str) -> None:
+    url = f"postgresql+psycopg://workbench:hunter2@{host}/workbench"
+    try:
+        shown = repr(Settings.from_environ({"WORKBENCH_LEDGER_URL": url}))
+    except SettingsError as error:
+        shown = str(error)
+    assert "hunter2" not in shown

@@ -51,7 +51,7 @@ ANSWERS = {
     "memory_info": [1000, 600, 300, 100],
     "bar1_memory_info": [50, 30, 20, "N/A"],
     "temperature": 61,
-    "utilization_rates": [71, 72, 73, 74],
+    "utilization_rates": ["N/A", "N/A", 73, 74],  # nobody knows it of a GPU with MIG
     "power_usage": 123456,
     "power_limit": 300000,
     "clock_infos": [1, 2, 3, 4],
@@ -269,6 +269,10 @@ GARBAGE = {
     "mode": "index=0\nmig_mode=perhaps\n",
     "health": "index=0\nhealth=fine\n",
     "process": "index=0\nprocess=12\n",
+    "NUMA node": "index=0\nnuma_node=-1\n",
+    "Xid": "index=0\nxid=fatal\n",
+    "endless profile": "index=0\nprofile=" + "1" * 40 + "\n",
+    "endless parent": "index=0\nparent=GPU-" + "0" * 80 + "\n",
     "too many processes": "index=0\n" + "process=1:1\n" * 65,
 }
 

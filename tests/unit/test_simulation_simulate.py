@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nvitop import Device
+from nvitop import Device, MigDevice
 
 from tests.simulation import simulate
 from tests.simulation.host import SOURCES, SimulatedHost
@@ -73,6 +73,68 @@ def test_another_number_changes_the_specification_only(made: Path) -> None:
     create_again(made, 1)
     assert len(json.loads((made / "cdi.json").read_text())["devices"]) == 2
     assert len(list((made / "gpus").iterdir())) == 3
+
+
+def devices_of(made: Path) -> dict[str, list[str]]:
+    """What each device of the CDI specification mounts, by its name."""
+    specification = json.loads((made / "cdi.json").read_text())
+    return {
+        device["name"]: [Path(m["hostPath"]).name for m in device["containerEdits"]["mounts"]]
+        for device in specification["devices"]
+    }
+
+
+def test_a_divided_gpu_is_its_instances_each_mounted_with_it(made: Path) -> None:
+    leaves = create_again(made, mig={1: ["1g.10gb", "3g.40gb"]})
+    other = f"{UUID[:-1]}1"
+    small, large = (simulate.mig_uuid(1, i, p) for i, p in enumerate(["1g.10gb", "3g.40gb"]))
+    assert leaves == [UUID, small, large]
+    assert devices_of(made) == {
+        UUID: [UUID],
+        small: [other, small],
+        large: [other, large],
+        "all": [UUID, other, small, large],
+    }
+    assert all(Device.UUID_PATTERN.match(uuid) for uuid in leaves)
+    assert ("memory_total_bytes", str(40 * 2**30)) in simulate.read_pairs(
+        made / "gpus" / large / "state"
+    )
+
+
+def test_a_division_is_kept_until_another_is_asked_for(made: Path) -> None:
+    before = create_again(made, mig={0: ["1g.10gb"] * 7})
+    simulate.change(before[3], ["memory_used_bytes=5"], made / "gpus")
+    assert create_again(made) == before
+    assert create_again(made, mig={0: ["1g.10gb"] * 7}) == before
+    assert "memory_used_bytes=5\n" in (made / "gpus" / before[3] / "state").read_text()
+    after = create_again(made, mig={0: ["2g.20gb"]})
+    assert not set(after[:-1]) & set(before)
+    assert sorted(path.name for path in (made / "gpus").glob("MIG-*")) == after[:-1]
+    simulate.change(UUID, ["mig_mode=disabled"], made / "gpus")
+    assert create_again(made) == [UUID, f"{UUID[:-1]}1"]
+
+
+def test_places_are_given_to_the_gpus_in_turn(made: Path) -> None:
+    create_again(made, 3, numa=[0, 1], nvlink=[4, 4, 4])
+    states = [simulate.read_pairs(made / "gpus" / f"{UUID[:-1]}{n}" / "state") for n in range(3)]
+    assert [dict(state).get("numa_node") for state in states] == ["0", "1", None]
+    assert [dict(state).get("nvlink_group") for state in states] == ["4", "4", "4"]
+
+
+def test_the_command_divides_and_joins(made: Path) -> None:
+    done = run(
+        *("create", "--gpus", "2", "--library", str(made / "library.so")),
+        *("--cdi", str(made / "more.json"), "--dir", str(made / "more")),
+        *("--mig", "0=3g.40gb:1,1g.10gb:4", "--mig", "1=1g.10gb:2"),
+        *("--numa", "0,1", "--nvlink", "0,0"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    host = SimulatedHost(made / "more")
+    with host.opened():
+        assert [mig.uuid() for mig in MigDevice.all()] == done.stdout.split()
+        assert [len(gpu.mig_devices()) for gpu in Device.all()] == [5, 2]
+    changed = run("set", done.stdout.split()[0], "process=1:2", "--dir", str(host.folder))
+    assert (changed.returncode, changed.stderr) == (0, "")
 
 
 def test_instances_do_not_share_uuids(made: Path) -> None:
@@ -146,6 +208,30 @@ def test_the_library_takes_unsupported_where_set_does(tmp_path: Path, key: str) 
         (
             "create --gpus 2 --library {made}/library.so --cdi {made}/cdi.json/x --dir {made}/gpus",
             "cdi.json: File exists",
+        ),
+        (
+            "create --gpus 2 --library {made}/library.so --cdi {made}/cdi.json --mig 2=1g.10gb:1",
+            "no GPU 2 to divide; they are 0 to 1",
+        ),
+        (
+            "create --gpus 2 --library {made}/library.so --cdi {made}/cdi.json --mig 0=1g.10gb:8",
+            "would have 8 MIG instances",
+        ),
+        (
+            "create --gpus 2 --library {made}/library.so --cdi {made}/cdi.json --mig 0=large:1",
+            '"large" is no value for profile',
+        ),
+        (
+            "create --gpus 2 --library {made}/library.so --cdi {made}/cdi.json --mig 1g.10gb:7",
+            "argument --mig: invalid",
+        ),
+        (
+            "create --gpus 2 --library {made}/library.so --cdi {made}/cdi.json --numa 0,0,1",
+            "numa_node has 3 numbers for 2 GPUs",
+        ),
+        (
+            "create --gpus 2 --library {made}/library.so --cdi {made}/cdi.json --nvlink 0,x",
+            "argument --nvlink: invalid",
         ),
         ("set GPU-00 health=ok --dir {made}/gpus", "no simulated GPU GPU-00"),
         ("set ../gpus health=ok --dir {made}/gpus", "no simulated GPU"),

@@ -1,10 +1,11 @@
-"""The GPU panel's Jupyter server extension: says what it brings and adds its one route.
+"""The GPU panel's Jupyter server extension: says what it brings and adds its two routes.
 
-Importing it opens nothing: NVML waits for the first client.
+Importing it opens nothing: NVML and the hub wait for the first client.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from jupyter_server.utils import url_path_join
@@ -21,9 +22,17 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(server_app: ServerApp) -> None:
     from gpu_panel.handler import StreamHandler
+    from gpu_panel.hub import Hub
+    from gpu_panel.lease import LeaseWatch
+    from gpu_panel.lease_handler import LeaseHandler
     from gpu_panel.nvml import NvmlReader
     from gpu_panel.sampler import Sampler
 
-    route = url_path_join(server_app.web_app.settings["base_url"], "gpu-panel", "stream")
-    sampler = Sampler(NvmlReader(), server_app.log)
-    server_app.web_app.add_handlers(".*$", [(route, StreamHandler, {"sampler": sampler})])
+    root = url_path_join(server_app.web_app.settings["base_url"], "gpu-panel")
+    lease = LeaseWatch(Hub.from_environment(os.environ), server_app.log)
+    sampler = Sampler(NvmlReader(), lease, server_app.log)
+    routes = [
+        (f"{root}/stream", StreamHandler, {"sampler": sampler}),
+        (f"{root}/lease", LeaseHandler, {"lease": lease}),
+    ]
+    server_app.web_app.add_handlers(".*$", routes)

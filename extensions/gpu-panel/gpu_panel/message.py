@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
 SIMULATED_SUFFIX = "(simulated)"
 
 
@@ -58,8 +58,29 @@ class Reading:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class Lease:
+    """What the hub says of this server's lease.
+
+    ``seconds_left`` is None for one without an end, and below 0 once its time is over. ``most_hours`` is
+    the longest that a lease may last from now on, None where there is no bound. ``trouble`` is a sentence for
+    people when a GPU has failed. ``confirmed`` is False where the hub did not answer lately: then the lease is
+    as it was last known.
+    """
+
+    state: str | None
+    gpu_count: int
+    seconds_left: float | None
+    most_hours: float | None
+    trouble: str | None
+    confirmed: bool
+
+
 def build_message(
-    reading: Reading, period_seconds: float, history: Sequence[Reading] = ()
+    reading: Reading,
+    period_seconds: float,
+    history: Sequence[Reading] = (),
+    lease: Lease | None = None,
 ) -> bytes:
     """Return the message for ``reading``; ``history`` is older readings, oldest first."""
     message = {
@@ -69,6 +90,7 @@ def build_message(
         "error": reading.error,
         "gpus": [{**asdict(gpu), "simulated": gpu.is_simulated} for gpu in reading.gpus],
         "history": _build_history(history),
+        "lease": None if lease is None else asdict(lease),
     }
     return json.dumps(message, separators=(",", ":")).encode()
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from gpu_panel.lease import LeaseWatch
 from gpu_panel.message import Reading, build_message
 
 PERIOD_SECONDS = 1.0
@@ -27,15 +28,20 @@ class Client(Protocol):
 
 
 class Sampler:
-    """Reads once per period and hands the message to every client that has joined."""
+    """Reads once per period and hands the message to every client that has joined.
+
+    The lease is watched as long as it runs.
+    """
 
     def __init__(
         self,
         read: Callable[[], Reading],
+        lease: LeaseWatch,
         log: logging.Logger,
         period_seconds: float = PERIOD_SECONDS,
     ) -> None:
         self._read = read
+        self._lease = lease
         self._log = log
         self._period_seconds = period_seconds
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gpu-panel")
@@ -66,23 +72,25 @@ class Sampler:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        due = loop.time()
-        while True:
-            reading = await loop.run_in_executor(self._thread, self._read)
-            self._publish(reading)
-            due = max(due + self._period_seconds, loop.time())
-            await asyncio.sleep(due - loop.time())
+        async with self._lease.watching():
+            due = loop.time()
+            while True:
+                reading = await loop.run_in_executor(self._thread, self._read)
+                self._publish(reading)
+                due = max(due + self._period_seconds, loop.time())
+                await asyncio.sleep(due - loop.time())
 
     def _publish(self, reading: Reading) -> None:
+        lease = self._lease.view()
         oldest = reading.sampled_at - HISTORY_SECONDS
         while self._history and self._history[0].sampled_at < oldest:
             self._history.popleft()
         if self._newcomers:
-            message = build_message(reading, self._period_seconds, self._history)
+            message = build_message(reading, self._period_seconds, self._history, lease)
             for client in self._newcomers:
                 client.deliver(message)
         if self._clients:
-            message = build_message(reading, self._period_seconds)
+            message = build_message(reading, self._period_seconds, lease=lease)
             for client in self._clients:
                 client.deliver(message)
         self._clients |= self._newcomers

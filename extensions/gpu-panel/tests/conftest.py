@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
+from fake_hub import FakeHub
 from gpu_panel import nvml, sampler
 from gpu_panel.message import GpuHealth, GpuReading, Reading
 from traitlets.config import Config
@@ -60,6 +61,14 @@ async def eventually(is_true: Callable[[], bool]) -> None:
     while not is_true():
         assert time.monotonic() < deadline, "this did not become true"
         await asyncio.sleep(PERIOD_SECONDS)
+
+
+@pytest.fixture
+def hub(jp_asyncio_loop: asyncio.AbstractEventLoop) -> Iterator[FakeHub]:
+    """Return a hub that listens."""
+    hub = FakeHub()
+    yield jp_asyncio_loop.run_until_complete(hub.open())
+    jp_asyncio_loop.run_until_complete(hub.close())
 
 
 @pytest.fixture

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 from conftest import PERIOD_SECONDS, ScriptedReader, eventually, make_gpu
+from fake_hub import FakeHub
 from gpu_panel import sampler as module
+from gpu_panel.hub import Hub
+from gpu_panel.lease import LeaseWatch
 from gpu_panel.message import Reading
 
 LOG = logging.getLogger("test")
+NO_LEASE = LeaseWatch(None, LOG)
 
 
 class Listener:
@@ -36,7 +40,7 @@ def scripted() -> ScriptedReader:
 @pytest.fixture
 def sampler(scripted: ScriptedReader) -> module.Sampler:
     """Return a quick sampler on ``scripted``."""
-    return module.Sampler(scripted, LOG, PERIOD_SECONDS)
+    return module.Sampler(scripted, NO_LEASE, LOG, PERIOD_SECONDS)
 
 
 async def test_the_first_client_starts_it_and_the_last_one_stops_it(
@@ -93,7 +97,7 @@ async def test_a_reader_that_hangs_holds_up_nobody_else() -> None:
         free.wait(10)
         return Reading(1.0)
 
-    sampler = module.Sampler(hang, LOG, PERIOD_SECONDS)
+    sampler = module.Sampler(hang, NO_LEASE, LOG, PERIOD_SECONDS)
     listener = Listener()
     sampler.join(listener)
     ticks = 0
@@ -108,7 +112,9 @@ async def test_a_reader_that_hangs_holds_up_nobody_else() -> None:
 
 async def test_a_newcomer_gets_the_past_once_and_it_is_bounded() -> None:
     times = iter(range(0, 10_000, 60))
-    sampler = module.Sampler(lambda: Reading(float(next(times)), (make_gpu(0),)), LOG, 0.001)
+    sampler = module.Sampler(
+        lambda: Reading(float(next(times)), (make_gpu(0),)), NO_LEASE, LOG, 0.001
+    )
     first, second = Listener(), Listener()
     sampler.join(first)
     await eventually(lambda: len(first.messages) >= 12)
@@ -125,7 +131,9 @@ async def test_a_newcomer_gets_the_past_once_and_it_is_bounded() -> None:
 
 async def test_the_past_survives_a_reload() -> None:
     times = iter(range(10_000))
-    sampler = module.Sampler(lambda: Reading(float(next(times)), (make_gpu(0),)), LOG, 0.001)
+    sampler = module.Sampler(
+        lambda: Reading(float(next(times)), (make_gpu(0),)), NO_LEASE, LOG, 0.001
+    )
     before, after = Listener(), Listener()
     sampler.join(before)
     await eventually(lambda: len(before.messages) >= 3)
@@ -147,7 +155,7 @@ async def test_a_failing_reader_is_logged_and_the_next_client_starts_again(
             raise ValueError
         return Reading(1.0)
 
-    sampler = module.Sampler(fail_once, LOG, 10.0)
+    sampler = module.Sampler(fail_once, NO_LEASE, LOG, 10.0)
     first, second = Listener(), Listener()
     sampler.join(first)
     await eventually(lambda: not sampler.is_running)
@@ -156,3 +164,28 @@ async def test_a_failing_reader_is_logged_and_the_next_client_starts_again(
     await eventually(lambda: len(second.messages) == 1)
     sampler.leave(first)
     sampler.leave(second)
+
+
+async def test_every_message_has_the_lease_and_the_hub_is_asked_once(
+    scripted: ScriptedReader, hub: FakeHub
+) -> None:
+    lease = LeaseWatch(Hub.from_environment(hub.environment), LOG)
+    sampler = module.Sampler(scripted, lease, LOG, PERIOD_SECONDS)
+    listeners = [Listener() for _ in range(20)]
+    for listener in listeners:
+        sampler.join(listener)
+    await eventually(lambda: len(listeners[-1].messages) >= 10)
+    for listener in listeners:
+        sampler.leave(listener)
+    for message in listeners[-1].messages:
+        assert message["lease"]["gpu_count"] == 2
+        assert 8000 < message["lease"]["seconds_left"] <= 8040
+    assert len(hub.asked) == 1, "not once per client, and not once per message"
+
+
+async def test_without_a_hub_there_is_no_lease_in_the_message(sampler: module.Sampler) -> None:
+    listener = Listener()
+    sampler.join(listener)
+    await eventually(lambda: len(listener.messages) >= 1)
+    sampler.leave(listener)
+    assert listener.messages[0]["lease"] is None

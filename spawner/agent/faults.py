@@ -1,0 +1,95 @@
+"""Hears from the driver that a GPU failed.
+
+One thread waits for NVML's Xid events and does nothing else; of a GPU that has no such events,
+nothing is heard.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from nvitop import Device, libnvml
+
+from spawner.agent.asking import ask
+from spawner.agent.readings import Xid
+
+_log = logging.getLogger(__name__)
+
+OF_THE_PROGRAM = frozenset({13, 31, 43, 45, 68, 109})
+"""Xids that the program on the GPU brings about: the GPU is well, and the next program runs.
+
+As NVIDIA's Xid catalog (docs.nvidia.com/deploy/xid-errors) has them: 13 graphics engine exception, 31 memory
+page fault, 43 GPU stopped processing, 45 preemptive cleanup, 68 video processor exception, 109 context switch
+timeout.
+"""
+
+WAIT_MILLISECONDS = 1000
+"""How long one wait inside NVML lasts at most."""
+
+_PAUSE_SECONDS = 1
+
+
+class Faults:
+    """The last fatal Xid of each GPU since it was listened to."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Xid] = {}
+        self._uuids: dict[int, str] = {}  # by the address in NVML's handle
+        self._events: Any = None
+
+    def listen(self, devices: Mapping[str, Device]) -> None:
+        """Begin to listen to these GPUs, by UUID; one whose driver has no such events stays silent."""
+        is_first = self._events is None
+        for uuid, device in devices.items():
+            address = _address(device.handle)
+            if address not in self._uuids and self._register(device):
+                self._uuids[address] = uuid
+        if is_first and self._events is not None:
+            threading.Thread(target=self._hear, name="xids", daemon=True).start()
+
+    def _register(self, device: Device) -> bool:
+        wanted = libnvml.nvmlEventTypeXidCriticalError
+        try:
+            supported = ask(device, "nvmlDeviceGetSupportedEventTypes") or 0
+            if not supported & wanted:
+                return False
+            if self._events is None:
+                self._events = libnvml.nvmlQuery("nvmlEventSetCreate", ignore_errors=False)
+            libnvml.nvmlQuery(
+                "nvmlDeviceRegisterEvents", device.handle, wanted, self._events, ignore_errors=False
+            )
+        except libnvml.NVMLError:
+            return False
+        return True
+
+    def last_fatal(self) -> Mapping[str, Xid]:
+        """Return the last fatal Xid of each GPU that had one, by UUID."""
+        return dict(self._last)
+
+    def _hear(self) -> None:
+        """Wait for one event after the other until NVML is closed; nvitop's own calls would open it again."""
+        while True:
+            try:
+                event = libnvml.nvmlEventSetWait_v2(self._events, WAIT_MILLISECONDS)
+                uuid = self._uuids.get(_address(event.device))
+                self._take(uuid or libnvml.nvmlDeviceGetUUID(event.device), int(event.eventData))
+            except libnvml.NVMLError_Timeout:
+                continue
+            except libnvml.NVMLError_Uninitialized:
+                return
+            except libnvml.NVMLError:  # such as a lost GPU: the next wait may hear of another
+                time.sleep(_PAUSE_SECONDS)
+
+    def _take(self, uuid: str, number: int) -> None:
+        if number not in OF_THE_PROGRAM:
+            _log.warning("GPU %s reports the fatal Xid %s.", uuid, number)
+            self._last[uuid] = Xid(number, time.time())
+
+
+def _address(handle: Any) -> int:  # noqa: ANN401 a ctypes pointer
+    return ctypes.cast(handle, ctypes.c_void_p).value or 0

@@ -1,0 +1,174 @@
+"""Leases and what they were used, on both databases: compare-and-set, and nothing used twice."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isclose
+
+import pytest
+
+from spawner.ledger import Ledger
+from spawner.model import (
+    TRANSITIONS,
+    Cause,
+    Heartbeat,
+    IllegalTransition,
+    Lease,
+    LeaseState,
+    Refused,
+    StaleLease,
+)
+from spawner.policy.quota import extend_lease
+from tests.unit.ledger_desk import (
+    HOUR,
+    QUOTA,
+    advance,
+    begin_closing,
+    close,
+    give_up,
+    grant,
+    read,
+    stand,
+)
+from tests.unit.made import GPU_0, GPU_1, make_lease
+
+
+def test_what_was_written_is_read_by_the_next_hub(ledger: Ledger, ledger_url: str) -> None:
+    lease = grant(ledger, "alice", 2)
+    other = Ledger.open(ledger_url, first_uid=20000)
+    assert other.lease(lease.id) == lease
+    assert other.live_leases() == (lease,)
+    other.close()
+
+
+def test_the_database_itself_refuses_a_double_booking_until_it_is_closed(ledger: Ledger) -> None:
+    lease = grant(ledger, "alice")
+    other = make_lease(id="f" * 16, user="bob", gpu_uuids=(GPU_0,))
+    assert ledger.adopt(other) is False
+    closing = begin_closing(ledger, lease)
+    assert ledger.adopt(other) is False
+    assert ledger.lease(other.id) is None
+    ledger.move(closing, LeaseState.CLOSED, now=9.5)
+    assert ledger.adopt(other) is True
+
+
+def test_a_forgotten_lease_is_adopted_whole(ledger: Ledger) -> None:
+    lease = make_lease(state=LeaseState.RUNNING, gpu_uuids=(GPU_1,))
+    assert ledger.adopt(lease) is True
+    assert ledger.live_leases() == (lease,)
+
+
+def test_what_an_old_backup_calls_waiting_is_adopted_too(ledger: Ledger) -> None:
+    same, other = stand(ledger, "alice"), stand(ledger, "bob")
+    running = make_lease(id=same.id, state=LeaseState.RUNNING, gpu_uuids=(GPU_0,))
+    later = make_lease(
+        id="f" * 16, user="bob", state=LeaseState.RUNNING, gpu_uuids=(GPU_1,), requested_at=99.0
+    )
+    assert ledger.adopt(running) is True
+    assert ledger.adopt(later) is True
+    assert read(ledger, same) == replace(running, epoch=2)
+    assert read(ledger, other).cause is Cause.LOST
+    assert set(ledger.live_leases()) == {replace(running, epoch=2), later}
+
+
+def test_a_stale_lease_changes_nothing(ledger: Ledger) -> None:
+    lease = grant(ledger, "alice")
+    running = ledger.move(lease, LeaseState.RUNNING, now=6.0)
+    with pytest.raises(StaleLease):
+        begin_closing(ledger, lease)
+    assert ledger.lease(lease.id) == running
+
+
+@pytest.mark.parametrize("start", LeaseState)
+@pytest.mark.parametrize("to", LeaseState)
+def test_only_the_moves_of_the_table_are_made(
+    ledger: Ledger, start: LeaseState, to: LeaseState
+) -> None:
+    lease = make_lease(state=start, gpu_uuids=(GPU_0,))
+    ledger.adopt(lease)
+    if to in TRANSITIONS[start] and to is not LeaseState.GRANTED:  # only its turn grants it
+        assert ledger.move(lease, to, now=7.0).state is to
+    else:
+        with pytest.raises(IllegalTransition):
+            ledger.move(lease, to, now=7.0)
+        assert ledger.lease(lease.id) == lease
+
+
+def test_who_leaves_the_line_has_a_cause(ledger: Ledger) -> None:
+    lease = stand(ledger, "alice")
+    closed = ledger.move(lease, LeaseState.CLOSED, now=7.0, cause=Cause.USER)
+    assert (closed.ended_at, closed.cause) == (7.0, Cause.USER)
+
+
+def test_an_extension_is_one_transaction(ledger: Ledger) -> None:
+    granted = grant(ledger, "alice")
+    running = ledger.move(granted, LeaseState.RUNNING, now=7.0)
+
+    def extend(leases: Sequence[Lease]) -> Lease | Refused:
+        return extend_lease(("alice", ""), 0.001, leases=leases, quota=QUOTA, now=HOUR)
+
+    extended = ledger.extend(extend)
+    assert isinstance(extended, Lease)
+    assert extended.ends_at == (running.ends_at or 0.0) + 3.6
+    assert read(ledger, running) == extended
+    stand(ledger, "bob", 2)
+    refused = ledger.extend(extend)
+    assert isinstance(refused, Refused)
+    assert read(ledger, running) == extended
+
+
+# --- use
+
+
+def test_use_is_counted_while_a_lease_lives_and_when_it_is_closed(ledger: Ledger) -> None:
+    lease = grant(ledger, "alice", 2, now=0.0)
+    stand(ledger, "bob", now=1.0)
+    a_half_life = HOUR
+    total = 2 / 0.6931471805599453  # hours of two GPUs held for ever, at a half-life of an hour
+    assert isclose(ledger.use(now=a_half_life)["alice"], total / 2)
+    closing = begin_closing(ledger, lease, now=a_half_life)
+    ledger.move(closing, LeaseState.CLOSED, now=2 * a_half_life)
+    later = ledger.use(now=2 * a_half_life)["alice"]
+    assert isclose(later, total / 4), "until it ended, not until it was closed"
+    give_up(ledger, "bob")
+    second = grant(ledger, "alice", 2, now=2 * a_half_life)
+    close(ledger, second, now=3 * a_half_life)
+    assert isclose(ledger.use(now=3 * a_half_life)["alice"], total / 8 + total / 2, rel_tol=1e-3)
+    assert ledger.use(now=0.0).keys() == {"alice"}
+
+
+def test_who_used_less_is_next(ledger: Ledger) -> None:
+    close(ledger, grant(ledger, "alice", now=0.0), now=HOUR)
+    holder = grant(ledger, "x", 2, now=HOUR)
+    first, second = stand(ledger, "alice", now=HOUR + 1), stand(ledger, "bob", now=HOUR + 2)
+    close(ledger, holder, now=HOUR + 2)
+    ledger_order = advance(ledger, now=HOUR + 3)[1]
+    assert list(ledger_order) == [second.id, first.id]
+
+
+# --- the rest
+
+
+def test_lease_ids_and_uids_are_never_given_twice(ledger: Ledger) -> None:
+    ids = set()
+    for _ in range(20):
+        lease = stand(ledger, "alice", 0)
+        ids.add(lease.id)
+        close(ledger, lease)
+    assert len(ids) == 20
+    assert ledger.account_of("alice", "alice") == ledger.account_of("alice", "alice")
+    assert ledger.account_of("alice", "alice").uid != ledger.account_of("bob", "bob").uid
+
+
+def test_a_prepared_home_is_remembered(ledger: Ledger) -> None:
+    account = ledger.account_of("alice", "alice")
+    assert account.is_home_prepared is False
+    ledger.mark_home_prepared(account.uid)
+    assert ledger.account(account.uid) == replace(account, is_home_prepared=True)
+    assert ledger.account(19999) is None
+
+
+def test_the_last_heartbeat_is_kept(ledger: Ledger) -> None:
+    assert ledger.heartbeat() is None
+    for at in (1.0, 2.0):
+        ledger.beat(Heartbeat("boot", -5.0, at))
+    assert ledger.heartbeat() == Heartbeat("boot", -5.0, 2.0)
