@@ -25,13 +25,15 @@ from spawner.hub.lease_view import see_lease
 from spawner.hub.only import open_ledger
 from spawner.hub.reissue import SERVICE, SERVICE_SCOPES, reissue
 from spawner.hub.spawner import WorkbenchSpawner
+from spawner.hub.unavailable import PATIENCE_SECONDS, answer_unavailable
 from spawner.hub.workbench import Workbench, keep_running
 from spawner.policy.container import PORT
 from spawner.policy.words import name_gpu
 from spawner.settings import Settings
 
 DATA = Path("/data")
-HUB_DATABASE = f"sqlite:///{DATA}/jupyterhub.sqlite"
+HUB_DATABASE_FILE = DATA / "jupyterhub.sqlite"
+HUB_DATABASE = f"sqlite:///{HUB_DATABASE_FILE}"
 DOCKER_SOCKET = "/run/workbench/docker.sock"
 HUB_PORT = 8081
 LEAST_PASSWORD_LENGTH = 8
@@ -73,6 +75,7 @@ def start_beside_hub(workbench: Workbench) -> None:
     A subcommand such as ``jupyterhub upgrade-db`` reads the same file and is no hub: nothing is started.
     """
     if JupyterHub.initialized():
+        answer_unavailable(HUB_DATABASE_FILE)
         run_beside_hub(workbench, f"http://127.0.0.1:{HUB_PORT}/hub/api")
 
 
@@ -85,6 +88,10 @@ def _configure_hub(c: Config) -> None:
     c.JupyterHub.hub_bind_url = f"http://0.0.0.0:{HUB_PORT}"
     c.JupyterHub.hub_connect_url = f"http://hub:{HUB_PORT}"
     c.JupyterHub.db_url = HUB_DATABASE
+    # what is under way waits; who comes meanwhile is told to come again
+    c.JupyterHub.db_kwargs = {
+        "connect_args": {"timeout": PATIENCE_SECONDS, "check_same_thread": False}
+    }
     c.JupyterHub.cookie_secret_file = str(DATA / "jupyterhub_cookie_secret")
     c.JupyterHub.cleanup_servers = False  # a restart of the hub cuts nobody off
     # people in line are pending spawns; how many containers start at once is bounded by Workbench.bring_ups

@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from jupyterhub.spawner import SpawnException
 
+from spawner.hub.unavailable import RETRY_AFTER_SECONDS
 from spawner.model import Reason, Refused
 
 STATUS = {
@@ -39,3 +40,6 @@ class Refusal(SpawnException):  # type: ignore[misc]
         )
         # the attribute that JupyterHub's pages look for; SpawnException itself does not set it
         self.jupyterhub_message = refused.message
+        if self.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            # JupyterHub sets them where it writes the error
+            self.headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}

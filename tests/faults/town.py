@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,6 @@ from spawner.audit.looks import Places, look
 from spawner.audit.rules import Finding, audit
 from spawner.ledger import Ledger
 from spawner.model import Lease
-from spawner.policy.names import container_name
 from spawner.settings import Settings
 from tests.fakes.docker_container import FakeContainer
 from tests.fakes.docker_engine import FakeEngine
@@ -86,7 +85,7 @@ class Town:
         self._stack = AsyncExitStack()
         try:
             self._stack.enter_context(enclosed(self.folder))
-            self._stack.callback(self.kill, "hub", "proxy", "broker", "agent")
+            self._stack.callback(lambda: self.kill(*self.processes))
             await self._stack.enter_async_context(self.engine)
             await self._stack.enter_async_context(self.network)
             self.admin = self._client(f"{HUB_API}/", self._token)
@@ -165,7 +164,7 @@ class Town:
 
     def log(self, name: str) -> str:
         """Return the end of what a process wrote."""
-        return "".join((self.folder / f"{name}.log").read_text().splitlines(keepends=True)[-60:])
+        return "".join((self.folder / f"{name}.log").read_text().splitlines(keepends=True)[-200:])
 
     def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -189,6 +188,12 @@ class Town:
         await person.log_in()
         return person
 
+    async def running(self, name: str, gpus: int = 1) -> Person:
+        """Return somebody whose server runs."""
+        person = await self.person(name)
+        await person.start(gpus=gpus)
+        return person
+
     def _client(self, url: str, token: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             base_url=url, headers={"Authorization": f"token {token}"}, timeout=60
@@ -196,30 +201,33 @@ class Town:
 
     # --- what is so
 
-    def ledger(self) -> Ledger:
-        """Return the hub's ledger, opened beside it."""
-        return Ledger.open(self.settings.ledger_url, first_uid=self.settings.first_uid)
+    def ledger(self) -> closing[Ledger]:
+        """Open the hub's ledger beside it, for a block."""
+        url, first_uid = self.settings.ledger_url, self.settings.first_uid
+        return closing(Ledger.open_existing(url, first_uid=first_uid))
 
-    def lease(self, user: str, server: str = "") -> Lease | None:
+    def lease(self, user: str, server: str = "") -> Lease:
         """Return the last lease of a server, live or closed."""
-        ledger = self.ledger()
-        try:
-            return ledger.last_lease(user, server)
-        finally:
-            ledger.close()
+        with self.ledger() as ledger:
+            lease = ledger.last_lease(user, server)
+        assert lease is not None, user
+        return lease
 
     def container(self, user: str) -> FakeContainer:
         """Return the one container of ``user``."""
         (found,) = (
-            c
-            for c in self.engine.containers.values()
-            if c.body["Labels"].get("workbench.user") == user
+            c for c in self.engine.containers.values() if c.body["Labels"]["workbench.user"] == user
         )
         return found
 
-    def name(self, lease: Lease) -> str:
-        """Return the name of the lease's container."""
-        return container_name(self.settings.instance, lease)
+    def done_to(self, container: FakeContainer) -> list[str]:
+        """Return what was asked of Docker that changes this container, in order."""
+        names = (container.name, container.id)
+        return [
+            operation
+            for operation, subject in self.engine.calls
+            if subject in names and operation in ("create", "start", "stop", "delete")
+        ]
 
     async def audit(self) -> tuple[Finding, ...]:
         """Return what the product's auditor finds wrong."""
@@ -273,6 +281,15 @@ class Person:
         servers: dict[str, dict[str, Any]] = answer.raise_for_status().json()["servers"]
         return servers.get("")
 
+    async def can_start(self, **options: object) -> bool:
+        """Ask once more for a server, unless it runs, and return whether it does then."""
+        if not await self.is_ready():
+            asked = await self.ask(**options)
+            if not asked.is_success:
+                return False
+            await eventually(self.is_ready, f"the server of {self.name} is ready")
+        return True
+
     async def is_ready(self) -> bool:
         """Return whether the hub says that the server answers."""
         server = await self.server()
@@ -313,5 +330,5 @@ async def eventually(
                 return answer
         except httpx.TransportError:
             pass
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
     raise AssertionError(f"not within {seconds:g} s: {what}")
