@@ -100,9 +100,7 @@ async def test_an_old_backup_removes_no_running_container(town: Town) -> None:
             lambda: {lease.user for lease in ledger.live_leases()} == {"bob", "cyd"},
             "both are adopted",
         )
-    waiting = await dan.ask(gpus=1)
-    assert waiting.status_code == 202
-    assert town.lease("dan").state is LeaseState.WAITING
+    await dan.wait_in_line()
     assert (town.lease("alice").state, town.lease("alice").cause) == (LeaseState.CLOSED, Cause.LOST)
     assert {name: c.id for name, c in town.engine.containers.items()} == running
     assert all(c.is_running for c in town.engine.containers.values())

@@ -281,6 +281,15 @@ class Person:
         servers: dict[str, dict[str, Any]] = answer.raise_for_status().json()["servers"]
         return servers.get("")
 
+    async def wait_in_line(self) -> None:
+        """Ask for a GPU when there is none, without waiting for the answer."""
+        self._asking = asyncio.create_task(self.ask(gpus=1))
+
+        async def waits() -> bool:
+            return (await self.api("GET", "/workbench/line")).json()["waiting"] != []
+
+        await eventually(waits, f"{self.name} waits")
+
     async def can_start(self, **options: object) -> bool:
         """Ask once more for a server, unless it runs, and return whether it does then."""
         if not await self.is_ready():
