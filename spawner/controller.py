@@ -27,6 +27,7 @@ from spawner.model import (
     Granted,
     Lease,
     LeaseState,
+    Place,
     Quota,
     Reason,
     Refused,
@@ -67,7 +68,7 @@ class Controller(Leases):
             ledger, containers, catalog, settings, clock, in_ledger, self._line.may_move
         )
         self._ends = Ends(containers, ledger, self)
-        self.health = Health(ledger, in_ledger, gpus, clock)
+        self.health = Health(ledger, in_ledger, gpus, clock, self._line.may_move)
         self._ready = asyncio.Event()
         self._ready_at = 0.0
         # whose spawn is in this process's hands; those of an earlier hub's are nobody's
@@ -143,11 +144,13 @@ class Controller(Leases):
             lease = await self._in_ledger(self._ledger.admit, request, check, quota=quota, now=now)
             if isinstance(lease, Refused):
                 return lease
+            # who merely comes back to a place that they had moves nobody
+            is_back = lease.id not in self._attended and self._line.find(lease.id) is not None
             self._attended.add(lease.id)
             if lease.state is not LeaseState.WAITING:
                 log.info("Granted %s", describe(lease))
                 return Granted(lease)
-            return await self._take_place(lease)
+            return await self._take_place(lease, is_back=is_back)
         except TimeoutError:
             return Refused(
                 Reason.NOT_READY,
@@ -159,9 +162,10 @@ class Controller(Leases):
                 f"No server can start now: {error} Try again in a minute, or tell an admin.",
             )
 
-    async def _take_place(self, lease: Lease) -> Granted | Waiting | Refused:
+    async def _take_place(self, lease: Lease, *, is_back: bool) -> Granted | Waiting | Refused:
         try:
-            await self._line.advance()
+            if not is_back:
+                await self._line.advance()
             return _as_answer(await self._in_ledger(self._ledger.lease, lease.id))
         except Unknown:
             return Waiting(lease)  # it has its place, and ``run`` goes on trying
@@ -177,12 +181,16 @@ class Controller(Leases):
         lease = await self.lease_of(request.user, request.server)
         if lease is None or lease.state is LeaseState.WAITING:
             return
+        account = await self._in_ledger(self._ledger.account_of, request.user, request.identity)
+        is_unattended = lease.uid == account.uid and lease.id not in self._attended
         # granted while nobody attended to it: this may be the spawn that comes for it
-        if lease.state is LeaseState.GRANTED and lease.id not in self._attended:
+        if is_unattended and lease.state is LeaseState.GRANTED:
             return
-        # a GPU that failed before anybody came for it costs nobody their place
-        is_unused = lease.state is LeaseState.LOST and lease.id not in self._attended
-        await self.release(lease.id, Cause.INTERRUPTED if is_unused else Cause.USER)
+        cause = Cause.USER
+        if is_unattended and lease.state is LeaseState.LOST and await self.look(lease.id) is None:
+            # its GPU failed before anybody came for it, which costs nobody their place
+            cause = Cause.INTERRUPTED
+        await self.release(lease.id, cause)
 
     async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
         """Wait until the lease is granted and return it; None when it was closed instead.
@@ -195,6 +203,10 @@ class Controller(Leases):
     async def give_up(self, user: str, server: str) -> bool:
         """Leave the line; where the turn came just now, give it back. False as for ``release``."""
         return await self.release_server(user, server, Cause.USER)
+
+    def place_of(self, lease_id: str) -> Place | None:
+        """Return where the lease stands in line, None when it does not wait."""
+        return self._line.find(lease_id)
 
     def line(self) -> tuple[LineEntry, ...]:
         """Return everyone who waits, in order."""

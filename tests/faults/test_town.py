@@ -1,7 +1,6 @@
 """The town itself: everything is there, who answers is one's own, and nothing of it is left outside."""
 
 import asyncio
-import os
 import socket
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from tests.faults.town import Town
 
 
 def where() -> list[str]:
-    return [os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "mnt")]
+    return [str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("net", "mnt")]
 
 
 def test_the_network_ends_with_its_block(tmp_path: Path) -> None:

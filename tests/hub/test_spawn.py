@@ -62,6 +62,7 @@ async def test_the_servers_own_token_may_only_do_what_a_server_needs(town: Town)
         "users:activity!user=alice",
         "read:users:groups!user=alice",
         "read:users:name!user=alice",
+        "custom:workbench:leases!server=alice/",
         "custom:workbench:read:leases!server=alice/",
     }
     assert start_another.status_code in (403, 404)

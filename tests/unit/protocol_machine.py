@@ -68,6 +68,22 @@ async def look_after(controller: Controller) -> None:
         return
 
 
+async def look_at_gpus(controller: Controller) -> None:
+    """Look once at the GPUs' health."""
+    try:
+        await controller.health.look()
+    except Unknown:
+        return
+
+
+async def return_gpu(controller: Controller, uuid: str) -> None:
+    """Do as an admin does who has repaired a GPU."""
+    try:
+        await controller.health.return_gpu(uuid, "admin")
+    except Unknown:
+        return
+
+
 async def reconcile(controller: Controller) -> None:
     """Reconcile once."""
     try:
@@ -167,6 +183,17 @@ class LeaseProtocol(RuleBasedStateMachine):
     def a_gpu_changes(self, index: int, health: GpuHealth) -> None:
         self.world.host.gpus[index] = make_gpu(index, health)
         self.done()
+
+    @precondition(lambda self: self.hub.controller.is_ready)
+    @rule(allowed=calls)
+    def the_gpus_are_looked_at(self, allowed: int) -> None:
+        self.act(self.hub, "look at the GPUs", look_at_gpus(self.hub.controller), allowed)
+
+    @precondition(lambda self: self.hub.controller.is_ready)
+    @rule(index=st.integers(0, GPUS - 1), allowed=calls)
+    def a_gpu_is_returned(self, index: int, allowed: int) -> None:
+        uuid = self.world.host.gpus[index].uuid
+        self.act(self.hub, "return", return_gpu(self.hub.controller, uuid), allowed)
 
     @rule(allowed=calls)
     def the_hub_is_killed(self, allowed: int) -> None:

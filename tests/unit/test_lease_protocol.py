@@ -68,7 +68,7 @@ def test_ten_thousand_steps_break_no_promise() -> None:
         "a restored backup",
         "closing, interrupted",
         "closing, expired",
-        *(state.value for state in LeaseState if state not in (LeaseState.CLOSED, LeaseState.LOST)),
+        *(state.value for state in LeaseState if state is not LeaseState.CLOSED),
     ):
         assert LeaseProtocol.seen[thing] > 0, thing
 
@@ -234,6 +234,24 @@ def clear_the_line_at_start(switch: Switch) -> None:
     switch.replace(Reconciliation, "_settle", settle)
 
 
+def give_out_a_gpu_in_quarantine(switch: Switch) -> None:
+    """A GPU that failed is given to nobody until an admin returns it."""
+    switch.replace(rows, "open_quarantines", lambda _: ())
+
+
+def end_a_lost_lease_at_start(switch: Switch) -> None:
+    """A server whose GPU failed is its user's to stop."""
+    original: Callable[..., Awaitable[None]] = Reconciliation._settle
+
+    async def settle(self: Any, lease: Lease, status: ContainerStatus | None) -> None:
+        if lease.state is LeaseState.LOST:
+            await self._leases.release(lease.id, Cause.LOST)
+        else:
+            await original(self, lease, status)
+
+    switch.replace(Reconciliation, "_settle", settle)
+
+
 def remove_a_granted_container_that_runs(switch: Switch) -> None:
     """A restored backup removes no running container."""
     switch.replace(Reconciliation, "_is_past_its_start", lambda _self, _status: False)
@@ -254,6 +272,11 @@ RULES: dict[Callable[[Switch], None], tuple[int, Sequence[str]]] = {
     write_whatever_was_read: (SHORT, (*GO_ON, "stop", "the_hub_is_paused")),
     close_an_interrupted_start: (SHORT, ("start", "a_clean_reconcile")),
     clear_the_line_at_start: (SHORT, ("start", "the_hub_is_killed")),
+    give_out_a_gpu_in_quarantine: (SHORT, ("start", "a_gpu_changes", "the_gpus_are_looked_at")),
+    end_a_lost_lease_at_start: (
+        SHORT,
+        ("start", "a_gpu_changes", "the_gpus_are_looked_at", "a_clean_reconcile"),
+    ),
     remove_a_granted_container_that_runs: (
         SHORT,
         (*GO_ON, "the_ledger_is_backed_up", "the_backup_is_restored"),
