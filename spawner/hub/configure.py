@@ -22,13 +22,11 @@ from spawner.controller import Controller
 from spawner.gpus import Agent
 from spawner.hub import scopes
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
-from spawner.hub.doors import stand_before
 from spawner.hub.form import TEMPLATES
-from spawner.hub.gpu_handlers import gpu_handlers
-from spawner.hub.handlers import handlers
 from spawner.hub.lease_view import see_lease
 from spawner.hub.only import open_ledger
 from spawner.hub.reissue import SERVICE, SERVICE_SCOPES, reissue
+from spawner.hub.routes import stand_before
 from spawner.hub.spawner import WorkbenchSpawner
 from spawner.hub.unavailable import PATIENCE_SECONDS, answer_unavailable
 from spawner.hub.workbench import Workbench, keep_running
@@ -128,8 +126,6 @@ def _write_quickly(connection: Any, _record: object) -> None:  # noqa: ANN401
 
 
 def _configure_line(c: Config, workbench: Workbench) -> None:
-    # inside the hub, because pages and leases are the hub's own; a function: traitlets would copy anything else
-    c.JupyterHub.extra_handlers = handlers(lambda: workbench) + gpu_handlers(lambda: workbench)
     c.JupyterHub.custom_scopes = scopes.DEFINITIONS
     c.JupyterHub.extra_user_scopes = scopes.OF_EVERY_USER
     c.JupyterHub.services = [

@@ -167,4 +167,4 @@ def test_6_documents_are_saved_before_the_end_and_the_end_is_said(
     # JupyterLab does not say over and over that the server is gone: that has been said
     expect(page.locator(".jp-Dialog")).to_have_count(0)
     page.goto("/hub/home")
-    expect(page.locator(".alert")).to_contain_text("its time was over")
+    expect(page.locator(".alert:visible")).to_contain_text("its time was over")
