@@ -4,7 +4,8 @@ import asyncio
 
 from spawner.model import Cause, LeaseState
 from tests.fakes.docker_engine import Fault
-from tests.faults.town import Town, eventually
+from tests.faults.people import eventually
+from tests.faults.town import Town
 
 REQUESTS = 1000
 AT_ONCE = 20

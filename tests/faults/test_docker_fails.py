@@ -5,7 +5,8 @@ import time
 
 from spawner.model import LeaseState
 from tests.fakes.docker_engine import Fault
-from tests.faults.town import Person, Town, eventually
+from tests.faults.people import Person, eventually
+from tests.faults.town import Town
 
 UNTOUCHED = ["create", "start"]
 

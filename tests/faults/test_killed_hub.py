@@ -8,7 +8,8 @@ import pytest
 from spawner.model import Cause, LeaseState
 from tests.fakes.docker_container import NEVER
 from tests.fakes.docker_engine import Fault
-from tests.faults.town import Person, Town, eventually
+from tests.faults.people import Person, eventually
+from tests.faults.town import Town
 
 UNTOUCHED = ["create", "start"]
 
@@ -78,6 +79,7 @@ async def test_a_start_that_lands_after_its_lease_ended_starts_nothing(
 
 async def test_an_old_backup_removes_no_running_container(town: Town) -> None:
     alice = await town.running("alice")
+    bob, cyd = await town.person("bob"), await town.person("cyd")
     data, backup = town.folder / "data", town.folder / "backup"
     town.kill("hub", "broker")
     shutil.copytree(data, backup)
@@ -85,8 +87,8 @@ async def test_an_old_backup_removes_no_running_container(town: Town) -> None:
     town.start_hub()
     await town.until_hub_answers()
     await alice.stop()
-    await town.running("bob")
-    await town.running("cyd")
+    await bob.start(gpus=1)
+    await cyd.start(gpus=1)
     running = {name: c.id for name, c in town.engine.containers.items()}
     town.kill("hub", "broker")
     shutil.rmtree(data)

@@ -11,7 +11,8 @@ import httpx
 
 from spawner.model import LeaseState
 from tests.fakes.docker_engine import Fault
-from tests.faults.town import Person, Town, eventually
+from tests.faults.people import Person, eventually
+from tests.faults.town import Town
 
 LOCKED_SECONDS = 10.0
 HOLD = """
