@@ -50,10 +50,18 @@ link_node() {
   chmod +x "$home/lib/node_modules/npm/bin/npm-cli.js"
 }
 
-ensure_panel_modules() {
-  if cmp -s "$panel/package-lock.json" "$panel/node_modules/.installed-lock"; then return; fi
-  step "Installing the panel's Node packages"
-  (cd "$panel" && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error) \
-    || fail "The Node packages of $panel could not be installed: see the lines above."
-  cp "$panel/package-lock.json" "$panel/node_modules/.installed-lock"
+ensure_panel_modules() { ensure_modules "$panel"; }
+
+# The proxy as the hub image has it, for towns of processes.
+ensure_proxy_modules() { ensure_modules "$repository/images/hub/proxy" --ignore-scripts; }
+
+# ensure_modules FOLDER OPTION...: installs what the folder's lock names, with npm's options.
+ensure_modules() {
+  local folder=$1
+  shift
+  if cmp -s "$folder/package-lock.json" "$folder/node_modules/.installed-lock"; then return; fi
+  step "Installing the Node packages of ${folder#"$repository/"}"
+  (cd "$folder" && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error "$@") \
+    || fail "The Node packages of $folder could not be installed: see the lines above."
+  cp "$folder/package-lock.json" "$folder/node_modules/.installed-lock"
 }

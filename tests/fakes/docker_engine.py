@@ -6,11 +6,9 @@ ever really run.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import struct
-from collections import defaultdict, deque
-from enum import Enum
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +16,17 @@ from aiohttp import web
 
 from tests.fakes.docker_container import NEVER, STARTED, FakeContainer
 from tests.fakes.docker_events import Events
-
-
-class Fault(Enum):
-    """What a planned call does instead of answering well."""
-
-    ERROR = "500 without effect"
-    HANG = "no answer, no effect, until released"
-    LATE = "no answer and no effect until released, then both"
-    GARBAGE = "200 with something that is not JSON"
-    WRONG_SHAPE = "200 with JSON of another shape"
-    PAGE_NOT_FOUND = "a 404 that is not about the container"
-    DROP = "the connection is closed without an answer"
+from tests.fakes.docker_faults import Fault, Faults
+from tests.fakes.docker_faults import answer as _answer
+from tests.fakes.docker_faults import say as _say
 
 
 class FakeEngine:
     """Containers in a dictionary, served on a unix socket; use as an async context manager.
 
-    ``calls`` lists every request as (operation, subject). A started container whose role is not
-    "server" ends at once with ``exit_code``, having written ``log``.
+    ``calls`` lists every request as (operation, subject as asked). A started container whose role is not
+    "server" ends at once with ``exit_code``, having written ``log``. ``on_run`` and ``on_end`` are
+    called with every container that begins or ceases to run; ``date`` says when a start was.
     """
 
     def __init__(self, socket_path: Path) -> None:
@@ -49,21 +39,23 @@ class FakeEngine:
         self.log: list[str] = []
         self.volumes: set[str] = set()
         self.events = Events()
-        self._faults: defaultdict[tuple[str, str | None], deque[Fault]] = defaultdict(deque)
-        self._released = asyncio.Event()
+        self.faults = Faults()
+        self.date: Callable[[], str] = lambda: STARTED
+        self.on_run: Callable[[FakeContainer], None] = lambda _: None
+        self.on_end: Callable[[FakeContainer], None] = lambda _: None
         self._born = 0
 
     def plan(self, operation: str, *faults: Fault, subject: str | None = None) -> None:
         """Let the next calls of ``operation`` (of one container, or any) fail, one fault each."""
-        self._faults[operation, subject].extend(faults)
+        self.faults.plan(operation, *faults, subject=subject)
 
     def forget(self) -> None:
         """Plan nothing any more."""
-        self._faults.clear()
+        self.faults.forget()
 
     def release(self) -> None:
-        """Let every hanging and late call go on."""
-        self._released.set()
+        """Let every call go on that hangs, or that was planned to."""
+        self.faults.release()
 
     def add(self, name: str, body: dict[str, Any], *, is_running: bool) -> FakeContainer:
         """Let a container exist that nobody created through the socket."""
@@ -73,10 +65,18 @@ class FakeEngine:
         self.containers[name] = container
         return container
 
+    def run(self, name: str) -> None:
+        """Let a container run, as a start does; by hand, after its end, it is a restart."""
+        container = self.containers[name]
+        container.is_running, container.oom_killed = True, False
+        container.started_at = self.date()
+        self.on_run(container)
+
     def end(self, name: str, exit_code: int, *, oom: bool = False) -> None:
         """Let a running container end by itself, or by the kernel at its memory limit."""
         container = self.containers[name]
         container.is_running, container.exit_code = False, exit_code
+        self.on_end(container)
         if oom:
             container.oom_killed = True
             self._tell("oom", container)
@@ -90,6 +90,15 @@ class FakeEngine:
 
     async def __aenter__(self) -> FakeEngine:
         """Listen."""
+        await self.listen()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop listening."""
+        await self.hang_up()
+
+    async def listen(self) -> None:
+        """Let the daemon be up."""
         app = web.Application()
         prefix = "/{version:v1\\.\\d+}"
         app.add_routes(
@@ -111,38 +120,19 @@ class FakeEngine:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.socket_path)).start()
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """Stop listening; hanging calls end."""
+    async def hang_up(self) -> None:
+        """Let the daemon be down, and its containers go on; hanging calls end."""
         self.release()
         self.events.cut()
         await self._runner.cleanup()
 
     async def _fail(self, operation: str, request: web.Request) -> web.Response | None:
         """Note the call and act out the fault planned for it; None goes on as usual."""
-        subject = request.match_info.get("subject") or request.query.get("name", "")
-        self.calls.append((operation, subject))
-        for key in ((operation, subject), (operation, None)):
-            if self._faults[key]:
-                return await self._act_out(self._faults[key].popleft(), request)
-        return None
-
-    async def _act_out(self, fault: Fault, request: web.Request) -> web.Response | None:
-        if fault is Fault.ERROR:
-            return _say(500, "something went wrong inside")
-        if fault is Fault.GARBAGE:
-            return web.Response(body=b"<html>not Docker", content_type="application/json")
-        if fault is Fault.WRONG_SHAPE:
-            return _answer(["unexpected"])
-        if fault is Fault.PAGE_NOT_FOUND:
-            return _say(404, "page not found")
-        if fault is Fault.DROP:
-            if request.transport is not None:
-                request.transport.abort()
-            return _say(500, "never sent")
-        await self._released.wait()
-        return _say(500, "given up") if fault is Fault.HANG else None
+        asked = request.match_info.get("subject") or request.query.get("name", "")
+        self.calls.append((operation, asked))
+        subject = next((c.name for c in self.containers.values() if c.id == asked), asked)
+        return await self.faults.meet(operation, subject, request)
 
     async def _reach(self, operation: str, request: web.Request) -> FakeContainer | web.Response:
         fault = await self._fail(operation, request)
@@ -221,6 +211,8 @@ class FakeEngine:
         self._born += 1
         container = FakeContainer(f"{self._born:064x}", name, body)
         self.containers[name] = container
+        mounts = (body.get("HostConfig") or {}).get("Mounts") or []
+        self.volumes |= {mount["Source"] for mount in mounts if mount["Type"] == "volume"}
         return _answer({"Id": container.id, "Warnings": []}, 201)
 
     async def _inspect(self, request: web.Request) -> web.Response:
@@ -246,11 +238,10 @@ class FakeEngine:
             return container
         if container.is_running:
             return web.Response(status=304)
-        container.started_at = STARTED
-        container.is_running = (container.body.get("Labels") or {}).get(
-            "workbench.role"
-        ) == "server"
-        if not container.is_running:
+        if (container.body.get("Labels") or {}).get("workbench.role") == "server":
+            self.run(container.name)
+        else:
+            container.started_at = self.date()
             container.exit_code, container.log = self.exit_code, self.log
             self._tell("die", container)
         return web.Response(status=204)
@@ -278,13 +269,3 @@ class FakeEngine:
             return _say(409, f'cannot remove container "/{container.name}": container is running')
         self.vanish(container.name)
         return web.Response(status=204)
-
-
-def _answer(value: object, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status, body=json.dumps(value).encode(), content_type="application/json"
-    )
-
-
-def _say(status: int, message: str) -> web.Response:
-    return _answer({"message": message}, status)
