@@ -1,4 +1,4 @@
-"""The ledger on both databases: each test that asks for it runs on SQLite and on a real PostgreSQL."""
+"""What many tests begin with; who asks for the ledger runs on SQLite and on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from spawner.ledger import Ledger
+from tests.fakes.docker_engine import FakeEngine
 from tests.postgresql import PostgreSQL, postgresql
 from tests.unit.audit_town import AuditTown
-from tests.unit.broker_house import running_house
+from tests.unit.broker_house import House, running_house
+from tests.unit.workshop import Workshop
 
 __all__ = ["postgresql"]
 
@@ -43,3 +45,21 @@ async def town(tmp_path: Path, ledger_url: str) -> AsyncIterator[AuditTown]:
         town = AuditTown(house, tmp_path, ledger_url)
         yield town
         town.close()
+
+
+@pytest.fixture
+async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workshop]:
+    monkeypatch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
+    async with FakeEngine(tmp_path / "docker.sock") as engine:
+        shop = Workshop(engine, tmp_path)
+        await shop.controller.reconcile()
+        yield shop
+        engine.forget()
+        await shop.containers.close()
+        shop.ledger.close()
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with running_house(tmp_path) as house:
+        yield house

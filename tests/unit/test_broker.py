@@ -4,7 +4,6 @@ import asyncio
 import logging
 import socket
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -26,14 +25,7 @@ from tests.unit.broker_house import (
     INSTANCE,
     TAG,
     House,
-    running_house,
 )
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with running_house(tmp_path) as house:
-        yield house
 
 
 async def test_what_policy_builds_is_created_and_started(

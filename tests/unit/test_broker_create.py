@@ -1,9 +1,8 @@
 """What the broker lets be created: what policy builds, and nothing else."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,14 +18,7 @@ from tests.unit.broker_house import (
     TAG,
     UUID,
     House,
-    running_house,
 )
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with running_house(tmp_path) as house:
-        yield house
 
 
 def at(*path: str, value: object) -> Callable[[dict[str, Any]], None]:

@@ -1,8 +1,5 @@
 """Leases in motion: a real ledger and a real Docker client against an Engine that fails on demand."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from spawner.model import (
@@ -16,23 +13,11 @@ from spawner.model import (
     Unknown,
     Waiting,
 )
-from tests.fakes.docker_engine import FakeEngine, Fault
+from tests.fakes.docker_engine import Fault
 from tests.unit.made import GPU_0, make_request
 from tests.unit.workshop import Workshop, run_until
 
 HOUR = 3600.0
-
-
-@pytest.fixture
-async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workshop]:
-    monkeypatch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
-    async with FakeEngine(tmp_path / "docker.sock") as engine:
-        shop = Workshop(engine, tmp_path)
-        await shop.controller.reconcile()
-        yield shop
-        engine.forget()
-        await shop.containers.close()
-        shop.ledger.close()
 
 
 def refused(answer: Granted | Waiting | Refused | Lease) -> Refused:

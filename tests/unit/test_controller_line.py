@@ -1,8 +1,7 @@
 """The waiting room in motion: who waits, who is told, who comes for their turn and who does not."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -19,23 +18,11 @@ from spawner.model import (
     Unknown,
 )
 from spawner.policy.line import LinePlan
-from tests.fakes.docker_engine import FakeEngine
 from tests.unit.made import GPU_0, GPU_1, make_request
 from tests.unit.workshop import BEGAN_AT, Workshop, eventually, run_until
 
 HOUR = 3600.0
 MINUTE = 60.0
-
-
-@pytest.fixture
-async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workshop]:
-    monkeypatch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
-    async with FakeEngine(tmp_path / "docker.sock") as engine:
-        shop = Workshop(engine, tmp_path)
-        await shop.controller.reconcile()
-        yield shop
-        await shop.containers.close()
-        shop.ledger.close()
 
 
 class Waiter:

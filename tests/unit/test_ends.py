@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -10,24 +9,16 @@ from spawner.containers import ContainerStatus
 from spawner.ends import Ends, cause_of_end
 from spawner.ledger import Ledger
 from spawner.model import Cause, Lease, LeaseState, Unknown
-from tests.fakes.docker_engine import FakeEngine, Fault
+from tests.fakes.docker_engine import Fault
 from tests.unit.workshop import Workshop, eventually
 
 RUNNING, CLOSED = LeaseState.RUNNING, LeaseState.CLOSED
 
 
-@pytest.fixture
-async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workshop]:
-    monkeypatch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spawner.ends.SETTLE_SECONDS", 0.05)
     monkeypatch.setattr("spawner.ends.RETRY_SECONDS", 0.05)
-    async with FakeEngine(tmp_path / "docker.sock") as engine:
-        shop = Workshop(engine, tmp_path)
-        await shop.controller.reconcile()
-        yield shop
-        engine.forget()
-        await shop.containers.close()
-        shop.ledger.close()
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +17,6 @@ from spawner.model import (
 )
 from spawner.policy.health import Illness, diagnose, find_failures, say_trouble
 from spawner.policy.words import name_gpu
-from tests.fakes.docker_engine import FakeEngine
 from tests.unit.made import GPU_0, GPU_1, make_gpu, make_lease, make_request
 from tests.unit.workshop import Workshop, eventually, run_until
 
@@ -83,19 +80,11 @@ def test_an_earlier_users_failure_is_not_this_ones() -> None:
 # --- the watch
 
 
-@pytest.fixture
-async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workshop]:
-    monkeypatch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spawner.health.LOOK_SECONDS", 0.01)
     monkeypatch.setattr("spawner.controller.TICK_SECONDS", 0.05)
     monkeypatch.setattr("spawner.ends.SETTLE_SECONDS", 0.05)
-    async with FakeEngine(tmp_path / "docker.sock") as engine:
-        shop = Workshop(engine, tmp_path)
-        await shop.controller.reconcile()
-        yield shop
-        engine.forget()
-        await shop.containers.close()
-        shop.ledger.close()
 
 
 @pytest.mark.parametrize("how", ["lost", "xid"])

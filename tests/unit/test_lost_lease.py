@@ -2,15 +2,12 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from spawner.controller import Controller
 from spawner.model import Cause, Granted, LaunchError, Lease, LeaseState, Reason, Refused, Waiting
-from tests.fakes.docker_engine import FakeEngine
 from tests.unit.made import GPU_0, GPU_1, make_request
 from tests.unit.workshop import Workshop, eventually, run_until
 
@@ -18,19 +15,11 @@ HOUR = 3600.0
 LOST = LeaseState.LOST
 
 
-@pytest.fixture
-async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workshop]:
-    monkeypatch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spawner.health.LOOK_SECONDS", 0.01)
     monkeypatch.setattr("spawner.controller.TICK_SECONDS", 0.05)
     monkeypatch.setattr("spawner.ends.SETTLE_SECONDS", 0.05)
-    async with FakeEngine(tmp_path / "docker.sock") as engine:
-        shop = Workshop(engine, tmp_path)
-        await shop.controller.reconcile()
-        yield shop
-        engine.forget()
-        await shop.containers.close()
-        shop.ledger.close()
 
 
 async def lose(shop: Workshop, lease: Lease) -> Lease:

@@ -1,7 +1,6 @@
 """What a hub does before it admits anybody: labelled containers are the truth, whatever the ledger says."""
 
 import shutil
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,21 +9,9 @@ import pytest
 
 from spawner.ledger import Ledger
 from spawner.model import Cause, Granted, LeaseState, Reason, Refused, Unknown
-from tests.fakes.docker_engine import FakeEngine, Fault
+from tests.fakes.docker_engine import Fault
 from tests.unit.made import GPU_0, GPU_1, make_lease, make_request
 from tests.unit.workshop import SETTINGS, Workshop, run_until
-
-
-@pytest.fixture
-async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workshop]:
-    monkeypatch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
-    async with FakeEngine(tmp_path / "docker.sock") as engine:
-        shop = Workshop(engine, tmp_path)
-        await shop.controller.reconcile()
-        yield shop
-        engine.forget()
-        await shop.containers.close()
-        shop.ledger.close()
 
 
 def age(shop: Workshop, name: str, seconds: float) -> None:
