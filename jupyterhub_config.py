@@ -14,7 +14,7 @@ try:
     settings = Settings.from_environ(os.environ)
     hold(DATA)
     workbench = build_workbench(settings, Path(__file__).with_name("catalog.toml"))
+    configure(c, settings, workbench)
 except (SettingsError, Unknown) as error:
     sys.exit(str(error))
-configure(c, settings, workbench)
 start_beside_hub(workbench)

@@ -143,11 +143,14 @@ class Controller(Leases):
             lease = await self._in_ledger(self._ledger.admit, request, check, quota=quota, now=now)
             if isinstance(lease, Refused):
                 return lease
+            # who merely comes back to a place that they had moves nobody
+            is_back = lease.id not in self._attended and self._line.has(lease.id)
             self._attended.add(lease.id)
             if lease.state is not LeaseState.WAITING:
                 log.info("Granted %s", describe(lease))
                 return Granted(lease)
-            await self._line.advance()
+            if not is_back:
+                await self._line.advance()
             return _as_answer(await self._in_ledger(self._ledger.lease, lease.id))
         except TimeoutError:
             return Refused(
@@ -165,11 +168,13 @@ class Controller(Leases):
         lease = await self.lease_of(request.user, request.server)
         if lease is None or lease.state is LeaseState.WAITING:
             return
+        account = await self._in_ledger(self._ledger.account_of, request.user, request.identity)
+        is_unattended = lease.uid == account.uid and lease.id not in self._attended
         # granted while nobody attended to it: this may be the spawn that comes for it
-        if lease.state is LeaseState.GRANTED and lease.id not in self._attended:
+        if is_unattended and lease.state is LeaseState.GRANTED:
             return
         # a GPU that failed before anybody came for it costs nobody their place
-        is_unused = lease.state is LeaseState.LOST and lease.id not in self._attended
+        is_unused = is_unattended and lease.state is LeaseState.LOST
         await self.release(lease.id, Cause.INTERRUPTED if is_unused else Cause.USER)
 
     async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:

@@ -121,15 +121,16 @@ class Ledger:
         """Give ``request`` its place in line, or what it asks for at once where that is no GPU.
 
         One transaction. A server that already waits for, or was granted, just this keeps its lease, so that a spawn
-        which a restarted hub issues anew keeps its place; a changed wish goes to the end.
+        which a restarted hub issues anew keeps its place; a changed wish goes to the end. Whoever else had the name
+        before, and their account, is not the one who asks.
         """
         with self._transaction() as connection:
-            live = rows.live_leases(connection)
-            own = next((lease for lease in live if _is_of(lease, request)), None)
-            if own is not None and own.state in _KEPT and _is_same_wish(own, request):
+            own = rows.live_lease(connection, request.user, request.server)
+            if own is not None and self._is_kept(connection, own, request):
                 return own
             waits = own if own is not None and own.state is LeaseState.WAITING else None
-            refused = check([lease for lease in live if lease is not waits])
+            live = rows.live_leases(connection)
+            refused = check([lease for lease in live if lease != waits])
             if refused is not None:
                 return refused
             if waits is not None:
@@ -356,6 +357,12 @@ class Ledger:
     def _transaction(self) -> AbstractContextManager[sa.Connection]:
         return transaction(self._engine)
 
+    def _is_kept(self, connection: sa.Connection, own: Lease, request: Request) -> bool:
+        is_kept = own.state in _KEPT and _is_same_wish(own, request)
+        return (
+            is_kept and own.uid == self._account_of(connection, request.user, request.identity).uid
+        )
+
     def _account_of(self, connection: sa.Connection, user: str, identity: str) -> Account:
         where = tables.accounts.c.identity == identity
         row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
@@ -372,10 +379,6 @@ class Ledger:
 
 def _new_id() -> str:
     return secrets.token_hex(8)
-
-
-def _is_of(lease: Lease, request: Request) -> bool:
-    return (lease.user, lease.server) == (request.user, request.server)
 
 
 def _is_settled(xid_at: float | None, last: Quarantine) -> bool:

@@ -97,6 +97,10 @@ class Line:
             self._next = asyncio.create_task(self._advance())
         await asyncio.shield(self._next)
 
+    def has(self, lease_id: str) -> bool:
+        """Return whether the lease waited when the line advanced last."""
+        return lease_id in self._positions
+
     async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
         """Return the lease once it is granted, None once it is closed; ``report`` every change of its place."""
         turn = self._turns[lease_id] = _Turn()

@@ -111,6 +111,11 @@ class Settings:
     max_lease_hours: int = _setting(
         24, _integer(1, MOST_HOURS), "Hours after which a server gives its GPUs back."
     )
+    named_servers: int = _setting(
+        4,
+        _integer(0, 100),
+        "Named servers that one user may have besides the default one; 0 for none.",
+    )
     claim_minutes: int = _setting(
         20,
         _integer(1, 10080),

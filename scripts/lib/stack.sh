@@ -2,9 +2,10 @@
 # Secrets are made once, kept in the state folder for root only, and never printed.
 
 compose() {
-  local files=(-f "$repository/docker-compose.yml")
+  local files=(-f "$repository/docker-compose.yml") broker_network=none
   if [ -e "$state/gpus.compose.yml" ]; then files+=(-f "$state/gpus.compose.yml"); fi
-  docker compose --project-directory "$repository" --project-name "$instance" "${files[@]}" "$@"
+  if [[ $(value_of WORKBENCH_LEDGER_URL) == postgresql* ]]; then broker_network=bridge; fi
+  BROKER_NETWORK=$broker_network docker compose --project-directory "$repository" --project-name "$instance" "${files[@]}" "$@"
 }
 
 # write_agent_devices UUIDS: the part of the Compose file that gives the gpu-agent its GPUs (lines; none for CPU only).

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import socket
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -16,25 +15,34 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from spawner.audit.rules import SeenContainer, SeenServer, World
 from spawner.model import Account, Cause, Lease, LeaseState, Unknown
 from spawner.policy import names
 from spawner.policy.container import LABEL_ROLE, ROLE_SERVER
+from spawner.tables import VERSION
 
 ANSWER_SECONDS = 30.0
 CDI_PREFIX = "nvidia.com/gpu="
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_LEASES = "SELECT * FROM leases WHERE state != 'closed' OR cause IS NULL"
-_SERVERS = """
-SELECT users.name AS user, spawners.name AS name, servers.ip AS host
-FROM spawners JOIN users ON users.id = spawners.user_id JOIN servers ON servers.id = spawners.server_id
-WHERE servers.ip != ''
-"""  # a server that is only starting has no address yet
+_VERSION = sa.text("SELECT version_num FROM ledger_version")
+_LEASES = sa.text("SELECT * FROM leases WHERE state != 'closed' OR cause IS NULL").columns(
+    gpu_uuids=sa.JSON, is_claimed=sa.Boolean
+)
+_CLAIMS = sa.text("SELECT gpu_uuid, lease_id FROM claims")
+_HOMES = sa.text('SELECT number, "user" FROM accounts WHERE is_home_prepared')
+_HEARTBEAT = sa.text("SELECT * FROM heartbeat")
+_SERVERS = sa.text(
+    "SELECT users.name, spawners.name, servers.ip FROM spawners "
+    "JOIN users ON users.id = spawners.user_id JOIN servers ON servers.id = spawners.server_id "
+    "WHERE servers.ip != ''"  # a server that is only starting has no address yet
+)
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where to look; the databases are SQLite URLs, ``first_uid`` is what account number 0 would have."""
+    """Where to look; the databases are SQLAlchemy URLs, ``first_uid`` is what account number 0 would have."""
 
     instance: str
     first_uid: int
@@ -48,23 +56,23 @@ def look(places: Places) -> World:
     try:
         containers = tuple(_running(places.docker_socket))
         with _database(places.ledger_url) as ledger:
-            leases = tuple(_as_lease(row) for row in ledger.execute(_LEASES))
-            claims = {
-                row["gpu_uuid"]: row["lease_id"] for row in ledger.execute("SELECT * FROM claims")
-            }
+            _require_version(ledger)
+            leases = tuple(_as_lease(row._asdict()) for row in ledger.execute(_LEASES))
+            claims = {row.gpu_uuid: row.lease_id for row in ledger.execute(_CLAIMS)}
             accounts = [
-                Account(places.first_uid + row["number"], row["user"], is_home_prepared=True)
-                for row in ledger.execute("SELECT * FROM accounts WHERE is_home_prepared")
+                Account(places.first_uid + row.number, row.user, is_home_prepared=True)
+                for row in ledger.execute(_HOMES)
             ]
-            beat = ledger.execute("SELECT * FROM heartbeat").fetchone()
-            now = read_lease_time(None if beat is None else dict(beat))
+            beat = ledger.execute(_HEARTBEAT).one_or_none()
+            now = read_lease_time(None if beat is None else beat._asdict())
         with _database(places.hub_database_url) as hub:
             servers = tuple(SeenServer(*row) for row in hub.execute(_SERVERS))
         homes = {account: _has_home(places, account) for account in accounts}
-    except sqlite3.Error as error:
-        raise Unknown(f"A database cannot be read: {error}.") from error
+    except sa.exc.DBAPIError as error:
+        sentence = " ".join(str(error.orig).split()).rstrip(".")
+        raise Unknown(f"A database cannot be read: {sentence}.") from error
     # an answer, but not of the shape that it has to have
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, sa.exc.SQLAlchemyError) as error:
         raise Unknown(f"What was read makes no sense: {error!r}.") from error
     return World(places.instance, now, containers, leases, claims, homes, servers)
 
@@ -122,29 +130,55 @@ class _Connection(HTTPConnection):
 
 
 @contextmanager
-def _database(url: str) -> Iterator[sqlite3.Connection]:
+def _database(url: str) -> Iterator[sa.Connection]:
     """Open one consistent view of a database that must already be there, read-only."""
-    path = Path(url.removeprefix("sqlite:///"))
+    parsed = sa.make_url(url)
+    is_file = parsed.get_backend_name() == "sqlite"
+    engine = _open_file(parsed) if is_file else _open_server(parsed)
+    try:
+        with engine.connect() as connection:
+            if is_file:
+                connection.exec_driver_sql("BEGIN")  # the driver would not for reading alone
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _open_file(url: sa.URL) -> sa.Engine:
+    path = Path(url.database or "").absolute()
     if not path.is_file():
         raise Unknown(f"There is no database at {path}.")
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro",
-        uri=True,
-        timeout=ANSWER_SECONDS,
-        isolation_level=None,
+    read_only = url.set(database=path.as_uri(), query={"mode": "ro", "uri": "true"})
+    return sa.create_engine(read_only, connect_args={"timeout": ANSWER_SECONDS})
+
+
+def _open_server(url: sa.URL) -> sa.Engine:
+    options = f"-c default_transaction_read_only=on -c statement_timeout={int(ANSWER_SECONDS)}s"
+    return sa.create_engine(
+        url,
+        isolation_level="REPEATABLE READ",
+        connect_args={
+            "connect_timeout": int(ANSWER_SECONDS),
+            "options": f"{url.query.get('options', '')} {options}",
+        },
     )
-    with closing(connection):
-        connection.row_factory = sqlite3.Row
-        connection.execute("BEGIN")
-        yield connection
 
 
-def _as_lease(row: sqlite3.Row) -> Lease:
+def _require_version(ledger: sa.Connection) -> None:
+    version = ledger.execute(_VERSION).scalar()
+    if version != VERSION:
+        raise Unknown(
+            f"The ledger is of version {version}, but this release reads {VERSION}: "
+            "audit it with the release that made it."
+        )
+
+
+def _as_lease(row: Mapping[str, Any]) -> Lease:
     values = {field.name: row[field.name] for field in fields(Lease)}
     return Lease(
         **{
             **values,
-            "gpu_uuids": tuple(json.loads(row["gpu_uuids"])),
+            "gpu_uuids": tuple(row["gpu_uuids"]),
             "state": LeaseState(row["state"]),
             "cause": None if row["cause"] is None else Cause(row["cause"]),
         }

@@ -6,12 +6,10 @@ Nobody is let in unless an admin approved them; approving and discarding are POS
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
 import bcrypt
 from jupyterhub.app import JupyterHub
-from jupyterhub.user import User
 from nativeauthenticator.handlers import (
     AuthorizationAreaHandler,
     ChangePasswordAdminHandler,
@@ -108,13 +106,12 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         info: UserInfo | None = super().create_user(username, password, **kwargs)
         return info
 
-    def delete_user(self, user: User) -> Awaitable[None] | None:
-        """Forget the sign-up of ``user``; for a user of the hub, which JupyterHub awaits, end what is on its way.
-
-        JupyterHub itself cannot delete whoever stands in line.
-        """
-        super().delete_user(user)
-        return _end_spawns(user) if isinstance(user, User) else None
+    def rename_user(self, name: str, new_name: str) -> None:
+        """Let the sign-up of a user whom an admin renamed be theirs by the new name."""
+        info: UserInfo | None = self.get_user(name)
+        if info is not None:
+            info.username = new_name
+            self.db.commit()
 
     def get_handlers(self, app: JupyterHub) -> list[tuple[str, type[web.RequestHandler]]]:
         """Return the pages of sign-up and approval; log-in stays JupyterHub's own."""
@@ -126,14 +123,6 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
             (r"/change-password", BoundedChange),
             (r"/change-password/([^/]+)", BoundedChangeByAdmin),
         ]
-
-
-async def _end_spawns(user: User) -> None:
-    for name, spawner in list(user.spawners.items()):
-        if spawner.pending == "spawn":
-            spawner._spawn_future.cancel()
-            await asyncio.wait([spawner._spawn_future])
-            await user.stop(name)
 
 
 def _is_password(password: str, hashed: bytes) -> bool:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 from jupyterhub.app import JupyterHub
+from jupyterhub.auth import Authenticator
 from jupyterhub.proxy import ConfigurableHTTPProxy
+from traitlets import TraitError
 from traitlets.config import Config
 
 from spawner.catalog import load_catalog
@@ -19,6 +22,7 @@ from spawner.controller import Controller
 from spawner.gpus import Agent
 from spawner.hub import scopes
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
+from spawner.hub.doors import stand_before
 from spawner.hub.form import TEMPLATES
 from spawner.hub.handlers import handlers
 from spawner.hub.lease_view import see_lease
@@ -26,6 +30,7 @@ from spawner.hub.only import open_ledger
 from spawner.hub.reissue import SERVICE, SERVICE_SCOPES, reissue
 from spawner.hub.spawner import WorkbenchSpawner
 from spawner.hub.workbench import Workbench, keep_running
+from spawner.model import SettingsError
 from spawner.policy.container import PORT
 from spawner.policy.words import name_gpu
 from spawner.settings import Settings
@@ -53,11 +58,13 @@ def build_workbench(settings: Settings, catalog_file: Path) -> Workbench:
 
 
 def configure(c: Config, settings: Settings, workbench: Workbench) -> None:
-    """Set every trait of JupyterHub that the workbench needs."""
+    """Set every trait of JupyterHub that the workbench needs; raises SettingsError."""
     _configure_hub(c)
     _configure_line(c, workbench)
     _configure_servers(c, settings, workbench)
     _configure_people(c, settings)
+    authenticator = _find_authenticator(settings.authenticator)
+    c.JupyterHub.authenticator_class = stand_before(authenticator, lambda: workbench)
     c.JupyterHub.template_vars = {
         "has_sign_up": settings.authenticator == "native",
         "claim_minutes": settings.claim_minutes,
@@ -85,6 +92,7 @@ def _configure_hub(c: Config) -> None:
     c.JupyterHub.hub_bind_url = f"http://0.0.0.0:{HUB_PORT}"
     c.JupyterHub.hub_connect_url = f"http://hub:{HUB_PORT}"
     c.JupyterHub.db_url = HUB_DATABASE
+    c.JupyterHub.db_kwargs = {"pool_events": [(_write_quickly, "connect")]}
     c.JupyterHub.cookie_secret_file = str(DATA / "jupyterhub_cookie_secret")
     c.JupyterHub.cleanup_servers = False  # a restart of the hub cuts nobody off
     # people in line are pending spawns; how many containers start at once is bounded by Workbench.bring_ups
@@ -92,12 +100,23 @@ def _configure_hub(c: Config) -> None:
     c.JupyterHub.template_paths = [str(TEMPLATES)]
     # what the controller says stands among JupyterHub's own lines
     c.JupyterHub.logging_config = {
-        "loggers": {"workbench": {"level": "INFO", "handlers": ["console"]}}
+        "filters": {"refusals": {"()": "spawner.hub.refusal.without_traceback"}},
+        "handlers": {"console": {"filters": ["refusals"]}},
+        "loggers": {"workbench": {"level": "INFO", "handlers": ["console"]}},
     }
     c.JupyterHub.proxy_class = ConfigurableHTTPProxy
     # the proxy is a process of its own; both read CONFIGPROXY_AUTH_TOKEN
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = "http://proxy-api:8001"
+
+
+def _write_quickly(connection: Any, _record: object) -> None:  # noqa: ANN401
+    """Let the hub commit without waiting for the disk: it does so about 16 times per start, and holds up everybody.
+
+    A process that is killed loses nothing; a power cut may lose the last moments, and ends every server anyhow.
+    """
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
+        connection.execute(f"PRAGMA {pragma}")
 
 
 def _configure_line(c: Config, workbench: Workbench) -> None:
@@ -113,6 +132,8 @@ def _configure_line(c: Config, workbench: Workbench) -> None:
 
 
 def _configure_servers(c: Config, settings: Settings, workbench: Workbench) -> None:
+    c.JupyterHub.allow_named_servers = settings.named_servers > 0
+    c.JupyterHub.named_server_limit_per_user = settings.named_servers
     c.JupyterHub.spawner_class = WorkbenchSpawner
     c.WorkbenchSpawner.get_workbench = lambda: workbench
     c.WorkbenchSpawner.answer_timeout = settings.start_timeout_seconds
@@ -134,9 +155,7 @@ def _configure_servers(c: Config, settings: Settings, workbench: Workbench) -> N
 def _configure_people(c: Config, settings: Settings) -> None:
     c.Authenticator.admin_users = {settings.admin}
     if settings.authenticator != "native":
-        c.JupyterHub.authenticator_class = settings.authenticator
         return
-    c.JupyterHub.authenticator_class = ApprovedSignUp
     # whoever authenticates was approved: the approval is the list of who is allowed
     c.ApprovedSignUp.allow_all = True
     c.ApprovedSignUp.open_signup = False
@@ -145,3 +164,15 @@ def _configure_people(c: Config, settings: Settings) -> None:
     c.ApprovedSignUp.check_common_password = True
     c.ApprovedSignUp.allowed_failed_logins = 10
     c.ApprovedSignUp.seconds_before_next_try = 60
+
+
+def _find_authenticator(name: str) -> type[Authenticator]:
+    if name == "native":
+        return ApprovedSignUp
+    try:
+        found: type[Authenticator] = JupyterHub.authenticator_class.validate(None, name)
+    except TraitError as error:
+        raise SettingsError(
+            f"WORKBENCH_AUTHENTICATOR={name} cannot be used: no authenticator of that name is installed."
+        ) from error
+    return found

@@ -16,6 +16,7 @@ from jupyterhub.user import User
 from tornado import web
 
 from spawner.hub import scopes
+from spawner.hub.doors import Door
 from spawner.hub.lease_view import see_lease
 from spawner.hub.line_view import Viewer, see_line
 from spawner.hub.refusal import STATUS
@@ -54,7 +55,7 @@ class LineAPI(APIHandler):  # type: ignore[misc]
         self.finish(json.dumps(line.as_json()))
 
 
-class LeaseAPI(APIHandler):  # type: ignore[misc]
+class LeaseAPI(Door):
     """``GET`` and ``POST /hub/api/workbench/lease/<server>``: the lease of one of one's own servers."""
 
     def initialize(self, get_workbench: Callable[[], Workbench]) -> None:

@@ -5,9 +5,12 @@ The sentence reaches the REST answer, the form, the pending page and the progres
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from http import HTTPStatus
 
 from jupyterhub.spawner import SpawnException
+from tornado import web
 
 from spawner.model import Reason, Refused
 
@@ -39,3 +42,21 @@ class Refusal(SpawnException):  # type: ignore[misc]
         )
         # the attribute that JupyterHub's pages look for; SpawnException itself does not set it
         self.jupyterhub_message = refused.message
+
+
+def without_traceback() -> Callable[[logging.LogRecord], bool]:
+    """Return a filter that gives the log, of an answer meant for the person who asked, its sentence alone.
+
+    JupyterHub logs a traceback with every form that it sends back.
+    """
+    return _say_without_traceback
+
+
+def _say_without_traceback(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, web.HTTPError) and (
+        isinstance(error, Refusal) or error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+    ):
+        record.msg, record.args = "%s: %s", (record.getMessage(), error.get_message())
+        record.exc_info = record.exc_text = None
+    return True

@@ -22,7 +22,9 @@ log = logging.getLogger("workbench.hub")
 SERVICE = "waiting-room"
 SERVICE_SCOPES = ["start:servers"]
 
-AT_ONCE = 200  # the hub answers after 10 s where a spawn waits
+AT_ONCE = (
+    8  # each costs the hub some 20 ms; whoever looks at a page meanwhile has to come in between
+)
 READY_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 TRIES = 60

@@ -197,6 +197,9 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     def _report_place(self, lease: Lease, place: Place) -> None:
         if self._token_id is None:
             self._remember()  # a wait is long, and the next hub revokes the token that this spawn was given
+            waiter = getattr(self.handler, "stands_in_line", None)
+            if waiter is not None:
+                waiter.set()
         workbench = self.get_workbench()
         self._progress.report_place(say_place(workbench, lease, place), place)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyterhub.auth import DummyAuthenticator
 from traitlets.config import Config, PyFileConfigLoader
 
 from spawner.catalog import load_catalog
@@ -12,6 +13,7 @@ from spawner.hub.configure import build_workbench, configure, start_beside_hub
 from spawner.hub.spawner import WorkbenchSpawner
 from spawner.hub.workbench import Workbench
 from spawner.ledger import Ledger
+from spawner.model import SettingsError
 from spawner.settings import Settings
 from tests.hub.town import ROOT
 from tests.ports import free_port
@@ -62,17 +64,31 @@ def test_the_service_that_takes_up_the_line_may_start_servers_and_nothing_else(
 
 def test_sign_up_needs_an_approval(tmp_path: Path) -> None:
     c = configured(tmp_path, admin="root.of.all")
-    assert c.JupyterHub.authenticator_class is ApprovedSignUp
+    assert issubclass(c.JupyterHub.authenticator_class, ApprovedSignUp)
     assert c.ApprovedSignUp.open_signup is False
     assert c.Authenticator.admin_users == {"root.of.all"}
     assert c.ApprovedSignUp.minimum_password_length == 8
 
 
 def test_another_authenticator_lets_nobody_in_by_itself(tmp_path: Path) -> None:
-    c = configured(tmp_path, authenticator="github")
-    assert c.JupyterHub.authenticator_class == "github"
+    c = configured(tmp_path, authenticator="dummy")
+    assert issubclass(c.JupyterHub.authenticator_class, DummyAuthenticator)
     assert "allow_all" not in c.Authenticator
     assert c.JupyterHub.template_vars["has_sign_up"] is False
+
+
+def test_an_authenticator_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"AUTHENTICATOR=no\.such\.Thing cannot be used"):
+        configured(tmp_path, authenticator="no.such.Thing")
+
+
+@pytest.mark.parametrize(("most", "are_allowed"), [(4, True), (0, False)])
+def test_named_servers_are_as_many_as_the_settings_say(
+    tmp_path: Path, most: int, are_allowed: bool
+) -> None:
+    c = configured(tmp_path, named_servers=most)
+    assert c.JupyterHub.allow_named_servers is are_allowed
+    assert c.JupyterHub.named_server_limit_per_user == most
 
 
 def test_nothing_of_the_hubs_environment_reaches_a_server(tmp_path: Path) -> None:

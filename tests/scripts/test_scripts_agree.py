@@ -102,6 +102,28 @@ def test_services_are_hardened(service: str) -> None:
     assert has_socket == (service == "broker")
 
 
+@pytest.mark.parametrize(
+    ("url", "network"),
+    [("sqlite:////data/ledger.sqlite", "none"), ("postgresql+psycopg://u:p@host/db", "bridge")],
+)
+def test_the_broker_has_a_network_only_where_its_ledger_is_on_one(url: str, network: str) -> None:
+    look = (
+        "set -euo pipefail; repository=$PWD; for part in terminal settings stack; do\n"
+        ". scripts/lib/$part.sh; done; load_settings; compose --env-file /dev/null config --format json"
+    )
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "WORKBENCH_INSTANCE": "second",
+        "WORKBENCH_LEDGER_URL": url,
+    }
+    done = run("bash", "-c", look, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    services = json.loads(done.stdout)["services"]
+    assert services["broker"]["network_mode"] == network
+    assert services["broker"]["environment"]["WORKBENCH_LEDGER_URL"] == url
+    assert "WORKBENCH_LEDGER_URL" not in (services["gpu-agent"].get("environment") or {})
+
+
 @pytest.mark.parametrize("script", ["up", "down", "test"])
 def test_help_is_told(machine: BareMachine, script: str) -> None:
     outcome = machine.run(f"scripts/{script} --help")

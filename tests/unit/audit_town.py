@@ -1,9 +1,7 @@
 """A whole small world before the auditor, in which nothing is wrong until a test plants it."""
 
 import asyncio
-import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +18,24 @@ from tests.unit.broker_house import FIRST_UID, INSTANCE, House
 class AuditTown:
     """Alice has a GPU and runs, bob's server is starting, eve's was stopped; behind the real broker and databases."""
 
-    def __init__(self, house: House, folder: Path) -> None:
+    def __init__(self, house: House, folder: Path, ledger_url: str) -> None:
         self.house = house
         self.places = Places(
             INSTANCE,
             FIRST_UID,
             house.socket_path,
-            f"sqlite:///{folder}/ledger.sqlite",
+            ledger_url,
             f"sqlite:///{folder}/jupyterhub.sqlite",
         )
-        self.ledger_path = folder / "ledger.sqlite"
+        self.folder = folder
+        self._ledger = sa.create_engine(ledger_url)
         self._hub = sa.create_engine(self.places.hub_database_url)
         orm.Base.metadata.create_all(self._hub)
         self.alice = house.ledger.move(house.lease, LeaseState.RUNNING, now=1.0)
         self.bob, self.eve = house.grant("bob"), house.grant("eve")
         eve = house.ledger.move(self.eve, LeaseState.CLOSING, now=1.0, cause=Cause.USER)
         house.ledger.move(eve, LeaseState.CLOSED, now=1.0)
-        self.write("UPDATE leases SET granted_at = ?, ended_at = ?", time.time(), time.time())
+        self.write("UPDATE leases SET granted_at = :now, ended_at = :now", now=time.time())
         uid = house.ledger.account_of("alice", "alice").uid
         house.ledger.mark_home_prepared(uid)
         self.home = names.home_volume(INSTANCE, "alice", uid)
@@ -46,8 +45,9 @@ class AuditTown:
         self.serve("bob", "")
 
     def close(self) -> None:
-        """Give the hub's database back."""
+        """Give the databases back."""
         self._hub.dispose()
+        self._ledger.dispose()
 
     async def look(self) -> World:
         """Look as the auditor does, beside the broker that answers it."""
@@ -67,7 +67,7 @@ class AuditTown:
             session.add(orm.Spawner(name=server, user=owner, server=orm.Server(ip=host)))
             session.commit()
 
-    def write(self, statement: str, *values: object) -> None:
+    def write(self, statement: str, **values: object) -> None:
         """Change the ledger behind everybody's back."""
-        with closing(sqlite3.connect(self.ledger_path)) as ledger, ledger:
-            ledger.execute(statement, values)
+        with self._ledger.begin() as ledger:
+            ledger.execute(sa.text(statement), values)

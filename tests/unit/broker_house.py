@@ -79,9 +79,9 @@ class House:
 
 
 @asynccontextmanager
-async def running_house(folder: Path) -> AsyncIterator[House]:
+async def running_house(folder: Path, ledger_url: str | None = None) -> AsyncIterator[House]:
     """Bring up Engine, ledger and broker; take them down afterwards."""
-    url = f"sqlite:///{folder}/ledger.sqlite"
+    url = ledger_url or f"sqlite:///{folder}/ledger.sqlite"
     ledger = Ledger.open(url, first_uid=FIRST_UID)
     async with FakeEngine(folder / "docker.sock") as fake:
         fake.images[TAG] = IMAGE_ID

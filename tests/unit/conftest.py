@@ -1,12 +1,14 @@
 """The ledger on both databases: each test that asks for it runs on SQLite and on a real PostgreSQL."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from spawner.ledger import Ledger
 from tests.postgresql import PostgreSQL, postgresql
+from tests.unit.audit_town import AuditTown
+from tests.unit.broker_house import running_house
 
 __all__ = ["postgresql"]
 
@@ -33,3 +35,11 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
     opened = Ledger.open(ledger_url, first_uid=20000, half_life_hours=1)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+async def town(tmp_path: Path, ledger_url: str) -> AsyncIterator[AuditTown]:
+    async with running_house(tmp_path, ledger_url) as house:
+        town = AuditTown(house, tmp_path, ledger_url)
+        yield town
+        town.close()

@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spawner.model import GpuHealth, Lease, LeaseState, Options, Quota, Reason, Refused, Request
-from spawner.policy.admission import admit
+from spawner.model import (
+    Gpu,
+    GpuHealth,
+    Lease,
+    LeaseState,
+    Options,
+    Quota,
+    Reason,
+    Refused,
+    Request,
+)
+from spawner.policy.admission import admit, count_kinds
 from spawner.policy.quota import extend_lease
 from spawner.policy.use import accrue, decay
 from spawner.policy.words import say_hours
@@ -46,6 +56,60 @@ def test_more_than_there_are_is_said_to_be_impossible() -> None:
     said = refused(admit(make_request(gpus=3), gpus=TWO, leases=(), quota=NO_LIMIT))
     assert said.reason is Reason.NOT_ENOUGH_GPUS
     assert "You asked for 3 GPUs, but this workbench has 2" in said.message
+
+
+PROFILE = "1g.10gb"
+PARTS = tuple(
+    replace(make_gpu(2), uuid=f"MIG-{part}", mig_index=part, mig_profile=PROFILE) for part in (0, 1)
+)
+
+
+def ask_for(gpus: int, profile: str | None) -> Request:
+    return Request("alice", "", Options("v2.7", gpus, mig_profile=profile), "alice")
+
+
+@pytest.mark.parametrize(
+    ("asked", "profile", "host", "said"),
+    [
+        (3, None, (*TWO, *PARTS), "3 GPUs, but this workbench has 2: ask for fewer."),
+        (3, PROFILE, (*TWO, *PARTS), "3 MIG instances 1g.10gb, but this workbench has 2: ask for"),
+        (
+            1,
+            "3g.40gb",
+            (*PARTS, *TWO),
+            "1 MIG instance 3g.40gb, but this workbench has 2 GPUs and 2 MIG instances 1g.10gb: "
+            "choose of these.",
+        ),
+        (1, None, PARTS, "1 GPU, but this workbench has 2 MIG instances 1g.10gb: choose of these."),
+        (1, None, (), "1 GPU, but this workbench has no GPU: ask for 0 GPUs."),
+    ],
+)
+def test_only_those_of_the_same_kind_count(
+    asked: int, profile: str | None, host: tuple[Gpu, ...], said: str
+) -> None:
+    answer = refused(admit(ask_for(asked, profile), gpus=host, leases=(), quota=NO_LIMIT))
+    assert answer.reason is Reason.NOT_ENOUGH_GPUS
+    assert said in answer.message
+    assert admit(ask_for(2, PROFILE), gpus=PARTS, leases=(), quota=NO_LIMIT) is None
+
+
+def test_kinds_are_listed_whole_gpus_first_and_from_small_to_large() -> None:
+    profiles = ["3g.40gb", "1g.10gb", None, "1g.5gb", "1g.5gb"]
+    gpus = [replace(make_gpu(i), mig_profile=profile) for i, profile in enumerate(profiles)]
+    assert list(count_kinds(gpus).items()) == [
+        (None, 1),
+        ("1g.5gb", 2),
+        ("1g.10gb", 1),
+        ("3g.40gb", 1),
+    ]
+
+
+def test_a_mig_instance_counts_as_one_gpu_in_the_quota() -> None:
+    held = make_lease(server="other", gpu_uuids=(GPU_0,))
+    answer = admit(ask_for(2, PROFILE), gpus=PARTS, leases=(held,), quota=Quota(max_gpus=2))
+    said = "You asked for 2 MIG instances 1g.10gb and hold or wait for 1, but your quota is 2"
+    assert said in refused(answer).message
+    assert admit(ask_for(1, PROFILE), gpus=PARTS, leases=(held,), quota=Quota(max_gpus=2)) is None
 
 
 @pytest.mark.parametrize(
@@ -107,6 +171,13 @@ def test_a_lease_is_extended_up_to_the_quota_from_now() -> None:
 def test_a_lease_is_not_extended_while_others_wait() -> None:
     waiting = make_lease(id="w" * 16, user="bob", gpu_count=1, state=LeaseState.WAITING)
     assert refused(extend(1, RUNNING, waiting)).reason is Reason.OTHERS_WAIT
+
+
+def test_who_waits_for_another_kind_keeps_nobody_from_extending() -> None:
+    waiting = make_lease(
+        id="w" * 16, user="bob", gpu_count=1, state=LeaseState.WAITING, mig_profile=PROFILE
+    )
+    assert isinstance(extend(1, RUNNING, waiting), Lease)
 
 
 @pytest.mark.parametrize(

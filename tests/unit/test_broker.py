@@ -168,13 +168,12 @@ async def test_without_the_ledger_nothing_is_created_or_started(house: House) ->
     assert await house.create(house.body()) == refused
 
 
-def test_the_broker_waits_for_a_ledger_and_makes_none(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/ledger.sqlite"
-    opened = open_when_there(url, FIRST_UID)
+def test_the_broker_waits_for_a_ledger_and_makes_none(tmp_path: Path, ledger_url: str) -> None:
+    opened = open_when_there(ledger_url, FIRST_UID)
     with pytest.raises(Unknown, match="start the hub"):
         opened()
     assert list(tmp_path.iterdir()) == []
-    hubs = Ledger.open(url, first_uid=FIRST_UID)
+    hubs = Ledger.open(ledger_url, first_uid=FIRST_UID)
     account = hubs.account_of("alice", "alice")
     assert opened().account(account.uid) == account
 

@@ -1,23 +1,23 @@
 """Fencing: a hub that slept while its lease moved on can create and start nothing for it any more."""
 
 import asyncio
-import json
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from spawner import tables
 from spawner.containers import Bounds, Containers
+from spawner.database import transaction
 from spawner.model import Cause, LaunchError, Lease, LeaseState, Unknown
 from tests.fakes.docker_engine import Fault
 from tests.unit.broker_house import INSTANCE, OTHER_UUID, UUID, House, running_house
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with running_house(tmp_path) as house:
+async def house(tmp_path: Path, ledger_url: str) -> AsyncIterator[House]:
+    async with running_house(tmp_path, ledger_url) as house:
         yield house
 
 
@@ -88,14 +88,13 @@ async def test_a_create_that_lands_after_the_lease_moved_on_is_never_started(
     assert running(house) == [house.name(bobs)]
 
 
-@pytest.mark.parametrize("changed", [{"epoch": 7}, {"gpu_uuids": json.dumps([OTHER_UUID])}])
+@pytest.mark.parametrize("changed", [{"epoch": 7}, {"gpu_uuids": [OTHER_UUID]}])
 async def test_a_lease_that_an_old_backup_brought_back_starts_no_container_of_before(
     house: House, sleeper: Containers, changed: dict[str, object]
 ) -> None:
     await sleeper.create(house.name(), house.body())
-    ((column, value),) = changed.items()
-    with closing(sqlite3.connect(house.socket_path.parent / "ledger.sqlite")) as ledger, ledger:
-        ledger.execute(f"UPDATE leases SET {column} = ?", (value,))  # noqa: S608
+    with transaction(house.ledger._engine) as ledger:
+        ledger.execute(sa.update(tables.leases).values(changed))
     with pytest.raises(LaunchError, match="has changed since its container was made"):
         await sleeper.start(house.name())
     assert running(house) == []

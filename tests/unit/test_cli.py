@@ -2,23 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from spawner import cli
 from spawner.hub import configure
 from tests.unit.audit_town import AuditTown
-from tests.unit.broker_house import INSTANCE, UUID, running_house
-
-
-@pytest.fixture
-async def town(tmp_path: Path) -> AsyncIterator[AuditTown]:
-    async with running_house(tmp_path) as house:
-        town = AuditTown(house, tmp_path)
-        yield town
-        town.close()
+from tests.unit.broker_house import INSTANCE, UUID
 
 
 @pytest.fixture

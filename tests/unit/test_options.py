@@ -27,6 +27,10 @@ def parse(raw: object) -> Options:
         ({"hours": 4}, Options("v2.7", 0, 4.0)),
         ({"hours": LEAST_HOURS}, Options("v2.7", 0, LEAST_HOURS)),
         ({"gpus": 1, "hours": None}, Options("v2.7", 1)),
+        ({"gpus": 1, "mig_profile": None}, Options("v2.7", 1)),
+        ({"gpus": 2, "mig_profile": "1g.10gb"}, Options("v2.7", 2, None, "1g.10gb")),
+        ({"gpus": 1, "mig_profile": "1c.3g.40gb"}, Options("v2.7", 1, None, "1c.3g.40gb")),
+        ({"gpus": 1, "mig_profile": "1g.10gb+me"}, Options("v2.7", 1, None, "1g.10gb+me")),
     ],
 )
 def test_good_options_are_taken_as_they_are(raw: object, options: Options) -> None:
@@ -61,6 +65,16 @@ def test_good_options_are_taken_as_they_are(raw: object, options: Options) -> No
         ({"hours": True}, "'True' is no number of hours"),
         ({"hours": "4"}, "'4' is no number of hours"),
         ({"hours": []}, "is no number of hours"),
+        ({"mig_profile": "1g.10gb"}, "Say in 'gpus' how many MIG instances 1g.10gb you want"),
+        ({"gpus": 0, "mig_profile": "1g.10gb"}, "Say in 'gpus' how many MIG instances"),
+        ({"gpus": 1, "mig_profile": ""}, "'' is no MIG profile"),
+        ({"gpus": 1, "mig_profile": 1}, "'1' is no MIG profile"),
+        ({"gpus": 1, "mig_profile": ["1g.10gb"]}, "is no MIG profile"),
+        ({"gpus": 1, "mig_profile": "1G.10GB"}, "'1G.10GB' is no MIG profile"),
+        ({"gpus": 1, "mig_profile": "0g.10gb"}, "is no MIG profile"),
+        ({"gpus": 1, "mig_profile": "1g.10gb\n"}, "is no MIG profile"),
+        ({"gpus": 1, "mig_profile": "x" * 1000}, "is no MIG profile"),
+        ({"gpus": 1, "mig_profile": "1g.10gb+" + "a" * 30}, "is no MIG profile"),
         ({"release": "v9"}, "no release 'v9': choose one of v2.7, v2.8"),
         ({"release": ["v2.7"]}, "no release 'list'"),
         ({"release": None}, "no release 'NoneType'"),
@@ -75,7 +89,8 @@ def test_bad_options_are_refused_in_one_sentence(raw: object, said: str) -> None
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: (
-        st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["gpus", "hours"]), inner)
+        st.lists(inner)
+        | st.dictionaries(st.text() | st.sampled_from(["gpus", "hours", "mig_profile"]), inner)
     ),
     max_leaves=8,
 )

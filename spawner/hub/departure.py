@@ -1,0 +1,37 @@
+"""A user leaves: whatever they wait for or run ends first.
+
+The servers that JupyterHub has in hand are stopped its way; then whatever lease is left to their name is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from jupyterhub.handlers.base import BaseHandler
+from jupyterhub.spawner import Spawner
+from jupyterhub.user import User
+
+from spawner.hub.workbench import Workbench
+from spawner.model import Cause
+
+
+async def end_everything(handler: BaseHandler, workbench: Workbench, user: User) -> bool:
+    """Stop every server of ``user``; False where something is not proven gone within JupyterHub's patience."""
+    await asyncio.gather(*(_end(handler, user, spawner) for spawner in [*user.spawners.values()]))
+    if user.active:
+        return False
+    leases = await asyncio.to_thread(workbench.ledger.live_leases)
+    own = [lease.id for lease in leases if lease.user == user.name]
+    closed = await asyncio.gather(*(workbench.controller.release(id_, Cause.USER) for id_ in own))
+    return all(closed)
+
+
+async def _end(handler: BaseHandler, user: User, spawner: Spawner) -> None:
+    if spawner.pending == "spawn" and spawner._spawn_future is not None:
+        spawner._spawn_future.cancel()
+        await asyncio.wait([spawner._spawn_future])
+    stopping = getattr(spawner, "_stop_future", None)
+    if stopping is not None:
+        await asyncio.wait([stopping], timeout=handler.slow_stop_timeout)
+    elif spawner.active and not spawner.pending:
+        await handler.stop_single_user(user, spawner.name)

@@ -1,0 +1,292 @@
+"""The doors of the hub: every route by which a server is described, started, ended or loses its owner.
+
+They stand before JupyterHub's own handlers. What a request carries is checked before anything is made of it, whoever
+has to wait is answered at once, and what is refused leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from jupyterhub import apihandlers
+from jupyterhub.apihandlers.base import APIHandler
+from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
+from jupyterhub.app import JupyterHub
+from jupyterhub.auth import Authenticator
+from jupyterhub.handlers.base import BaseHandler
+from jupyterhub.handlers.pages import SpawnHandler
+from jupyterhub.user import User
+from tornado import web
+
+from spawner.hub.approval import ApprovedSignUp
+from spawner.hub.bodies import BodyError, read_body, require_display_name, require_server_name
+from spawner.hub.departure import end_everything
+from spawner.hub.workbench import Workbench
+from spawner.model import OptionsError
+
+GetWorkbench = Callable[[], Workbench]
+Route = tuple[str, type[web.RequestHandler], dict[str, Any]]
+
+_SAME_NAME = frozenset({"name", "admin"})
+_DESCRIPTION = frozenset({"display_name", "user_options"})
+
+
+class Door(APIHandler):  # type: ignore[misc]
+    """Reads a body by the rules of ``bodies``, for every handler of the REST API; it comes last among their bases."""
+
+    def get_json_body(self) -> dict[str, Any] | None:
+        """Return the object that was sent, always the same one."""
+        return self._sent
+
+    @functools.cached_property
+    def _sent(self) -> dict[str, Any] | None:
+        try:
+            return read_body(self.request.body)
+        except BodyError as error:
+            raise bad_request(str(error)) from error
+
+
+class StartsServers(BaseHandler):  # type: ignore[misc]
+    """What the form and the REST API have in common."""
+
+    def initialize(self, get_workbench: GetWorkbench) -> None:
+        """Take the parts from the configuration."""
+        self.workbench = get_workbench()
+
+    async def prepare(self) -> None:
+        """Refuse addresses that no server can have."""
+        await super().prepare()
+        server_name = (*self.path_args, "", "")[1]
+        if server_name:
+            _require(require_server_name, server_name)
+
+    async def spawn_single_user(
+        self, user: User, server_name: str = "", display_name: str = "", options: object = None
+    ) -> None:
+        """Start the server; return as soon as it stands in line, which may be for days.
+
+        The spawner sets ``stands_in_line``.
+        """
+        self.stands_in_line = asyncio.Event()
+        spawning = asyncio.ensure_future(
+            super().spawn_single_user(user, server_name, display_name, options)
+        )
+        in_line = asyncio.ensure_future(self.stands_in_line.wait())
+        try:
+            await asyncio.wait((spawning, in_line), return_when=asyncio.FIRST_COMPLETED)
+            if spawning.done():
+                await spawning
+        finally:
+            # only JupyterHub's waiting for the spawn: the spawn itself goes on
+            spawning.cancel()
+            in_line.cancel()
+
+    async def _check_named_server_request(
+        self, user: User, server_name: str, display_name: str, check_limit: bool = True
+    ) -> None:
+        """Refuse a server that cannot be; nothing awaits between this and the making of its row."""
+        if not self.allow_named_servers:
+            raise bad_request("This workbench gives one server to each user: start that one.")
+        _require(require_server_name, server_name)
+        _require(require_display_name, display_name)
+        most = self.named_server_limit_per_user
+        if server_name not in user.orm_spawners and len(user.orm_spawners) - 1 >= most:
+            raise bad_request(
+                f"{user.name} has {most} named servers, which is the most: delete one first."
+            )
+
+
+class ServerDoor(StartsServers, UserServerAPIHandler, Door):  # type: ignore[misc]
+    """``/users/<user>/server`` and ``/users/<user>/servers/<name>``."""
+
+    def get_server_json_body(self) -> dict[str, Any]:
+        """Return the description of a server, old style or new, once its options are known to be of the schema."""
+        body: dict[str, Any] = super().get_server_json_body()
+        self._require_options(body["user_options"])
+        return body
+
+    async def post(self, user_name: str, server_name: str = "") -> None:
+        """Start a server; one that was not there before and is refused is not there afterwards."""
+        user = self.find_user(user_name)
+        is_new = user is not None and bool(server_name) and server_name not in user.orm_spawners
+        try:
+            await super().post(user_name, server_name)
+        except Exception:
+            if is_new:
+                self._forget(user, server_name)
+            raise
+
+    async def patch(self, user_name: str, server_name: str = "") -> None:
+        """Describe a server anew; its name is its address and its lease's, and stays."""
+        body = self.get_json_body() or {}
+        if not body or body.keys() - _DESCRIPTION:
+            raise bad_request("Only 'display_name' and 'user_options' of a server can be changed.")
+        if "user_options" in body:
+            if body["user_options"] is None:
+                raise bad_request("'user_options' must be an object.")
+            self._require_options(body["user_options"])
+        if "display_name" in body and not server_name:
+            raise bad_request("The default server has no name of its own.")
+        await super().patch(user_name, server_name)
+
+    async def stop_single_user(self, user: User, server_name: str = "") -> object:
+        """Stop a server, unless JupyterHub has something else in hand with it."""
+        pending = user.spawners[server_name].pending
+        if pending:
+            raise web.HTTPError(
+                HTTPStatus.CONFLICT.value,
+                f"This server is pending {pending}: try again in a moment.",
+            )
+        return await super().stop_single_user(user, server_name)
+
+    def _require_options(self, options: object) -> None:
+        if options is not None:
+            try:
+                self.workbench.parse(options)
+            except OptionsError as error:
+                raise bad_request(str(error)) from error
+
+    def _forget(self, user: User, server_name: str) -> None:
+        row = user.orm_spawners.get(server_name)
+        if row is None or (server_name in user.spawners and user.spawners[server_name].active):
+            return
+        user.spawners.pop(server_name, None)
+        self.db.delete(row)
+        self.db.commit()
+
+
+class FormDoor(StartsServers, SpawnHandler):  # type: ignore[misc]
+    """``/spawn``: the form. Following a link makes nothing, not even the row of a named server."""
+
+    async def prepare(self) -> None:
+        """Refuse what is no text."""
+        await super().prepare()
+        for arguments in (self.request.query_arguments, self.request.body_arguments):
+            for values in arguments.values():
+                for value in values:
+                    _require(_require_text, value)
+
+    async def _check_named_server_request(
+        self, user: User, server_name: str, display_name: str, check_limit: bool = True
+    ) -> None:
+        if server_name not in user.orm_spawners:
+            raise web.HTTPError(
+                HTTPStatus.NOT_FOUND.value,
+                f"{user.name} has no server named {server_name!r}: add it on the home page.",
+            )
+
+
+class UserDoor(UserAPIHandler, Door):  # type: ignore[misc]
+    """``/users/<user>``: making, renaming and deleting people."""
+
+    def initialize(self, get_workbench: GetWorkbench) -> None:
+        """Take the parts from the configuration."""
+        self.workbench = get_workbench()
+
+    async def post(self, user_name: str) -> None:
+        """Make a user, by a name with which they could log in."""
+        if not self.authenticator.validate_username(user_name):
+            raise bad_request(f"{user_name[:40]!r} cannot be a user's name.")
+        await super().post(user_name)
+
+    async def patch(self, user_name: str) -> None:
+        """Rename a user who has no server, or make one an admin; groups are changed as groups."""
+        body = self.get_json_body() or {}
+        if not body or body.keys() - _SAME_NAME:
+            raise bad_request("Only 'name' and 'admin' of a user can be changed here.")
+        if body.get("name") == user_name:
+            del body["name"]
+        user = self.find_user(user_name)
+        if user is None or "name" not in body or not self._may("admin:users", user):
+            await super().patch(user_name)
+            return
+        leases = await asyncio.to_thread(self.workbench.ledger.live_leases)
+        if user.active or any(lease.user == user_name for lease in leases):
+            raise web.HTTPError(
+                HTTPStatus.CONFLICT.value,
+                f"{user_name} has a server that runs, waits or ends: stop it, then rename them.",
+            )
+        await self._rename(user, self.authenticator.normalize_username(body["name"]))
+
+    async def _rename(self, user: User, new_name: str) -> None:
+        name, authenticator = user.name, self.authenticator
+        has_sign_up = isinstance(authenticator, ApprovedSignUp)
+        if has_sign_up and authenticator.user_exists(new_name):
+            raise web.HTTPError(
+                HTTPStatus.CONFLICT.value,
+                f"Somebody has signed up as {new_name!r}: discard that first.",
+            )
+        await super().patch(name)
+        if has_sign_up:
+            authenticator.rename_user(name, new_name)
+        # the name is part of addresses that the wrapper made when it was made
+        self.users.pop(user.id, None)
+
+    async def delete(self, user_name: str) -> None:
+        """Delete a user once all their servers have ended."""
+        user = self.find_user(user_name)
+        if user is not None and self._may("delete:users", user):
+            await self._require_departed(user)
+        await super().delete(user_name)
+
+    async def _require_departed(self, user: User) -> None:
+        # JupyterHub lets nobody delete themselves
+        if user.name != self.current_user.name and not await end_everything(
+            self, self.workbench, user
+        ):
+            raise web.HTTPError(
+                HTTPStatus.CONFLICT.value,
+                f"Servers of {user.name} are still being stopped: delete them again in a minute.",
+            )
+
+    def _may(self, scope: str, user: User) -> bool:
+        return bool(self.get_scope_filter(scope)(user, kind="user"))
+
+
+def stand_before(base: type[Authenticator], get_workbench: GetWorkbench) -> type[Authenticator]:
+    """Return ``base`` with the doors: only an authenticator's routes come before JupyterHub's own."""
+
+    class WithDoors(base):  # type: ignore[misc]
+        def get_handlers(self, app: JupyterHub) -> list[tuple[Any, ...]]:
+            return [*_routes(get_workbench), *super().get_handlers(app)]
+
+    WithDoors.__name__ = base.__name__
+    return WithDoors
+
+
+def bad_request(sentence: str) -> web.HTTPError:
+    """Return the answer to a request that cannot be understood."""
+    return web.HTTPError(HTTPStatus.BAD_REQUEST.value, sentence)
+
+
+def _routes(get_workbench: GetWorkbench) -> list[Route]:
+    parts = {"get_workbench": get_workbench}
+    doors: dict[type, type] = {UserServerAPIHandler: ServerDoor, UserAPIHandler: UserDoor}
+    routes: list[Route] = [
+        (path, FormDoor, parts)
+        for path in (r"/spawn", r"/spawn/([^/]+)", r"/spawn/([^/]+)/([^/]+)")
+    ]
+    for path, handler, *_ in apihandlers.default_handlers:
+        if handler in doors:
+            routes.append((path, doors[handler], parts))
+        elif issubclass(handler, APIHandler):
+            routes.append((path, type(handler.__name__, (handler, Door), {}), {}))
+    return routes
+
+
+def _require(check: Callable[[Any], None], value: object) -> None:
+    try:
+        check(value)
+    except BodyError as error:
+        raise bad_request(str(error)) from error
+
+
+def _require_text(raw: bytes) -> None:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        raise BodyError("A field is not UTF-8: send text.") from None

@@ -1,0 +1,140 @@
+"""MIG instances and quarantined GPUs, from the form to the container, the line and the pages."""
+
+from dataclasses import replace
+
+import pytest
+from bs4 import BeautifulSoup
+
+from spawner.hub.line_view import Viewer, say_place, see_wait
+from spawner.model import LeaseState
+from tests.hub.test_line import read_line
+from tests.hub.test_sign_up import join
+from tests.hub.test_spawn import start, stop
+from tests.hub.test_wait import lease_of
+from tests.hub.town import Town, eventually, xsrf_of
+
+PROFILE = "1g.10gb"
+PART = {"gpus": 1, "mig_profile": PROFILE, "hours": 1}
+GPU = {"gpus": 1, "hours": 1}
+
+
+@pytest.fixture
+async def divided(town: Town) -> Town:
+    """A town with a whole GPU, and another that is divided into two MIG instances."""
+    whole, other = town.agent.gpus
+    parts = [
+        replace(other, uuid=f"MIG-{part}", mig_index=part, mig_profile=PROFILE) for part in (0, 1)
+    ]
+    town.agent.gpus = [whole, *parts]
+    return town
+
+
+def text_of(page: str, selector: str) -> list[str]:
+    found = BeautifulSoup(page, "html.parser").select(selector)
+    return [" ".join(one.text.split()) for one in found]
+
+
+async def test_the_form_gives_a_mig_instance_and_home_names_it(divided: Town) -> None:
+    async with divided.browser() as browser:
+        await join(divided, browser, "alice")
+        page = await browser.get("/hub/spawn/alice")
+        form = {"release": "v2.7", "gpus": f"1 {PROFILE}", "hours": "1"}
+        await browser.post(f"/hub/spawn/alice?_xsrf={xsrf_of(page.text)}", data=form)
+        await eventually(lambda: divided.user("alice").spawner.ready, "alice's server runs")
+        home = (await browser.get("/hub/home")).text
+    steps = [step.message async for step in divided.user("alice").spawner._progress.follow()]
+    assert f"Claimed 1 MIG instance {PROFILE} (MIG instance 0 of GPU 1: NVIDIA A100" in steps[0]
+    lease = lease_of(divided, "alice")
+    assert (lease.gpu_uuids, lease.mig_profile) == (("MIG-0",), PROFILE)
+    devices = divided.container(lease).body["HostConfig"]["DeviceRequests"][0]["DeviceIDs"]
+    assert devices == ["nvidia.com/gpu=MIG-0"]
+    (row,) = text_of(home, ".wb-gpus > li")
+    assert row.startswith(f"MIG instance 0 of GPU 1 · {PROFILE} · NVIDIA A100")
+
+
+async def test_a_profile_that_no_gpu_has_is_refused_at_once(divided: Town) -> None:
+    status, message = await start(divided, "alice", {**PART, "mig_profile": "3g.40gb"})
+    assert status == 400
+    assert message == (
+        "You asked for 1 MIG instance 3g.40gb, but this workbench has 1 GPU and 2 MIG instances "
+        "1g.10gb: choose of these."
+    )
+    assert divided.leftovers("alice") == {}
+
+
+@pytest.fixture
+async def busy(divided: Town) -> Town:
+    """Ann holds the GPU, Mia both MIG instances; bob waits for a GPU, then carol and dan for a MIG instance."""
+    assert (await start(divided, "ann", {**GPU, "hours": 2}))[0] == 201
+    assert (await start(divided, "mia", {**PART, "gpus": 2}))[0] == 201
+    divided.be_brisk()
+    for name, body in (("bob", GPU), ("carol", PART), ("dan", PART)):
+        assert (await start(divided, name, body))[0] == 202
+    return divided
+
+
+def positions(town: Town) -> dict[str, int]:
+    return {entry.lease.user: entry.place.position for entry in town.controller.line()}
+
+
+async def test_each_kind_has_a_line_of_its_own(busy: Town) -> None:
+    assert positions(busy) == {"bob": 1, "carol": 1, "dan": 2}
+    shown = await read_line(busy, "dan")
+    assert shown["gpus"] == [
+        {"mig_profile": None, "total": 1, "free": 0},
+        {"mig_profile": PROFILE, "total": 2, "free": 0},
+    ]
+    asked = [(one["position"], one["user"], one["mig_profile"]) for one in shown["waiting"]]
+    assert asked == [(1, "bob", None), (1, "carol", PROFILE), (2, "you", PROFILE)]
+    async with busy.browser() as browser:
+        await join(busy, browser, "eve")
+        line = (await browser.get("/hub/line")).text
+    rows = text_of(line, "#wb-waiters > li")
+    assert rows[0].startswith("1 bob · 1 GPU for 1 hour")
+    assert rows[2].startswith(f"2 dan · 1 MIG instance {PROFILE} for 1 hour")
+    assert any(row.startswith("mia · 2 MIG instances") for row in text_of(line, "#wb-holders > li"))
+    assert "have a line each" in line
+
+    assert await stop(busy, "mia") == 204
+    for name in ("carol", "dan"):
+        await eventually(lambda name=name: busy.user(name).spawner.ready, f"{name}'s server runs")
+    assert lease_of(busy, "bob").state is LeaseState.WAITING
+
+
+async def test_who_waits_is_told_of_those_who_want_the_same(busy: Town) -> None:
+    (dan,) = (entry for entry in busy.controller.line() if entry.lease.user == "dan")
+    message = say_place(busy.workbench, dan.lease, dan.place)
+    assert message.startswith(f"Waiting for 1 MIG instance {PROFILE}: place 2 of 2, about ")
+    told = await see_wait(busy.workbench, Viewer("dan", sees_names=True), dan.place)
+    assert (told["gpus"], told["mig_profile"]) == (1, PROFILE)
+    assert (told["position"], told["line_length"]) == (2, 2)
+    assert [one["user"] for one in told["ahead"]] == ["carol"]
+    assert [one["user"] for one in told["holders"]] == ["mia"]
+
+
+async def test_a_restarted_hub_keeps_everyones_place_in_their_line(busy: Town) -> None:
+    before = [entry.lease for entry in busy.controller.line()]
+    await busy.close_hub()
+    await busy.open_hub()
+    busy.be_brisk()
+    for name in ("bob", "carol", "dan"):
+        await eventually(
+            lambda name=name: busy.user(name).spawner._progress._steps,
+            f"{name} is told their place",
+        )
+    assert [entry.lease for entry in busy.controller.line()] == before
+
+
+async def test_a_quarantined_gpu_is_offered_to_nobody(divided: Town) -> None:
+    divided.ledger.quarantine(
+        "MIG-0", "failed (Xid 79)", xid_at=None, now=divided.workbench.clock()
+    )
+    assert (await start(divided, "bob", PART))[0] == 201
+    assert lease_of(divided, "bob").gpu_uuids == ("MIG-1",)
+    async with divided.browser() as browser:
+        await join(divided, browser, "alice")
+        form = (await browser.get("/hub/spawn/alice")).text
+        line = (await browser.get("/hub/line")).text
+    assert "quarantined: it failed (Xid 79)" in text_of(form, ".wb-gpus > li")[1]
+    assert f"1 of 1 GPU free, 0 of 2 MIG instances {PROFILE} free now" in form
+    assert f"0 of 2 MIG instances {PROFILE} free now, 1 quarantined" in line
