@@ -16,6 +16,7 @@ from pathlib import Path
 
 from spawner.audit.looks import Places, look
 from spawner.audit.rules import Finding, World, audit
+from spawner.gpu_commands import add_gpu_commands
 from spawner.model import SettingsError, Unknown
 from spawner.settings import Settings
 
@@ -41,7 +42,14 @@ def main(words: Sequence[str] | None = None) -> int:
         default="sqlite:////data/jupyterhub.sqlite",
         help="JupyterHub's database (default: %(default)s)",
     )
+    command.set_defaults(run=_audit)
+    add_gpu_commands(commands)
     flags = parser.parse_args(words)
+    code: int = flags.run(flags)
+    return code
+
+
+def _audit(flags: argparse.Namespace) -> int:
     try:
         settings = Settings.from_environ(os.environ)
         places = Places(

@@ -27,6 +27,7 @@ from spawner.model import (
     Granted,
     Lease,
     LeaseState,
+    Place,
     Quota,
     Reason,
     Refused,
@@ -67,7 +68,7 @@ class Controller(Leases):
             ledger, containers, catalog, settings, clock, in_ledger, self._line.may_move
         )
         self._ends = Ends(containers, ledger, self)
-        self.health = Health(ledger, in_ledger, gpus, clock)
+        self.health = Health(ledger, in_ledger, gpus, clock, self._line.may_move)
         self._ready = asyncio.Event()
         self._ready_at = 0.0
         # whose spawn is in this process's hands; those of an earlier hub's are nobody's
@@ -144,7 +145,7 @@ class Controller(Leases):
             if isinstance(lease, Refused):
                 return lease
             # who merely comes back to a place that they had moves nobody
-            is_back = lease.id not in self._attended and self._line.has(lease.id)
+            is_back = lease.id not in self._attended and self._line.find(lease.id) is not None
             self._attended.add(lease.id)
             if lease.state is not LeaseState.WAITING:
                 log.info("Granted %s", describe(lease))
@@ -188,6 +189,10 @@ class Controller(Leases):
     async def give_up(self, user: str, server: str) -> bool:
         """Leave the line; where the turn came just now, give it back. False as for ``release``."""
         return await self.release_server(user, server, Cause.USER)
+
+    def place_of(self, lease_id: str) -> Place | None:
+        """Return where the lease stands in line, None when it does not wait."""
+        return self._line.find(lease_id)
 
     def line(self) -> tuple[LineEntry, ...]:
         """Return everyone who waits, in order."""

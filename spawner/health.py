@@ -26,13 +26,19 @@ class Health:
     """The watch over the GPUs of one host."""
 
     def __init__(
-        self, ledger: Ledger, in_ledger: OffLoop, gpus: Inventory, clock: Callable[[], float]
+        self,
+        ledger: Ledger,
+        in_ledger: OffLoop,
+        gpus: Inventory,
+        clock: Callable[[], float],
+        changed: Callable[[], None],
     ) -> None:
-        """Join the parts; nothing is asked yet."""
+        """Join the parts; nothing is asked yet. ``changed`` is called when a GPU went into quarantine or came back."""
         self._ledger = ledger
         self._in_ledger = in_ledger
         self._gpus = gpus
         self._clock = clock
+        self._changed = changed
 
     async def watch(self) -> None:
         """Look for ever; what nobody knows is looked at again."""
@@ -64,6 +70,7 @@ class Health:
                 log.error("Quarantined %s (%s): it %s", name_gpu(gpu), gpu.uuid, illness.reason)
                 for lease in lost:
                     log.error("Lost %s: its user is told", describe(lease))
+                self._changed()
 
     async def return_gpu(self, gpu_uuid: str, by: str) -> Quarantine | Refused:
         """End the quarantine of a GPU on the word of the admin ``by``, unless it still is ill; raises Unknown.
@@ -89,6 +96,7 @@ class Health:
                 Reason.NO_QUARANTINE, f"{name} is in no quarantine here: nothing to return."
             )
         log.warning("%s returned %s (%s), which %s", by, name, gpu_uuid, returned.reason)
+        self._changed()
         return returned
 
     async def trouble_of(self, lease: Lease) -> str | None:

@@ -100,6 +100,11 @@ class Ledger:
         with self._transaction() as connection:
             return self._account_of(connection, user, identity)
 
+    def find_account(self, identity: str) -> Account | None:
+        """Return the account of the hub user with this ``identity``, None where they have none yet."""
+        with self._transaction() as connection:
+            return self._find_account(connection, identity)
+
     def account(self, uid: int) -> Account | None:
         """Return the account whose uid is ``uid``."""
         with self._transaction() as connection:
@@ -364,12 +369,16 @@ class Ledger:
         )
 
     def _account_of(self, connection: sa.Connection, user: str, identity: str) -> Account:
+        account = self._find_account(connection, identity)
+        if account is None:
+            connection.execute(sa.insert(tables.accounts).values(user=user, identity=identity))
+            return self._account_of(connection, user, identity)
+        return account
+
+    def _find_account(self, connection: sa.Connection, identity: str) -> Account | None:
         where = tables.accounts.c.identity == identity
         row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
-        if row is None:
-            connection.execute(sa.insert(tables.accounts).values(user=user, identity=identity))
-            row = connection.execute(sa.select(tables.accounts).where(where)).one()
-        return self._as_account(row)
+        return None if row is None else self._as_account(row)
 
     def _as_account(self, row: sa.Row[Any]) -> Account:
         return Account(

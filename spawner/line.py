@@ -97,9 +97,13 @@ class Line:
             self._next = asyncio.create_task(self._advance())
         await asyncio.shield(self._next)
 
-    def has(self, lease_id: str) -> bool:
-        """Return whether the lease waited when the line advanced last."""
-        return lease_id in self._positions
+    def find(self, lease_id: str) -> Place | None:
+        """Return where the lease stands, None when it does not wait any more."""
+        position = self._positions.get(lease_id)
+        if position is None:
+            return None
+        queue = self._plan.queues[self._waiting[lease_id].mig_profile]
+        return Place(lease_id, position, len(queue), self._plan.starts_at.get(lease_id))
 
     async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
         """Return the lease once it is granted, None once it is closed; ``report`` every change of its place."""
@@ -107,7 +111,7 @@ class Line:
         try:
             while True:
                 turn.changed.clear()
-                place = self._find(lease_id)
+                place = self.find(lease_id)
                 if place is None:
                     lease = await self._look(lease_id)
                     if lease is None or lease.state is not LeaseState.WAITING:
@@ -121,7 +125,7 @@ class Line:
 
     def entries(self) -> tuple[LineEntry, ...]:
         """Return everyone who waits, each kind of GPU in order, as of the last advance."""
-        places = (self._find(lease_id) for lease_id in self._positions)
+        places = (self.find(lease_id) for lease_id in self._positions)
         return tuple(LineEntry(self._waiting[at.lease_id], at) for at in places if at is not None)
 
     async def _advance(self) -> None:
@@ -167,17 +171,9 @@ class Line:
 
     def _tell(self) -> None:
         for lease_id, turn in self._turns.items():
-            place = self._find(lease_id)
+            place = self.find(lease_id)
             if place is None or turn.is_news(place):
                 turn.changed.set()
-
-    def _find(self, lease_id: str) -> Place | None:
-        """Return where the lease stands, None when it does not wait any more."""
-        position = self._positions.get(lease_id)
-        if position is None:
-            return None
-        queue = self._plan.queues[self._waiting[lease_id].mig_profile]
-        return Place(lease_id, position, len(queue), self._plan.starts_at.get(lease_id))
 
     async def _look(self, lease_id: str) -> Lease | None:
         """Return the lease unless it is over; whose lease cannot be read goes on waiting."""

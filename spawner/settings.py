@@ -106,7 +106,7 @@ class Settings:
     max_gpus: int | None = _setting(
         None,
         _optional(_integer(0, 1024)),
-        "GPUs that one user may hold at once; empty for no limit.",
+        "GPUs that one user may hold at once, a MIG instance counting as one; empty for no limit.",
     )
     max_lease_hours: int = _setting(
         24, _integer(1, MOST_HOURS), "Hours after which a server gives its GPUs back."

@@ -31,6 +31,7 @@ _LEASES = sa.text("SELECT * FROM leases WHERE state != 'closed' OR cause IS NULL
     gpu_uuids=sa.JSON, is_claimed=sa.Boolean
 )
 _CLAIMS = sa.text("SELECT gpu_uuid, lease_id FROM claims")
+_QUARANTINES = sa.text("SELECT gpu_uuid, since FROM quarantines WHERE returned_at IS NULL")
 _HOMES = sa.text('SELECT number, "user" FROM accounts WHERE is_home_prepared')
 _HEARTBEAT = sa.text("SELECT * FROM heartbeat")
 _SERVERS = sa.text(
@@ -59,6 +60,7 @@ def look(places: Places) -> World:
             _require_version(ledger)
             leases = tuple(_as_lease(row._asdict()) for row in ledger.execute(_LEASES))
             claims = {row.gpu_uuid: row.lease_id for row in ledger.execute(_CLAIMS)}
+            quarantined_at = {row.gpu_uuid: row.since for row in ledger.execute(_QUARANTINES)}
             accounts = [
                 Account(places.first_uid + row.number, row.user, is_home_prepared=True)
                 for row in ledger.execute(_HOMES)
@@ -74,7 +76,7 @@ def look(places: Places) -> World:
     # an answer, but not of the shape that it has to have
     except (AttributeError, LookupError, TypeError, ValueError, sa.exc.SQLAlchemyError) as error:
         raise Unknown(f"What was read makes no sense: {error!r}.") from error
-    return World(places.instance, now, containers, leases, claims, homes, servers)
+    return World(places.instance, now, containers, leases, claims, quarantined_at, homes, servers)
 
 
 def _running(docker_socket: Path) -> Iterator[SeenContainer]:

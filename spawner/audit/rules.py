@@ -28,6 +28,7 @@ class Rule(StrEnum):
     OTHER_GPUS_THAN_LEASED = "other_gpus_than_leased"
     CLAIM_WITHOUT_LEASE = "claim_without_lease"
     LEASE_WITHOUT_CONTAINER = "lease_without_container"
+    GRANTED_IN_QUARANTINE = "granted_in_quarantine"
     CLOSED_WITHOUT_CAUSE = "closed_without_cause"
     HOME_MISSING = "home_missing"
     SERVER_AT_WRONG_CONTAINER = "server_at_wrong_container"
@@ -64,7 +65,8 @@ class World:
     """Everything that was seen at ``now`` (of the lease clock).
 
     ``leases`` are the live ones and the closed ones without a cause; ``claims`` map a GPU's UUID to a lease id;
-    ``homes`` are the accounts whose home was prepared, each with whether its volume is there.
+    ``quarantined_at`` maps the UUIDs of GPUs in quarantine to when that began; ``homes`` are the accounts whose home
+    was prepared, each with whether its volume is there.
     """
 
     instance: str
@@ -72,6 +74,7 @@ class World:
     containers: tuple[SeenContainer, ...]
     leases: tuple[Lease, ...]
     claims: Mapping[str, str]
+    quarantined_at: Mapping[str, float]
     homes: Mapping[Account, bool]
     servers: tuple[SeenServer, ...]
 
@@ -152,7 +155,7 @@ def _leases(world: World) -> Iterator[Finding]:
         if lease.state is LeaseState.CLOSING:
             if world.now - (lease.ended_at or 0.0) > LONGEST_CLOSING_SECONDS:
                 why = "is being given back for longer than 10 minutes"
-        elif name not in running and lease.state is LeaseState.GRANTED:
+        elif name not in running and lease.state in (LeaseState.GRANTED, LeaseState.LOST):
             if world.now - (lease.granted_at or 0.0) > LONGEST_START_SECONDS:
                 why = "was granted more than 10 minutes ago, and no server of it runs"
         elif name not in running and lease.state is LeaseState.RUNNING:
@@ -160,6 +163,15 @@ def _leases(world: World) -> Iterator[Finding]:
         if why is not None:
             sentence = f"The lease of {lease.user} on {_list(lease.gpu_uuids)} {why}."
             yield Finding(Rule.LEASE_WITHOUT_CONTAINER, lease.id, sentence)
+
+
+def _quarantines(world: World) -> Iterator[Finding]:
+    for lease in world.holders().values():
+        for uuid in lease.gpu_uuids:
+            since = world.quarantined_at.get(uuid)
+            if since is not None and (lease.granted_at or 0.0) > since:
+                sentence = f"Lease {lease.id} of {lease.user} was granted this GPU while it was in quarantine."
+                yield Finding(Rule.GRANTED_IN_QUARANTINE, uuid, sentence)
 
 
 def _causes(world: World) -> Iterator[Finding]:
@@ -193,7 +205,16 @@ def _servers(world: World) -> Iterator[Finding]:
         )
 
 
-_RULES = (_gpus_in_two_containers, _containers, _claims, _leases, _causes, _homes, _servers)
+_RULES = (
+    _gpus_in_two_containers,
+    _containers,
+    _claims,
+    _leases,
+    _quarantines,
+    _causes,
+    _homes,
+    _servers,
+)
 
 
 def _list(uuids: frozenset[str] | tuple[str, ...]) -> str:

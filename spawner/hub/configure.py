@@ -24,6 +24,7 @@ from spawner.hub import scopes
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.doors import stand_before
 from spawner.hub.form import TEMPLATES
+from spawner.hub.gpu_handlers import gpu_handlers
 from spawner.hub.handlers import handlers
 from spawner.hub.lease_view import see_lease
 from spawner.hub.only import open_ledger
@@ -121,7 +122,7 @@ def _write_quickly(connection: Any, _record: object) -> None:  # noqa: ANN401
 
 def _configure_line(c: Config, workbench: Workbench) -> None:
     # inside the hub, because pages and leases are the hub's own; a function: traitlets would copy anything else
-    c.JupyterHub.extra_handlers = handlers(lambda: workbench)
+    c.JupyterHub.extra_handlers = handlers(lambda: workbench) + gpu_handlers(lambda: workbench)
     c.JupyterHub.custom_scopes = scopes.DEFINITIONS
     c.JupyterHub.extra_user_scopes = scopes.OF_EVERY_USER
     c.JupyterHub.services = [

@@ -36,8 +36,8 @@ class LinePage(BaseHandler):  # type: ignore[misc]
     @web.authenticated
     async def get(self) -> None:
         """Render the page; it takes itself anew every few seconds."""
-        _require(self, scopes.READ_LINE)
-        line = await see_line(self._workbench, _viewer(self, self._workbench))
+        require(self, scopes.READ_LINE)
+        line = await see_line(self._workbench, viewer_of(self, self._workbench))
         self.finish(await self.render_template("line.html", line=line))
 
 
@@ -50,8 +50,8 @@ class LineAPI(APIHandler):  # type: ignore[misc]
 
     async def get(self) -> None:
         """Answer the whole line."""
-        _require(self, scopes.READ_LINE)
-        line = await see_line(self._workbench, _viewer(self, self._workbench))
+        require(self, scopes.READ_LINE)
+        line = await see_line(self._workbench, viewer_of(self, self._workbench))
         self.finish(json.dumps(line.as_json()))
 
 
@@ -71,20 +71,19 @@ class LeaseAPI(Door):
         """Extend the lease by ``{"hours": …}`` and answer it as it is then."""
         user = self._require_own(scopes.LEASES, server_name)
         hours = self._read_hours()
-        answer = await self._workbench.controller.extend(user, server_name, hours)
+        answer = await self._workbench.controller.extend(user.name, server_name, hours)
         if isinstance(answer, Refused):
             raise web.HTTPError(STATUS[answer.reason].value, answer.message)
         await self._answer(user, server_name)
 
-    def _require_own(self, scope: str, server_name: str) -> str:
+    def _require_own(self, scope: str, server_name: str) -> User:
         user = self.current_user
         if not isinstance(user, User):
             raise web.HTTPError(
                 HTTPStatus.FORBIDDEN, "Only a user has leases: log in, or send a token."
             )
-        _require(self, f"{scope}!server={user.name}/{server_name}")
-        name: str = user.name
-        return name
+        require(self, f"{scope}!server={user.name}/{server_name}")
+        return user
 
     def _read_hours(self) -> float:
         body: Any = self.get_json_body()
@@ -97,7 +96,7 @@ class LeaseAPI(Door):
             )
         return float(hours)
 
-    async def _answer(self, user: str, server_name: str) -> None:
+    async def _answer(self, user: User, server_name: str) -> None:
         lease = await see_lease(self._workbench, user, server_name)
         self.finish(json.dumps(lease.as_json()))
 
@@ -112,15 +111,17 @@ def handlers(get_workbench: Callable[[], Workbench]) -> list[tuple[str, type, di
     ]
 
 
-def _require(handler: BaseHandler, scope: str) -> None:
+def require(handler: BaseHandler, scope: str, *instead: str) -> None:
+    """Let nobody pass who has neither ``scope`` nor any of those that will do ``instead``."""
     if not handler.current_user:
         raise web.HTTPError(HTTPStatus.FORBIDDEN, "Missing or invalid credentials.")
-    if not handler.has_scope(scope):
+    if not any(map(handler.has_scope, (scope, *instead))):
         raise web.HTTPError(
             HTTPStatus.FORBIDDEN, f"This needs the scope {scope.partition('!')[0]}."
         )
 
 
-def _viewer(handler: BaseHandler, workbench: Workbench) -> Viewer:
+def viewer_of(handler: BaseHandler, workbench: Workbench) -> Viewer:
+    """Return who looks."""
     is_admin = handler.has_scope("admin-ui")
     return Viewer(handler.current_user.name, workbench.settings.show_line_names or is_admin)

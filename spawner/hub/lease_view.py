@@ -7,6 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from jupyterhub.user import User
+
+from spawner.hub.identity import identify
 from spawner.hub.moments import Moment
 from spawner.hub.workbench import Workbench
 from spawner.model import Cause, Lease, LeaseState
@@ -31,7 +34,8 @@ class LeaseView:
     """The lease of one server; ``state`` is None while it has none, ``until`` while it has no bounded time.
 
     ``most_hours`` is the longest that a lease may last from now on. ``trouble`` is one sentence, what its user has to
-    know and do now; None while all is well. ``now`` is seconds since the Unix epoch, by the wall clock.
+    know and do now; None while all is well. ``place`` (such as "2 of 5") and ``about``, when its turn comes, are set
+    while it waits, as far as they are known. ``now`` is seconds since the Unix epoch, by the wall clock.
     """
 
     state: LeaseState | None
@@ -43,6 +47,8 @@ class LeaseView:
     trouble: str | None
     ended: Ended | None
     now: float
+    place: str | None = None
+    about: Moment | None = None
 
     @property
     def is_waiting(self) -> bool:
@@ -73,15 +79,16 @@ class LeaseView:
         }
 
 
-async def see_lease(workbench: Workbench, user: str, server: str) -> LeaseView:
+async def see_lease(workbench: Workbench, user: User, server: str) -> LeaseView:
     """Return the server's lease as it is now."""
-    lease = await workbench.controller.lease_of(user, server)
+    lease = await workbench.controller.lease_of(user.name, server)
     ended = None
     if lease is None:
-        ended = _say_ended(
-            workbench, await asyncio.to_thread(workbench.ledger.last_lease, user, server)
-        )
+        last = await asyncio.to_thread(_last_lease, workbench, user, server)
+        ended = _say_ended(workbench, last)
     ends_at = None if lease is None else lease.ends_at
+    place = None if lease is None else workbench.controller.place_of(lease.id)
+    about = None if place is None else place.starts_at
     return LeaseView(
         state=None if lease is None else lease.state,
         gpu_count=0 if lease is None else lease.gpu_count,
@@ -92,7 +99,17 @@ async def see_lease(workbench: Workbench, user: str, server: str) -> LeaseView:
         trouble=None if lease is None else await workbench.controller.health.trouble_of(lease),
         ended=ended,
         now=time.time(),
+        place=None if place is None else f"{place.position} of {place.line_length}",
+        about=None if about is None else Moment(workbench.clock.to_wall(about)),
     )
+
+
+def _last_lease(workbench: Workbench, user: User, server: str) -> Lease | None:
+    """Return the lease that the server had last; that of somebody who had the name before is none of theirs."""
+    ledger = workbench.ledger
+    last, account = ledger.last_lease(user.name, server), ledger.find_account(identify(user))
+    is_theirs = last is not None and account is not None and last.uid == account.uid
+    return last if is_theirs else None
 
 
 def _say_ended(workbench: Workbench, lease: Lease | None) -> Ended | None:

@@ -1,19 +1,27 @@
 """What may be asked of the workbench's own pages and API, as JupyterHub scopes.
 
-Everybody may look at the line and mind their own leases. A server's token may mind the lease of its own server, so that
-JupyterLab can extend it; so can code in a notebook, within the quota and while nobody waits: its user may anyway.
+Everybody may look at GPUs and line and mind their own leases; a GPU is returned by an admin, or by whoever was given
+the scope for it. A server's token may mind the lease of its own server, so that JupyterLab can extend it; so can code
+in a notebook, within the quota and while nobody waits: its user may anyway.
 """
 
 from __future__ import annotations
 
+ADMIN = "admin:servers"
+"""JupyterHub's own: it lets nobody add a scope to those that make an admin."""
+
+GPUS = "custom:workbench:gpus"
+READ_GPUS = "custom:workbench:read:gpus"
 READ_LINE = "custom:workbench:read:line"
 LEASES = "custom:workbench:leases"
 READ_LEASES = "custom:workbench:read:leases"
 
 DEFINITIONS = {
+    GPUS: {"description": "See GPUs and return those in quarantine.", "subscopes": [READ_GPUS]},
+    READ_GPUS: {"description": "See every GPU: how it is, who holds it."},
     READ_LINE: {"description": "See who holds GPUs and who waits for them."},
     LEASES: {"description": "See and extend leases.", "subscopes": [READ_LEASES]},
     READ_LEASES: {"description": "See leases: how many GPUs, until when."},
 }
-OF_EVERY_USER = {READ_LINE, f"{LEASES}!user"}
+OF_EVERY_USER = {READ_GPUS, READ_LINE, f"{LEASES}!user"}
 OF_A_SERVER = f"{LEASES}!server"

@@ -21,6 +21,7 @@ from traitlets import Integer
 from spawner.ends import cause_of_end
 from spawner.hub.bring_up import bring_up, say_failure
 from spawner.hub.form import read_form, render_form
+from spawner.hub.identity import identify
 from spawner.hub.line_view import Viewer, say_place, see_wait
 from spawner.hub.progress import Progress
 from spawner.hub.refusal import Refusal
@@ -162,7 +163,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         workbench = self.get_workbench()
         options = self._parse(self.user_options)
         self._accepted_options = self.user_options
-        request = Request(self.user.name, self.name, options, self._identify())
+        request = Request(self.user.name, self.name, options, identify(self.user))
         lease = await take_turn(workbench, request, self._report_place)
         self._lease_id, self._is_starting = lease.id, True
         self._register()
@@ -202,11 +203,6 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
                 waiter.set()
         workbench = self.get_workbench()
         self._progress.report_place(say_place(workbench, lease, place), place)
-
-    def _identify(self) -> str:
-        """Return what no later user of the same name shares; SQLite gives the ids of deleted rows again."""
-        row = self.user.orm_user
-        return f"{row.id} {row.created.isoformat()}"
 
     def _remember(self) -> None:
         """Store the state now: JupyterHub does it after ``start``, and a hub that dies in between would forget."""

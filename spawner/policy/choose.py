@@ -15,6 +15,7 @@ _Kin = tuple[int | None, int | None]
 """(NVLink group, or of a MIG instance the GPU that it is a part of; NUMA node), None where there is none or unknown."""
 _Cells = dict[_Kin, list[int]]
 """The free GPUs of each kin, by their rank, least first: those of one cell are alike."""
+_NameOf = Callable[[_Kin], Hashable | None]
 
 _RANK = attrgetter("index", "mig_index", "uuid")
 
@@ -29,10 +30,7 @@ class FreeGpus:
         for rank, gpu in enumerate(self._gpus):
             link = gpu.nvlink_group if gpu.mig_profile is None else gpu.index
             self._cells.setdefault((link, gpu.numa_node), []).append(rank)
-        self._links = _Groups(self._cells, lambda kin: kin[0])
-        self._nodes = _Groups(self._cells, lambda kin: kin[1:])
-        # a GPU without NVLink stands with the others of its node that have none
-        self._groups = _Groups(self._cells, lambda kin: kin if kin[0] is None else kin[0])
+        self._views: dict[_NameOf, _Groups] = {}
 
     def take(self, count: int) -> tuple[Gpu, ...]:
         """Return ``count`` of the GPUs, and keep the others; raises IndexError where there are fewer.
@@ -42,25 +40,29 @@ class FreeGpus:
         """
         whole = None
         if count > 1:
-            whole = self._links.best_fit(count) or self._nodes.best_fit(count)
+            whole = self._by(_name_link).best_fit(count) or self._by(_name_node).best_fit(count)
         taken: list[int] = []
         while len(taken) < count:
             left = count - len(taken)
-            taken += self._take_from(whole or self._groups.nearest(left), left)
+            taken += self._take_from(whole or self._by(_name_group).nearest(left), left)
         return tuple(self._gpus[rank] for rank in taken)
+
+    def _by(self, name_of: _NameOf) -> _Groups:
+        if name_of not in self._views:
+            self._views[name_of] = _Groups(self._cells, name_of)
+        return self._views[name_of]
 
     def _take_from(self, kins: list[_Kin], most: int) -> list[int]:
         """Take up to ``most`` GPUs out of the cells of ``kins``, out of as few as possible."""
         taken: list[int] = []
-        views = (self._links, self._nodes, self._groups)
         while len(taken) < most and (filled := [kin for kin in kins if self._cells[kin]]):
             left = most - len(taken)
             kin = min(filled, key=lambda kin: _distance(self._cells[kin], left))
-            for view in views:
+            for view in self._views.values():
                 view.leave(kin)
             taken += self._cells[kin][:left]
             del self._cells[kin][:left]
-            for view in views:
+            for view in self._views.values():
                 view.enter(kin)
         return taken
 
@@ -68,12 +70,12 @@ class FreeGpus:
 class _Groups:
     """Cells in groups by ``name_of`` (None: in no group), found by how many GPUs they have."""
 
-    def __init__(self, cells: _Cells, name_of: Callable[[_Kin], Hashable | None]) -> None:
+    def __init__(self, cells: _Cells, name_of: _NameOf) -> None:
         self._cells = cells
         self._name_of = name_of
         self._kins: dict[Hashable, list[_Kin]] = {}
-        for kin in cells:
-            if (name := name_of(kin)) is not None:
+        for kin, cell in cells.items():
+            if cell and (name := name_of(kin)) is not None:
                 self._kins.setdefault(name, []).append(kin)
         # (how many GPUs, the first of them, name): no two have the same first
         self._sizes = sorted(map(self._measure, self._kins))
@@ -103,6 +105,19 @@ class _Groups:
     def _measure(self, name: Hashable) -> tuple[int, int, Hashable]:
         filled = [cell for kin in self._kins[name] if (cell := self._cells[kin])]
         return sum(map(len, filled)), min(filled)[0], name
+
+
+def _name_link(kin: _Kin) -> Hashable | None:
+    return kin[0]
+
+
+def _name_node(kin: _Kin) -> Hashable | None:
+    return kin[1:]
+
+
+def _name_group(kin: _Kin) -> Hashable | None:
+    """Name the NVLink group; a GPU without one stands with the others of its node that have none."""
+    return kin if kin[0] is None else kin[0]
 
 
 def _distance(cell: list[int], count: int) -> tuple[bool, int, int]:

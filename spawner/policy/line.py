@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
-from typing import TypeVar
+from typing import NamedTuple
 
 from spawner.model import Gpu, GpuHealth, Lease
 from spawner.policy.choose import FreeGpus
@@ -30,8 +30,7 @@ PATIENCE_SECONDS = 24 * 3600.0
 PRESENT_SECONDS = 60.0
 """Who waited no longer than this still looks at the page: the server is theirs without another sign."""
 
-_Item = TypeVar("_Item", Lease, Gpu)
-_REQUESTED_AT, _PRIORITY = attrgetter("requested_at"), attrgetter("priority")
+_ID, _REQUESTED_AT, _PRIORITY = map(attrgetter, ("id", "requested_at", "priority"))
 
 
 @dataclass(frozen=True)
@@ -64,22 +63,24 @@ def plan_line(
 
     ``leases`` hold GPUs; ``use`` is each user's recent GPU-hours, decayed. Times are seconds of the lease clock.
     """
-    ends = _foresee_ends(leases, now)
-    pools = _part_by_profile(gpu for gpu in gpus if gpu.health is GpuHealth.OK)
+    pools = _look_at(gpus, _foresee_ends(leases, now))
+    lines: dict[str | None, list[Lease]] = {}
+    for lease in waiting:
+        lines.setdefault(lease.mig_profile, []).append(lease)
     grants: dict[str, tuple[str, ...]] = {}
     queues: dict[str | None, list[str]] = {}
     starts_at: dict[str, float] = {}
-    for profile, alike in _part_by_profile(waiting).items():
+    for profile, alike in lines.items():
         order = order_line(alike, use=use, now=now)
-        healthy = pools.get(profile, [])
-        starts = _plan_starts(order, healthy, ends, now)
+        pool = pools.get(profile) or _Pool([], [])
+        starts = _plan_starts(order, pool, now)
         due = [lease for lease, start in starts if start == now]
         if due:  # of everyone else's GPUs only the number matters
-            free = FreeGpus(gpu for gpu in healthy if gpu.uuid not in ends)
+            free = FreeGpus(pool.free)
             for lease in due:
                 grants[lease.id] = tuple(gpu.uuid for gpu in free.take(lease.gpu_count))
         starts_at |= {lease.id: start for lease, start in starts if start != now}
-        queues[profile] = [lease.id for lease in order if lease.id not in grants]
+        queues[profile] = [lease_id for lease_id in map(_ID, order) if lease_id not in grants]
     return LinePlan(grants, queues, starts_at)
 
 
@@ -93,14 +94,6 @@ def order_line(waiting: Sequence[Lease], *, use: Mapping[str, float], now: float
     return [*waiting[:patient], *others]
 
 
-def _part_by_profile(items: Iterable[_Item]) -> dict[str | None, list[_Item]]:
-    """Return the leases or GPUs ``items`` of each ``mig_profile``, in order."""
-    parts: dict[str | None, list[_Item]] = {}
-    for item in items:
-        parts.setdefault(item.mig_profile, []).append(item)
-    return parts
-
-
 def _foresee_ends(leases: Sequence[Lease], now: float) -> dict[str, float]:
     """Return when each held GPU is expected back."""
     soon = now + OVERDUE_SECONDS
@@ -112,17 +105,40 @@ def _foresee_ends(leases: Sequence[Lease], now: float) -> dict[str, float]:
     return ends
 
 
-def _plan_starts(
-    order: Sequence[Lease], healthy: Sequence[Gpu], ends: Mapping[str, float], now: float
-) -> list[tuple[Lease, float]]:
-    """Return when each of the front starts on the ``healthy`` GPUs, of which those in ``ends`` are held until then."""
+class _Pool(NamedTuple):
+    """The healthy GPUs of one ``mig_profile``: those that are free, and when each of the others comes back."""
+
+    free: list[Gpu]
+    backs: list[float]
+
+
+def _look_at(gpus: Sequence[Gpu], ends: Mapping[str, float]) -> dict[str | None, _Pool]:
+    """Return the healthy ones of ``gpus`` by ``mig_profile``; those in ``ends`` are held until then."""
+    pools: dict[str | None, _Pool] = {}
+    ok = GpuHealth.OK
+    for gpu in gpus:
+        if gpu.health is not ok:
+            continue
+        pool = pools.get(gpu.mig_profile)
+        if pool is None:
+            pool = pools[gpu.mig_profile] = _Pool([], [])
+        end = ends.get(gpu.uuid)
+        if end is None:
+            pool.free.append(gpu)
+        else:
+            pool.backs.append(end)
+    return pools
+
+
+def _plan_starts(order: Sequence[Lease], pool: _Pool, now: float) -> list[tuple[Lease, float]]:
+    """Return when each of the front starts, of those for whom that can be foreseen."""
     # a request for more than work now waits without estimate: it reserves nothing, for nobody knows until when, and
     # so is passed by others; it keeps its place, and reserves from the moment at which its GPUs are back
-    fitting = (lease for lease in order if lease.gpu_count <= len(healthy))
+    healthy = len(pool.free) + len(pool.backs)
+    fitting = (lease for lease in order if lease.gpu_count <= healthy)
     planned = list(islice(fitting, PLANNED_PLACES))
-    backs = [ends[gpu.uuid] for gpu in healthy if gpu.uuid in ends]
     wanted = sum(lease.gpu_count for lease in planned)
-    forecast = _Forecast(len(healthy) - len(backs), backs, wanted, now)
+    forecast = _Forecast(len(pool.free), pool.backs, wanted, now)
     starts = ((lease, forecast.reserve(lease.gpu_count, lease.hours * 3600.0)) for lease in planned)
     return [(lease, start) for lease, start in starts if start is not None]
 

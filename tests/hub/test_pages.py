@@ -27,7 +27,7 @@ async def test_home_shows_what_the_server_holds(town: Town) -> None:
     rows = [" ".join(row.text.split()) for row in page.select(".wb-gpus > li")]
     assert rows == [f"GPU {i} · NVIDIA A100-SXM4-80GB · 80 GiB simulated" for i in (0, 1)]
     assert page.select_one("#stop")
-    assert page.select_one("#start")["href"] == "/user/alice"
+    assert page.select_one("#start")["href"] == "/user/alice/"
 
 
 async def test_home_of_a_server_without_gpus(town: Town) -> None:

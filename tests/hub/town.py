@@ -11,6 +11,7 @@ import contextlib
 import re
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,10 @@ class Agent:
             Gpu(f"GPU-{i}", i, "NVIDIA A100-SXM4-80GB (simulated)", 80 * 1024**3, GpuHealth.OK)
             for i in range(gpus)
         ]
+
+    def set(self, index: int, **changes: Any) -> None:
+        """Let a GPU be otherwise, such as ``health=GpuHealth.LOST``."""
+        self.gpus[index] = replace(self.gpus[index], **changes)
 
     async def inventory(self) -> tuple[Gpu, ...]:
         self.was_asked.set()

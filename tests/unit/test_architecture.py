@@ -15,7 +15,7 @@ FLOORS = [
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
     {"leases", "line", "ends"},
     {"reconcile", "health"},
-    {"controller"},
+    {"controller", "gpu_commands"},
     {"hub", "agent", "broker", "cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -10,7 +10,7 @@ import pytest
 from spawner.audit.looks import read_lease_time
 from spawner.audit.rules import Rule, World, audit, judge
 from tests.unit.audit_town import AuditTown
-from tests.unit.broker_house import OTHER_UUID
+from tests.unit.broker_house import OTHER_UUID, UUID
 
 ROOT = Path(__file__).parents[2]
 LONG_AGO = time.time() - 601
@@ -72,6 +72,17 @@ def exited(town: AuditTown) -> None:
     town.house.engine.end(town.house.name(town.alice), 1)
 
 
+def never_began(town: AuditTown) -> None:
+    """A GPU failed while a server on it was starting, and nobody ended the lease."""
+    town.house.engine.containers.clear()
+    statement = "UPDATE leases SET state = 'lost', granted_at = :at WHERE id = :id"
+    town.write(statement, at=LONG_AGO, id=town.alice.id)
+
+
+def granted_ill(town: AuditTown) -> None:
+    quarantine(town, since=LONG_AGO)
+
+
 def no_cause(town: AuditTown) -> None:
     town.write("UPDATE leases SET cause = NULL WHERE id = :id", id=town.eve.id)
 
@@ -108,6 +119,8 @@ PLANTED: list[tuple[Callable[[AuditTown], None], set[Rule]]] = [
     (stuck_end, {Rule.LEASE_WITHOUT_CONTAINER}),
     (vanished, {Rule.LEASE_WITHOUT_CONTAINER}),
     (exited, {Rule.LEASE_WITHOUT_CONTAINER}),
+    (never_began, {Rule.LEASE_WITHOUT_CONTAINER}),
+    (granted_ill, {Rule.GRANTED_IN_QUARANTINE}),
     (no_cause, {Rule.CLOSED_WITHOUT_CAUSE}),
     (home_removed, {Rule.HOME_MISSING}),
     (anothers_container, {Rule.SERVER_AT_WRONG_CONTAINER}),
@@ -138,6 +151,19 @@ async def test_who_is_just_starting_or_ending_breaks_no_rule(town: AuditTown) ->
     assert judge(await town.look()) == ()
     town.house.engine.containers.clear()
     assert judge(await town.look()) == ()
+
+
+async def test_whose_gpu_failed_under_them_breaks_no_rule(town: AuditTown) -> None:
+    quarantine(town, since=time.time())
+    town.write("UPDATE leases SET state = 'lost' WHERE id = :id", id=town.alice.id)
+    assert judge(await town.look()) == ()
+    town.write("UPDATE quarantines SET since = :since, returned_at = 1.0", since=LONG_AGO)
+    assert judge(await town.look()) == (), "granted after an admin returned it"
+
+
+def quarantine(town: AuditTown, since: float) -> None:
+    statement = "INSERT INTO quarantines (gpu_uuid, reason, since) VALUES (:uuid, '', :since)"
+    town.write(statement, uuid=UUID, since=since)
 
 
 # --- what counts

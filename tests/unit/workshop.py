@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from spawner.catalog import Catalog, Release
@@ -40,6 +41,10 @@ class Host:
 
     def lose(self, index: int) -> None:
         self.gpus[index] = make_gpu(index, GpuHealth.LOST)
+
+    def fail(self, index: int, at: float = 5.0) -> None:
+        """Let the driver report a fatal Xid."""
+        self.gpus[index] = replace(self.gpus[index], xid=79, xid_at=at)
 
 
 class Workshop:
@@ -101,6 +106,9 @@ class Workshop:
 
     def state(self, lease: Lease) -> LeaseState:
         return self.read(lease).state
+
+    def quarantined(self) -> list[str]:
+        return [quarantine.gpu_uuid for quarantine in self.ledger.quarantines()]
 
     def in_line(self) -> list[str]:
         return [entry.lease.user for entry in self.controller.line()]

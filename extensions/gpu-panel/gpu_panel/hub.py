@@ -35,7 +35,7 @@ class Hub:
     def __init__(self, url: str, token: str) -> None:
         """Take the lease's ``url`` and the server's ``token``."""
         self._url = url
-        self._headers = {"Authorization": f"token {token}"}
+        self._headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Hub | None:
@@ -62,7 +62,6 @@ class Hub:
             body,
             connect_timeout=CONNECT_SECONDS,
             request_timeout=ANSWER_SECONDS,
-            follow_redirects=False,
         )
         try:
             response = await AsyncHTTPClient().fetch(request, raise_error=False)

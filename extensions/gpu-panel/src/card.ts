@@ -12,7 +12,8 @@ import {
   formatMemory,
   formatName,
   formatPercent,
-  formatPower
+  formatPower,
+  formatTitle
 } from './format';
 import { GpuReading } from './message';
 import { Series, percentOf } from './model';
@@ -75,8 +76,8 @@ export class GpuCard {
     const problem = describeProblem(gpu);
     this.node.dataset.uuid = gpu.uuid ?? '';
     this.node.dataset.health = gpu.health;
-    this.node.setAttribute('aria-label', `GPU ${gpu.index}, ${gpu.name ?? 'unknown model'}`);
-    setText(this._title, `GPU ${gpu.index}`);
+    this.node.setAttribute('aria-label', `${formatTitle(gpu)}, ${gpu.name ?? 'unknown model'}`);
+    setText(this._title, formatTitle(gpu));
     this._badge.hidden = !gpu.simulated;
     setText(this._name, formatName(gpu));
     this._name.title = gpu.uuid ?? '';

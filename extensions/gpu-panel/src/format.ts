@@ -51,6 +51,36 @@ export function formatAge(age_seconds: number): string {
   return minutes === 0 ? `${rest} ago` : `${minutes} min ${rest} ago`;
 }
 
+/** "2 h 14 min", "under a minute": in the words of the hub (`tests/contract/panel-durations.json`). */
+export function formatDuration(seconds: number): string {
+  const minutes = Math.floor(seconds / 60);
+  const hours = Math.floor(minutes / 60);
+  const days = Math.floor(hours / 24);
+  if (minutes < 1) {
+    return 'under a minute';
+  }
+  if (days > 0) {
+    return `${days} d ${hours % 24} h`;
+  }
+  return hours > 0 ? `${hours} h ${minutes % 60} min` : `${minutes} min`;
+}
+
+/** "16:44", or with its weekday unless that is the day of `now`: as the hub's pages write it. */
+export function formatMoment(moment: Date, now: Date): string {
+  const isToday = moment.toDateString() === now.toDateString();
+  return moment.toLocaleTimeString([], {
+    hour: '2-digit',
+    minute: '2-digit',
+    hourCycle: 'h23',
+    ...(isToday ? {} : { weekday: 'short' })
+  });
+}
+
+/** "GPU 0", or "MIG instance 0": counted from 0 in what this server sees. */
+export function formatTitle(gpu: GpuReading): string {
+  return `${gpu.uuid?.startsWith('MIG-') ? 'MIG instance' : 'GPU'} ${gpu.index}`;
+}
+
 /** The product name without the mark of a simulated GPU, which has a badge of its own. */
 export function formatName(gpu: GpuReading): string {
   return gpu.name === null ? 'Unknown model' : gpu.name.replace(SIMULATED_SUFFIX, '');
@@ -62,9 +92,9 @@ export function describeProblem(gpu: GpuReading): string | null {
     case 'ok':
       return null;
     case 'lost':
-      return `GPU ${gpu.index} is lost: the driver no longer reaches it. Save your work, stop this server and tell your admin.`;
+      return `${formatTitle(gpu)} is lost: the driver no longer reaches it. Save your work, stop this server and tell your admin.`;
     case 'unknown':
-      return `GPU ${gpu.index} gave an error instead of its values. If it stays so, stop this server and tell your admin.`;
+      return `${formatTitle(gpu)} gave an error instead of its values. If it stays so, stop this server and tell your admin.`;
   }
 }
 
@@ -91,7 +121,7 @@ export function describeGpus(message: PanelMessage | null): string {
   return (message?.gpus ?? [])
     .map(gpu =>
       [
-        `GPU ${gpu.index}: ${formatName(gpu)}${gpu.simulated ? ' (simulated)' : ''}`,
+        `${formatTitle(gpu)}: ${formatName(gpu)}${gpu.simulated ? ' (simulated)' : ''}`,
         formatMemory(gpu.memory_used_bytes, gpu.memory_total_bytes),
         formatCelsius(gpu.temperature_celsius),
         formatPercent(gpu.utilization_percent)

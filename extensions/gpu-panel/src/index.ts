@@ -1,53 +1,109 @@
-/** The JupyterLab plugin: wires model, stream, panel and status bar together, and nothing else. */
-import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+/** The JupyterLab plugin: wires models, stream, panel, status bar and lease together, and nothing else. */
+import {
+  ILayoutRestorer,
+  JupyterFrontEnd,
+  JupyterFrontEndPlugin,
+  JupyterLab
+} from '@jupyterlab/application';
 import { ICommandPalette, IThemeManager } from '@jupyterlab/apputils';
+import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { IStatusBar } from '@jupyterlab/statusbar';
 
+import { LabAttendant } from './attendant';
+import { extendLease } from './extend';
+import { LeaseGuard } from './guard';
 import { gpuIcon } from './icon';
+import { LeaseModel } from './lease';
+import { LeaseStatus } from './lease-status';
 import { GpuModel } from './model';
 import { GpuPanel, PANEL_ID } from './panel';
 import { GpuStatus } from './status';
 import { Stream, streamUrl } from './stream';
 
 const OPEN_COMMAND = 'gpu-panel:open';
+const EXTEND_COMMAND = 'gpu-panel:extend-lease';
+const LEASE_ID = `${PANEL_ID}-lease`;
+const TICK_MS = 1000;
 
 const plugin: JupyterFrontEndPlugin<void> = {
   id: 'jupyterlab-gpu-panel:plugin',
-  description: "Live memory and temperature of this server's GPUs.",
+  description: "Live memory and temperature of this server's GPUs, and its lease.",
   autoStart: true,
-  optional: [ICommandPalette, ILayoutRestorer, IStatusBar, IThemeManager],
+  optional: [ICommandPalette, ILayoutRestorer, IStatusBar, IThemeManager, JupyterLab.IInfo],
   activate: (
     app: JupyterFrontEnd,
     palette: ICommandPalette | null,
     restorer: ILayoutRestorer | null,
     statusBar: IStatusBar | null,
-    themes: IThemeManager | null
+    themes: IThemeManager | null,
+    info: JupyterLab.IInfo | null
   ): void => {
     const model = new GpuModel();
-    const panel = new GpuPanel(model);
+    const lease = new LeaseModel(() => performance.now());
+    const show = (): void => void app.commands.execute(OPEN_COMMAND);
+    const panel = new GpuPanel(model, lease, () => void app.commands.execute(EXTEND_COMMAND));
     app.shell.add(panel, 'right', { rank: 900 });
     restorer?.add(panel, PANEL_ID);
     themes?.themeChanged.connect(() => panel.redraw());
 
-    app.commands.addCommand(OPEN_COMMAND, {
-      label: 'Show GPU Panel',
-      caption: "Live memory and temperature of this server's GPUs",
-      icon: gpuIcon,
-      execute: () => app.shell.activateById(PANEL_ID)
-    });
+    addCommands(app, lease, guardLease(app, model, lease, info));
     palette?.addItem({ command: OPEN_COMMAND, category: 'GPU' });
-    const status = new GpuStatus(model, () => void app.commands.execute(OPEN_COMMAND));
+    palette?.addItem({ command: EXTEND_COMMAND, category: 'GPU' });
+    const status = new GpuStatus(model, show);
     statusBar?.registerStatusItem(PANEL_ID, { item: status, align: 'left', rank: 100 });
-
-    const { serverSettings } = app.serviceManager;
-    new Stream({
-      url: streamUrl(serverSettings),
-      WebSocket: serverSettings.WebSocket,
-      page: document,
-      onMessage: message => model.accept(message),
-      onConnection: connection => (model.connection = connection)
-    });
+    const countdown = new LeaseStatus(lease, show);
+    statusBar?.registerStatusItem(LEASE_ID, { item: countdown, align: 'left', rank: 101 });
+    openStream(app, model, lease);
   }
 };
+
+function addCommands(app: JupyterFrontEnd, lease: LeaseModel, attendant: LabAttendant): void {
+  app.commands.addCommand(OPEN_COMMAND, {
+    label: 'Show GPU Panel',
+    caption: "Live memory and temperature of this server's GPUs",
+    icon: gpuIcon,
+    execute: () => app.shell.activateById(PANEL_ID)
+  });
+  app.commands.addCommand(EXTEND_COMMAND, {
+    label: 'Extend GPU Lease…',
+    isVisible: () => lease.seconds_left !== null,
+    execute: () => attendant.extend()
+  });
+}
+
+function guardLease(
+  app: JupyterFrontEnd,
+  model: GpuModel,
+  lease: LeaseModel,
+  info: JupyterLab.IInfo | null
+): LabAttendant {
+  const home = URLExt.join(PageConfig.getOption('hubPrefix'), 'home');
+  const attendant = new LabAttendant({
+    lease,
+    info,
+    home: PageConfig.getOption('hubHost') + home,
+    extend: hours => extendLease(hours, app.serviceManager.serverSettings),
+    saveAll: () => app.commands.execute('docmanager:save-all'),
+    showPanel: () => void app.commands.execute(OPEN_COMMAND)
+  });
+  const guard = new LeaseGuard(lease, attendant);
+  lease.changed.connect(() => guard.update(model.connection));
+  setInterval(() => lease.tick(), TICK_MS);
+  return attendant;
+}
+
+function openStream(app: JupyterFrontEnd, model: GpuModel, lease: LeaseModel): void {
+  const { serverSettings } = app.serviceManager;
+  new Stream({
+    url: streamUrl(serverSettings),
+    WebSocket: serverSettings.WebSocket,
+    page: document,
+    onMessage: message => {
+      model.accept(message);
+      lease.accept(message.lease);
+    },
+    onConnection: connection => (model.connection = connection)
+  });
+}
 
 export default plugin;

@@ -30,20 +30,38 @@ export interface GpuHistory {
   utilization_percent: (number | null)[];
 }
 
-/** `sampled_at` is in seconds since the Unix epoch; `history` is empty after the first message. */
+/**
+ * What the hub says of this server's lease.
+ *
+ * `seconds_left` is `null` for one without an end and below 0 once its time is over; no lease lasts longer than
+ * `most_hours` from now; `trouble` is a sentence when a GPU has failed; a lease that is not `confirmed` is as it was
+ * last known.
+ */
+export interface LeaseReading {
+  state: string | null;
+  gpu_count: number;
+  seconds_left: number | null;
+  most_hours: number | null;
+  trouble: string | null;
+  confirmed: boolean;
+}
+
+/** `sampled_at` is in seconds since the Unix epoch; `history` is empty after the first message, `lease` is `null` outside a hub. */
 export interface PanelMessage {
-  schema: 1;
+  schema: 2;
   sampled_at: number;
   period_seconds: number;
   error: string | null;
   gpus: GpuReading[];
   history: GpuHistory[];
+  lease: LeaseReading | null;
 }
 
 type Check = (value: unknown) => boolean;
 
 const isNumber: Check = value => typeof value === 'number' && Number.isFinite(value);
 const isString: Check = value => typeof value === 'string';
+const isBoolean: Check = value => typeof value === 'boolean';
 const orNull =
   (check: Check): Check =>
   value =>
@@ -58,7 +76,7 @@ const GPU_CHECKS: Record<keyof GpuReading, Check> = {
   index: isNumber,
   name: orNull(isString),
   health: value => value === 'ok' || value === 'lost' || value === 'unknown',
-  simulated: value => typeof value === 'boolean',
+  simulated: isBoolean,
   memory_used_bytes: orNull(isNumber),
   memory_total_bytes: orNull(isNumber),
   temperature_celsius: orNull(isNumber),
@@ -75,14 +93,29 @@ const HISTORY_CHECKS: Record<keyof GpuHistory, Check> = {
   utilization_percent: arrayOf(orNull(isNumber))
 };
 
+const LEASE_CHECKS: Record<keyof LeaseReading, Check> = {
+  state: orNull(isString),
+  gpu_count: isNumber,
+  seconds_left: orNull(isNumber),
+  most_hours: orNull(isNumber),
+  trouble: orNull(isString),
+  confirmed: isBoolean
+};
+
 const MESSAGE_CHECKS: Record<keyof PanelMessage, Check> = {
-  schema: value => value === 1,
+  schema: value => value === 2,
   sampled_at: isNumber,
   period_seconds: value => isNumber(value) && (value as number) > 0,
   error: orNull(isString),
   gpus: arrayOf(value => firstWrongKey(value, GPU_CHECKS) === null),
-  history: arrayOf(value => firstWrongKey(value, HISTORY_CHECKS) === null && isEven(value))
+  history: arrayOf(value => firstWrongKey(value, HISTORY_CHECKS) === null && isEven(value)),
+  lease: orNull(isLease)
 };
+
+/** Return whether `value` is a lease as the server tells it. */
+export function isLease(value: unknown): value is LeaseReading {
+  return firstWrongKey(value, LEASE_CHECKS) === null;
+}
 
 /** Return the message in `text`; throws an `Error` that names what is wrong with it. */
 export function parseMessage(text: string): PanelMessage {

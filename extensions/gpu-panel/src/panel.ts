@@ -1,5 +1,5 @@
 /**
- * The side panel: one card per GPU, or an honest sentence where there is none.
+ * The side panel: the lease and one card per GPU, or an honest sentence where there is none.
  *
  * It draws only while it is shown.
  */
@@ -8,6 +8,8 @@ import { Widget } from '@lumino/widgets';
 import { GpuCard } from './card';
 import { element, setText } from './dom';
 import { gpuIcon } from './icon';
+import { LeaseModel } from './lease';
+import { LeaseCard } from './lease-card';
 import { PanelMessage } from './message';
 import { Connection, GpuModel, keyOf } from './model';
 
@@ -20,11 +22,17 @@ const NOT_CONNECTED = 'Not connected to the server. Trying again…';
 
 export class GpuPanel extends Widget {
   private _cards = new Map<string, GpuCard>();
+  private _leaseCard: LeaseCard;
   private _list = element('div', 'gpu-panel-List');
   private _notice = element('p', 'gpu-panel-Notice');
 
-  constructor(private readonly _model: GpuModel) {
+  constructor(
+    private readonly _model: GpuModel,
+    private readonly _lease: LeaseModel,
+    onExtend: () => void
+  ) {
     super();
+    this._leaseCard = new LeaseCard(onExtend);
     this.id = PANEL_ID;
     this.addClass('gpu-panel-Panel');
     this.title.icon = gpuIcon;
@@ -33,8 +41,14 @@ export class GpuPanel extends Widget {
     this.node.setAttribute('role', 'region');
     this.node.setAttribute('aria-label', 'GPUs of this server');
     this._notice.setAttribute('role', 'status');
-    this.node.append(element('h2', 'gpu-panel-Title', 'GPUs'), this._notice, this._list);
+    this.node.append(
+      element('h2', 'gpu-panel-Title', 'GPUs'),
+      this._notice,
+      this._leaseCard.node,
+      this._list
+    );
     _model.changed.connect(() => this._update());
+    _lease.changed.connect(() => this._updateLease());
   }
 
   override dispose(): void {
@@ -49,6 +63,7 @@ export class GpuPanel extends Widget {
 
   protected override onAfterShow(): void {
     this._update();
+    this._updateLease();
   }
 
   protected override onActivateRequest(): void {
@@ -66,6 +81,12 @@ export class GpuPanel extends Widget {
     setText(this._notice, notice);
     this.toggleClass('gpu-panel-mod-old', connection !== 'live');
     this._updateCards(latest);
+  }
+
+  private _updateLease(): void {
+    if (this.isVisible) {
+      this._leaseCard.update(this._lease);
+    }
   }
 
   private _updateCards(message: PanelMessage | null): void {

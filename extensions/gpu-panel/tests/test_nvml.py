@@ -36,9 +36,12 @@ Ask = Callable[[], dict[str, Any]]
 
 
 class Simulation:
-    """Two simulated GPUs and a process that reads them; ``ask`` returns one message."""
+    """Two simulated GPUs and a process that reads them; ``ask`` returns one message.
 
-    def __init__(self, directory: Path) -> None:
+    ``options`` are more of ``simulate.py create``.
+    """
+
+    def __init__(self, directory: Path, *options: str) -> None:
         self._gpus = directory / "gpus"
         library = directory / "libnvidia-ml.so.1"
         subprocess.run(
@@ -46,7 +49,8 @@ class Simulation:
             check=True,
             capture_output=True,
         )
-        self._simulate("create", "--gpus=2", f"--library={library}", f"--cdi={directory}/cdi.json")
+        places = (f"--library={library}", f"--cdi={directory}/cdi.json")
+        self._simulate("create", "--gpus=2", *places, *options)
         environment = {
             "LD_LIBRARY_PATH": str(directory),
             "SIMULATED_GPUS_DIR": str(self._gpus),
@@ -61,9 +65,9 @@ class Simulation:
             text=True,
         )
 
-    def set(self, number: int, *pairs: str) -> None:
-        """Let a GPU say something else from now on."""
-        self._simulate("set", UUIDS[number], *pairs)
+    def set(self, uuid: str, *pairs: str) -> None:
+        """Let a GPU or MIG instance say something else from now on."""
+        self._simulate("set", uuid, *pairs)
 
     def ask(self) -> dict[str, Any]:
         """Return the message of now."""
@@ -97,7 +101,19 @@ def simulation(tmp_path: Path) -> Iterator[Simulation]:
     """Return two simulated GPUs, compiled for this test."""
     if shutil.which("cc") is None:
         pytest.skip("no C compiler: the simulated library cannot be built")
-    simulation = Simulation(tmp_path)
+    yield from running(Simulation(tmp_path))
+
+
+@pytest.fixture
+def divided(tmp_path: Path) -> Iterator[Simulation]:
+    """Return two simulated GPUs, the first of them divided into three MIG instances."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler: the simulated library cannot be built")
+    yield from running(Simulation(tmp_path, "--mig=0=1g.10gb:2,3g.40gb:1"))
+
+
+def running(simulation: Simulation) -> Iterator[Simulation]:
+    """Yield ``simulation``, and end its reader."""
     yield simulation
     if simulation.process.poll() is None:
         assert simulation.stop() == "", "a reader has nothing to say on stderr"
@@ -107,7 +123,7 @@ def test_it_reads_what_the_gpu_says_and_follows_its_changes(simulation: Simulati
     first, second = simulation.ask()["gpus"]
     assert (first["uuid"], second["uuid"]) == tuple(UUIDS)
     simulation.set(
-        1,
+        UUIDS[1],
         f"memory_used_bytes={30 * 2**30}",
         "temperature_celsius=71",
         "utilization_percent=99",
@@ -130,7 +146,7 @@ def test_it_reads_what_the_gpu_says_and_follows_its_changes(simulation: Simulati
 
 
 def test_what_is_not_supported_is_unknown(simulation: Simulation) -> None:
-    simulation.set(0, "temperature_celsius=unsupported", "power_milliwatts=unsupported")
+    simulation.set(UUIDS[0], "temperature_celsius=unsupported", "power_milliwatts=unsupported")
     gpu = simulation.ask()["gpus"][0]
     assert (gpu["temperature_celsius"], gpu["power_watts"]) == (None, None)
     assert gpu["health"] == "ok"
@@ -139,7 +155,7 @@ def test_what_is_not_supported_is_unknown(simulation: Simulation) -> None:
 
 def test_a_lost_gpu_keeps_its_name_and_leaves_the_other_alone(simulation: Simulation) -> None:
     before = simulation.ask()["gpus"]
-    simulation.set(1, "health=lost")
+    simulation.set(UUIDS[1], "health=lost")
     first, second = simulation.ask()["gpus"]
     assert (first["health"], first["memory_used_bytes"]) == ("ok", before[0]["memory_used_bytes"])
     assert (second["uuid"], second["name"], second["health"]) == (
@@ -149,17 +165,53 @@ def test_a_lost_gpu_keeps_its_name_and_leaves_the_other_alone(simulation: Simula
     )
     values = {key: value for key, value in second.items() if key.endswith(("bytes", "celsius"))}
     assert set(values.values()) == {None}
-    simulation.set(1, "health=ok")
+    simulation.set(UUIDS[1], "health=ok")
     assert simulation.ask()["gpus"][1]["health"] == "ok"
 
 
 def test_a_gpu_lost_from_the_start_is_said_to_be_lost(simulation: Simulation) -> None:
-    simulation.set(0, "health=lost")
+    simulation.set(UUIDS[0], "health=lost")
     first, second = simulation.ask()["gpus"]
     assert (first["index"], first["health"], first["memory_used_bytes"]) == (0, "lost", None)
     assert (second["index"], second["health"]) == (1, "ok")
-    simulation.set(0, "health=ok")
+    simulation.set(UUIDS[0], "health=ok")
     assert [gpu["uuid"] for gpu in simulation.ask()["gpus"]] == UUIDS
+
+
+def test_a_divided_gpu_is_shown_as_its_instances(divided: Simulation) -> None:
+    *instances, whole = divided.ask()["gpus"]
+    assert [gpu["name"] for gpu in instances] == [
+        f"NVIDIA A100-SXM4-80GB MIG {profile} (simulated)"
+        for profile in ("1g.10gb", "1g.10gb", "3g.40gb")
+    ]
+    assert [gpu["memory_total_bytes"] for gpu in instances] == [10 * 2**30, 10 * 2**30, 40 * 2**30]
+    assert [gpu["index"] for gpu in [*instances, whole]] == [0, 1, 2, 3]
+    for gpu in instances:
+        assert gpu["uuid"].startswith("MIG-")
+        assert (gpu["health"], gpu["simulated"]) == ("ok", True)
+        assert gpu["memory_used_bytes"] is not None
+        # NVML does not know these of an instance; its temperature is that of the GPU
+        assert (gpu["utilization_percent"], gpu["power_watts"]) == (None, None)
+    assert (whole["uuid"], whole["utilization_percent"] is not None) == (UUIDS[1], True)
+
+
+def test_the_memory_and_temperature_of_an_instance_are_followed(divided: Simulation) -> None:
+    second = divided.ask()["gpus"][1]["uuid"]
+    divided.set(second, f"memory_used_bytes={7 * 2**30}")
+    divided.set(UUIDS[0], "temperature_celsius=77")
+    instances = divided.ask()["gpus"][:3]
+    assert [gpu["memory_used_bytes"] == 7 * 2**30 for gpu in instances] == [False, True, False]
+    assert [gpu["temperature_celsius"] for gpu in instances] == [77, 77, 77]
+
+
+def test_a_lost_gpu_takes_its_instances_along_and_no_others(divided: Simulation) -> None:
+    before = [gpu["uuid"] for gpu in divided.ask()["gpus"]]
+    divided.set(UUIDS[0], "health=lost")
+    gpus = divided.ask()["gpus"]
+    assert [gpu["uuid"] for gpu in gpus] == before
+    assert [gpu["health"] for gpu in gpus] == ["lost", "lost", "lost", "ok"]
+    divided.set(UUIDS[0], "health=ok")
+    assert [gpu["health"] for gpu in divided.ask()["gpus"]] == ["ok"] * 4
 
 
 def test_without_the_library_there_is_no_gpu_and_no_error(

@@ -1,15 +1,19 @@
 import { describe, expect, it } from '@jest/globals';
 
+import durations from '../../../../tests/contract/panel-durations.json';
 import {
   describeGpus,
   describeProblem,
   formatAge,
   formatCelsius,
+  formatDuration,
   formatMemory,
+  formatMoment,
   formatName,
   formatPercent,
   formatPower,
-  formatStatus
+  formatStatus,
+  formatTitle
 } from '../format';
 import { makeGpu, makeMessage } from './sample';
 
@@ -46,6 +50,30 @@ describe('values', () => {
     [formatName(makeGpu({ name: null })), 'Unknown model']
   ])('%s', (text, expected) => {
     expect(text).toBe(expected);
+  });
+});
+
+describe('durations and moments', () => {
+  it.each(durations)('$seconds s are "$words", as the hub says', ({ seconds, words }) => {
+    expect(formatDuration(seconds)).toBe(words);
+  });
+
+  it('has the weekday of another day only', () => {
+    const evening = new Date(2026, 10, 23, 18, 5);
+    expect(formatMoment(new Date(2026, 10, 23, 22, 4), evening)).toBe('22:04');
+    const tomorrow = formatMoment(new Date(2026, 10, 24, 0, 4), evening);
+    expect(tomorrow).toContain('00:04');
+    expect(tomorrow).not.toBe('00:04');
+  });
+});
+
+describe('formatTitle', () => {
+  it.each([
+    ['GPU-51a0c0de', 'GPU 1'],
+    ['MIG-51a0c0de', 'MIG instance 1'],
+    [null, 'GPU 1']
+  ])('of %s is %s', (uuid, title) => {
+    expect(formatTitle(makeGpu({ uuid, index: 1 }))).toBe(title);
   });
 });
 

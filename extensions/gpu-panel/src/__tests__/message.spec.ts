@@ -23,8 +23,19 @@ describe('parseMessage', () => {
     expect(() => parseMessage(JSON.stringify({ ...parsed(), gpus }))).toThrow('"gpus"');
   });
 
+  const lease = parsed()['lease'] as Record<string, unknown>;
+
+  it.each(Object.keys(lease))('refuses a lease whose %s is a list', key => {
+    const changed = { ...lease, [key]: [] };
+    expect(() => parseMessage(JSON.stringify({ ...parsed(), lease: changed }))).toThrow('"lease"');
+  });
+
+  it('accepts that there is no lease', () => {
+    expect(parseMessage(JSON.stringify({ ...parsed(), lease: null })).lease).toBeNull();
+  });
+
   it.each([
-    ['another schema', { schema: 2 }],
+    ['another schema', { schema: 1 }],
     ['a period of zero', { period_seconds: 0 }],
     ['text for a number', { sampled_at: '1795000000' }],
     ['"N/A" for unknown', { gpus: [{ ...gpu, memory_used_bytes: 'N/A' }] }],

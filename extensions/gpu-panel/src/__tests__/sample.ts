@@ -1,6 +1,6 @@
 /** The golden sample that the server's tests read too, and small changes to it. */
 import golden from '../../../../tests/contract/panel-message.json';
-import { GpuReading, PanelMessage, parseMessage } from '../message';
+import { GpuReading, LeaseReading, PanelMessage, parseMessage } from '../message';
 
 export const GOLDEN_TEXT = JSON.stringify(golden);
 
@@ -16,4 +16,13 @@ export function makeGpu(changes: Partial<GpuReading> = {}): GpuReading {
     throw new Error('the golden sample has no GPU');
   }
   return { ...gpu, ...changes };
+}
+
+/** Return the golden sample's lease with `changes`. */
+export function makeLease(changes: Partial<LeaseReading> = {}): LeaseReading {
+  const { lease } = makeMessage();
+  if (lease === null) {
+    throw new Error('the golden sample has no lease');
+  }
+  return { ...lease, ...changes };
 }

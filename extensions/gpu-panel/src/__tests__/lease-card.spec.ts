@@ -1,0 +1,66 @@
+import { beforeEach, describe, expect, it, jest } from '@jest/globals';
+
+import { LeaseModel } from '../lease';
+import { LeaseCard } from '../lease-card';
+import { LeaseReading } from '../message';
+import { makeLease } from './sample';
+
+describe('LeaseCard', () => {
+  let card: LeaseCard;
+  const onExtend = jest.fn();
+  const find = (selector: string): HTMLElement => {
+    const node = card.node.querySelector<HTMLElement>(selector);
+    if (node === null) {
+      throw new Error(`nothing is ${selector}`);
+    }
+    return node;
+  };
+  const show = (reading: LeaseReading | null): void => {
+    const lease = new LeaseModel(() => 0);
+    lease.accept(reading);
+    card.update(lease);
+  };
+
+  beforeEach(() => {
+    onExtend.mockReset();
+    card = new LeaseCard(onExtend);
+  });
+
+  it('counts down, and tells the end', () => {
+    show(makeLease());
+    expect(card.node.hidden).toBe(false);
+    expect(find('[role="timer"]').textContent).toBe('2 h 14 min left');
+    expect(find('.gpu-panel-Lease-until').textContent).toMatch(/^until .*\d\d:\d\d$/);
+    show(makeLease({ seconds_left: -1 }));
+    expect(find('[role="timer"]').textContent).toBe('over');
+  });
+
+  it('says quietly that nobody confirms it', () => {
+    show(makeLease({ confirmed: false }));
+    expect(find('.gpu-panel-Lease-until').textContent).toContain('(not confirmed)');
+  });
+
+  it('is not there outside a hub, nor without an end', () => {
+    show(null);
+    expect(card.node.hidden).toBe(true);
+    show(makeLease({ seconds_left: null }));
+    expect(card.node.hidden).toBe(true);
+  });
+
+  it('tells trouble, even of a lease without an end, as text', () => {
+    show(makeLease({ seconds_left: null, trouble: '<b>GPU 3</b> failed.' }));
+    expect(card.node.hidden).toBe(false);
+    expect(find('.gpu-panel-Problem').textContent).toBe('<b>GPU 3</b> failed.');
+    expect(find('.gpu-panel-Problem').hidden).toBe(false);
+    show(makeLease());
+    expect(find('.gpu-panel-Problem').hidden).toBe(true);
+  });
+
+  it('has a button to extend a lease that runs, and only that', () => {
+    show(makeLease());
+    find('button').click();
+    expect(onExtend).toHaveBeenCalledTimes(1);
+    show(makeLease({ state: 'lost' }));
+    expect(find('button').hidden).toBe(true);
+  });
+});

@@ -1,0 +1,132 @@
+/**
+ * Tells people about their lease through JupyterLab's own notifications and dialogs, and acts for them.
+ *
+ * A warning names the end as a time of day, so that it stays true as long as it stays on the screen.
+ */
+import { JupyterLab } from '@jupyterlab/application';
+import { Dialog, InputDialog, Notification } from '@jupyterlab/apputils';
+
+import { Attendant } from './guard';
+import { LeaseModel } from './lease';
+import { LeaseReading } from './message';
+import { ENDED, NO_ROOM, sayExtended, sayWarning } from './words';
+
+const SUCCESS_MS = 10000;
+const EXTEND = 'Extend your GPU lease';
+
+export interface AttendantOptions {
+  lease: LeaseModel;
+  extend: (hours: number) => Promise<LeaseReading>;
+  saveAll: () => Promise<unknown>;
+  showPanel: () => void;
+  /** The hub's page of one's servers. */
+  home: string;
+  /** Tells JupyterLab whether there is a server to ask. */
+  info: JupyterLab.IInfo | null;
+}
+
+export class LabAttendant implements Attendant {
+  private _answerId = '';
+  private _ended: Dialog<unknown> | null = null;
+  private _troubleId = '';
+  private _warningId = '';
+
+  constructor(private readonly _options: AttendantOptions) {}
+
+  /** Let people choose by how much, and tell what the hub says. */
+  async extend(): Promise<void> {
+    const { lease, extend } = this._options;
+    const choices = lease.extensions();
+    if (choices.length === 0) {
+      Notification.info(NO_ROOM, { autoClose: SUCCESS_MS });
+      return;
+    }
+    const chosen = await InputDialog.getItem({
+      title: EXTEND,
+      label: 'By how much?',
+      items: choices.map(({ label }) => label),
+      okLabel: 'Extend'
+    });
+    const choice = choices.find(({ label }) => label === chosen.value);
+    if (!chosen.button.accept || choice === undefined) {
+      return;
+    }
+    Notification.dismiss(this._answerId);
+    this._answerId = await extend(choice.hours).then(
+      ({ seconds_left }) =>
+        Notification.success(sayExtended(seconds_left ?? 0, new Date()), { autoClose: SUCCESS_MS }),
+      (error: unknown) =>
+        Notification.error(error instanceof Error ? error.message : String(error), {
+          autoClose: false
+        })
+    );
+  }
+
+  warn(threshold_seconds: number): void {
+    this.unwarn();
+    const { lease } = this._options;
+    const text = sayWarning(threshold_seconds, lease.seconds_left ?? 0, new Date());
+    this._warningId = Notification.warning(text, {
+      autoClose: false,
+      actions: [
+        {
+          label: 'Extend by …',
+          caption: EXTEND,
+          displayType: 'accent',
+          callback: () => void this.extend()
+        },
+        { label: 'Dismiss', callback: () => undefined }
+      ]
+    });
+  }
+
+  unwarn(): void {
+    Notification.dismiss(this._warningId);
+  }
+
+  save(): void {
+    this._options.saveAll().catch((error: unknown) => {
+      console.warn('GPU panel: not every document could be saved.', error);
+    });
+  }
+
+  end(): void {
+    const { home, info } = this._options;
+    if (info !== null) {
+      info.isConnected = false; // nothing asks the server again, so nothing reports that it is gone
+    }
+    this.unwarn();
+    const dialog = new Dialog({
+      ...ENDED,
+      hasClose: false,
+      buttons: [
+        Dialog.cancelButton({ label: 'Stay on this page' }),
+        Dialog.okButton({ label: 'Open the hub' })
+      ]
+    });
+    this._ended = dialog;
+    void dialog.launch().then(result => {
+      if (result.button.accept) {
+        window.location.assign(home);
+      }
+    });
+  }
+
+  resume(): void {
+    const { info } = this._options;
+    if (info !== null) {
+      info.isConnected = true;
+    }
+    this._ended?.reject();
+  }
+
+  trouble(sentence: string | null): void {
+    Notification.dismiss(this._troubleId);
+    if (sentence !== null) {
+      this._troubleId = Notification.error(sentence, {
+        autoClose: false,
+        actions: [{ label: 'Show', callback: () => this._options.showPanel() }]
+      });
+    }
+  }
+}

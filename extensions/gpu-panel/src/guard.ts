@@ -1,0 +1,97 @@
+/**
+ * Decides what is said and done as a lease nears its end: once for each end, and again after an extension.
+ *
+ * Nothing is said of a countdown that nobody confirms: not in a hidden page, and not without a connection.
+ */
+import { LeaseModel } from './lease';
+import { Connection } from './model';
+
+const THRESHOLDS_SECONDS = [300, 1800];
+export const SAVE_SECONDS = 120;
+
+/** So much above a threshold is an extension, and no mere correction of the countdown. */
+const REARM_SECONDS = 60;
+
+/** A server that still speaks is given so long to ask the hub whether this is the end. */
+const DOUBT_SECONDS = 3;
+
+/** Whoever tells people and acts for them. */
+export interface Attendant {
+  /** Warn that less than `seconds` are left, in place of an earlier warning. */
+  warn(seconds: number): void;
+  /** Take the warning back. */
+  unwarn(): void;
+  /** Save open documents. */
+  save(): void;
+  /** Say that the lease has ended. */
+  end(): void;
+  /** Take that back: there is time again. */
+  resume(): void;
+  /** Tell the sentence about a failed GPU, or take it back. */
+  trouble(sentence: string | null): void;
+}
+
+export class LeaseGuard {
+  private _warned_seconds = Infinity;
+  private _hasSaved = false;
+  private _hasEnded = false;
+  private _trouble: string | null = null;
+
+  constructor(
+    private readonly _lease: LeaseModel,
+    private readonly _attendant: Attendant
+  ) {}
+
+  /** Look at the lease as it is now. */
+  update(connection: Connection): void {
+    const { reading, seconds_left } = this._lease;
+    this._tell(reading?.trouble ?? null);
+    if (seconds_left === null) {
+      return;
+    }
+    const isLive = connection === 'live';
+    if (isLive) {
+      this._warn(seconds_left);
+    }
+    if (isLive || connection === 'standby') {
+      this._save(seconds_left);
+    }
+    const isOver =
+      (connection === 'lost' && seconds_left <= 0) ||
+      (isLive && reading?.confirmed === true && seconds_left <= -DOUBT_SECONDS);
+    if (isOver && !this._hasEnded) {
+      this._hasEnded = true;
+      this._attendant.end();
+    } else if (this._hasEnded && isLive && seconds_left > 0) {
+      this._hasEnded = false;
+      this._attendant.resume();
+    }
+  }
+
+  private _tell(trouble: string | null): void {
+    if (trouble !== this._trouble) {
+      this._trouble = trouble;
+      this._attendant.trouble(trouble);
+    }
+  }
+
+  private _warn(seconds_left: number): void {
+    const due = THRESHOLDS_SECONDS.find(seconds => seconds_left <= seconds) ?? Infinity;
+    if (due < this._warned_seconds) {
+      this._warned_seconds = due;
+      this._attendant.warn(due);
+    } else if (seconds_left > this._warned_seconds + REARM_SECONDS) {
+      this._warned_seconds = due;
+      this._attendant.unwarn();
+    }
+  }
+
+  private _save(seconds_left: number): void {
+    if (seconds_left > SAVE_SECONDS + REARM_SECONDS) {
+      this._hasSaved = false;
+    } else if (seconds_left <= SAVE_SECONDS && seconds_left > 0 && !this._hasSaved) {
+      this._hasSaved = true;
+      this._attendant.save();
+    }
+  }
+}

@@ -1,0 +1,148 @@
+"""Every GPU as one viewer may see it: how it is, who holds it, and whether it is quarantined.
+
+Names are shown as far as the settings allow. A quarantined GPU is shown even where the agent does not know it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spawner.hub.line_view import Viewer
+from spawner.hub.moments import Moment
+from spawner.hub.workbench import Workbench
+from spawner.model import Gpu, GpuHealth, Lease, Quarantine, Unknown
+from spawner.policy.words import name_gpu
+
+
+@dataclass(frozen=True)
+class QuarantineView:
+    """A quarantine; ``reason`` completes "GPU 3 …". The last two are None until an admin ends it."""
+
+    reason: str
+    since: Moment
+    returned_at: Moment | None
+    returned_by: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the API says of it."""
+        return {
+            "reason": self.reason,
+            "since": self.since.iso,
+            "returned_at": self.returned_at and self.returned_at.iso,
+            "returned_by": self.returned_by,
+        }
+
+
+@dataclass(frozen=True)
+class GpuView:
+    """One GPU or MIG instance; ``gpu`` is None where only the ledger knows it, ``holder`` where nobody has it."""
+
+    uuid: str
+    gpu: Gpu | None
+    holder: str | None
+    last_quarantine: QuarantineView | None
+
+    @property
+    def title(self) -> str:
+        """Return how people call it."""
+        return self.uuid if self.gpu is None else name_gpu(self.gpu)
+
+    @property
+    def quarantine(self) -> QuarantineView | None:
+        """Return the one that it is in."""
+        last = self.last_quarantine
+        return last if last is not None and last.returned_at is None else None
+
+    @property
+    def state(self) -> str:
+        """Return ``down``, ``held`` or ``free``."""
+        if self.quarantine is not None or self.gpu is None or self.gpu.health is not GpuHealth.OK:
+            return "down"
+        return "free" if self.holder is None else "held"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the API says of it."""
+        gpu, quarantine = self.gpu, self.quarantine
+        return {
+            "uuid": self.uuid,
+            "index": gpu and gpu.index,
+            "name": gpu and gpu.name,
+            "mig_profile": gpu and gpu.mig_profile,
+            "health": (GpuHealth.UNKNOWN if gpu is None else gpu.health).value,
+            "holder": self.holder,
+            "quarantine": quarantine and quarantine.as_json(),
+            "last_quarantine": self.last_quarantine and self.last_quarantine.as_json(),
+        }
+
+
+@dataclass(frozen=True)
+class GpusView:
+    """All GPUs; where ``error`` says why the agent is silent, only those that are quarantined.
+
+    ``now`` is seconds since the Unix epoch, by the wall clock.
+    """
+
+    gpus: tuple[GpuView, ...]
+    error: str | None
+    now: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the API says."""
+        return {"gpus": [gpu.as_json() for gpu in self.gpus], "error": self.error}
+
+
+async def see_gpus(workbench: Workbench, viewer: Viewer) -> GpusView:
+    """Return the GPUs now, as ``viewer`` may see them; raises Unknown where the ledger does not answer."""
+    leases = await asyncio.to_thread(workbench.ledger.live_leases)
+    last = {q.gpu_uuid: q for q in await asyncio.to_thread(workbench.ledger.last_quarantines)}
+    error: str | None = None
+    gpus: tuple[Gpu, ...] = ()
+    try:
+        gpus = await workbench.gpus.inventory()
+    except Unknown as unknown:
+        error = str(unknown)
+    return GpusView(
+        gpus=tuple(_views(workbench, viewer, gpus, leases, last)), error=error, now=time.time()
+    )
+
+
+def _views(
+    workbench: Workbench,
+    viewer: Viewer,
+    gpus: Sequence[Gpu],
+    leases: Sequence[Lease],
+    last: Mapping[str, Quarantine],
+) -> list[GpuView]:
+    holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
+    known: dict[str, Gpu | None] = {
+        gpu.uuid: gpu for gpu in sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig_index or 0))
+    }
+    unseen = (uuid for uuid, quarantine in last.items() if quarantine.returned_at is None)
+    known |= {uuid: None for uuid in unseen if uuid not in known}
+    return [
+        GpuView(
+            uuid=uuid,
+            gpu=gpu,
+            holder=viewer.call(holders[uuid].user) if uuid in holders else None,
+            last_quarantine=_see_quarantine(workbench, viewer, last.get(uuid)),
+        )
+        for uuid, gpu in known.items()
+    ]
+
+
+def _see_quarantine(
+    workbench: Workbench, viewer: Viewer, quarantine: Quarantine | None
+) -> QuarantineView | None:
+    if quarantine is None:
+        return None
+    at, by = quarantine.returned_at, quarantine.returned_by
+    return QuarantineView(
+        reason=quarantine.reason,
+        since=Moment(workbench.clock.to_wall(quarantine.since)),
+        returned_at=None if at is None else Moment(workbench.clock.to_wall(at)),
+        returned_by=None if by is None else viewer.call(by),
+    )
