@@ -22,6 +22,7 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _LINE_BYTES = 2**24
 _DEADLINE_SECONDS = 600.0
 _ALONE = 5
+_QUIET_SECONDS, _QUIET_SHARE = 3.0, 0.25
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class LoadTown(Town):
 
     def start_agent(self) -> None:
         """Start an agent that needs no library for any number of GPUs."""
-        self._start("agent", sys.executable, "-m", "benchmarks.load.agent", "9201", str(self._gpu_count))
+        self._start(
+            "agent", sys.executable, "-m", "benchmarks.load.agent", "9201", str(self._gpu_count)
+        )
 
     def usage(self, name: str = "hub") -> Usage:
         """Return what a process has used since it began."""
@@ -115,3 +118,16 @@ class LoadTown(Town):
                 return
             assert time.monotonic() < deadline, f"fewer than {count} servers are ready"
             await asyncio.sleep(0.2)
+
+    async def until_waiting(self, count: int) -> None:
+        """Wait until no more than ``count`` wait."""
+        deadline = time.monotonic() + _DEADLINE_SECONDS
+        while len(await asyncio.to_thread(self.waiting)) > count:
+            assert time.monotonic() < deadline, f"more than {count} still wait"
+            await asyncio.sleep(0.1)
+
+    async def until_quiet(self) -> None:
+        """Wait until the hub has little to do."""
+        deadline = time.monotonic() + _DEADLINE_SECONDS
+        while await self.share_of_a_core(_QUIET_SECONDS) > _QUIET_SHARE:
+            assert time.monotonic() < deadline, "the hub is never quiet"

@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 import yaml
@@ -81,7 +81,7 @@ class Town:
             "TOWN_TOKEN": self._token,
         }
 
-    async def __aenter__(self) -> Town:
+    async def __aenter__(self) -> Self:
         """Start everything; returns when the hub answers through the proxy."""
         self._stack = AsyncExitStack()
         try:
