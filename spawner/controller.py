@@ -44,7 +44,7 @@ log = logging.getLogger("workbench.controller")
 
 RECONCILE_RETRY_SECONDS = 1.0
 TICK_SECONDS = 5.0
-READY_TIMEOUT_SECONDS = 10.0
+READY_TIMEOUT_SECONDS = 5.0  # below the 10 s after which JupyterHub calls a spawn pending
 
 
 class Controller(Leases):
@@ -138,7 +138,7 @@ class Controller(Leases):
         try:
             await asyncio.wait_for(self._ready.wait(), READY_TIMEOUT_SECONDS)
             await self._clear_the_way(request)
-            gpus = await self._gpus.inventory() if request.options.gpus else ()
+            gpus = await self._inventory() if request.options.gpus else ()
             quota, now = self._settings.quota, self._clock()
             check = functools.partial(_check, request, gpus, quota)
             lease = await self._in_ledger(self._ledger.admit, request, check, quota=quota, now=now)
@@ -150,9 +150,7 @@ class Controller(Leases):
             if lease.state is not LeaseState.WAITING:
                 log.info("Granted %s", describe(lease))
                 return Granted(lease)
-            if not is_back:
-                await self._line.advance()
-            return _as_answer(await self._in_ledger(self._ledger.lease, lease.id))
+            return await self._take_place(lease, is_back=is_back)
         except TimeoutError:
             return Refused(
                 Reason.NOT_READY,
@@ -161,8 +159,22 @@ class Controller(Leases):
         except Unknown as error:
             return Refused(
                 Reason.NOT_READY,
-                f"No GPU can be given now: {error} Start with 0 GPUs, or tell an admin.",
+                f"No server can start now: {error} Try again in a minute, or tell an admin.",
             )
+
+    async def _take_place(self, lease: Lease, *, is_back: bool) -> Granted | Waiting | Refused:
+        try:
+            if not is_back:
+                await self._line.advance()
+            return _as_answer(await self._in_ledger(self._ledger.lease, lease.id))
+        except Unknown:
+            return Waiting(lease)  # it has its place, and ``run`` goes on trying
+
+    async def _inventory(self) -> Sequence[Gpu]:
+        try:
+            return await self._gpus.inventory()
+        except Unknown as error:
+            raise Unknown(f"{error} Only a server with 0 GPUs can.") from error
 
     async def _clear_the_way(self, request: Request) -> None:
         """Close what is left of the server's last lease: the hub asks only for a server that it believes stopped."""
@@ -174,9 +186,11 @@ class Controller(Leases):
         # granted while nobody attended to it: this may be the spawn that comes for it
         if is_unattended and lease.state is LeaseState.GRANTED:
             return
-        # a GPU that failed before anybody came for it costs nobody their place
-        is_unused = is_unattended and lease.state is LeaseState.LOST
-        await self.release(lease.id, Cause.INTERRUPTED if is_unused else Cause.USER)
+        cause = Cause.USER
+        if is_unattended and lease.state is LeaseState.LOST and await self.look(lease.id) is None:
+            # its GPU failed before anybody came for it, which costs nobody their place
+            cause = Cause.INTERRUPTED
+        await self.release(lease.id, cause)
 
     async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
         """Wait until the lease is granted and return it; None when it was closed instead.

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from spawner.model import Unknown
 
-BUSY_TIMEOUT_SECONDS = 10
+BUSY_TIMEOUT_SECONDS = 2
 LEDGER_LOCK = 0x67707577_6C656467
 """Held by every transaction on PostgreSQL, so that none comes between another's reading and writing."""
 _SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}

@@ -51,7 +51,8 @@ def cause_of_end(status: ContainerStatus | None, *, oom: bool = False) -> Cause:
     # a kernel of a notebook may run out of memory too, and the server lives on
     if (oom or status.oom_killed) and status.exit_code == _KILLED:
         return Cause.OUT_OF_MEMORY
-    return Cause.EXITED
+    # what is removed by hand is killed first, and may take its time to go
+    return Cause.LOST if status.is_being_removed else Cause.EXITED
 
 
 class Ends:

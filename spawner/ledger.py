@@ -10,16 +10,15 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import sqlalchemy as sa
 
 from spawner import rows, tables
+from spawner.accounts import Accounts
 from spawner.database import Guard, open_engine, reading, transaction
 from spawner.migrations import migrate, require_current
 from spawner.model import (
     TRANSITIONS,
-    Account,
     Cause,
     Heartbeat,
     IllegalTransition,
@@ -31,6 +30,7 @@ from spawner.model import (
     Request,
 )
 from spawner.policy.use import HALF_LIFE_HOURS
+from spawner.quarantines import Quarantines
 
 Check = Callable[[Sequence[Lease]], Refused | None]
 """(live leases of the user's other servers, and this one's unless it merely waits) → why not, or None."""
@@ -56,13 +56,12 @@ class Standing:
     quarantines: Mapping[str, Quarantine]
 
 
-class Ledger:
-    """One database of accounts, leases, claims and use."""
+class Ledger(Accounts, Quarantines):
+    """One database of accounts, leases, claims, use and quarantines."""
 
     def __init__(self, engine: sa.Engine, first_uid: int, half_life_hours: float) -> None:
         """Use ``Ledger.open``."""
-        self._engine = engine
-        self._first_uid = first_uid
+        super().__init__(engine, first_uid)
         self._half_life_hours = half_life_hours
 
     @classmethod
@@ -104,33 +103,6 @@ class Ledger:
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
-
-    # --- accounts
-
-    def account_of(self, user: str, identity: str) -> Account:
-        """Return the account of the hub user with this ``identity``, made at the first call for ``user``."""
-        with self._transaction() as connection:
-            return self._account_of(connection, user, identity)
-
-    def find_account(self, identity: str) -> Account | None:
-        """Return the account of the hub user with this ``identity``, None where they have none yet."""
-        with self._transaction() as connection:
-            return self._find_account(connection, identity)
-
-    def account(self, uid: int) -> Account | None:
-        """Return the account whose uid is ``uid``."""
-        with self._reading() as connection:
-            where = tables.accounts.c.number == uid - self._first_uid
-            row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
-        return None if row is None else self._as_account(row)
-
-    def mark_home_prepared(self, uid: int) -> None:
-        """Record that the home of ``uid`` belongs to it."""
-        with self._transaction() as connection:
-            where = tables.accounts.c.number == uid - self._first_uid
-            connection.execute(
-                sa.update(tables.accounts).where(where).values(is_home_prepared=True)
-            )
 
     # --- the line
 
@@ -222,6 +194,9 @@ class Ledger:
                         lease = replace(lease, epoch=other.epoch + 1)
                     elif (other.user, other.server) == (lease.user, lease.server):
                         rows.leave_line(connection, other, Cause.LOST, lease.requested_at)
+                ill = {quarantine.gpu_uuid for quarantine in rows.open_quarantines(connection)}
+                if not ill.isdisjoint(lease.gpu_uuids):
+                    lease = replace(lease, state=LeaseState.LOST)
                 rows.insert(connection, lease)
         except sa.exc.IntegrityError:
             return False
@@ -311,55 +286,6 @@ class Ledger:
                 return answer
             return rows.write(connection, answer, ends_at=answer.ends_at)
 
-    # --- quarantine
-
-    def quarantine(
-        self, gpu_uuid: str, reason: str, *, xid_at: float | None, now: float
-    ) -> tuple[Lease, ...] | None:
-        """Let nobody be given this GPU, and mark the leases that have it in hand as LOST; returns those.
-
-        None where nothing changed: it is quarantined already, or an admin returned it after just this Xid.
-        """
-        with self._transaction() as connection:
-            last = rows.last_quarantine(connection, gpu_uuid)
-            is_open = last is not None and last.returned_at is None
-            if not is_open:
-                if last is not None and _is_settled(xid_at, last):
-                    return None
-                rows.write_quarantine(connection, Quarantine(gpu_uuid, reason, now, xid_at))
-            lost = tuple(
-                rows.write(connection, lease, state=LeaseState.LOST)
-                for lease in rows.live_leases(connection)
-                if gpu_uuid in lease.gpu_uuids and LeaseState.LOST in TRANSITIONS[lease.state]
-            )
-            return None if is_open and not lost else lost
-
-    def return_gpu(
-        self, gpu_uuid: str, *, by: str, xid_at: float | None, now: float
-    ) -> Quarantine | None:
-        """End the quarantine of a GPU, on the word of the admin ``by``; None where it is in none.
-
-        ``xid_at`` is its last Xid, if it has any: with the return that is settled, too.
-        """
-        with self._transaction() as connection:
-            last = rows.last_quarantine(connection, gpu_uuid)
-            if last is None or last.returned_at is not None:
-                return None
-            settled_at = max((at for at in (last.xid_at, xid_at) if at is not None), default=None)
-            returned = replace(last, xid_at=settled_at, returned_at=now, returned_by=by)
-            rows.write_quarantine(connection, returned)
-            return returned
-
-    def quarantines(self) -> tuple[Quarantine, ...]:
-        """Return those that no admin has ended, by UUID."""
-        with self._reading() as connection:
-            return rows.open_quarantines(connection)
-
-    def last_quarantines(self) -> tuple[Quarantine, ...]:
-        """Return the last one of each GPU that ever was in one, ended or not, by UUID."""
-        with self._reading() as connection:
-            return rows.last_quarantines(connection)
-
     # --- the lease clock
 
     def heartbeat(self) -> Heartbeat | None:
@@ -386,31 +312,9 @@ class Ledger:
             is_kept and own.uid == self._account_of(connection, request.user, request.identity).uid
         )
 
-    def _account_of(self, connection: sa.Connection, user: str, identity: str) -> Account:
-        account = self._find_account(connection, identity)
-        if account is None:
-            connection.execute(sa.insert(tables.accounts).values(user=user, identity=identity))
-            return self._account_of(connection, user, identity)
-        return account
-
-    def _find_account(self, connection: sa.Connection, identity: str) -> Account | None:
-        where = tables.accounts.c.identity == identity
-        row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
-        return None if row is None else self._as_account(row)
-
-    def _as_account(self, row: sa.Row[Any]) -> Account:
-        return Account(
-            uid=self._first_uid + row.number, user=row.user, is_home_prepared=row.is_home_prepared
-        )
-
 
 def _new_id() -> str:
     return secrets.token_hex(8)
-
-
-def _is_settled(xid_at: float | None, last: Quarantine) -> bool:
-    """Return whether the quarantine ``last``, which an admin ended, was for the Xid at ``xid_at`` or a later one."""
-    return xid_at is not None and last.xid_at is not None and xid_at <= last.xid_at
 
 
 def _is_same_wish(lease: Lease, request: Request) -> bool:

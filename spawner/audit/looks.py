@@ -39,6 +39,7 @@ _SERVERS = sa.text(
     "JOIN users ON users.id = spawners.user_id JOIN servers ON servers.id = spawners.server_id "
     "WHERE servers.ip != ''"  # a server that is only starting has no address yet
 )
+_USERS = sa.text("SELECT name FROM users")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def look(places: Places) -> World:
             now = read_lease_time(None if beat is None else beat._asdict())
         with _database(places.hub_database_url) as hub:
             servers = tuple(SeenServer(*row) for row in hub.execute(_SERVERS))
+            users = frozenset(row.name for row in hub.execute(_USERS))
         homes = {account: _has_home(places, account) for account in accounts}
     except sa.exc.DBAPIError as error:
         sentence = " ".join(str(error.orig).split()).rstrip(".")
@@ -76,7 +78,9 @@ def look(places: Places) -> World:
     # an answer, but not of the shape that it has to have
     except (AttributeError, LookupError, TypeError, ValueError, sa.exc.SQLAlchemyError) as error:
         raise Unknown(f"What was read makes no sense: {error!r}.") from error
-    return World(places.instance, now, containers, leases, claims, quarantined_at, homes, servers)
+    return World(
+        places.instance, now, containers, leases, claims, quarantined_at, homes, servers, users
+    )
 
 
 def _running(docker_socket: Path) -> Iterator[SeenContainer]:

@@ -30,6 +30,7 @@ class Rule(StrEnum):
     LEASE_WITHOUT_CONTAINER = "lease_without_container"
     GRANTED_IN_QUARANTINE = "granted_in_quarantine"
     CLOSED_WITHOUT_CAUSE = "closed_without_cause"
+    LEASE_OF_NOBODY = "lease_of_nobody"
     HOME_MISSING = "home_missing"
     SERVER_AT_WRONG_CONTAINER = "server_at_wrong_container"
 
@@ -66,7 +67,7 @@ class World:
 
     ``leases`` are the live ones and the closed ones without a cause; ``claims`` map a GPU's UUID to a lease id;
     ``quarantined_at`` maps the UUIDs of GPUs in quarantine to when that began; ``homes`` are the accounts whose home
-    was prepared, each with whether its volume is there.
+    was prepared, each with whether its volume is there; ``users`` are those whom the hub knows.
     """
 
     instance: str
@@ -77,6 +78,7 @@ class World:
     quarantined_at: Mapping[str, float]
     homes: Mapping[Account, bool]
     servers: tuple[SeenServer, ...]
+    users: frozenset[str]
 
     def holders(self) -> dict[str, Lease]:
         """Return the leases that may have a container, by the name of that container."""
@@ -166,7 +168,9 @@ def _leases(world: World) -> Iterator[Finding]:
 
 
 def _quarantines(world: World) -> Iterator[Finding]:
-    for lease in world.holders().values():
+    # one whose container was adopted on such a GPU is LOST from the beginning
+    granted = (one for one in world.holders().values() if one.state is not LeaseState.LOST)
+    for lease in granted:
         for uuid in lease.gpu_uuids:
             since = world.quarantined_at.get(uuid)
             if since is not None and (lease.granted_at or 0.0) > since:
@@ -179,6 +183,16 @@ def _causes(world: World) -> Iterator[Finding]:
         if lease.state is LeaseState.CLOSED and lease.cause is None:
             sentence = f"This lease of {lease.user} was closed without a cause."
             yield Finding(Rule.CLOSED_WITHOUT_CAUSE, lease.id, sentence)
+
+
+def _owners(world: World) -> Iterator[Finding]:
+    for lease in world.leases:
+        if lease.state is not LeaseState.CLOSED and lease.user not in world.users:
+            sentence = (
+                f"This lease of {lease.user} on {_list(lease.gpu_uuids)} is {lease.state.value}, but the hub knows "
+                "no such user: create them and delete them, which stops it, or let its time run out."
+            )
+            yield Finding(Rule.LEASE_OF_NOBODY, lease.id, sentence)
 
 
 def _homes(world: World) -> Iterator[Finding]:
@@ -212,6 +226,7 @@ _RULES = (
     _leases,
     _quarantines,
     _causes,
+    _owners,
     _homes,
     _servers,
 )

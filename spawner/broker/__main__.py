@@ -19,6 +19,7 @@ from aiohttp import web
 
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
+from spawner.broker.revive import keep_alive
 from spawner.catalog import Catalog, load_catalog
 from spawner.ledger import Ledger
 from spawner.model import SettingsError
@@ -74,7 +75,9 @@ async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) 
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     runner = await serve(broker, flags.listen, flags.group)
     logging.getLogger("workbench.broker").info("Listening on %s", flags.listen)
+    reviving = asyncio.create_task(keep_alive(engine, settings.instance))
     await ended.wait()
+    reviving.cancel()
     broker.events.hang_up()
     await runner.cleanup()
     await engine.close()

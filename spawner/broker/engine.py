@@ -30,13 +30,23 @@ class Reply:
 
     def parse(self) -> dict[str, Any]:
         """Return the JSON object of the answer; raises Refusal (502)."""
-        try:
-            parsed = json.loads(self.body)
-        except ValueError as error:
-            raise Refusal(502, "Docker's answer cannot be read.") from error
+        parsed = self._parse()
         if not isinstance(parsed, dict):
             raise Refusal(502, "Docker's answer is not a JSON object.")
         return parsed
+
+    def parse_list(self) -> list[dict[str, Any]]:
+        """Return the JSON list of objects of the answer; raises Refusal (502)."""
+        parsed = self._parse()
+        if not isinstance(parsed, list) or not all(isinstance(one, dict) for one in parsed):
+            raise Refusal(502, "Docker's answer is not a list of JSON objects.")
+        return parsed
+
+    def _parse(self) -> object:
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise Refusal(502, "Docker's answer cannot be read.") from error
 
 
 class Engine:

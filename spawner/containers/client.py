@@ -23,6 +23,7 @@ from spawner.policy.container import LABEL_INSTANCE, LABEL_ROLE, ROLE_SERVER
 
 API_VERSION = "v1.44"  # Docker 25, the first with CDI; pinned, so no call asks for it
 _NEVER_STARTED = "0001-01-01T00:00:00Z"
+_LEAVING = frozenset({"removing", "dead"})
 _POLL_SECONDS = 0.1
 _HOST = "http://docker"  # a unix socket has no name
 
@@ -33,6 +34,7 @@ class ContainerStatus:
 
     ``exit_code`` is None while it runs and before it first ran; ``error`` is Docker's own sentence
     about a failed start; ``started_at`` is in seconds since the Unix epoch, None when it never ran.
+    ``is_being_removed``: Docker was told to remove it and has not finished.
     """
 
     id: str
@@ -43,6 +45,7 @@ class ContainerStatus:
     oom_killed: bool
     error: str | None
     started_at: float | None
+    is_being_removed: bool = False
 
 
 @dataclass(frozen=True)
@@ -271,4 +274,5 @@ def _read_status(seen: Mapping[str, Any]) -> ContainerStatus:
         oom_killed=bool(state["OOMKilled"]),
         error=state["Error"] or None,
         started_at=datetime.fromisoformat(state["StartedAt"]).timestamp() if has_run else None,
+        is_being_removed=state["Status"] in _LEAVING,
     )

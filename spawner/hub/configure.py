@@ -22,14 +22,13 @@ from spawner.controller import Controller
 from spawner.gpus import Agent
 from spawner.hub import scopes
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
-from spawner.hub.doors import stand_before
 from spawner.hub.form import TEMPLATES
-from spawner.hub.gpu_handlers import gpu_handlers
-from spawner.hub.handlers import handlers
 from spawner.hub.lease_view import see_lease
 from spawner.hub.only import open_ledger
 from spawner.hub.reissue import SERVICE, SERVICE_SCOPES, reissue
+from spawner.hub.routes import stand_before
 from spawner.hub.spawner import WorkbenchSpawner
+from spawner.hub.unavailable import PATIENCE_SECONDS, answer_unavailable
 from spawner.hub.workbench import Workbench, keep_running
 from spawner.model import SettingsError
 from spawner.policy.container import PORT
@@ -37,7 +36,8 @@ from spawner.policy.words import name_gpu
 from spawner.settings import Settings
 
 DATA = Path("/data")
-HUB_DATABASE = f"sqlite:///{DATA}/jupyterhub.sqlite"
+HUB_DATABASE_FILE = DATA / "jupyterhub.sqlite"
+HUB_DATABASE = f"sqlite:///{HUB_DATABASE_FILE}"
 DOCKER_SOCKET = "/run/workbench/docker.sock"
 HUB_PORT = 8081
 LEAST_PASSWORD_LENGTH = 8
@@ -81,6 +81,7 @@ def start_beside_hub(workbench: Workbench) -> None:
     A subcommand such as ``jupyterhub upgrade-db`` reads the same file and is no hub: nothing is started.
     """
     if JupyterHub.initialized():
+        answer_unavailable(HUB_DATABASE_FILE)
         run_beside_hub(workbench, f"http://127.0.0.1:{HUB_PORT}/hub/api")
 
 
@@ -93,7 +94,11 @@ def _configure_hub(c: Config) -> None:
     c.JupyterHub.hub_bind_url = f"http://0.0.0.0:{HUB_PORT}"
     c.JupyterHub.hub_connect_url = f"http://hub:{HUB_PORT}"
     c.JupyterHub.db_url = HUB_DATABASE
-    c.JupyterHub.db_kwargs = {"pool_events": [(_write_quickly, "connect")]}
+    c.JupyterHub.db_kwargs = {
+        "pool_events": [(_write_quickly, "connect")],
+        # what is under way waits for it; who comes meanwhile is told to come again
+        "connect_args": {"timeout": PATIENCE_SECONDS, "check_same_thread": False},
+    }
     c.JupyterHub.cookie_secret_file = str(DATA / "jupyterhub_cookie_secret")
     c.JupyterHub.cleanup_servers = False  # a restart of the hub cuts nobody off
     # people in line are pending spawns; how many containers start at once is bounded by Workbench.bring_ups
@@ -121,8 +126,6 @@ def _write_quickly(connection: Any, _record: object) -> None:  # noqa: ANN401
 
 
 def _configure_line(c: Config, workbench: Workbench) -> None:
-    # inside the hub, because pages and leases are the hub's own; a function: traitlets would copy anything else
-    c.JupyterHub.extra_handlers = handlers(lambda: workbench) + gpu_handlers(lambda: workbench)
     c.JupyterHub.custom_scopes = scopes.DEFINITIONS
     c.JupyterHub.extra_user_scopes = scopes.OF_EVERY_USER
     c.JupyterHub.services = [

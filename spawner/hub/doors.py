@@ -1,4 +1,4 @@
-"""The doors of the hub: every route by which a server is described, started, ended or loses its owner.
+"""The doors of the hub: every route by which a server is described, started or ended.
 
 They stand before JupyterHub's own handlers. What a request carries is checked before anything is made of it, whoever
 has to wait is answered at once, and what is refused leaves nothing behind.
@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import textwrap
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from jupyterhub import apihandlers
 from jupyterhub.apihandlers.base import APIHandler
-from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
-from jupyterhub.app import JupyterHub
-from jupyterhub.auth import Authenticator
+from jupyterhub.apihandlers.users import UserServerAPIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.user import User
 from tornado import web
 
-from spawner.hub.approval import ApprovedSignUp
 from spawner.hub.bodies import BodyError, read_body, require_display_name, require_server_name
-from spawner.hub.departure import end_everything
+from spawner.hub.refusal import Refusal
 from spawner.hub.workbench import Workbench
-from spawner.model import OptionsError
+from spawner.model import OptionsError, Reason, Refused
 
 GetWorkbench = Callable[[], Workbench]
-Route = tuple[str, type[web.RequestHandler], dict[str, Any]]
 
-_SAME_NAME = frozenset({"name", "admin"})
+MOST_CHARACTERS = 300
 _DESCRIPTION = frozenset({"display_name", "user_options"})
 
 
@@ -41,6 +37,18 @@ class Door(APIHandler):  # type: ignore[misc]
     def get_json_body(self) -> dict[str, Any] | None:
         """Return the object that was sent, always the same one."""
         return self._sent
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:  # noqa: ANN401
+        """Answer an error with one sentence, where JupyterHub itself has none or a page of them."""
+        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        if isinstance(error, web.HTTPError):
+            what = HTTPStatus(status_code).description or HTTPStatus(status_code).phrase
+            message = error.get_message() or f"{self.request.method} cannot be done here: {what}."
+            # the attribute that JupyterHub looks for
+            vars(error)["jupyterhub_message"] = textwrap.shorten(
+                message, MOST_CHARACTERS, placeholder="…"
+            )
+        super().write_error(status_code, **kwargs)
 
     @functools.cached_property
     def _sent(self) -> dict[str, Any] | None:
@@ -78,6 +86,8 @@ class StartsServers(BaseHandler):  # type: ignore[misc]
         in_line = asyncio.ensure_future(self.stands_in_line.wait())
         try:
             await asyncio.wait((spawning, in_line), return_when=asyncio.FIRST_COMPLETED)
+            if spawning.cancelled():
+                raise Refusal(Refused(Reason.GIVEN_UP, "This server was stopped while it started."))
             if spawning.done():
                 await spawning
         finally:
@@ -162,6 +172,8 @@ class ServerDoor(StartsServers, UserServerAPIHandler, Door):  # type: ignore[mis
 class FormDoor(StartsServers, SpawnHandler):  # type: ignore[misc]
     """``/spawn``: the form. Following a link makes nothing, not even the row of a named server."""
 
+    _title = ""
+
     async def prepare(self) -> None:
         """Refuse what is no text."""
         await super().prepare()
@@ -178,104 +190,16 @@ class FormDoor(StartsServers, SpawnHandler):  # type: ignore[misc]
                 HTTPStatus.NOT_FOUND.value,
                 f"{user.name} has no server named {server_name!r}: add it on the home page.",
             )
+        self._title = user.orm_spawners[server_name].display_name
 
-
-class UserDoor(UserAPIHandler, Door):  # type: ignore[misc]
-    """``/users/<user>``: making, renaming and deleting people."""
-
-    def initialize(self, get_workbench: GetWorkbench) -> None:
-        """Take the parts from the configuration."""
-        self.workbench = get_workbench()
-
-    async def post(self, user_name: str) -> None:
-        """Make a user, by a name with which they could log in."""
-        if not self.authenticator.validate_username(user_name):
-            raise bad_request(f"{user_name[:40]!r} cannot be a user's name.")
-        await super().post(user_name)
-
-    async def patch(self, user_name: str) -> None:
-        """Rename a user who has no server, or make one an admin; groups are changed as groups."""
-        body = self.get_json_body() or {}
-        if not body or body.keys() - _SAME_NAME:
-            raise bad_request("Only 'name' and 'admin' of a user can be changed here.")
-        if body.get("name") == user_name:
-            del body["name"]
-        user = self.find_user(user_name)
-        if user is None or "name" not in body or not self._may("admin:users", user):
-            await super().patch(user_name)
-            return
-        leases = await asyncio.to_thread(self.workbench.ledger.live_leases)
-        if user.active or any(lease.user == user_name for lease in leases):
-            raise web.HTTPError(
-                HTTPStatus.CONFLICT.value,
-                f"{user_name} has a server that runs, waits or ends: stop it, then rename them.",
-            )
-        await self._rename(user, self.authenticator.normalize_username(body["name"]))
-
-    async def _rename(self, user: User, new_name: str) -> None:
-        name, authenticator = user.name, self.authenticator
-        has_sign_up = isinstance(authenticator, ApprovedSignUp)
-        if has_sign_up and authenticator.user_exists(new_name):
-            raise web.HTTPError(
-                HTTPStatus.CONFLICT.value,
-                f"Somebody has signed up as {new_name!r}: discard that first.",
-            )
-        await super().patch(name)
-        if has_sign_up:
-            authenticator.rename_user(name, new_name)
-        # the name is part of addresses that the wrapper made when it was made
-        self.users.pop(user.id, None)
-
-    async def delete(self, user_name: str) -> None:
-        """Delete a user once all their servers have ended."""
-        user = self.find_user(user_name)
-        if user is not None and self._may("delete:users", user):
-            await self._require_departed(user)
-        await super().delete(user_name)
-
-    async def _require_departed(self, user: User) -> None:
-        # JupyterHub lets nobody delete themselves
-        if user.name != self.current_user.name and not await end_everything(
-            self, self.workbench, user
-        ):
-            raise web.HTTPError(
-                HTTPStatus.CONFLICT.value,
-                f"Servers of {user.name} are still being stopped: delete them again in a minute.",
-            )
-
-    def _may(self, scope: str, user: User) -> bool:
-        return bool(self.get_scope_filter(scope)(user, kind="user"))
-
-
-def stand_before(base: type[Authenticator], get_workbench: GetWorkbench) -> type[Authenticator]:
-    """Return ``base`` with the doors: only an authenticator's routes come before JupyterHub's own."""
-
-    class WithDoors(base):  # type: ignore[misc]
-        def get_handlers(self, app: JupyterHub) -> list[tuple[Any, ...]]:
-            return [*_routes(get_workbench), *super().get_handlers(app)]
-
-    WithDoors.__name__ = base.__name__
-    return WithDoors
+    def render_template(self, name: str, sync: bool = False, **names: object) -> Any:  # noqa: ANN401
+        """Return the page, which is told what the server is called."""
+        return super().render_template(name, sync, server_title=self._title, **names)
 
 
 def bad_request(sentence: str) -> web.HTTPError:
     """Return the answer to a request that cannot be understood."""
     return web.HTTPError(HTTPStatus.BAD_REQUEST.value, sentence)
-
-
-def _routes(get_workbench: GetWorkbench) -> list[Route]:
-    parts = {"get_workbench": get_workbench}
-    doors: dict[type, type] = {UserServerAPIHandler: ServerDoor, UserAPIHandler: UserDoor}
-    routes: list[Route] = [
-        (path, FormDoor, parts)
-        for path in (r"/spawn", r"/spawn/([^/]+)", r"/spawn/([^/]+)/([^/]+)")
-    ]
-    for path, handler, *_ in apihandlers.default_handlers:
-        if handler in doors:
-            routes.append((path, doors[handler], parts))
-        elif issubclass(handler, APIHandler):
-            routes.append((path, type(handler.__name__, (handler, Door), {}), {}))
-    return routes
 
 
 def _require(check: Callable[[Any], None], value: object) -> None:

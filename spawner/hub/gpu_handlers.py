@@ -10,11 +10,11 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
 from spawner.hub import scopes
+from spawner.hub.doors import Door
 from spawner.hub.gpu_view import see_gpus
 from spawner.hub.handlers import require, viewer_of
 from spawner.hub.refusal import STATUS
@@ -37,7 +37,7 @@ class GpusPage(BaseHandler):  # type: ignore[misc]
         self.finish(await self.render_template("gpus_page.html", view=gpus))
 
 
-class GpusAPI(APIHandler):  # type: ignore[misc]
+class GpusAPI(Door):
     """``GET /hub/api/workbench/gpus``."""
 
     def initialize(self, get_workbench: Callable[[], Workbench]) -> None:
@@ -51,7 +51,7 @@ class GpusAPI(APIHandler):  # type: ignore[misc]
         self.finish(json.dumps(gpus.as_json()))
 
 
-class ReturnAPI(APIHandler):  # type: ignore[misc]
+class ReturnAPI(Door):
     """``POST /hub/api/workbench/gpus/<uuid>/return``."""
 
     def initialize(self, get_workbench: Callable[[], Workbench]) -> None:

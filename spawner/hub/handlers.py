@@ -10,7 +10,6 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.user import User
 from tornado import web
@@ -41,7 +40,7 @@ class LinePage(BaseHandler):  # type: ignore[misc]
         self.finish(await self.render_template("line.html", line=line))
 
 
-class LineAPI(APIHandler):  # type: ignore[misc]
+class LineAPI(Door):
     """``GET /hub/api/workbench/line``."""
 
     def initialize(self, get_workbench: Callable[[], Workbench]) -> None:

@@ -24,7 +24,7 @@ log = logging.getLogger("workbench.hub")
 
 LOCK_NAME = "hub.lock"
 HUB_LOCK = LEDGER_LOCK + 1
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 1.0
 """What PostgreSQL may take to notice that the hub before has ended."""
 
 

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from jupyterhub.spawner import SpawnException
 from tornado import web
 
+from spawner.hub.unavailable import RETRY_AFTER_SECONDS
 from spawner.model import Reason, Refused
 
 STATUS = {
@@ -42,6 +43,9 @@ class Refusal(SpawnException):  # type: ignore[misc]
         )
         # the attribute that JupyterHub's pages look for; SpawnException itself does not set it
         self.jupyterhub_message = refused.message
+        if self.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            # JupyterHub sets them where it writes the error
+            self.headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 def without_traceback() -> Callable[[logging.LogRecord], bool]:

@@ -22,6 +22,7 @@ from spawner.ends import cause_of_end
 from spawner.hub.bring_up import bring_up, say_failure
 from spawner.hub.form import read_form, render_form
 from spawner.hub.identity import identify
+from spawner.hub.knock import take_for_up
 from spawner.hub.line_view import Viewer, say_place, see_wait
 from spawner.hub.progress import Progress
 from spawner.hub.refusal import Refusal
@@ -181,12 +182,13 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             cause = None if workbench.is_shutting_down else Cause.USER
             raise
         except TimeoutError as error:
-            raise self._failed_to_start(
-                f"Your server did not answer within {self.answer_timeout} s: try again, or tell an admin."
-            ) from error
+            sentence = f"Your server did not answer within {self.answer_timeout} s: try again, or tell an admin."
+            raise Refusal(Refused(Reason.START_FAILED, sentence)) from error
         except (LaunchError, Unknown) as error:
             sentence = await say_failure(workbench, lease, error)
-            raise self._failed_to_start(sentence) from error
+            # nobody knows what there is to repair, where anything is
+            reason = Reason.NOT_READY if isinstance(error, Unknown) else Reason.START_FAILED
+            raise Refusal(Refused(reason, sentence)) from error
         finally:
             self._is_starting = False
             self._progress.finish()
@@ -214,11 +216,11 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     def _register(self) -> None:
         self.get_workbench().servers[(self.user.name, self.name)] = self
 
-    def _failed_to_start(self, sentence: str) -> Refusal:
-        return Refusal(Refused(Reason.START_FAILED, sentence))
-
     async def get_url(self) -> str:
         """Return where the proxy reaches this server."""
+        if self._check_pending:
+            # a hub that just started would stop it unless it answers now; Docker's word is enough
+            self.server.wait_up = take_for_up
         return f"http://{self._host}:{self.port}{self.server.base_url}"
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:

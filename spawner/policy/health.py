@@ -37,13 +37,13 @@ def diagnose(gpu: Gpu) -> Illness | None:
 
 
 def find_failures(lease: Lease, quarantines: Iterable[Quarantine]) -> tuple[Quarantine, ...]:
-    """Return the quarantines, ended or not, of the lease's GPUs that began when it had them."""
-    if lease.granted_at is None:
-        return ()
+    """Return those of the ``quarantines``, ended or not, that the lease's GPUs got into while it had them."""
+    # nobody is granted a GPU in quarantine: a lease that seems to be younger was adopted since
     return tuple(
         quarantine
         for quarantine in quarantines
-        if quarantine.gpu_uuid in lease.gpu_uuids and quarantine.since >= lease.granted_at
+        if quarantine.gpu_uuid in lease.gpu_uuids
+        and (quarantine.returned_at is None or quarantine.since >= (lease.granted_at or 0.0))
     )
 
 

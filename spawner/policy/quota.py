@@ -46,8 +46,8 @@ def extend_lease(
 ) -> Lease | Refused:
     """Return the lease of the (user, server) ``wish`` with its end ``hours`` later, or why it is not extended.
 
-    From ``now`` on no lease lasts longer than the quota's time, and none is extended while anybody waits for the
-    same kind of GPU.
+    From ``now`` on no lease lasts longer than the quota's time, and none is extended while anybody else waits for
+    the same kind of GPU.
     """
     running = (lease for lease in leases if lease.state in (LeaseState.RUNNING, LeaseState.LOST))
     lease = next((lease for lease in running if (lease.user, lease.server) == wish), None)
@@ -60,8 +60,9 @@ def extend_lease(
         return Refused(
             Reason.NO_LEASE, "This server holds no GPU for a bounded time: nothing to extend."
         )
-    alike = (other for other in leases if other.mig_profile == lease.mig_profile)
-    if any(other.state is LeaseState.WAITING for other in alike):
+    waiting = (other for other in leases if other.state is LeaseState.WAITING)
+    others = (other for other in waiting if other.user != lease.user)
+    if any(other.mig_profile == lease.mig_profile for other in others):
         return Refused(
             Reason.OTHERS_WAIT,
             "Others wait for GPUs, so your time cannot be extended: save your work, and stand in line again.",

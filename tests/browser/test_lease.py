@@ -108,7 +108,7 @@ def test_3_an_extension_tells_the_new_end_and_takes_the_warning_back(
     expect(page.locator(".Toastify__toast", has_text=WARNING)).to_have_count(0)
     expect(page.locator(".Toastify__toast", has_text="Others wait")).to_have_count(0)
     assert seconds_left(lena) > HOUR
-    page.set_viewport_size({"width": 640, "height": 800})
+    page.set_viewport_size({"width": 900, "height": 800})
     people.shoot("lena", "23-lease-extended-narrow")
     page.set_viewport_size({"width": 1280, "height": 800})
 
@@ -167,4 +167,4 @@ def test_6_documents_are_saved_before_the_end_and_the_end_is_said(
     # JupyterLab does not say over and over that the server is gone: that has been said
     expect(page.locator(".jp-Dialog")).to_have_count(0)
     page.goto("/hub/home")
-    expect(page.locator(".alert")).to_contain_text("its time was over")
+    expect(page.locator(".alert:visible")).to_contain_text("its time was over")

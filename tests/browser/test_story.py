@@ -238,7 +238,7 @@ def test_10_a_stopped_servers_gpu_is_the_next_ones(people: People, stack: Stack)
     assert stack.inside("carol", "python", "-c", SEES) == freed
     wait_for_lab(people.start("alice", 0))
     assert stack.inside("alice", "cat", "/home/researcher/note.txt") == "kept"
-    expect(people.page("alice").locator(".gpu-panel-Status")).to_contain_text("No GPU")
+    expect(people.page("alice").locator(".gpu-panel-Status:visible")).to_contain_text("No GPU")
     people.shoot("alice", "18-no-gpu")
 
 

@@ -1,6 +1,6 @@
-"""A real broker before the real Docker daemon, for an instance of each test's own.
+"""A real broker before the real Docker daemon, for an instance of each test's own; and a whole workbench for a crowd.
 
-``bench`` is the fixture to use; whatever a test leaves behind is removed by the instance's name.
+``bench`` and ``crowd`` are the fixtures to use; whatever a test leaves behind is removed by the instance's name.
 """
 
 import os
@@ -20,7 +20,8 @@ from spawner.model import Account, Cause, Lease, LeaseState, Options, Quota, Req
 from spawner.policy import names
 from spawner.policy.container import LABEL_INSTANCE, build_home_preparation, build_server
 from spawner.settings import Settings
-from tests.stack import ROOT, docker, eventually, run
+from tests.crowd import Crowd
+from tests.stack import ROOT, Stack, docker, eventually, run, running_stack
 
 # As small as a single-user image can be: the command of real ones, and a home with a file in it.
 DOCKERFILE = r"""
@@ -147,6 +148,23 @@ async def containers(bench: Bench) -> AsyncIterator[Containers]:
     containers = Containers(str(bench.socket_path), bench.instance, Bounds(remove_seconds=15))
     yield containers
     await containers.close()
+
+
+@pytest.fixture(scope="session")
+def house() -> Iterator[Stack]:
+    """A whole workbench with 8 GPUs, for every test of a crowd."""
+    with running_stack(
+        "wbcrowd", gpus=8, WORKBENCH_MEMORY_LIMIT="1G", WORKBENCH_SHM_SIZE="256M"
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def crowd(house: Stack) -> Iterator[Crowd]:
+    """Nobody yet; everybody who is left afterwards is sent home."""
+    crowd = Crowd(house)
+    yield crowd
+    crowd.send_home({lease.user for lease in crowd.live_leases()})
 
 
 def _start_broker(

@@ -20,6 +20,7 @@ class FakeContainer:
     started_at: str = NEVER
     exit_code: int = 0
     oom_killed: bool = False
+    error: str = ""
     log: list[str] = field(default_factory=list)
 
     @property
@@ -37,10 +38,11 @@ class FakeContainer:
             "HostConfig": self.body.get("HostConfig") or {},
             "Config": {**self.body, "Labels": self.body.get("Labels"), "Tty": False},
             "State": {
+                "Status": self.state,
                 "Running": self.is_running,
                 "ExitCode": self.exit_code,
                 "OOMKilled": self.oom_killed,
-                "Error": "",
+                "Error": self.error,
                 "StartedAt": self.started_at,
             },
         }

@@ -10,7 +10,8 @@ from spawner.hub import configure
 
 folder = Path(os.environ["TOWN_FOLDER"])
 configure.DATA = folder / "data"
-configure.HUB_DATABASE = f"sqlite:///{configure.DATA}/jupyterhub.sqlite"
+configure.HUB_DATABASE_FILE = configure.DATA / "jupyterhub.sqlite"
+configure.HUB_DATABASE = f"sqlite:///{configure.HUB_DATABASE_FILE}"
 configure.DOCKER_SOCKET = str(folder / "run/docker.sock")
 
 load_subconfig(str(folder / "etc/jupyterhub_config.py"))  # noqa: F821 - JupyterHub provides it

@@ -1,19 +1,20 @@
-"""Another process locks a database: the answer is a 503 that says when to come again."""
+"""Another process has a database for itself for 10 s: the answer says when to come again, and all goes on after it."""
 
 import asyncio
-import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+import httpx
 
-from tests.faults.test_docker_fails import running
-from tests.faults.town import Town, eventually
+from spawner.model import LeaseState
+from tests.fakes.docker_engine import Fault
+from tests.faults.people import Person, eventually
+from tests.faults.town import Town
 
+LOCKED_SECONDS = 10.0
 HOLD = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -25,10 +26,12 @@ sys.stdin.read()
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Let another process hold the database for itself."""
+    """Let another process have the database for itself."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         assert process.stdout.readline() == b"locked\n"
         try:
             yield
@@ -36,27 +39,89 @@ def locked(database: Path) -> Iterator[None]:
             process.stdin.close()
 
 
-@pytest.mark.parametrize("database", ["ledger", "jupyterhub"])
-async def test_a_locked_database(town: Town, database: str) -> None:
-    alice = await running(town, "alice")
-    bob = await town.person("bob")
-    with locked(town.folder / f"data/{database}.sqlite"):
-        tasks = [asyncio.create_task(x) for x in (
-            bob.ask(gpus=1),
-            bob.client.get("/hub/workbench/line"),
-            bob.client.get("/hub/line"),
-            bob.client.get("/hub/home"),
-            bob.client.get("/hub/spawn"),
-            bob.api("GET", "/workbench/line"),
-            bob.api("GET", "/users/bob"),
+def say_again(answer: httpx.Response, sentence: str) -> None:
+    """Require a 503 with one sentence and a time."""
+    assert answer.status_code == 503, answer.text
+    assert int(answer.headers["Retry-After"]) > 0
+    assert sentence in answer.text
+
+
+async def ask_everything(alice: Person, bob: Person) -> list[httpx.Response]:
+    """Ask for all that needs a database, of somebody whose server runs and of somebody without one."""
+    return list(
+        await asyncio.gather(
+            alice.client.get("/hub/home"),
+            alice.client.get("/hub/line"),
+            alice.api("GET", "/workbench/line"),
             alice.api("GET", "/workbench/lease/"),
             alice.api("POST", "/workbench/lease/", {"hours": 1}),
-            alice.api("DELETE", "/users/alice/server"),
-            alice.client.get("/user/alice/lab"),
-        )]
-        t = time.time()
-        for task in asyncio.as_completed(tasks):
-            a = await task
-            print(round(time.time()-t,1), a.request.method, a.request.url.path, a.status_code, a.headers.get("retry-after"), a.text[:100] if "html" not in a.headers.get("content-type","") else "", flush=True)
-    print(await bob.server(), await alice.server())
-    await eventually(alice.visit, "")
+            bob.client.get("/hub/spawn"),
+            bob.ask(gpus=1),
+        )
+    )
+
+
+async def still_there(town: Town, alice: Person, container: str) -> None:
+    assert (await alice.visit() or {})["container"] == container
+    assert await alice.is_ready()
+    assert town.lease("alice").state is LeaseState.RUNNING
+    assert town.done_to(town.container("alice")) == ["create", "start"]
+
+
+async def held_at_create(town: Town, person: Person) -> asyncio.Task[httpx.Response]:
+    """Let a spawn come as far as Docker's creation of a container."""
+    town.engine.plan("create", Fault.LATE)
+    asking = asyncio.create_task(person.ask(gpus=0))
+    await eventually(lambda: town.engine.faults.held, "Docker creates a container")
+    return asking
+
+
+async def test_the_ledger_is_locked(town: Town) -> None:
+    alice, bob, cyd = (
+        await town.running("alice"),
+        await town.person("bob"),
+        await town.person("cyd"),
+    )
+    container = town.container("alice").name
+    asking = await held_at_create(town, cyd)
+    with locked(town.folder / "data/ledger.sqlite"):
+        until = asyncio.get_running_loop().time() + LOCKED_SECONDS
+        say_again(await bob.ask(gpus=1), "The ledger cannot be reached")
+        town.engine.release()
+        answers = await ask_everything(alice, bob)
+        await asyncio.sleep(until - asyncio.get_running_loop().time())
+    for answer in answers:
+        # who was asked late enough was answered well
+        if answer.status_code >= 400:
+            say_again(answer, "The ledger cannot be reached")
+    if (await asking).status_code >= 400:
+        say_again(await asking, "The ledger cannot be read")
+    await eventually(lambda: bob.can_start(gpus=1), "spawns are admitted again")
+    await eventually(lambda: cyd.can_start(gpus=0), "one that failed left nothing behind")
+    await still_there(town, alice, container)
+
+
+async def test_the_hubs_own_database_is_locked(town: Town) -> None:
+    alice, bob = await town.running("alice"), await town.person("bob")
+    container = town.container("alice").name
+    with locked(town.folder / "data/jupyterhub.sqlite"):
+        for answer in await ask_everything(alice, bob):
+            say_again(answer, "database is busy")
+        assert (await alice.visit() or {})["container"] == container
+        await asyncio.sleep(LOCKED_SECONDS)
+    await bob.start(gpus=1)
+    await still_there(town, alice, container)
+
+
+async def test_a_spawn_under_way_waits_for_the_hubs_database(town: Town) -> None:
+    alice, bob = await town.running("alice"), await town.running("bob")
+    container = town.container("alice").name
+    await bob.stop()  # his home is prepared
+    asking = await held_at_create(town, bob)
+    with locked(town.folder / "data/jupyterhub.sqlite"):
+        town.engine.release()
+        await eventually(lambda: len(town.engine.containers) == 2, "his container is made")
+        await asyncio.sleep(LOCKED_SECONDS)
+    assert (await asking).is_success
+    await eventually(bob.is_ready, "his server is ready")
+    await still_there(town, alice, container)

@@ -1,14 +1,39 @@
-"""The town itself: everything is there, and the server that answers is one's own."""
+"""The town itself: everything is there, who answers is one's own, and nothing of it is left outside."""
 
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.faults.enclosure import enclosed
 from tests.faults.town import Town
 
 
+def where() -> list[str]:
+    return [str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("net", "mnt")]
+
+
+def test_the_network_ends_with_its_block(tmp_path: Path) -> None:
+    outside = where()
+    names = Path("/etc/resolv.conf").read_text()
+    with pytest.raises(ZeroDivisionError), enclosed(tmp_path):
+        assert set(where()).isdisjoint(outside)
+        assert Path("/etc/resolv.conf").read_text() != names
+        _ = 1 / 0
+    assert where() == outside
+    assert Path("/etc/resolv.conf").read_text() == names
+
+
 async def test_a_server_runs_and_goes(town: Town) -> None:
-    alice = await town.person("alice")
-    await alice.start(gpus=1)
-    assert (await alice.visit()) == {
-        "container": town.container("alice").name, "user": "alice", "server": "",
-    }  # fmt: skip
+    alice = await town.running("alice")
+    hers = town.container("alice")
+    assert await alice.visit() == {"container": hers.name, "user": "alice", "server": ""}
+    found = await asyncio.to_thread(socket.gethostbyname, hers.name)
+    assert found == town.network.addresses[hers.name]
     assert await town.audit() == ()
     await alice.stop()
     assert town.engine.containers == {}
+    assert await alice.visit() is None
+    with pytest.raises(socket.gaierror):
+        await asyncio.to_thread(socket.gethostbyname, hers.name)

@@ -12,12 +12,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self
 
 import httpx
 import yaml
@@ -26,22 +25,20 @@ from spawner.audit.looks import Places, look
 from spawner.audit.rules import Finding, audit
 from spawner.ledger import Ledger
 from spawner.model import Lease
-from spawner.policy.names import container_name
 from spawner.settings import Settings
 from tests.fakes.docker_container import FakeContainer
 from tests.fakes.docker_engine import FakeEngine
 from tests.fakes.docker_network import Network
 from tests.faults.enclosure import enclosed
+from tests.faults.people import URL, Person, eventually
 from tests.simulation.host import SimulatedHost
 
 ROOT = Path(__file__).parents[2]
 PROXY = ROOT / "images/hub/proxy/node_modules/.bin"
 # the names that docker-compose.yml gives; each process listens at every address
 HOSTS = {"hub": "127.0.1.1", "proxy-api": "127.0.1.2", "gpu-agent": "127.0.1.3"}
-URL = "http://127.0.0.1:8000"
 HUB_API = "http://127.0.0.1:8081/hub/api"
 IMAGE_ID = "sha256:1"
-_T = TypeVar("_T")
 
 
 class Town:
@@ -86,7 +83,7 @@ class Town:
         self._stack = AsyncExitStack()
         try:
             self._stack.enter_context(enclosed(self.folder))
-            self._stack.callback(self.kill, "hub", "proxy", "broker", "agent")
+            self._stack.callback(lambda: self.kill(*self.processes))
             await self._stack.enter_async_context(self.engine)
             await self._stack.enter_async_context(self.network)
             self.admin = self._client(f"{HUB_API}/", self._token)
@@ -165,7 +162,7 @@ class Town:
 
     def log(self, name: str) -> str:
         """Return the end of what a process wrote."""
-        return "".join((self.folder / f"{name}.log").read_text().splitlines(keepends=True)[-60:])
+        return "".join((self.folder / f"{name}.log").read_text().splitlines(keepends=True)[-200:])
 
     def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -189,6 +186,12 @@ class Town:
         await person.log_in()
         return person
 
+    async def running(self, name: str, gpus: int = 1) -> Person:
+        """Return somebody whose server runs."""
+        person = await self.person(name)
+        await person.start(gpus=gpus)
+        return person
+
     def _client(self, url: str, token: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             base_url=url, headers={"Authorization": f"token {token}"}, timeout=60
@@ -196,30 +199,33 @@ class Town:
 
     # --- what is so
 
-    def ledger(self) -> Ledger:
-        """Return the hub's ledger, opened beside it."""
-        return Ledger.open(self.settings.ledger_url, first_uid=self.settings.first_uid)
+    def ledger(self) -> closing[Ledger]:
+        """Open the hub's ledger beside it, for a block."""
+        url, first_uid = self.settings.ledger_url, self.settings.first_uid
+        return closing(Ledger.open_existing(url, first_uid=first_uid))
 
-    def lease(self, user: str, server: str = "") -> Lease | None:
+    def lease(self, user: str, server: str = "") -> Lease:
         """Return the last lease of a server, live or closed."""
-        ledger = self.ledger()
-        try:
-            return ledger.last_lease(user, server)
-        finally:
-            ledger.close()
+        with self.ledger() as ledger:
+            lease = ledger.last_lease(user, server)
+        assert lease is not None, user
+        return lease
 
     def container(self, user: str) -> FakeContainer:
         """Return the one container of ``user``."""
         (found,) = (
-            c
-            for c in self.engine.containers.values()
-            if c.body["Labels"].get("workbench.user") == user
+            c for c in self.engine.containers.values() if c.body["Labels"]["workbench.user"] == user
         )
         return found
 
-    def name(self, lease: Lease) -> str:
-        """Return the name of the lease's container."""
-        return container_name(self.settings.instance, lease)
+    def done_to(self, container: FakeContainer) -> list[str]:
+        """Return what was asked of Docker that changes this container, in order."""
+        names = (container.name, container.id)
+        return [
+            operation
+            for operation, subject in self.engine.calls
+            if subject in names and operation in ("create", "start", "stop", "delete")
+        ]
 
     async def audit(self) -> tuple[Finding, ...]:
         """Return what the product's auditor finds wrong."""
@@ -232,86 +238,3 @@ class Town:
         )
         _, findings = await asyncio.to_thread(audit, partial(look, places))
         return findings
-
-
-class Person:
-    """Someone with a browser at the proxy."""
-
-    def __init__(self, name: str) -> None:
-        """Have no cookies."""
-        self.name = name
-        self.client = httpx.AsyncClient(base_url=URL, timeout=60)
-
-    async def log_in(self) -> httpx.Response:
-        """Log in as the login page does."""
-        await self.client.get("/hub/login")
-        form = {"username": self.name, "password": "any", "_xsrf": self._xsrf_token}
-        return await self.client.post("/hub/login", data=form)
-
-    @property
-    def _xsrf_token(self) -> str:
-        return str([c.value for c in self.client.cookies.jar if c.name == "_xsrf"][-1])
-
-    async def api(self, method: str, path: str, json: object = None) -> httpx.Response:
-        """Call the hub's REST API as this person's pages do."""
-        headers = {"X-XSRFToken": self._xsrf_token, "Referer": f"{URL}/hub/home"}
-        return await self.client.request(method, f"/hub/api{path}", json=json, headers=headers)
-
-    async def ask(self, **options: object) -> httpx.Response:
-        """Ask for a server: 201 it runs, 202 it will, any other says why not."""
-        return await self.api("POST", f"/users/{self.name}/server", options)
-
-    async def start(self, **options: object) -> None:
-        """Ask for a server and wait until it answers."""
-        asked = await self.ask(**options)
-        assert asked.is_success, asked.text
-        await eventually(self.is_ready, f"the server of {self.name} is ready")
-
-    async def server(self) -> dict[str, Any] | None:
-        """Return this person's server as the hub lists it."""
-        answer = await self.api("GET", f"/users/{self.name}")
-        servers: dict[str, dict[str, Any]] = answer.raise_for_status().json()["servers"]
-        return servers.get("")
-
-    async def is_ready(self) -> bool:
-        """Return whether the hub says that the server answers."""
-        server = await self.server()
-        return server is not None and bool(server["ready"])
-
-    async def stop(self) -> None:
-        """Stop the server and wait until it is gone."""
-        answer = await self.api("DELETE", f"/users/{self.name}/server")
-        assert answer.is_success, answer.text
-
-        async def is_gone() -> bool:
-            return await self.server() is None
-
-        await eventually(is_gone, f"the server of {self.name} is gone")
-
-    async def visit(self) -> dict[str, str] | None:
-        """Return who answers at this person's server, None for an error page or one of the hub's."""
-        answer = await self.client.get(f"/user/{self.name}/lab")
-        if answer.status_code != httpx.codes.OK:
-            return None
-        who: dict[str, str] = answer.json()
-        return who
-
-
-async def eventually(
-    look: Callable[[], Awaitable[_T] | _T], what: str, seconds: float = 60.0
-) -> _T:
-    """Return the first true answer of ``look``; fails with ``what`` after the deadline.
-
-    Nobody answering is not yet an answer.
-    """
-    deadline = asyncio.get_running_loop().time() + seconds
-    while asyncio.get_running_loop().time() < deadline:
-        try:
-            found = look()
-            answer: _T = await found if isinstance(found, Awaitable) else found
-            if answer:
-                return answer
-        except httpx.TransportError:
-            pass
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"not within {seconds:g} s: {what}")

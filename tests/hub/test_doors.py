@@ -1,5 +1,6 @@
 """Every door by which options come in leads to the one schema, and a refusal leaves nothing behind."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -181,6 +182,18 @@ async def test_an_admin_cannot_break_a_user_through_the_api(town: Town) -> None:
     assert [answer.status_code for answer in (*answers, odd)] == [400] * 6
     assert same.status_code == 200, same.text
     assert town.user("bob").name == "bob"
+
+
+async def test_who_waits_for_a_start_that_somebody_stops_is_told_so(town: Town) -> None:
+    town.servers.is_mute = True
+    async with town.client("alice") as client:
+        starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))
+        await eventually(lambda: town.user("alice").spawner.pending == "spawn", "it starts")
+        await eventually(town.live, "it has its GPU")
+        await client.delete("/hub/api/users/alice/server")
+        answer = await starting
+    assert answer.status_code == 409, answer.text
+    assert answer.json()["message"] == "This server was stopped while it started."
 
 
 @pytest.mark.parametrize("query", ["opt-gpus=%ff", "next=%ff"])

@@ -167,15 +167,18 @@ async def test_a_place_in_line_is_not_inherited_with_the_name(town: Town) -> Non
     assert all(lease.uid != old.uid for lease in town.live() if lease.user == "bob")
 
 
-async def test_a_grant_that_waited_for_somebody_else_is_not_inherited(town: Town) -> None:
-    await running(town)
+@pytest.mark.parametrize("gpus", [0, 1])
+async def test_what_nobody_came_for_is_not_inherited_with_the_name(town: Town, gpus: int) -> None:
+    options, now = town.workbench.parse({"gpus": gpus}), town.workbench.clock()
+    before = Request("bob", "", options, "whoever bob was before")
+    left = town.ledger.admit(before, lambda _: None, quota=town.settings.quota, now=now)
+    assert isinstance(left, Lease)
+    assert left.state is (LeaseState.WAITING if gpus else LeaseState.GRANTED)
+    assert (await start(town, "bob", {"gpus": gpus}))[0] == 201
     (lease,) = town.live()
-    town.hub.users.delete(town.user("bob"))
-    bob = town.user("bob")
-    options = town.workbench.parse({"gpus": 1})
-    await town.controller.acquire(Request("bob", "", options, identify(bob)))
-    assert all(one.uid == account(town, "bob").uid for one in town.live())
-    closed = town.ledger.lease(lease.id)
+    assert lease.id != left.id
+    assert lease.uid == account(town, "bob").uid != left.uid
+    closed = town.ledger.lease(left.id)
     assert closed is not None
     assert closed.state is LeaseState.CLOSED
 

@@ -217,7 +217,7 @@ async def test_a_refused_start_of_a_new_server_leaves_no_row_and_of_an_old_one_i
         await client.put(f"{API}/old", json={"user_options": {"gpus": 1}})
         refused = await client.post(f"{API}/old", json={"gpus": 3})
     statuses = [answer.status_code for answer in (bad, too_many, failed, refused)]
-    assert statuses == [400, 400, 500, 400]
+    assert statuses == [400, 400, 503, 400]
     assert list(remains(town, "old")) == ["row"]
 
 

@@ -67,6 +67,12 @@ class AuditTown:
             session.add(orm.Spawner(name=server, user=owner, server=orm.Server(ip=host)))
             session.commit()
 
+    def forget_user(self, user: str) -> None:
+        """Let the hub's database know nobody of this name."""
+        with sa.orm.Session(self._hub) as session:
+            session.delete(session.scalars(sa.select(orm.User).where(orm.User.name == user)).one())
+            session.commit()
+
     def write(self, statement: str, **values: object) -> None:
         """Change the ledger behind everybody's back."""
         with self._ledger.begin() as ledger:

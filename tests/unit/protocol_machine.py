@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from spawner.controller import Controller
@@ -32,6 +33,13 @@ from tests.unit.made import make_gpu, make_request
 from tests.unit.protocol_world import GPUS, HOUR, USERS, Hub, World
 
 UNLIMITED = 10**9
+SEARCH = settings(
+    stateful_step_count=50,
+    deadline=None,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 async def start_server(controller: Controller, user: str, gpus: int) -> None:
@@ -64,6 +72,22 @@ async def look_after(controller: Controller) -> None:
     try:
         await controller.tick()
         await controller.unattended()  # moves the line
+    except Unknown:
+        return
+
+
+async def look_at_gpus(controller: Controller) -> None:
+    """Look once at the GPUs' health."""
+    try:
+        await controller.health.look()
+    except Unknown:
+        return
+
+
+async def return_gpu(controller: Controller, uuid: str) -> None:
+    """Do as an admin does who has repaired a GPU."""
+    try:
+        await controller.health.return_gpu(uuid, "admin")
     except Unknown:
         return
 
@@ -167,6 +191,17 @@ class LeaseProtocol(RuleBasedStateMachine):
     def a_gpu_changes(self, index: int, health: GpuHealth) -> None:
         self.world.host.gpus[index] = make_gpu(index, health)
         self.done()
+
+    @precondition(lambda self: self.hub.controller.is_ready)
+    @rule(allowed=calls)
+    def the_gpus_are_looked_at(self, allowed: int) -> None:
+        self.act(self.hub, "look at the GPUs", look_at_gpus(self.hub.controller), allowed)
+
+    @precondition(lambda self: self.hub.controller.is_ready)
+    @rule(index=st.integers(0, GPUS - 1), allowed=calls)
+    def a_gpu_is_returned(self, index: int, allowed: int) -> None:
+        uuid = self.world.host.gpus[index].uuid
+        self.act(self.hub, "return", return_gpu(self.hub.controller, uuid), allowed)
 
     @rule(allowed=calls)
     def the_hub_is_killed(self, allowed: int) -> None:

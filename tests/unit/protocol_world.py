@@ -14,6 +14,7 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,14 @@ class World:
             self.violated(f"claims {claimed} are not those of the live leases")
         if not self.is_restored:
             self.check_running(leases)
+        self.check_quarantines(leases)
+
+    def check_quarantines(self, leases: tuple[Lease, ...]) -> None:
+        """Nobody is given a GPU that is in quarantine, and whoever had it is told."""
+        quarantined = read_quarantined(self.path)
+        for lease in leases:
+            if lease.state in IN_HAND and not quarantined.isdisjoint(lease.gpu_uuids):
+                self.violated(f"{lease.id} has a GPU that is in quarantine")
 
     def check_running(self, leases: tuple[Lease, ...]) -> None:
         by_id = {lease.id: lease for lease in leases}
@@ -271,9 +280,10 @@ class World:
         should_run = {
             names.container_name(SETTINGS.instance, lease)
             for lease in leases
-            if lease.state in IN_HAND
+            if lease.state in (LeaseState.LOST, *IN_HAND)
         }
-        if {lease.state for lease in leases} - {LeaseState.RUNNING, LeaseState.WAITING}:
+        settled = {LeaseState.RUNNING, LeaseState.WAITING, LeaseState.LOST}
+        if {lease.state for lease in leases} - settled:
             self.violated("a leaked lease")
         if should_run != {container.name for container in self.servers()}:
             self.violated("a lease without its container")
@@ -296,7 +306,12 @@ def gpus_of(container: FakeContainer) -> list[str]:
 
 def read_claims(path: Path) -> dict[str, str]:
     """Return which lease claims which GPU, read past the product."""
-    with sqlite3.connect(path) as connection:
-        claims = dict(connection.execute("SELECT gpu_uuid, lease_id FROM claims"))
-    connection.close()
-    return claims
+    with closing(sqlite3.connect(path)) as connection:
+        return dict(connection.execute("SELECT gpu_uuid, lease_id FROM claims"))
+
+
+def read_quarantined(path: Path) -> set[str]:
+    """Return which GPUs are in quarantine, read past the product."""
+    with closing(sqlite3.connect(path)) as connection:
+        open_ones = "SELECT gpu_uuid FROM quarantines WHERE returned_at IS NULL"
+        return {uuid for (uuid,) in connection.execute(open_ones)}

@@ -224,3 +224,8 @@ def test_use_does_not_depend_on_how_a_time_is_cut(
 
 def test_short_use_is_counted_in_gpu_hours() -> None:
     assert isclose(accrue(2, HOUR, 1e9), 2.0, rel_tol=1e-6)
+
+
+def test_who_waits_with_another_server_of_their_own_is_in_nobody_elses_way() -> None:
+    waiting = make_lease(id="w" * 16, server="second", gpu_count=1, state=LeaseState.WAITING)
+    assert isinstance(extend(1, RUNNING, waiting), Lease)

@@ -87,6 +87,10 @@ def no_cause(town: AuditTown) -> None:
     town.write("UPDATE leases SET cause = NULL WHERE id = :id", id=town.eve.id)
 
 
+def deleted_user(town: AuditTown) -> None:
+    town.forget_user("bob")
+
+
 def home_removed(town: AuditTown) -> None:
     town.house.engine.volumes.clear()
 
@@ -122,6 +126,7 @@ PLANTED: list[tuple[Callable[[AuditTown], None], set[Rule]]] = [
     (never_began, {Rule.LEASE_WITHOUT_CONTAINER}),
     (granted_ill, {Rule.GRANTED_IN_QUARANTINE}),
     (no_cause, {Rule.CLOSED_WITHOUT_CAUSE}),
+    (deleted_user, {Rule.LEASE_OF_NOBODY}),
     (home_removed, {Rule.HOME_MISSING}),
     (anothers_container, {Rule.SERVER_AT_WRONG_CONTAINER}),
     (own_other_server, {Rule.SERVER_AT_WRONG_CONTAINER}),
@@ -157,7 +162,10 @@ async def test_whose_gpu_failed_under_them_breaks_no_rule(town: AuditTown) -> No
     quarantine(town, since=time.time())
     town.write("UPDATE leases SET state = 'lost' WHERE id = :id", id=town.alice.id)
     assert judge(await town.look()) == ()
-    town.write("UPDATE quarantines SET since = :since, returned_at = 1.0", since=LONG_AGO)
+    town.write("UPDATE quarantines SET since = :since", since=LONG_AGO)
+    assert judge(await town.look()) == (), "its container was adopted since"
+    town.write("UPDATE leases SET state = 'running' WHERE id = :id", id=town.alice.id)
+    town.write("UPDATE quarantines SET returned_at = 1.0")
     assert judge(await town.look()) == (), "granted after an admin returned it"
 
 

@@ -201,8 +201,12 @@ async def test_the_running_controller_listens(shop: Workshop) -> None:
     run.cancel()
 
 
-def status(exit_code: int | None, *, oom_killed: bool = False) -> ContainerStatus:
-    return ContainerStatus("id", "name", {}, exit_code is None, exit_code, oom_killed, None, None)
+def status(
+    exit_code: int | None, *, oom_killed: bool = False, is_being_removed: bool = False
+) -> ContainerStatus:
+    return ContainerStatus(
+        "id", "name", {}, exit_code is None, exit_code, oom_killed, None, None, is_being_removed
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,6 +216,7 @@ def status(exit_code: int | None, *, oom_killed: bool = False) -> ContainerStatu
         (None, True, Cause.LOST),
         (status(0), False, Cause.EXITED),
         (status(137), False, Cause.EXITED),  # killed by hand
+        (status(137, is_being_removed=True), False, Cause.LOST),
         (status(137, oom_killed=True), False, Cause.OUT_OF_MEMORY),
         (status(137), True, Cause.OUT_OF_MEMORY),
         (status(0, oom_killed=True), True, Cause.EXITED),  # a notebook's kernel, hours ago

@@ -98,3 +98,51 @@ async def test_a_dropped_call_gets_no_answer(
     engine.plan("ping", Fault.DROP, Fault.DROP)  # aiohttp asks a second time
     with pytest.raises(aiohttp.ClientConnectionError):
         await ask(http, "GET", "_ping")
+
+
+async def test_a_daemon_that_is_down_keeps_its_containers(
+    engine: FakeEngine, http: aiohttp.ClientSession
+) -> None:
+    await ask(http, "POST", "containers/create?name=a", json=BODY)
+    await ask(http, "POST", "containers/a/start")
+    await engine.hang_up()
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await ask(http, "GET", "containers/a/json")
+    await engine.listen()
+    assert await ask(http, "POST", "containers/a/start") == 304
+
+
+async def test_who_begins_and_ceases_to_run_is_told(
+    engine: FakeEngine, http: aiohttp.ClientSession
+) -> None:
+    told: list[str] = []
+    engine.on_run = lambda container: told.append(f"{container.name} runs")
+    engine.on_end = lambda container: told.append(f"{container.name} ended")
+    engine.date = lambda: "2026-11-23T13:00:00Z"
+    await ask(http, "POST", "containers/create?name=a", json=BODY)
+    await ask(http, "POST", "containers/a/start")
+    assert engine.containers["a"].started_at == "2026-11-23T13:00:00Z"
+    engine.end("a", 137, oom=True)
+    engine.run("a")
+    assert engine.containers["a"].oom_killed is False
+    engine.vanish("a")
+    assert told == ["a runs", "a ended", "a runs", "a ended"]
+
+
+async def test_a_container_brings_the_volumes_it_mounts(
+    engine: FakeEngine, http: aiohttp.ClientSession
+) -> None:
+    mounts = [{"Type": "volume", "Source": "home"}, {"Type": "bind", "Source": "/etc"}]
+    body = {**BODY, "HostConfig": {"Mounts": mounts}}
+    assert await ask(http, "GET", "volumes/home") == 404
+    await ask(http, "POST", "containers/create?name=a", json=body)
+    assert await ask(http, "GET", "volumes/home") == 200
+    assert engine.volumes == {"home"}
+
+
+async def test_a_fault_by_name_meets_who_asks_by_id(
+    engine: FakeEngine, http: aiohttp.ClientSession
+) -> None:
+    await ask(http, "POST", "containers/create?name=a", json=BODY)
+    engine.plan("inspect", Fault.ERROR, subject="a")
+    assert await ask(http, "GET", f"containers/{engine.containers['a'].id}/json") == 500

@@ -74,9 +74,10 @@ def test_an_earlier_users_failure_is_not_this_ones() -> None:
     earlier = Quarantine(
         GPU_0, "failed (Xid 79)", 999.0, 5.0, returned_at=999.5, returned_by="root"
     )
-    later = replace(earlier, since=1001.0)
-    assert find_failures(lease, [earlier]) == ()
-    assert find_failures(lease, [later, Quarantine(GPU_1, "", 1001.0)]) == (later,)
+    later = replace(earlier, since=1001.0, returned_at=1002.0)
+    before_it_was_adopted = replace(earlier, returned_at=None)
+    assert find_failures(lease, [earlier, Quarantine(GPU_1, "", 1001.0)]) == ()
+    assert find_failures(lease, [later, before_it_was_adopted]) == (later, before_it_was_adopted)
 
 
 # --- the watch

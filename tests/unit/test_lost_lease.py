@@ -150,6 +150,15 @@ async def test_whose_turn_came_with_a_gpu_that_failed_is_told_so(shop: Workshop)
     assert await shop.controller.health.trouble_at_start(turn)
 
 
+async def test_a_server_that_was_used_is_its_users_to_end(shop: Workshop) -> None:
+    lost = await lose(shop, await shop.running())
+    controller = shop.restart_hub()
+    await controller.reconcile()
+    again = await shop.ask("alice")
+    assert (shop.state(lost), shop.read(lost).cause) == (LeaseState.CLOSED, Cause.USER)
+    assert again.gpu_uuids == (GPU_1,)
+
+
 async def test_a_grant_that_failed_before_anybody_came_keeps_its_place(shop: Workshop) -> None:
     alice = await shop.running("alice", 2)
     bob = await shop.waiting("bob")

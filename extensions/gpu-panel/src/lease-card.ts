@@ -38,6 +38,7 @@ export class LeaseCard {
     this._countdown.hidden = countdown === null;
     setText(this._left, countdown?.left ?? '');
     setText(this._until, countdown?.until ?? '');
-    this._button.hidden = lease.reading?.state !== 'running';
+    const is_over = (lease.seconds_left ?? 0) <= 0;
+    this._button.hidden = is_over || lease.reading?.state !== 'running';
   }
 }

@@ -60,7 +60,9 @@ describe('LeaseCard', () => {
     show(makeLease());
     find('button').click();
     expect(onExtend).toHaveBeenCalledTimes(1);
-    show(makeLease({ state: 'lost' }));
-    expect(find('button').hidden).toBe(true);
+    for (const ended of [makeLease({ state: 'lost' }), makeLease({ seconds_left: 0 })]) {
+      show(ended);
+      expect(find('button').hidden).toBe(true);
+    }
   });
 });

@@ -1,0 +1,61 @@
+"""The ledger's accounts: one Linux identity for each user of the hub, given once and to nobody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from spawner import tables
+from spawner.database import reading, transaction
+from spawner.model import Account
+
+
+class Accounts:
+    """The part of the ledger that knows its users; ``first_uid`` is what account number 0 would have."""
+
+    def __init__(self, engine: sa.Engine, first_uid: int) -> None:
+        self._engine = engine
+        self._first_uid = first_uid
+
+    def account_of(self, user: str, identity: str) -> Account:
+        """Return the account of the hub user with this ``identity``, made at the first call for ``user``."""
+        with transaction(self._engine) as connection:
+            return self._account_of(connection, user, identity)
+
+    def find_account(self, identity: str) -> Account | None:
+        """Return the account of the hub user with this ``identity``, None where they have none yet."""
+        with reading(self._engine) as connection:
+            return self._find_account(connection, identity)
+
+    def account(self, uid: int) -> Account | None:
+        """Return the account whose uid is ``uid``."""
+        with reading(self._engine) as connection:
+            where = tables.accounts.c.number == uid - self._first_uid
+            row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
+        return None if row is None else self._as_account(row)
+
+    def mark_home_prepared(self, uid: int) -> None:
+        """Record that the home of ``uid`` belongs to it."""
+        with transaction(self._engine) as connection:
+            where = tables.accounts.c.number == uid - self._first_uid
+            connection.execute(
+                sa.update(tables.accounts).where(where).values(is_home_prepared=True)
+            )
+
+    def _account_of(self, connection: sa.Connection, user: str, identity: str) -> Account:
+        account = self._find_account(connection, identity)
+        if account is None:
+            connection.execute(sa.insert(tables.accounts).values(user=user, identity=identity))
+            return self._account_of(connection, user, identity)
+        return account
+
+    def _find_account(self, connection: sa.Connection, identity: str) -> Account | None:
+        where = tables.accounts.c.identity == identity
+        row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
+        return None if row is None else self._as_account(row)
+
+    def _as_account(self, row: sa.Row[Any]) -> Account:
+        return Account(
+            uid=self._first_uid + row.number, user=row.user, is_home_prepared=row.is_home_prepared
+        )

@@ -1,0 +1,55 @@
+"""The routes of the workbench's own pages, REST API and doors, before all of JupyterHub's.
+
+Only the routes of an authenticator come before JupyterHub's own, whichever it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jupyterhub import apihandlers
+from jupyterhub.apihandlers.base import API404, APIHandler
+from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
+from jupyterhub.app import JupyterHub
+from jupyterhub.auth import Authenticator
+
+from spawner.hub.doors import Door, FormDoor, GetWorkbench, ServerDoor
+from spawner.hub.gpu_handlers import gpu_handlers
+from spawner.hub.handlers import handlers
+from spawner.hub.people import UserDoor
+
+Route = tuple[str, type, dict[str, Any]]
+
+
+def stand_before(base: type[Authenticator], get_workbench: GetWorkbench) -> type[Authenticator]:
+    """Return ``base`` with the workbench's routes before its own and JupyterHub's."""
+
+    class WithRoutes(base):  # type: ignore[misc]
+        def get_handlers(self, app: JupyterHub) -> list[tuple[Any, ...]]:
+            return [*_routes(get_workbench), *super().get_handlers(app)]
+
+    WithRoutes.__name__ = base.__name__
+    return WithRoutes
+
+
+def _routes(get_workbench: GetWorkbench) -> list[Route]:
+    parts = {"get_workbench": get_workbench}
+    doors: dict[type, type] = {UserServerAPIHandler: ServerDoor, UserAPIHandler: UserDoor}
+    routes: list[Route] = [
+        *handlers(get_workbench),
+        *gpu_handlers(get_workbench),
+        (r"/spawn", FormDoor, parts),
+        (r"/spawn/([^/]+)", FormDoor, parts),
+        (r"/spawn/([^/]+)/([^/]+)", FormDoor, parts),
+    ]
+    for path, handler, *_ in apihandlers.default_handlers:
+        if handler in doors:
+            routes.append((path, doors[handler], parts))
+        elif issubclass(handler, APIHandler):
+            routes.append((path, _before(handler), {}))
+    # JupyterHub's own comes later, and leaves out the sentence
+    return [*routes, (r"/api/(?!health$).*", _before(API404), {})]
+
+
+def _before(handler: type) -> type:
+    return type(handler.__name__, (handler, Door), {})

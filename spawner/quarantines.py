@@ -1,0 +1,69 @@
+"""The ledger's quarantines: which GPUs failed, and who returned them.
+
+That a GPU goes into quarantine and that its leases are LOST is one transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from spawner import rows
+from spawner.database import reading, transaction
+from spawner.model import TRANSITIONS, Lease, LeaseState, Quarantine
+
+
+class Quarantines:
+    """The part of the ledger that knows which GPUs nobody may be given."""
+
+    _engine: sa.Engine
+
+    def quarantine(
+        self, gpu_uuid: str, reason: str, *, xid_at: float | None, now: float
+    ) -> tuple[Lease, ...] | None:
+        """Let nobody be given this GPU, and mark the leases that have it in hand as LOST; returns those.
+
+        None where nothing changed: it is quarantined already, or an admin returned it after just this Xid.
+        """
+        with transaction(self._engine) as connection:
+            last = rows.last_quarantine(connection, gpu_uuid)
+            if last is not None and (last.returned_at is None or _is_settled(xid_at, last)):
+                return None
+            rows.write_quarantine(connection, Quarantine(gpu_uuid, reason, now, xid_at))
+            return tuple(
+                rows.write(connection, lease, state=LeaseState.LOST)
+                for lease in rows.live_leases(connection)
+                if gpu_uuid in lease.gpu_uuids and LeaseState.LOST in TRANSITIONS[lease.state]
+            )
+
+    def return_gpu(
+        self, gpu_uuid: str, *, by: str, xid_at: float | None, now: float
+    ) -> Quarantine | None:
+        """End the quarantine of a GPU, on the word of the admin ``by``; None where it is in none.
+
+        ``xid_at`` is its last Xid, if it has any: with the return that is settled, too.
+        """
+        with transaction(self._engine) as connection:
+            last = rows.last_quarantine(connection, gpu_uuid)
+            if last is None or last.returned_at is not None:
+                return None
+            settled_at = max((at for at in (last.xid_at, xid_at) if at is not None), default=None)
+            returned = replace(last, xid_at=settled_at, returned_at=now, returned_by=by)
+            rows.write_quarantine(connection, returned)
+            return returned
+
+    def quarantines(self) -> tuple[Quarantine, ...]:
+        """Return those that no admin has ended, by UUID."""
+        with reading(self._engine) as connection:
+            return rows.open_quarantines(connection)
+
+    def last_quarantines(self) -> tuple[Quarantine, ...]:
+        """Return the last one of each GPU that ever was in one, ended or not, by UUID."""
+        with reading(self._engine) as connection:
+            return rows.last_quarantines(connection)
+
+
+def _is_settled(xid_at: float | None, last: Quarantine) -> bool:
+    """Return whether the quarantine ``last``, which an admin ended, was for the Xid at ``xid_at`` or a later one."""
+    return xid_at is not None and last.xid_at is not None and xid_at <= last.xid_at

@@ -1,0 +1,71 @@
+"""The hub is killed with ``kill -9`` at random points while people are at work: nothing is lost and nobody's place."""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from collections import Counter
+
+from tests.crowd import Crowd
+from tests.docker.busy import Busy
+from tests.docker.hub_deaths import Hub, differences
+from tests.scale import at_scale
+from tests.stack import eventually
+
+log = logging.getLogger("tests.docker")
+
+KILLS = at_scale(5, 50)
+WORKERS = [f"worker{number}" for number in range(8)]
+STAYERS = {"stays-with-gpu": 1, "stays-without": 0}
+# they wait for all GPUs, one of which does not come back as long as somebody stays
+PATIENT = ["patient1", "patient2", "patient3"]
+
+
+def test_a_hub_that_is_killed_loses_nothing_and_nobodys_place(crowd: Crowd) -> None:
+    seed = secrets.randbits(32)
+    log.info("seed %d", seed)
+    chance = random.Random(seed)  # noqa: S311
+    crowd.add(*STAYERS, *WORKERS, *PATIENT)
+    for name, gpus in STAYERS.items():
+        crowd.ask(name, gpus=gpus)
+    eventually(lambda: crowd.servers().keys() == {*STAYERS}, seconds=60, what="they are there")
+    stayed = crowd.containers()
+    hub = Hub(crowd)
+    with Busy(crowd, WORKERS, chance).at_work() as busy:
+        while hub.deaths < KILLS:
+            if hub.deaths >= KILLS // 2 and PATIENT[0] not in crowd.waiting():
+                crowd.at_once(lambda name: crowd.ask(name, gpus=8), PATIENT)
+            kill_and_compare(crowd, hub, busy, chance)
+    assert busy.went_wrong == []
+    assert {user: crowd.containers()[user] for user in STAYERS} == stayed
+    crowd.send_home([*WORKERS, *PATIENT, *STAYERS])
+    assert crowd.containers() == {}
+    assert [lease for lease in crowd.leases() if lease.cause is None] == []
+    assert [one for one in crowd.answers if one.is_error and hub.was_up_for(one)] == []
+    log.info("%d deaths, %s", hub.deaths, Counter(lease.cause for lease in crowd.leases()))
+    log.info("%s", Counter(f"{one.method} {one.status}" for one in crowd.answers))
+
+
+def kill_and_compare(crowd: Crowd, hub: Hub, busy: Busy, chance: random.Random) -> None:
+    """Let people work, kill the hub amid it, sometimes the next ones too, and wait until all is as it was."""
+    busy.go_on()
+    time.sleep(chance.uniform(0.2, 8))
+    deaths = [hub.kill()]
+    busy.pause()
+    while chance.random() < 0.25:
+        time.sleep(chance.uniform(0, 3))  # the next one is only coming up
+        deaths.append(hub.kill())
+    assert [name for name in STAYERS if not crowd.is_served(name)] == []  # without a hub
+    hub.await_next()
+    left: list[str] = []
+
+    def is_as_it_was() -> bool:
+        left[:] = differences(crowd, deaths)
+        return not left
+
+    try:
+        eventually(is_as_it_was, seconds=60, what="all is as it was")
+    except AssertionError as error:
+        raise AssertionError(f"after death {hub.deaths}: {left}") from error

@@ -1,0 +1,74 @@
+"""More people than GPUs, all at once: as many run as there are GPUs, and the others get their turn in order."""
+
+from collections.abc import Sequence
+
+import httpx
+
+from tests.crowd import Crowd
+from tests.scale import at_scale
+from tests.stack import eventually
+
+PEOPLE = at_scale(20, 200)
+ROUNDS = at_scale(2, 20)
+
+
+def test_gpus_go_round_in_the_order_in_which_people_came(crowd: Crowd) -> None:
+    gpus = len(crowd.stack.gpu_uuids)
+    people = [f"round{number:03}" for number in range(PEOPLE)]
+    crowd.add(*people, "late")
+    answers = crowd.at_once(lambda name: crowd.ask(name, gpus=1, hours=1), people)
+    assert {answer and answer.status_code for answer in answers} <= {
+        httpx.codes.CREATED,
+        httpx.codes.ACCEPTED,
+    }
+    crowd.ask("late", gpus=1, hours=1)
+    order = [lease.user for lease in crowd.leases() if lease.user in {*people, "late"}]
+    assert sorted(order) == sorted([*people, "late"])
+    assert order[-1] == "late"
+    for number in range(ROUNDS):
+        turn = order[gpus * number : gpus * (number + 1)]
+        rest = order[gpus * (number + 1) :]
+        await_turn(crowd, turn)
+        everything_agrees(crowd, turn, rest)
+        if number < ROUNDS - 1:
+            crowd.at_once(crowd.stop, turn)
+    grants = [lease for lease in crowd.leases() if lease.user in order and lease.granted_at]
+    assert [one.user for one in sorted(grants, key=lambda one: one.granted_at or 0.0)] == (
+        order[: gpus * ROUNDS]
+    )
+    crowd.send_home(order[gpus * (ROUNDS - 1) :])
+    ends = [lease for lease in crowd.leases() if lease.user in order]
+    assert {(lease.state, lease.cause) for lease in ends} == {("closed", "user")}
+    assert len(ends) == len(order)
+    assert [answer for answer in crowd.answers if answer.is_error] == []
+    assert crowd.logged_errors() == []
+
+
+def await_turn(crowd: Crowd, turn: Sequence[str]) -> None:
+    eventually(
+        lambda: crowd.servers().keys() == {*turn},
+        seconds=120,
+        what=f"the servers of {turn} run, and no others",
+    )
+
+
+def everything_agrees(crowd: Crowd, turn: Sequence[str], rest: Sequence[str]) -> None:
+    """Hub, Docker, ledger and auditor say: ``turn`` have one GPU each, ``rest`` wait in this order."""
+    servers = crowd.containers()
+    assert sorted(servers) == sorted(turn)
+    assert sorted(uuid for one in servers.values() for uuid in one.given) == sorted(
+        crowd.stack.gpu_uuids
+    )
+    live = crowd.live_leases()
+    held = {lease.user: lease for lease in live if lease.gpu_uuids}
+    assert {lease.state for lease in held.values()} == {"running"}
+    assert {user: (one.lease, one.given, one.gpus) for user, one in servers.items()} == {
+        user: (lease.id, frozenset(lease.gpu_uuids), frozenset(lease.gpu_uuids))
+        for user, lease in held.items()
+    }
+    assert [lease.user for lease in live if lease.state == "waiting"] == [*rest]
+    assert crowd.waiting() == [*rest]
+    assert [name for name in turn if not crowd.is_served(name)] == []
+    audit = crowd.audit()
+    assert (audit["code"], audit["findings"]) == (0, [])
+    assert audit["looked_at"]["containers"] == len(turn)

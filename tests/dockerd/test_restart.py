@@ -1,0 +1,71 @@
+"""Docker itself is restarted under the running workbench; a layer of its own, for it stops everything on the machine.
+
+Docker ends every container. The services come back by themselves; people's servers do not, and they are told.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.crowd import Crowd
+from tests.stack import ROOT, docker, eventually, run, running_stack
+
+# as scripts/up does it
+RESTART = """
+set -euo pipefail
+lib=$PWD/scripts/lib
+. "$lib/terminal.sh"
+. "$lib/docker.sh"
+choose_client
+stop_docker
+start_docker
+"""
+SERVICES = ("proxy", "hub", "broker", "gpu-agent")
+
+
+@pytest.fixture
+def crowd() -> Iterator[Crowd]:
+    with running_stack("wbdockerd", WORKBENCH_MEMORY_LIMIT="1G", WORKBENCH_SHM_SIZE="256M") as one:
+        yield Crowd(one)
+
+
+def test_after_a_restart_of_docker_the_line_goes_on(crowd: Crowd) -> None:
+    holders, cpu_only, waiting = ("ann", "ben"), "cat", ("dora", "emil")
+    crowd.add(*holders, cpu_only, *waiting)
+    for name, gpus in (*((name, 1) for name in holders), (cpu_only, 0)):
+        crowd.ask(name, gpus=gpus)
+    ended = {*holders, cpu_only}
+    eventually(lambda: crowd.servers().keys() == ended, seconds=120, what="they are there")
+    docker("exec", crowd.containers()["ann"].id, "touch", "/home/researcher/kept")
+    for name in waiting:
+        crowd.ask(name, gpus=2)
+    assert crowd.waiting() == [*waiting]
+    before = {name: crowd.containers()[name] for name in ended}
+
+    restarted = run("bash", "-c", RESTART, cwd=ROOT)
+    assert restarted.returncode == 0, restarted.stdout + restarted.stderr
+
+    eventually(lambda: all_healthy(crowd), seconds=180, what="the services are back")
+    eventually(lambda: crowd.servers().keys() == {"dora"}, seconds=120, what="the next one's turn")
+    assert crowd.containers().keys() == {"dora"}
+    assert crowd.containers()["dora"].given == {*crowd.stack.gpu_uuids}
+    assert crowd.waiting() == ["emil"]
+    assert {name: crowd.lease(name)["last_end"]["cause"] for name in ended} == dict.fromkeys(
+        ended, "exited"
+    )
+    leases = crowd.leases()
+    assert [lease.id for lease in leases if lease.user in ended] == [
+        before[lease.user].lease for lease in leases if lease.user in ended
+    ]
+    audit = crowd.audit()
+    assert (audit["code"], audit["findings"]) == (0, [])
+    crowd.send_home(["emil", "dora"])
+    crowd.ask("ann", gpus=1)
+    eventually(lambda: crowd.is_ready("ann"), seconds=60, what="ann is back")
+    assert docker("exec", crowd.containers()["ann"].id, "ls", "/home/researcher/kept")
+
+
+def all_healthy(crowd: Crowd) -> bool:
+    names = (f"{crowd.stack.instance}-{service}-1" for service in SERVICES)
+    looks = [run("/usr/bin/docker", "inspect", "-f", "{{.State.Health.Status}}", n) for n in names]
+    return all(look.stdout.strip() == "healthy" for look in looks)
