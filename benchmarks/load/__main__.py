@@ -53,10 +53,10 @@ def main() -> None:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     found: dict[str, list[Row]] = {}
     for name in options.parts or PARTS:
-        print(f"{name} …", file=sys.stderr)
+        print(f"{name} …", file=sys.stderr, flush=True)
         found[name] = run(PARTS[name], options.people)
         for row in found[name]:
-            print(row)
+            print(row, flush=True)
         if options.json:
             written = {part: [row.as_json() for row in rows] for part, rows in found.items()}
             options.json.write_text(json.dumps(written, indent=2) + "\n")
