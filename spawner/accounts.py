@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from spawner import tables
-from spawner.database import transaction
+from spawner.database import reading, transaction
 from spawner.model import Account
 
 
@@ -25,12 +25,12 @@ class Accounts:
 
     def find_account(self, identity: str) -> Account | None:
         """Return the account of the hub user with this ``identity``, None where they have none yet."""
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return self._find_account(connection, identity)
 
     def account(self, uid: int) -> Account | None:
         """Return the account whose uid is ``uid``."""
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             where = tables.accounts.c.number == uid - self._first_uid
             row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
         return None if row is None else self._as_account(row)

@@ -18,6 +18,7 @@ BUSY_TIMEOUT_SECONDS = 2
 LEDGER_LOCK = 0x67707577_6C656467
 """Held by every transaction on PostgreSQL, so that none comes between another's reading and writing."""
 _SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_ONLY_READS = "workbench_only_reads"
 
 Guard = Callable[[sa.Connection], None]
 """Called at the beginning of every transaction, before it has read anything; what it raises ends that transaction."""
@@ -75,6 +76,16 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 @contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Run one transaction that only reads; raises Unknown when the database does not answer.
+
+    It sees one moment. On SQLite it waits for no other and keeps none waiting.
+    """
+    with transaction(engine.execution_options(**{_ONLY_READS: True})) as connection:
+        yield connection
+
+
+@contextmanager
 def unknown_unless_answered() -> Iterator[None]:
     """Turn every failure of the database into Unknown, but the answer that something is there already."""
     try:
@@ -110,20 +121,22 @@ def _open_sqlite(url: sa.URL, may_create: bool) -> sa.Engine:
         url = url.set(database=file.as_uri(), query={"mode": "rw", "uri": "true"})
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_immediate)
+    sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401
-    """Make a new connection durable, and leave the beginning of transactions to ``_begin_immediate``."""
+    """Make a new connection durable, and leave the beginning of transactions to ``_begin_sqlite``."""
     # the driver itself would begin them too late
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # who is refused this lock sleeps and tries again, in no order: a crowd of readers would starve those who write
+    only_reads = connection.get_execution_options().get(_ONLY_READS, False)
+    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
 
 def _lock_ledger(connection: sa.Connection) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
 from spawner import rows, tables
 from spawner.accounts import Accounts
-from spawner.database import Guard, open_engine, transaction
+from spawner.database import Guard, open_engine, reading, transaction
 from spawner.migrations import migrate, require_current
 from spawner.model import (
     TRANSITIONS,
@@ -24,6 +24,7 @@ from spawner.model import (
     IllegalTransition,
     Lease,
     LeaseState,
+    Quarantine,
     Quota,
     Refused,
     Request,
@@ -32,7 +33,7 @@ from spawner.policy.use import HALF_LIFE_HOURS
 from spawner.quarantines import Quarantines
 
 Check = Callable[[Sequence[Lease]], Refused | None]
-"""(live leases of all other servers, and this one's unless it merely waits) → why not, or None."""
+"""(live leases of the user's other servers, and this one's unless it merely waits) → why not, or None."""
 Grants = Mapping[str, tuple[str, ...]]
 """lease id → UUIDs of what it gets."""
 Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[str, float], Set[str]], Grants]
@@ -41,6 +42,18 @@ Extension = Callable[[Sequence[Lease]], Lease | Refused]
 """(live leases) → the one that is extended, with its new end, or why none is."""
 
 _KEPT = frozenset({LeaseState.WAITING, LeaseState.GRANTED})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the line is decided on: live leases in order of first come, everyone's recent GPU-hours, and who is out.
+
+    ``quarantines`` are those that no admin has ended, by UUID.
+    """
+
+    leases: tuple[Lease, ...]
+    use: Mapping[str, float]
+    quarantines: Mapping[str, Quarantine]
 
 
 class Ledger(Accounts, Quarantines):
@@ -80,7 +93,7 @@ class Ledger(Accounts, Quarantines):
         """Return the ledger at ``url`` as the hub has made it; raises Unknown where there is none of this version."""
         engine = open_engine(url, may_create=False)
         try:
-            with transaction(engine) as connection:
+            with reading(engine) as connection:
                 require_current(connection, url)
         except BaseException:
             engine.dispose()
@@ -105,7 +118,7 @@ class Ledger(Accounts, Quarantines):
             if own is not None and self._is_kept(connection, own, request):
                 return own
             waits = own if own is not None and own.state is LeaseState.WAITING else None
-            live = rows.live_leases(connection)
+            live = rows.live_leases_of(connection, request.user)
             refused = check([lease for lease in live if lease != waits])
             if refused is not None:
                 return refused
@@ -154,11 +167,14 @@ class Ledger(Accounts, Quarantines):
                 for lease_id, gpu_uuids in grants.items()
             )
 
-    def use(self, *, now: float) -> Mapping[str, float]:
-        """Return the recent GPU-hours of everyone who has any."""
-        with self._transaction() as connection:
-            return rows.read_use(
-                connection, rows.live_leases(connection), now, self._half_life_hours
+    def standing(self, *, now: float) -> Standing:
+        """Return what the line is decided on, as it is now."""
+        with self._reading() as connection:
+            leases = rows.live_leases(connection)
+            return Standing(
+                leases,
+                rows.read_use(connection, leases, now, self._half_life_hours),
+                {one.gpu_uuid: one for one in rows.open_quarantines(connection)},
             )
 
     # --- leases
@@ -188,7 +204,7 @@ class Ledger(Accounts, Quarantines):
 
     def lease(self, lease_id: str) -> Lease | None:
         """Return the lease, live or closed."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             where = tables.leases.c.id == lease_id
             row = connection.execute(sa.select(tables.leases).where(where)).one_or_none()
         return None if row is None else tables.as_lease(row)
@@ -201,18 +217,18 @@ class Ledger(Accounts, Quarantines):
         is_closed = columns.state == LeaseState.CLOSED.value
         order = (columns.requested_at.desc(), is_closed, columns.ended_at.desc())
         latest = sa.select(tables.leases).where(where).order_by(*order)
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute(latest.limit(1)).one_or_none()
         return None if row is None else tables.as_lease(row)
 
     def live_lease(self, user: str, server: str) -> Lease | None:
         """Return the lease of the server that is not closed."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return rows.live_lease(connection, user, server)
 
     def live_leases(self) -> tuple[Lease, ...]:
         """Return every lease that is not closed, in order of first come."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return rows.live_leases(connection)
 
     def move(
@@ -274,7 +290,7 @@ class Ledger(Accounts, Quarantines):
 
     def heartbeat(self) -> Heartbeat | None:
         """Return the last heartbeat of any hub on this ledger."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute(sa.select(tables.heartbeat)).one_or_none()
         return None if row is None else Heartbeat(row.boot_id, row.offset_seconds, row.at)
 
@@ -286,6 +302,9 @@ class Ledger(Accounts, Quarantines):
 
     def _transaction(self) -> AbstractContextManager[sa.Connection]:
         return transaction(self._engine)
+
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
+        return reading(self._engine)
 
     def _is_kept(self, connection: sa.Connection, own: Lease, request: Request) -> bool:
         is_kept = own.state in _KEPT and _is_same_wish(own, request)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from spawner import rows
-from spawner.database import transaction
+from spawner.database import reading, transaction
 from spawner.model import TRANSITIONS, Lease, LeaseState, Quarantine
 
 
@@ -55,12 +55,12 @@ class Quarantines:
 
     def quarantines(self) -> tuple[Quarantine, ...]:
         """Return those that no admin has ended, by UUID."""
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return rows.open_quarantines(connection)
 
     def last_quarantines(self) -> tuple[Quarantine, ...]:
         """Return the last one of each GPU that ever was in one, ended or not, by UUID."""
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return rows.last_quarantines(connection)
 
 

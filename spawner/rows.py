@@ -77,6 +77,13 @@ def live_leases(connection: sa.Connection) -> tuple[Lease, ...]:
     return tuple(tables.as_lease(row) for row in connection.execute(live))
 
 
+def live_leases_of(connection: sa.Connection, user: str) -> tuple[Lease, ...]:
+    """Return those of one user, of whichever server."""
+    where = sa.and_(tables.LIVE, tables.leases.c.user == user)
+    own = connection.execute(sa.select(tables.leases).where(where))
+    return tuple(tables.as_lease(row) for row in own)
+
+
 def live_lease(connection: sa.Connection, user: str, server: str) -> Lease | None:
     """Return the server's lease that is not closed."""
     columns = tables.leases.c

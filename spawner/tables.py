@@ -94,6 +94,7 @@ heartbeat = sa.Table(
     sa.Column("offset_seconds", sa.Float, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
 )
+_LEASE_COLUMNS = tuple(leases.c.keys())
 
 
 def as_row(lease: Lease) -> dict[str, Any]:
@@ -108,11 +109,9 @@ def as_row(lease: Lease) -> dict[str, Any]:
 
 def as_lease(row: sa.Row[Any]) -> Lease:
     """Return the lease that ``row`` describes."""
-    return Lease(
-        **{
-            **row._mapping,
-            "gpu_uuids": tuple(row.gpu_uuids),
-            "state": LeaseState(row.state),
-            "cause": None if row.cause is None else Cause(row.cause),
-        }
-    )
+    values: dict[str, Any] = dict(zip(_LEASE_COLUMNS, row, strict=True))
+    values["gpu_uuids"] = tuple(values["gpu_uuids"])
+    values["state"] = LeaseState(values["state"])
+    if values["cause"] is not None:
+        values["cause"] = Cause(values["cause"])
+    return Lease(**values)

@@ -159,7 +159,7 @@ async def see_wait(workbench: Workbench, viewer: Viewer, place: Place) -> dict[s
     alike = [entry for entry in line if entry.lease.mig_profile == kind]
     ahead = alike[: place.position - 1]
     shown = [_waiter(workbench, viewer, entry) for entry in ahead[-AHEAD_SHOWN:]]
-    leases = [one for one in await workbench.recent_leases() if one.mig_profile == kind]
+    leases = [one for one in (await workbench.recent()).leases if one.mig_profile == kind]
     starts_at = _moment(workbench, place.starts_at)
     return {
         "gpus": None if own is None else own.lease.gpu_count,

@@ -104,23 +104,23 @@ async def make_offer(workbench: Workbench, user: str, hours: float) -> Offer:
         gpus = await workbench.gpus.inventory()
     except Unknown as unknown:
         error = str(unknown)
-    return await asyncio.to_thread(_look, workbench, user, hours, gpus, error)
-
-
-def _look(
-    workbench: Workbench, user: str, hours: float, gpus: Sequence[Gpu], error: str | None
-) -> Offer:
-    now = workbench.clock()
-    quota = workbench.settings.quota
-    leases = workbench.ledger.live_leases()
-    use = workbench.ledger.use(now=now)
-    quarantines = {one.gpu_uuid: one for one in workbench.ledger.quarantines()}
+    quota, now = workbench.settings.quota, workbench.clock()
     own = replace(_NOBODY, user=user, hours=hours, priority=quota.priority, requested_at=now)
+    standing = await workbench.recent()
+    waits = await asyncio.to_thread(
+        foresee,
+        own,
+        standing.leases,
+        gpus,
+        standing.quarantines,
+        use=standing.use,
+        now=now,
+    )
     return Offer(
-        gpus=offer_gpus(gpus, leases, quarantines),
-        own=sum(lease.gpu_count for lease in leases if lease.user == user),
+        gpus=offer_gpus(gpus, standing.leases, standing.quarantines),
+        own=sum(lease.gpu_count for lease in standing.leases if lease.user == user),
         quota=quota,
-        waits=foresee(own, leases, gpus, quarantines, use=use, now=now),
+        waits=waits,
         error=error,
     )
 

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.controller import Controller
-from spawner.ledger import Ledger
+from spawner.ledger import Ledger, Standing
 from spawner.line import Inventory
 from spawner.model import Lease, Options
 from spawner.policy.options import parse_options
@@ -66,7 +66,7 @@ class Workbench:
         self.beside: set[asyncio.Task[None]] = set()
         self._was_cancelled = False
         controller.on_closed = self._tell_closed
-        self._reading: asyncio.Task[tuple[Lease, ...]] | None = None
+        self._reading: asyncio.Task[Standing] | None = None
         self._read_at = 0.0
 
     def parse(self, raw: object) -> Options:
@@ -75,13 +75,16 @@ class Workbench:
             raw, releases=tuple(self.catalog.releases), default_release=self.catalog.default
         )
 
-    async def recent_leases(self) -> tuple[Lease, ...]:
-        """Return the live leases as they were within the last second: however many look, one reads."""
+    async def recent(self) -> Standing:
+        """Return how things stood within the last second: however many look, one reads. Raises Unknown."""
         now = asyncio.get_running_loop().time()
         if self._reading is None or now - self._read_at > RECENT_SECONDS:
             self._read_at = now
-            self._reading = asyncio.ensure_future(asyncio.to_thread(self.ledger.live_leases))
+            self._reading = asyncio.ensure_future(asyncio.to_thread(self._read))
         return await asyncio.shield(self._reading)
+
+    def _read(self) -> Standing:
+        return self.ledger.standing(now=self.clock())
 
     async def tell_ended(self, user: str, server: str) -> None:
         """Let the hub learn at once that a lease ended, instead of at its next poll."""

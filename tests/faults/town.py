@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import httpx
 import yaml
@@ -77,7 +78,7 @@ class Town:
             "TOWN_TOKEN": self._token,
         }
 
-    async def __aenter__(self) -> Town:
+    async def __aenter__(self) -> Self:
         """Start everything; returns when the hub answers through the proxy."""
         self._stack = AsyncExitStack()
         try:

@@ -4,19 +4,23 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 
-from spawner.database import LEDGER_LOCK, open_engine, transaction
+from spawner import tables
+from spawner.database import LEDGER_LOCK, open_engine, reading, transaction
 from spawner.ledger import Ledger
-from spawner.model import LeaseState, Refused, Unknown
+from spawner.model import Heartbeat, LeaseState, Refused, Unknown
 from tests.ports import free_port
 from tests.postgresql import PASSWORD, PostgreSQL
 from tests.unit.ledger_desk import QUOTA, advance, eventually, grant, stand
 from tests.unit.made import GPU_0, GPU_1, make_lease, make_request
+
+HEARTBEAT = Heartbeat("this boot", offset_seconds=0.0, at=1.0)
 
 
 @contextmanager
@@ -49,8 +53,21 @@ def test_a_locked_database_is_unknown_not_an_answer(
     monkeypatch.setattr("spawner.database.BUSY_TIMEOUT_SECONDS", 0.05)
     ledger = Ledger.open(ledger_url, first_uid=20000)
     with held(ledger_url), pytest.raises(Unknown, match=r"locked|lock timeout"):
-        ledger.live_leases()
-    assert ledger.live_leases() == ()
+        ledger.beat(HEARTBEAT)
+    assert ledger.heartbeat() is None
+    ledger.close()
+
+
+def test_who_only_reads_waits_for_nobody_who_writes(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.sqlite"
+    ledger = Ledger.open(url, first_uid=20000)
+    ledger.beat(HEARTBEAT)
+    with held(url):
+        assert ledger.heartbeat() == HEARTBEAT
+    with reading(ledger._engine) as reader:
+        before = reader.execute(sa.select(tables.heartbeat)).all()
+        ledger.beat(replace(HEARTBEAT, at=2.0))
+        assert reader.execute(sa.select(tables.heartbeat)).all() == before
     ledger.close()
 
 

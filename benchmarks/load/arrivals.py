@@ -1,0 +1,147 @@
+"""People come, log in and start servers: how long it takes them, and what it costs the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import httpx
+
+from benchmarks.load.crowd import Plan
+from benchmarks.load.figures import Row, describe_times, times_of
+from benchmarks.load.town import LoadTown
+from tests.faults.town import URL
+
+LOG_INS = 100
+_PASSWORD = "a long enough one"  # noqa: S105 - of people who exist for a minute
+_MEGABYTE = 1e6
+
+
+def names(people: int) -> list[str]:
+    """Return so many users."""
+    return [f"user{number:04}" for number in range(people)]
+
+
+def arrive(
+    *, gpus: int, inventory: int, per_second: float | None
+) -> Callable[[Path, int], Awaitable[list[Row]]]:
+    """Return the part in which everyone asks for ``gpus`` of the ``inventory``."""
+
+    async def part(folder: Path, people: int) -> list[Row]:
+        async with LoadTown(folder, inventory) as town:
+            alone = await town.alone(0)
+            return [await fill(town, Plan(names(people), per_second, gpus), alone)]
+
+    return part
+
+
+async def fill(town: LoadTown, plan: Plan, alone: float) -> Row:
+    """Let the crowd of ``plan`` come and go home again."""
+    before = {name: town.usage(name).cpu_seconds for name in ("hub", "broker", "proxy")}
+    async with town.crowd(plan) as told:
+        return describe_crowd(town, plan, told, alone, before)
+
+
+def describe_crowd(
+    town: LoadTown,
+    plan: Plan,
+    told: Mapping[str, Any],
+    alone: float,
+    before: Mapping[str, float],
+) -> Row:
+    """Return how it was for a crowd whose start alone takes ``alone`` seconds; ``before`` is CPU time then."""
+    visits: Sequence[Mapping[str, Any]] = told["visits"]
+    statuses = Counter(status for visit in visits for status in visit["statuses"])
+    troubles = Counter(visit["trouble"] for visit in visits if visit["trouble"])
+    ready = describe_times("click_to_ready", times_of(visits, "ready_seconds"))
+    p95 = ready.get("click_to_ready_p95_seconds")
+    pace = "all at once" if plan.per_second is None else f"{plan.per_second:g} per second"
+    return Row(
+        f"{len(visits)} people, {plan.gpus} GPU each, {pace}",
+        {
+            "answers_5xx": sum(n for status, n in statuses.items() if status >= 500),
+            "answers": sum(statuses.values()),
+            "troubles": "; ".join(f"{n} x {what}" for what, n in troubles.most_common(3)) or 0,
+            "alone_click_to_ready_seconds": alone,
+            **ready,
+            "p95_over_alone": None if p95 is None else float(str(p95)) / alone,
+            **describe_times("click_to_line", times_of(visits, "in_line_seconds")),
+            **describe_times("form", times_of(visits, "form_seconds")),
+            **describe_times("log_in", times_of(visits, "log_in_seconds")),
+            "whole_crowd_seconds": told["seconds"],
+            **{
+                f"{name}_cpu_seconds": town.usage(name).cpu_seconds - used
+                for name, used in before.items()
+            },
+            "hub_cpu_milliseconds_each": 1e3
+            * (town.usage().cpu_seconds - before["hub"])
+            / len(visits),
+            "hub_most_memory_megabytes": town.usage().most_memory_bytes / _MEGABYTE,
+        },
+    )
+
+
+async def log_in(folder: Path, _: int) -> list[Row]:
+    """Log in with passwords, which cost a quarter of a second of a core each, while others look at a page."""
+    async with LoadTown(folder, 8, AUTHENTICATOR="native") as town:
+        approve(folder / "data/jupyterhub.sqlite", names(LOG_INS))
+        before = town.usage().cpu_seconds
+        plan = Plan(names(LOG_INS), None, None, password=_PASSWORD)
+        quiet = await look_until(asyncio.create_task(asyncio.sleep(5)))
+        crowd = asyncio.create_task(_tell(town, plan))
+        busy = await look_until(crowd)
+        told = crowd.result()
+        failed = sum(visit["trouble"] is not None for visit in told["visits"])
+        return [
+            Row(
+                f"{LOG_INS} people log in with a password at once",
+                {
+                    "failed": failed,
+                    "log_ins_per_second": LOG_INS / told["seconds"],
+                    "hub_cpu_milliseconds_each": 1e3
+                    * (town.usage().cpu_seconds - before)
+                    / LOG_INS,
+                    **describe_times("log_in", times_of(told["visits"], "log_in_seconds")),
+                    **describe_times("other_page_meanwhile", busy),
+                    **describe_times("other_page_before", quiet),
+                },
+            )
+        ]
+
+
+async def _tell(town: LoadTown, plan: Plan) -> dict[str, Any]:
+    async with town.crowd(plan) as told:
+        return told
+
+
+def approve(database: Path, people: Sequence[str]) -> None:
+    """Let everyone have signed up with the one password, and an admin have approved them."""
+    hashed = bcrypt.hashpw(_PASSWORD.encode(), bcrypt.gensalt())
+    rows = [(name, hashed, True, "", False, secrets.token_hex(8)) for name in people]
+    with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection:
+        connection.executemany(
+            "INSERT INTO users_info (username, password, is_authorized, email, has_2fa, otp_secret)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+        connection.commit()
+
+
+async def look_until(task: asyncio.Task[Any]) -> list[float]:
+    """Return how long the log-in page took, again and again, until ``task`` is done."""
+    seconds = []
+    async with httpx.AsyncClient(base_url=URL, timeout=60) as client:
+        while not task.done():
+            began = time.monotonic()
+            (await client.get("/hub/login")).raise_for_status()
+            seconds.append(time.monotonic() - began)
+            await asyncio.sleep(0.1)
+    return seconds

@@ -1,0 +1,168 @@
+"""A crowd of browsers: each logs in, fills in the form, watches its start as the page does, and opens the server.
+
+A process of its own, so that neither the hub nor the faked Docker waits for it. Static files are not loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+HUB = "http://127.0.0.1:8000"
+READY_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who comes, how fast, and what for.
+
+    ``per_second`` None is all at once. ``gpus`` None only logs in. ``watches_line``: those who have to wait keep
+    their page open until the crowd is told to go home.
+    """
+
+    names: list[str]
+    per_second: float | None
+    gpus: int | None
+    watches_line: bool = False
+    password: str = "any"  # noqa: S105 - the dummy authenticator's
+
+
+@dataclass
+class Visit:
+    """What one person saw; seconds since their click, None where it did not come to that."""
+
+    name: str
+    log_in_seconds: float | None = None
+    form_seconds: float | None = None
+    in_line_seconds: float | None = None
+    ready_seconds: float | None = None
+    statuses: list[int] = field(default_factory=list)
+    trouble: str | None = None
+
+
+class Browser:
+    """One person at the proxy."""
+
+    def __init__(self, name: str, plan: Plan, connector: aiohttp.BaseConnector) -> None:
+        """Have no cookies."""
+        self.visit = Visit(name)
+        self.settled = asyncio.Event()
+        self._plan = plan
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            connector_owner=False,
+            cookie_jar=aiohttp.CookieJar(unsafe=True),
+            timeout=aiohttp.ClientTimeout(total=READY_SECONDS),
+        )
+
+    async def come(self) -> None:
+        """Do everything; what goes wrong is noted."""
+        try:
+            async with self._session, asyncio.timeout(READY_SECONDS):
+                await self._log_in()
+                if self._plan.gpus is not None:
+                    await self._start()
+        except (aiohttp.ClientError, TimeoutError, AssertionError, LookupError) as error:
+            self.visit.trouble = f"{type(error).__name__}: {error}"[:300]
+        finally:
+            self.settled.set()
+
+    async def _log_in(self) -> None:
+        async with self._ask("GET", "/hub/login"):
+            pass
+        began = time.monotonic()
+        form = {"username": self.visit.name, "password": self._plan.password, "_xsrf": self._xsrf}
+        async with self._ask("POST", "/hub/login", data=form, allow_redirects=False) as answer:
+            assert answer.status == 302, f"log-in answered {answer.status}"
+        self.visit.log_in_seconds = time.monotonic() - began
+
+    async def _start(self) -> None:
+        began = time.monotonic()
+        async with self._ask("GET", "/hub/spawn") as answer:
+            assert 'name="gpus"' in await answer.text(), "no form"
+        clicked = time.monotonic()
+        self.visit.form_seconds = clicked - began
+        form = {"gpus": str(self._plan.gpus), "release": "v2.7", "hours": "8", "_xsrf": self._xsrf}
+        async with self._ask("POST", "/hub/spawn", data=form, allow_redirects=False) as answer:
+            assert answer.status == 302, f"start answered {answer.status}"
+            to = answer.headers["Location"]
+        if "/spawn-pending/" in to:
+            async with self._ask("GET", to) as answer:
+                pass
+            if not await self._watch(clicked):
+                return
+        await self._open()
+        self.visit.ready_seconds = time.monotonic() - clicked
+
+    async def _watch(self, clicked: float) -> bool:
+        """Follow the progress; return whether the server is ready."""
+        path = f"/hub/api/users/{self.visit.name}/server/progress?_xsrf={self._xsrf}"
+        async with self._ask("GET", path) as answer:
+            async for line in answer.content:
+                if not line.startswith(b"data:"):
+                    continue
+                event = json.loads(line[5:])
+                assert not event.get("failed"), event["message"]
+                if event.get("ready"):
+                    return True
+                if "waiting" in event:
+                    self.visit.in_line_seconds = time.monotonic() - clicked
+                    if not self._plan.watches_line:
+                        return False
+                    self.settled.set()
+        return False
+
+    async def _open(self) -> None:
+        async with self._ask("GET", f"/user/{self.visit.name}/lab") as answer:
+            who = await answer.json()
+            assert who["user"] == self.visit.name, f"reached {who}"
+
+    @asynccontextmanager
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        **options: Any,  # noqa: ANN401 - aiohttp's own
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self._session.request(method, URL(HUB).join(URL(path)), **options) as answer:
+            self.visit.statuses.append(answer.status)
+            yield answer
+
+    @property
+    def _xsrf(self) -> str:
+        return self._session.cookie_jar.filter_cookies(URL(f"{HUB}/hub/"))["_xsrf"].value
+
+
+async def run(plan: Plan) -> None:
+    """Let everyone come, tell how it was as one line of JSON, and keep watching until told to go home."""
+    async with aiohttp.TCPConnector(limit=0, force_close=False) as connector:
+        browsers = [Browser(name, plan, connector) for name in plan.names]
+        began = time.monotonic()
+        tasks = []
+        for number, browser in enumerate(browsers):
+            if plan.per_second is not None:
+                await asyncio.sleep(began + number / plan.per_second - time.monotonic())
+            tasks.append(asyncio.create_task(browser.come()))
+        for browser in browsers:
+            await browser.settled.wait()
+        seconds = time.monotonic() - began
+        print(json.dumps({"seconds": seconds, "visits": [asdict(b.visit) for b in browsers]}))
+        sys.stdout.flush()
+        if plan.watches_line:
+            await asyncio.to_thread(sys.stdin.read)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(run(Plan(**json.loads(sys.argv[1]))))
