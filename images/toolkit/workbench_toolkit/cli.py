@@ -13,7 +13,9 @@ from typing import Protocol
 
 from workbench_toolkit.errors import ToolError
 
-COMMANDS: Mapping[str, tuple[str, str]] = {}
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "doctor": ("workbench_toolkit.doctor.command", "say whether this image runs on the GPUs that are here"),
+}
 """Each subcommand's module, and what it is for in one line."""
 
 
