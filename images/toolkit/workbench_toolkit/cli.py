@@ -14,7 +14,24 @@ from typing import Protocol
 from workbench_toolkit.errors import ToolError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "doctor": ("workbench_toolkit.doctor.command", "say whether this image runs on the GPUs that are here"),
+    "doctor": (
+        "workbench_toolkit.doctor.command",
+        "say whether this image runs on the GPUs that are here",
+    ),
+    "pack": ("workbench_toolkit.pack.command", "pack many small files into one, or verify a pack"),
+    "bench-data": (
+        "workbench_toolkit.bench_data.command",
+        "find out how many DataLoader workers a data set needs",
+    ),
+    "train": (
+        "workbench_toolkit.train.command",
+        "run a training script on the GPUs that this container was given",
+    ),
+    "export": (
+        "workbench_toolkit.export.command",
+        "turn a model into TorchScript and ONNX that answer as it does",
+    ),
+    "serve": ("workbench_toolkit.serve.command", "serve an exported model over HTTP"),
 }
 """Each subcommand's module, and what it is for in one line."""
 
