@@ -6,6 +6,7 @@ A checkpoint is data: it is loaded without running anything that it holds.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pickle
 import sys
@@ -44,17 +45,26 @@ def load_model(source: str, checkpoint: Path | None, seed: int) -> torch.nn.Modu
 
 def _import(place: str) -> ModuleType:
     path = Path(place).resolve()
-    if not place.endswith(".py"):
-        folder, name = Path.cwd(), place
-    elif path.is_file():
-        folder, name = path.parent, path.stem
-    else:
+    if place.endswith(".py") and not path.is_file():
         raise ToolError(f"{place} does not exist.")
-    sys.path.insert(0, str(folder))
     try:
-        return importlib.import_module(name)
+        if place.endswith(".py"):
+            return _run_file(path)
+        sys.path.insert(0, str(Path.cwd()))
+        return importlib.import_module(place)
     except Exception as error:
         raise ToolError(f"{place} cannot be imported: {_where(error)}") from error
+
+
+def _run_file(path: Path) -> ModuleType:
+    # By its place and not by its name, which may be that of a module of Python's own.
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))
+    spec.loader.exec_module(module)
+    return module
 
 
 def _call(factory: Callable[[], object], source: str) -> object:

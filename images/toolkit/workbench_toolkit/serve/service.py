@@ -94,12 +94,16 @@ class Service:
         if not self._worker.is_alive:
             self._ready.clear()
         await self._ready.wait()
+        worker = self._worker
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await asyncio.to_thread(self._worker.predict, arrays)
-        except TimeoutError:
-            _log.error("A batch took longer than %g s: its process is ended.", self._timeout_s)
-            self._worker.kill()
+                return await asyncio.to_thread(worker.predict, arrays)
+        except (TimeoutError, WorkerDiedError) as error:
+            if isinstance(error, TimeoutError):
+                _log.error("A batch took longer than %g s: its process is ended.", self._timeout_s)
+                worker.kill()
+            if worker is self._worker:  # not replaced yet: the next batch has to wait for that
+                self._ready.clear()
             raise WorkerDiedError from None
 
     async def _keep(self, lost: Callable[[], None]) -> None:
