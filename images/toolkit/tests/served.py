@@ -32,7 +32,7 @@ class Obedient(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if bool((x[:, 1] == 13).any()):
-            raise ValueError("unlucky")  # noqa: TRY003
+            raise ValueError("unlucky")
         turns = x[:, 1].abs().max() * 1000
         for_ever = bool((x[:, 1] < 0).any())
         while for_ever or bool(turns > 0):
@@ -95,6 +95,7 @@ class Served:
 
     url: str
     process: subprocess.Popen[str]
+    token: str = ""
 
     def predict(
         self, *rows: Sequence[float], headers: dict[str, str] | None = None
@@ -109,7 +110,8 @@ class Served:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return one sample of /metrics."""
-        text = httpx.get(f"{self.url}/metrics").text
+        headers = {"Authorization": f"Bearer {self.token}"}
+        text = httpx.get(f"{self.url}/metrics", headers=headers, timeout=60).text
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 if sample.name == name and sample.labels == labels:
@@ -159,7 +161,7 @@ def served(folder: Path, *words: str, **environment: str) -> Iterator[Served]:
     process = subprocess.Popen(
         command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    server = Served(f"http://127.0.0.1:{port}", process)
+    server = Served(f"http://127.0.0.1:{port}", process, environment.get("WB_SERVE_TOKEN", ""))
     try:
         wait_for(lambda: process.poll() is not None or _answers(server), "the server answers")
         assert process.poll() is None, process.communicate()[1]

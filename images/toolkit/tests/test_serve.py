@@ -69,6 +69,35 @@ def test_json_and_npz_give_the_eager_models_values(text_server: Served) -> None:
             np.testing.assert_allclose(arrays[name], values, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("8", ""),
+        ("8.0", ""),
+        ("8e0", ""),
+        ("8.5", "instances[0].tokens[0]: input should be a valid integer"),
+        ("1e-42", "valid integer"),
+        ("true", "valid integer"),
+        ('"8"', "valid integer"),
+        ("50", "less than or equal to 49"),
+        ("-1", "greater than or equal to 0"),
+        ("-1.0", "valid integer"),
+        ("9" * 400, "less than or equal to 49"),
+    ],
+)
+def test_whole_numbers_are_what_json_schema_means(
+    text_server: Served, token: str, said: str
+) -> None:
+    body = f'{{"instances": [{{"tokens": [{token}, 1, 2, 3, 4, 5], "weight": 1}}]}}'
+
+    answer = httpx.post(
+        f"{text_server.url}/predict", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    assert answer.status_code == (422 if said else 200), answer.text
+    assert said in answer.text
+
+
 def test_what_json_lacks_is_null(text_server: Served) -> None:
     row = {"tokens": [1] * 6, "weight": 0.0}
 

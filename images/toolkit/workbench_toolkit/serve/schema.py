@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+)
 
 from workbench_toolkit.export.contract import TensorSpec
 from workbench_toolkit.export.inputs import Array
@@ -79,10 +87,26 @@ def _value(spec: TensorSpec) -> Any:  # noqa: ANN401 - a type made at run time
         least, most = (
             (int(limits.min), int(limits.max)) if spec.below is None else (0, spec.below - 1)
         )
-        value = Annotated[int, Field(ge=least, le=most)]
+        value = _whole_number(least, most)
     for size in reversed(spec.shape[1:]):
         value = Annotated[list[value], Field(min_length=size, max_length=size, fail_fast=True)]
     return value
+
+
+def _whole_number(least: int, most: int) -> Any:  # noqa: ANN401 - a type made at run time
+    # In JSON Schema 8.0 is an integer too.
+    bounds = Field(ge=least, le=most)
+    return Annotated[
+        Annotated[int, bounds] | Annotated[float, bounds, AfterValidator(_to_whole)],
+        Field(union_mode="left_to_right"),
+        WithJsonSchema({"type": "integer", "minimum": least, "maximum": most}),
+    ]
+
+
+def _to_whole(number: float) -> int:
+    if not number.is_integer():
+        raise ValueError("not whole")
+    return int(number)
 
 
 def _output(spec: TensorSpec) -> dict[str, Any]:
@@ -97,7 +121,9 @@ def _refusal(error: ValidationError) -> Refusal:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         return Refusal(Reason.BODY, f"The body is not JSON: {first['msg'].partition(': ')[2]}.")
-    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+    # Below instances[…].INPUT only indices follow; a word there names one of pydantic's own alternatives.
+    steps = [step for depth, step in enumerate(first["loc"]) if depth < 3 or isinstance(step, int)]
+    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
     said = (
         "is not an input of this model"
         if first["type"] == "extra_forbidden"
