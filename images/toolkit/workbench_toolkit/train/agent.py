@@ -18,6 +18,7 @@ from torch.distributed.run import parse_args
 from torch.distributed.run import run as run_torchrun
 
 from workbench_toolkit.grace.codes import RESUME
+from workbench_toolkit.train.cores import usable_cores
 from workbench_toolkit.train.supervisor import exit_code_of, say
 
 PR_SET_PDEATHSIG = 1
@@ -39,7 +40,7 @@ def main(parent: int, nproc: str, words: list[str]) -> int:
         return BAD_REQUEST
     where = "one GPU each (nccl)" if gpus else "the CPU (gloo)"
     say(f"{processes} process(es) on {where}")
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
     try:
         run_torchrun(  # type: ignore[no-untyped-call]
             parse_args([f"--nproc-per-node={processes}", *words])  # type: ignore[no-untyped-call]
