@@ -110,7 +110,7 @@ class Served:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return one sample of /metrics."""
-        headers = {"Authorization": f"Bearer {self.token}"}
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         text = httpx.get(f"{self.url}/metrics", headers=headers, timeout=60).text
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
@@ -151,13 +151,19 @@ def serve_command(folder: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "workbench_toolkit.cli", "serve", str(folder), *words]
 
 
+def environment_of_toolkit(*folders: Path) -> dict[str, str]:
+    """Return this process's environment with the toolkit and ``folders`` on Python's path."""
+    path = [str(TOOLKIT), *map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+
+
 @contextlib.contextmanager
 def served(folder: Path, *words: str, **environment: str) -> Iterator[Served]:
     """Serve ``folder`` with more ``words`` on a free port of this machine."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = serve_command(folder, "--host", "127.0.0.1", "--port", str(port), *words)
-    variables = os.environ | {"PYTHONPATH": str(TOOLKIT), "OMP_NUM_THREADS": "1"} | environment
+    variables = environment_of_toolkit() | {"OMP_NUM_THREADS": "1"} | environment
     process = subprocess.Popen(
         command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

@@ -193,7 +193,11 @@ def test_a_checkpoint_runs_nothing(
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["Different", "--input", "x=2x3"], 1, "differs from the eager one by 1"),
+        (
+            ["Different", "--format", "torchscript", "--input", "x=2x3"],
+            1,
+            "differs from the eager one by 1",
+        ),
         (["Restless", "--input", "x=64x64"], 1, "differently each time"),
         (["FixedRows", "--input", "x=4x3"], 2, "fails on"),
         (["Loss", "--input", "x=2x3"], 2, "return one row per row"),
@@ -238,7 +242,7 @@ def test_an_export_that_fails_leaves_the_last_one(
     assert export("Net", "--input", "features=2x8") == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
-    assert export("Different", "--input", "x=2x3") == 1
+    assert export("Different", "--format", "torchscript", "--input", "x=2x3") == 1
 
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from served import Served, is_running, serve_command, served, wait_for, write_obedient
+from served import (
+    Served,
+    environment_of_toolkit,
+    is_running,
+    serve_command,
+    served,
+    wait_for,
+    write_obedient,
+)
 
 FOR_EVER = [1, -1]
 FOR_A_WHILE = [1, 1000]
@@ -204,7 +212,7 @@ def test_a_file_that_is_no_model_is_one_sentence(folder: Path) -> None:
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    environment = environment_of_toolkit()
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=60, check=False
     )

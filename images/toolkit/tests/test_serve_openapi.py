@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from served import Served, export_text, served
+from served import Served, environment_of_toolkit, export_text, served
 
 TOKEN = "s3cret"
 TESTS = Path(__file__).resolve().parent
@@ -49,7 +48,7 @@ def fuzz(server: Served, folder: Path) -> subprocess.CompletedProcess[str]:
             "false",
         ),
     ]
-    environment = os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_npz", "PYTHONPATH": str(TESTS)}
+    environment = environment_of_toolkit(TESTS) | {"SCHEMATHESIS_HOOKS": "schemathesis_npz"}
     return subprocess.run(
         command,
         cwd=folder,

@@ -111,7 +111,6 @@ def write_onnx(
     path: Path,
 ) -> None:
     """Write ``model`` as ONNX with any number of rows; ``names``: the inputs' and the outputs'; raises ToolError."""
-    rows = torch.export.Dim("rows")
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -122,7 +121,7 @@ def write_onnx(
                 path,
                 input_names=list(names[0]),
                 output_names=list(names[1]),
-                dynamic_shapes=(tuple({0: rows} for _ in inputs),),
+                dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs),),
                 dynamo=True,
                 verbose=False,
                 external_data=size > EXTERNAL_ABOVE_BYTES,
