@@ -132,7 +132,9 @@ def test_use_is_counted_while_a_lease_lives_and_when_it_is_closed(ledger: Ledger
     give_up(ledger, "bob")
     second = grant(ledger, "alice", 2, now=2 * a_half_life)
     close(ledger, second, now=3 * a_half_life)
-    assert isclose(ledger.standing(now=3 * a_half_life).use["alice"], total / 8 + total / 2, rel_tol=1e-3)
+    assert isclose(
+        ledger.standing(now=3 * a_half_life).use["alice"], total / 8 + total / 2, rel_tol=1e-3
+    )
     assert ledger.standing(now=0.0).use.keys() == {"alice"}
 
 
