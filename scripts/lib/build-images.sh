@@ -11,7 +11,7 @@ agent_image=gpu-workbench-agent:local
 build_images() {
   local name image
   while read -r name image; do
-    build_image "$image" pytorch-cuda "$release_gigabytes" "RELEASE=$name" extensions/gpu-panel
+    build_image "$image" pytorch-cuda "$release_gigabytes" "RELEASE=$name" extensions/gpu-panel images/toolkit
   done < <(catalog_images)
   build_image "$hub_image" hub "$service_gigabytes" "" images/catalog.toml jupyterhub_config.py spawner
   build_image "$agent_image" agent "$service_gigabytes" "" spawner

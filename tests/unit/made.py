@@ -26,6 +26,7 @@ def make_release(**changes: Any) -> Release:
         "nccl": "2.26.2",
         "driver": "525.60.13",
         "architectures": ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"),
+        "constraints": ("torchaudio==2.7.1",),
     }
     return Release(**{**values, **changes})
 

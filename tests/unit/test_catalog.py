@@ -25,6 +25,7 @@ cudnn = "9.5.1"
 nccl = "2.26.2"
 driver = "525.60.13"
 architectures = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
+constraints = ["torchaudio==2.7.1"]
 """
 
 
@@ -70,6 +71,8 @@ def test_catalog_cannot_be_changed(tmp_path: Path) -> None:
         ('"sm_50", ', '"sm_5.0", ', "architectures = ['sm_5.0'"),
         ('"sm_50", ', "50, ", "architectures = [50"),
         ('architectures = ["', 'architectures = "["  #', "architectures = '['"),
+        ("torchaudio==2.7.1", "torchaudio @ x", "constraints = ['torchaudio @ x'"),
+        ('["torchaudio==2.7.1"]', "[]", "constraints = []"),
         ('default = "v2.7"', "default = ", "not valid TOML"),
     ],
 )

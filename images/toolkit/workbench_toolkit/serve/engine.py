@@ -6,6 +6,7 @@ Runs on the GPU where there is one that the runtime really uses, and says what i
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from workbench_toolkit.errors import ToolError
 from workbench_toolkit.export.contract import Contract
 from workbench_toolkit.export.inputs import Array
+from workbench_toolkit.train.cores import usable_cores
 
 Run = Callable[[Sequence[Array]], list[Array]]
 """Inputs in order to outputs in order."""
@@ -57,6 +59,7 @@ def first_line(error: BaseException) -> str:
 def _torchscript(_: Contract, path: Path) -> tuple[str, Run]:
     import torch
 
+    torch.set_num_threads(_threads())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
 
@@ -76,7 +79,9 @@ def _onnx(contract: Contract, path: Path) -> tuple[str, Run]:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers() and _has_gpu():
         onnxruntime.preload_dlls()
         providers.insert(0, "CUDAExecutionProvider")
-    session = onnxruntime.InferenceSession(path, providers=providers)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _threads()
+    session = onnxruntime.InferenceSession(path, options, providers=providers)
     names = [spec.name for spec in contract.inputs]
     outputs = [spec.name for spec in contract.outputs]
 
@@ -86,6 +91,11 @@ def _onnx(contract: Contract, path: Path) -> tuple[str, Run]:
     used = session.get_providers()[0]
     lost = " (a GPU is there, but its provider did not load)" if used != providers[0] else ""
     return f"onnxruntime {onnxruntime.__version__} with {used}{lost}", run
+
+
+def _threads() -> int:
+    # Left alone, both runtimes start a thread per core of the machine, and a container's quota makes them wait in turn.
+    return int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
 
 
 def _has_gpu() -> bool:
