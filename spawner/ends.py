@@ -30,6 +30,9 @@ class Leases(Protocol):
     async def look(self, lease_id: str) -> ContainerStatus | None:
         """Return what Docker says of the lease's container, None on proof of absence; raises Unknown."""
 
+    async def running(self) -> frozenset[str]:
+        """Return the ids of the leases whose containers Docker lists as running; raises Unknown."""
+
     async def release(self, lease_id: str, cause: Cause) -> bool:
         """Close the lease for ``cause``."""
 
@@ -71,8 +74,8 @@ class Ends:
         try:
             async for told in self._docker.watch():
                 if isinstance(told, Gap):
-                    for lease in await self._live_leases():
-                        self._look_soon(lease.id)
+                    for lease_id in await self._find_suspects():
+                        self._look_soon(lease_id)
                 else:
                     log.info("Docker says that %s ended: %s", told.name, told)
                     self._look_soon(told.lease_id, oom=told.oom)
@@ -98,10 +101,17 @@ class Ends:
         except Exception:  # the others' ends must still be noticed; the hub polls this one
             log.exception("The end of lease %s was not noticed", lease_id)
 
-    async def _live_leases(self) -> tuple[Lease, ...]:
+    async def _find_suspects(self) -> tuple[str, ...]:
+        """Return the leases that should run and that Docker does not list as running."""
         while True:
             try:
-                return await asyncio.to_thread(self._ledger.live_leases)
+                leases = await asyncio.to_thread(self._ledger.live_leases)
+                running = await self._leases.running()
+                return tuple(
+                    lease.id
+                    for lease in leases
+                    if lease.state in _MAY_END and lease.id not in running
+                )
             except Unknown as error:
                 log.warning("Nobody knows whose server may have ended: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)

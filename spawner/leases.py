@@ -165,6 +165,11 @@ class Leases:
             return None
         return await self._containers.look(self._container_name(lease))
 
+    async def running(self) -> frozenset[str]:
+        """Return the ids of the leases whose containers Docker lists as running; raises Unknown."""
+        listed = await self._containers.list_servers()
+        return frozenset(server.lease_id for server in listed if server.is_running)
+
     async def log_tail(self, lease: Lease) -> str:
         """Return the last lines the lease's container wrote; raises Unknown."""
         return await self._containers.log_tail(self._container_name(lease))

@@ -11,11 +11,11 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 
 from spawner.clock import Clock
-from spawner.containers import Containers, ContainerStatus
+from spawner.containers import Containers, ContainerStatus, Listed
 from spawner.ends import cause_of_end
 from spawner.leases import Leases, describe
 from spawner.ledger import Ledger
-from spawner.model import IN_HAND, Cause, Lease, LeaseState
+from spawner.model import Cause, Lease, LeaseState
 from spawner.off_loop import OffLoop
 from spawner.policy import container as policy
 from spawner.settings import Settings
@@ -51,12 +51,13 @@ class Reconciliation:
 
         A lease whose start died with the hub goes back into the line; one whose container is gone is closed.
         """
-        found = {
-            c.labels.get(policy.LABEL_LEASE, ""): c for c in await self._containers.list_servers()
-        }
+        found = {server.lease_id: server for server in await self._containers.list_servers()}
         leases = await self._in_ledger(self._ledger.live_leases)
-        await asyncio.gather(*(self._settle(lease, found.get(lease.id)) for lease in leases))
-        await self._meet_all(status.name for status in found.values())
+        await asyncio.gather(
+            *(self._settle(lease) for lease in leases if not _is_well(lease, found.get(lease.id)))
+        )
+        settled = {lease.id for lease in leases if lease.state is not LeaseState.WAITING}
+        await self._meet_all(one.name for one in found.values() if one.lease_id not in settled)
         log.info("Reconciled: %d containers, %d live leases", len(found), len(leases))
 
     async def meet_again(self) -> None:
@@ -64,18 +65,20 @@ class Reconciliation:
         if self._strangers:
             await self._meet_all(tuple(self._strangers))
 
-    async def _settle(self, lease: Lease, status: ContainerStatus | None) -> None:
+    async def _settle(self, lease: Lease) -> None:
         release = self._leases.release
         if lease.state is LeaseState.WAITING:
             return  # where its container runs, the ledger is an old one: it is met as a stranger
-        if lease.state in (LeaseState.LOST, *IN_HAND) and status is None:
-            status = await self._leases.look(lease.id)
+        if lease.state is LeaseState.CLOSING:
+            await release(lease.id, Cause.LOST)
+            return
+        status = await self._leases.look(lease.id)
         if lease.state is LeaseState.GRANTED:
             if status is not None and self._is_past_its_start(status):
                 await self._leases.confirm(lease.id)
             else:
                 await release(lease.id, Cause.INTERRUPTED)
-        elif lease.state is LeaseState.CLOSING or status is None:
+        elif status is None:
             await release(lease.id, Cause.LOST)
         elif not status.is_running:
             await release(lease.id, cause_of_end(status))
@@ -141,6 +144,12 @@ class Reconciliation:
             ends_at=now + quota.max_lease_hours * 3600.0 if gpu_uuids else None,
             is_claimed=True,
         )
+
+
+def _is_well(lease: Lease, listed: Listed | None) -> bool:
+    """Return whether nothing has to be done about ``lease``: it runs, as it should."""
+    is_running = listed is not None and listed.is_running
+    return is_running and lease.state in (LeaseState.RUNNING, LeaseState.LOST)
 
 
 def _read_gpus(status: ContainerStatus) -> tuple[str, ...]:

@@ -96,11 +96,8 @@ class LoadTown(Town):
 
     def waiting(self) -> list[str]:
         """Return the ids of the leases that wait, in order of first come."""
-        ledger = self.ledger()
-        try:
+        with self.ledger() as ledger:
             return [one.id for one in ledger.live_leases() if one.state is LeaseState.WAITING]
-        finally:
-            ledger.close()
 
     async def until_said(self, words: str, since: int) -> None:
         """Wait until the hub has written ``words`` into its log, behind its first ``since`` bytes."""

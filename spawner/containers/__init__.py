@@ -3,7 +3,7 @@
 Only the daemon's own "No such container" is absence; every other failure to answer is ``Unknown``.
 """
 
-from spawner.containers.client import Bounds, Containers, ContainerStatus
+from spawner.containers.client import Bounds, Containers, ContainerStatus, Listed
 from spawner.containers.events import Ended, Gap
 
-__all__ = ["Bounds", "ContainerStatus", "Containers", "Ended", "Gap"]
+__all__ = ["Bounds", "ContainerStatus", "Containers", "Ended", "Gap", "Listed"]

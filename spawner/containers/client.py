@@ -19,7 +19,7 @@ from aiodocker.containers import DockerContainer
 
 from spawner.containers.events import Ended, Gap, watch_ends
 from spawner.model import LaunchError, Unknown
-from spawner.policy.container import LABEL_INSTANCE, LABEL_ROLE, ROLE_SERVER
+from spawner.policy.container import LABEL_INSTANCE, LABEL_LEASE, LABEL_ROLE, ROLE_SERVER
 
 API_VERSION = "v1.44"  # Docker 25, the first with CDI; pinned, so no call asks for it
 _NEVER_STARTED = "0001-01-01T00:00:00Z"
@@ -46,6 +46,15 @@ class ContainerStatus:
     error: str | None
     started_at: float | None
     is_being_removed: bool = False
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One server as Docker lists it; ``lease_id`` is "" where its container does not say."""
+
+    name: str
+    lease_id: str
+    is_running: bool
 
 
 @dataclass(frozen=True)
@@ -145,16 +154,14 @@ class Containers:
         async with self._lock(name):
             await self._remove(name, grace_seconds)
 
-    async def list_servers(self) -> tuple[ContainerStatus, ...]:
-        """Return every single-user server of this instance, running or not."""
+    async def list_servers(self) -> tuple[Listed, ...]:
+        """Return every single-user server of this instance, running or not, at the cost of one look."""
         try:
             async with self._asking("list the servers", self._bounds.ask_seconds) as docker:
                 listed = await docker.containers.list(all=True)
-                names = [c["Names"][0].removeprefix("/") for c in listed if self._is_server(c)]
+                return tuple(_read_listed(c) for c in listed if self._is_server(c))
         except _Refused as refused:
             raise Unknown(f"Docker did not list the servers: {refused.sentence}") from refused
-        statuses = await asyncio.gather(*(self.look(name) for name in names))
-        return tuple(status for status in statuses if status is not None)
 
     def watch(self) -> AsyncIterator[Ended | Gap]:
         """Yield the ends of servers as Docker tells of them, for ever; raises nothing.
@@ -259,6 +266,14 @@ class Containers:
         # an answer, but not of Docker's shape
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise Unknown(f"Docker's answer cannot be read ({what}): {error!r}") from error
+
+
+def _read_listed(seen: DockerContainer) -> Listed:
+    return Listed(
+        name=str(seen["Names"][0]).removeprefix("/"),
+        lease_id=str(seen["Labels"].get(LABEL_LEASE, "")),
+        is_running=seen["State"] == "running",
+    )
 
 
 def _read_status(seen: Mapping[str, Any]) -> ContainerStatus:

@@ -65,6 +65,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     _gpus: tuple[Gpu, ...]
     _is_starting: bool
     _exit_code: int | None
+    _has_lease_ended: bool
     _closing: asyncio.Task[None] | None
     _progress: Progress
 
@@ -123,6 +124,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         self._gpus = ()
         self._is_starting = False
         self._exit_code = None
+        self._has_lease_ended = False
         self._closing = None
         self._progress = Progress()
 
@@ -240,7 +242,10 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     # --- after the start
 
     async def poll(self) -> int | None:
-        """Return None while the server runs or nobody knows, its exit code once Docker proved its end."""
+        """Return None while the server runs or nobody knows, its exit code once Docker proved its end.
+
+        That it runs is some seconds old: thousands of polls are one question. An end is told at once by ``notice_end``.
+        """
         if self._lease_id is None:
             return 0
         if self._is_starting:
@@ -249,10 +254,12 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             return self._exit_code
         if self._closing is not None:
             return 0 if self._closing.done() else None
-        controller = self.get_workbench().controller
+        workbench = self.get_workbench()
+        controller = workbench.controller
         try:
-            status = await controller.look(self._lease_id)
-            if status is not None and status.is_running:
+            is_listed = not self._has_lease_ended and self._lease_id in await workbench.running()
+            status = None if is_listed else await controller.look(self._lease_id)
+            if is_listed or (status is not None and status.is_running):
                 await self._notice_visitor()
                 return None
         except Unknown as error:
@@ -265,6 +272,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
 
     async def notice_end(self) -> None:
         """Let JupyterHub remove route and row of a server whose lease has ended."""
+        self._has_lease_ended = True
         if self.ready:
             await self.poll_and_notify()
 

@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.controller import Controller
+from spawner.hub.shared import Shared
 from spawner.ledger import Ledger, Standing
 from spawner.line import Inventory
 from spawner.model import Lease, Options
@@ -27,6 +28,7 @@ log = logging.getLogger("workbench.hub")
 
 RESTART_SECONDS = 5.0
 RECENT_SECONDS = 1.0
+LISTED_SECONDS = 5.0
 BRING_UPS_AT_ONCE = 16
 
 
@@ -42,6 +44,8 @@ class Workbench:
 
     ``bring_ups`` bounds how many containers are being started at once; who waits in line is not counted.
     ``servers`` are those that this process has in hand, by (user, server); ``beside`` are the tasks beside the hub.
+    ``recent()`` is how things stood within the last second, and ``running()`` the leases whose containers Docker listed
+    as running within the last few: however many want to know, one asks. Both raise Unknown.
     """
 
     def __init__(
@@ -66,25 +70,14 @@ class Workbench:
         self.beside: set[asyncio.Task[None]] = set()
         self._was_cancelled = False
         controller.on_closed = self._tell_closed
-        self._reading: asyncio.Task[Standing] | None = None
-        self._read_at = 0.0
+        self.recent = Shared(self._read, RECENT_SECONDS)
+        self.running = Shared(controller.running, LISTED_SECONDS)
 
     def parse(self, raw: object) -> Options:
         """Return the options in ``raw`` by the one closed schema; raises OptionsError."""
         return parse_options(
             raw, releases=tuple(self.catalog.releases), default_release=self.catalog.default
         )
-
-    async def recent(self) -> Standing:
-        """Return how things stood within the last second: however many look, one reads. Raises Unknown."""
-        now = asyncio.get_running_loop().time()
-        if self._reading is None or now - self._read_at > RECENT_SECONDS:
-            self._read_at = now
-            self._reading = asyncio.ensure_future(asyncio.to_thread(self._read))
-        return await asyncio.shield(self._reading)
-
-    def _read(self) -> Standing:
-        return self.ledger.standing(now=self.clock())
 
     async def tell_ended(self, user: str, server: str) -> None:
         """Let the hub learn at once that a lease ended, instead of at its next poll."""
@@ -103,6 +96,9 @@ class Workbench:
     def is_shutting_down(self) -> bool:
         """True once the hub's process ends, which cancels every task: no cancellation is a person's wish then."""
         return self._was_cancelled or any(task.cancelling() for task in self.beside)
+
+    async def _read(self) -> Standing:
+        return await asyncio.to_thread(self.ledger.standing, now=self.clock())
 
     def _tell_closed(self, lease: Lease) -> None:
         self.run_beside_hub(self.tell_ended(lease.user, lease.server))

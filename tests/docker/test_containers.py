@@ -68,7 +68,10 @@ async def test_what_docker_says_of_a_life(bench: Bench, containers: Containers) 
     assert created.labels["workbench.lease"] == lease.id
     await containers.start(name)
     await containers.start(name)  # a second start is no error
-    (running,) = await containers.list_servers()
+    (listed,) = await containers.list_servers()
+    assert (listed.name, listed.lease_id, listed.is_running) == (name, lease.id, True)
+    running = await containers.look(name)
+    assert running is not None
     assert (running.id, running.name, running.is_running) == (created.id, name, True)
     assert running.started_at is not None
     assert running.started_at >= before - 1

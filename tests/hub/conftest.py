@@ -31,6 +31,7 @@ async def town(
     monkeypatch.setattr("spawner.hub.turn.RETRY_SECONDS", 0.1)
     monkeypatch.setattr("spawner.hub.reissue.RETRY_SECONDS", 0.1)
     monkeypatch.setattr("spawner.hub.knock.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.hub.workbench.LISTED_SECONDS", 0.0)
     async with FakeEngine(tmp_path / "docker.sock") as engine:
         town = Town(tmp_path, engine, Agent(gpus=2), settings)
         # the hub's own check asks the network's name server directly unless told otherwise

@@ -31,7 +31,7 @@ def ended(town: Town, lease: Lease) -> tuple[LeaseState, Cause | None]:
 async def test_a_poll_that_learns_nothing_stops_nothing(town: Town, fault: Fault) -> None:
     lease = await running(town)
     spawner = town.user("alice").spawner
-    town.engine.plan("inspect", *[fault] * 3)
+    town.engine.plan("list", *[fault] * 3)
     for _ in range(3):
         assert await spawner.poll_and_notify() is None
     assert spawner.ready

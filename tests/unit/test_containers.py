@@ -234,16 +234,6 @@ async def test_only_this_instances_servers_are_listed(
     assert [(server.name, server.is_running) for server in servers] == [("a", False), ("b", True)]
 
 
-async def test_a_list_with_one_unknown_is_unknown(
-    containers: Containers, engine: FakeEngine
-) -> None:
-    await containers.create("a", BODY)
-    await containers.create("b", BODY)
-    engine.plan("inspect", Fault.ERROR, subject="b")
-    with pytest.raises(Unknown):
-        await containers.list_servers()
-
-
 async def test_a_home_is_prepared_and_nothing_stays(
     containers: Containers, engine: FakeEngine
 ) -> None:

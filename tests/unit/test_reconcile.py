@@ -73,11 +73,20 @@ async def test_a_container_that_ended_while_no_hub_ran_has_its_cause(shop: Works
 
 async def test_an_unknown_container_keeps_its_lease_and_admits_nobody(shop: Workshop) -> None:
     lease = await shop.running()
+    shop.engine.containers[shop.container(lease)].is_running = False
     shop.engine.plan("inspect", Fault.ERROR)
     with pytest.raises(Unknown):
         await shop.restart_hub().reconcile()
     assert shop.state(lease) is LeaseState.RUNNING
     assert shop.controller.is_ready is False
+
+
+async def test_any_number_of_servers_that_run_are_one_question(shop: Workshop) -> None:
+    leases = [await shop.running(), await shop.running("bob")]
+    shop.engine.calls.clear()
+    await shop.restart_hub().reconcile()
+    assert shop.engine.calls == [("list", "")]
+    assert [shop.state(lease) for lease in leases] == [LeaseState.RUNNING] * 2
 
 
 # --- containers that the ledger does not know
