@@ -42,11 +42,13 @@ def _routes(get_workbench: GetWorkbench) -> list[Route]:
         (r"/spawn/([^/]+)", FormDoor, parts),
         (r"/spawn/([^/]+)/([^/]+)", FormDoor, parts),
     ]
-    for path, handler, *_ in apihandlers.default_handlers:
+    for path, handler in apihandlers.default_handlers:
         if handler in doors:
             routes.append((path, doors[handler], parts))
-        elif issubclass(handler, APIHandler):
-            routes.append((path, _before(handler), {}))
+        else:
+            # the others answer browsers: how a server knows who is at its door
+            is_rest = issubclass(handler, APIHandler)
+            routes.append((path, _before(handler) if is_rest else handler, {}))
     # JupyterHub's own comes later, and leaves out the sentence
     return [*routes, (r"/api/(?!health$).*", _before(API404), {})]
 

@@ -306,3 +306,17 @@ def assert_one_sentence(message: str) -> None:
     assert "\n" not in message
     assert "Traceback" not in message
     assert len(message) < 300
+
+
+async def test_a_server_still_learns_from_the_hub_who_is_at_its_door(town: Town) -> None:
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+        assert await start(town, "alice", {"gpus": 0}) == (201, "")
+        asked = {
+            "client_id": "jupyterhub-user-alice",
+            "redirect_uri": "/user/alice/oauth_callback",
+            "response_type": "code",
+        }
+        answer = await browser.get("/hub/api/oauth2/authorize", params=asked)
+    assert answer.status_code == 302, answer.text
+    assert answer.headers["Location"].startswith("/user/alice/oauth_callback?code=")

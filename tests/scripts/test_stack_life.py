@@ -66,7 +66,7 @@ def test_a_failed_start_says_why_and_leaves_nothing_to_trip_on() -> None:
     failed = up(WORKBENCH_AUTHENTICATOR="nonsense")
     assert failed.returncode == 1
     assert "--- hub is " in failed.stderr
-    assert "'nonsense' could not be imported" in failed.stderr
+    assert "no authenticator of that name is installed" in failed.stderr
     assert failed.stderr.splitlines()[-1].startswith("error: The workbench did not start")
     assert "password" not in failed.stdout
     assert containers() == []
