@@ -5,6 +5,7 @@ Both formats keep the files in order, each with its name and SHA-256, and are ne
 
 from __future__ import annotations
 
+import errno
 import importlib
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ FORMATS = {
 
 Record = tuple[str, bytes, bytes]
 """A file's name, its SHA-256 (32 bytes) and its content."""
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class NoSpaceError(Exception):

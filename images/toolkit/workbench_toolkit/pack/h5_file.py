@@ -6,7 +6,6 @@ place, so that no crash finds the file's structure half written, and a read is o
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 import weakref
@@ -17,11 +16,10 @@ import h5py
 import numpy as np
 
 from workbench_toolkit.errors import ToolError
-from workbench_toolkit.pack.formats import NoSpaceError, Record
+from workbench_toolkit.pack.formats import NO_SPACE, NoSpaceError, Record
 from workbench_toolkit.pack.source import Plan
 
 HASH_BYTES = 32
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DATASETS = {"done", "digest", "name_end", "file_end", "sha256", "names", "files"}
 END = struct.Struct("<Q")
 ENDS = struct.Struct("<QQ")
@@ -159,6 +157,17 @@ class Reader:
 
 
 def _lay_out(path: Path, plan: Plan) -> None:
+    try:
+        _create(path, plan)
+    except (OSError, RuntimeError) as error:  # h5py hides the number when it closes the file
+        if any(os.strerror(number) in str(error) for number in NO_SPACE):
+            raise NoSpaceError from None
+        raise
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def _create(path: Path, plan: Plan) -> None:
     with h5py.File(path, "w", locking=False) as file:
         file.attrs["fingerprint"] = plan.fingerprint
         file.attrs["size_bytes"] = plan.size_bytes
@@ -170,8 +179,6 @@ def _lay_out(path: Path, plan: Plan) -> None:
         _add(file, "sha256", (plan.files, HASH_BYTES), "u1")
         _add(file, "names", (plan.name_bytes,), "u1")
         _add(file, "files", (max(plan.size_bytes, 1),), "u1")
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
 
 
 def _offsets(file: h5py.File) -> dict[str, int]:

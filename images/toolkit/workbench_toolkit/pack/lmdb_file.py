@@ -6,7 +6,6 @@ Positions are 8 bytes, big endian; one transaction per ``append`` makes it whole
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import struct
@@ -17,22 +16,25 @@ from typing import Any
 import lmdb
 
 from workbench_toolkit.errors import ToolError
-from workbench_toolkit.pack.formats import NoSpaceError, Record
+from workbench_toolkit.pack.formats import NO_SPACE, NoSpaceError, Record
 from workbench_toolkit.pack.source import Plan
 
 POSITION = struct.Struct(">Q")
 HASH_BYTES = 32
 ABOUT = b"pack"
-PAGE_BYTES = 4096
-SPARE_BYTES = 64 << 20
-NO_SPACE = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+TREE_PAGES = 64
+FIRST_MAP_BYTES = 64 << 20
 
 
 class Writer:
     """An unfinished LMDB pack; the caller sees to it that there is one writer."""
 
     def __init__(self, path: Path, plan: Plan, *, is_new: bool) -> None:
-        self._env = lmdb.open(str(path), subdir=False, lock=False, max_dbs=3, map_size=SPARE_BYTES)
+        self._path = path
+        self._env = lmdb.open(
+            str(path), subdir=False, lock=False, max_dbs=3, map_size=FIRST_MAP_BYTES
+        )
+        self._page_bytes = self._env.stat()["psize"]
         self._about = self._env.open_db(b"about")
         self._entries = self._env.open_db(b"entries")
         self._files = self._env.open_db(b"files")
@@ -64,20 +66,16 @@ class Writer:
         """Add the next files in one transaction; raises NoSpaceError."""
         self._make_room(records)
         position = self.done_files
-        try:
-            with self._env.begin(write=True) as transaction:
-                for offset, (name, sha256, content) in enumerate(records):
-                    key = POSITION.pack(position + offset)
-                    transaction.put(key, sha256 + name.encode(), append=True, db=self._entries)
-                    transaction.put(key, content, append=True, db=self._files)
-        except lmdb.Error as error:
-            if isinstance(error, lmdb.DiskError) or any(words in str(error) for words in NO_SPACE):
-                raise NoSpaceError from None
-            raise
+        with self._env.begin(write=True) as transaction:
+            for offset, (name, sha256, content) in enumerate(records):
+                key = POSITION.pack(position + offset)
+                transaction.put(key, sha256 + name.encode(), append=True, db=self._entries)
+                transaction.put(key, content, append=True, db=self._files)
 
     def finish(self, digest: bytes) -> None:
         """Note the digest of the whole."""
         self._note({**_about(self._env), "digest": digest.hex()})
+        os.truncate(self._path, (self._env.info()["last_pgno"] + 1) * self._page_bytes)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -88,12 +86,20 @@ class Writer:
             transaction.put(ABOUT, json.dumps(about).encode())
 
     def _make_room(self, records: Sequence[Record]) -> None:
-        """Let the map, which is only an upper bound, cover what is there and what comes."""
-        pages = sum(len(content) // PAGE_BYTES + 2 for _, _, content in records)
+        """Reserve disk for what comes, as LMDB calls a full disk an I/O error, and widen the map over it."""
+        pages = len(records) + TREE_PAGES  # of the trees, generously
+        pages += sum(len(content) // self._page_bytes + 2 for *_, content in records)
         info = self._env.info()
-        needed = (info["last_pgno"] + 2 * pages) * PAGE_BYTES + SPARE_BYTES
-        if needed > info["map_size"]:
-            self._env.set_mapsize(2 * needed)
+        end_bytes = (info["last_pgno"] + pages) * self._page_bytes
+        try:
+            with self._path.open("rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, end_bytes)
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise NoSpaceError from None
+            raise
+        if end_bytes > info["map_size"]:
+            self._env.set_mapsize(2 * end_bytes)
 
 
 class Reader:

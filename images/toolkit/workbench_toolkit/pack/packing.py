@@ -59,13 +59,9 @@ def pack(folder: Path, out: Path, begin: Begin) -> Packed:
     if out.exists():
         return _accept(out, wanted)
     partial = out.with_name(f"{out.name}.partial")
-    with _alone(partial), contextlib.closing(_begin(form, partial, wanted)) as writer:
-        advance = begin("packing", wanted.files)
-        advance(writer.done_files)
+    with _alone(partial):
         try:
-            _copy(folder, wanted, writer, advance)
-            digest = digest_of(writer.listed())
-            writer.finish(digest)
+            digest = _fill(form, partial, folder, wanted, begin)
         except NoSpaceError:
             raise ToolError(
                 f"{out.parent} has no space left: free some and run the same command again; it goes on."
@@ -124,6 +120,17 @@ def _alone(partial: Path) -> Iterator[None]:
         ) from None
     finally:
         os.close(descriptor)
+
+
+def _fill(form: Format, partial: Path, folder: Path, wanted: Plan, begin: Begin) -> bytes:
+    """Add what is not there yet, and return the digest of the whole."""
+    with contextlib.closing(_begin(form, partial, wanted)) as writer:
+        advance = begin("packing", wanted.files)
+        advance(writer.done_files)
+        _copy(folder, wanted, writer, advance)
+        digest = digest_of(writer.listed())
+        writer.finish(digest)
+    return digest
 
 
 def _begin(form: Format, partial: Path, wanted: Plan) -> Writer:
