@@ -71,6 +71,14 @@ def _write(path: Path, content: object) -> None:
         os.close(folder)
 
 
+def _cause(error: BaseException) -> str:
+    """Return why; torch.save hides a full disk behind what happened after it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return os.strerror(cause.errno) if cause and cause.errno else str(error)
+
+
 def _generators() -> dict[str, Any]:
     """Return the states of Python's, PyTorch's and, where loaded, NumPy's global generators."""
     states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
