@@ -61,6 +61,15 @@ def test_items_are_names_and_bytes_in_order(packed: Path) -> None:
     assert files[torch.tensor(3)] == files[3]  # type: ignore[index]
 
 
+def test_a_batch_is_its_items(packed: Path) -> None:
+    files = PackedFiles(packed)
+    wanted = [3, 0, FILES - 1, 3, -1]
+    assert files.__getitems__(wanted) == [files[index] for index in wanted]
+    assert files.__getitems__([]) == []
+    with pytest.raises(IndexError):
+        files.__getitems__([0, FILES])
+
+
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_every_way_to_start_workers(packed: Path, method: str, workers: int) -> None:

@@ -141,7 +141,7 @@ def test_a_full_disk_ends_all_ranks_and_keeps_the_last_checkpoint(tmp_path: Path
     )
     code, said = run(tmp_path, "--nproc", 2, "--", script, tmp_path / "checkpoint.pt")
     assert code == 1, said
-    assert said.count("the last checkpoint is still whole") >= 2
+    assert "can't be written (File too large): the last checkpoint is still whole" in said
     saved = Grace(tmp_path / "checkpoint.pt").load()
     assert saved is not None
     assert torch.equal(saved["numbers"], torch.ones(10))

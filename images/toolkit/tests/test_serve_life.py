@@ -149,12 +149,17 @@ def _accepts(server: Served) -> bool:
     return True
 
 
-def test_a_server_that_is_killed_leaves_no_model_process(folder: Path) -> None:
+@pytest.mark.parametrize("row", [[1, 0], FOR_EVER], ids=["idle", "busy"])
+def test_a_server_that_is_killed_leaves_no_model_process(
+    folder: Path, pool: concurrent.futures.ThreadPoolExecutor, row: list[float]
+) -> None:
     with served(folder) as server:
         worker = server.worker
+        running = occupy(server, pool, row)
         server.process.kill()
 
         wait_for(lambda: not is_running(worker), "the model's process ends")
+        running.exception()
 
 
 @pytest.mark.parametrize(

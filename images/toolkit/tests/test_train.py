@@ -10,7 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from training import STEPS, command, processes_of, run, said, steps, stop, training, wait_until
+from training import (
+    ENVIRONMENT,
+    STEPS,
+    command,
+    processes_of,
+    run,
+    said,
+    steps,
+    stop,
+    training,
+    wait_until,
+)
 from workbench_toolkit.cli import main
 from workbench_toolkit.grace import RESUME
 from workbench_toolkit.train import agent
@@ -85,7 +96,7 @@ def test_a_closed_terminal_is_a_stop(tmp_path: Path) -> None:
     if child == 0:
         os.chdir(tmp_path)
         line = command(*words(tmp_path))
-        os.execv(line[0], line)
+        os.execve(line[0], line, ENVIRONMENT)  # noqa: S606
     wait_until(lambda: len(steps(tmp_path, 0)) >= 5, "it is at step 5")
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == RESUME

@@ -13,6 +13,8 @@ from pathlib import Path
 
 STEPS = Path(__file__).with_name("train_steps.py")
 DEADLINE_SECONDS = 120
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+"""Trainings run elsewhere, and with this very checkout."""
 
 
 def wait_until(is_so: Callable[[], bool], what: str) -> None:
@@ -32,7 +34,12 @@ def training(folder: Path, *words: object) -> Iterator[subprocess.Popen[str]]:
     """Run ``wb train`` in ``folder``, its output in ``said``; whatever happens, it is gone afterwards."""
     with (folder / "said").open("w") as said:
         process = subprocess.Popen(
-            command(*words), cwd=folder, stdout=said, stderr=subprocess.STDOUT, text=True
+            command(*words),
+            cwd=folder,
+            env=ENVIRONMENT,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
     try:
         yield process

@@ -18,6 +18,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "workbench_toolkit.doctor.command",
         "say whether this image runs on the GPUs that are here",
     ),
+    "verify": (
+        "workbench_toolkit.verify.command",
+        "say whether this image is what its manifest declares",
+    ),
     "pack": ("workbench_toolkit.pack.command", "pack many small files into one, or verify a pack"),
     "bench-data": (
         "workbench_toolkit.bench_data.command",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +44,11 @@ class PackedFiles(Dataset[Any]):
         position = self._position(index)
         sample = Sample(self._reader.describe(position)[0], self._reader.content(position))
         return sample if self._decode is None else self._decode(*sample)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return several items, as a DataLoader asks for a batch; the disk is asked for all of them at once."""
+        self._reader.prefetch([self._position(index) for index in indices])
+        return [self[index] for index in indices]
 
     def name(self, index: int) -> str:
         """Return a file's name without reading the file."""

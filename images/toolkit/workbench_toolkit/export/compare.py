@@ -13,6 +13,7 @@ import torch
 
 from workbench_toolkit.errors import ToolError
 from workbench_toolkit.export.inputs import Array
+from workbench_toolkit.export.torchscript import load_torchscript
 
 Run = Callable[[Sequence[Array]], list[Array]]
 """Inputs in order to outputs in order."""
@@ -30,7 +31,7 @@ def run_eager(model: torch.nn.Module) -> Run:
 
 def run_torchscript(path: Path) -> Run:
     """Return what runs the TorchScript file ``path``."""
-    return run_eager(torch.jit.load(path, map_location="cpu"))  # type: ignore[no-untyped-call]
+    return run_eager(load_torchscript(path, torch.device("cpu")))
 
 
 def run_onnx(path: Path, names: Sequence[str]) -> Run:

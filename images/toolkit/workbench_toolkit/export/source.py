@@ -1,4 +1,4 @@
-"""The model to export: made by the researcher's own factory, filled from a checkpoint, ready to predict.
+"""The model to export: made by the researcher's own factory, filled from a checkpoint.
 
 A checkpoint is data: it is loaded without running anything that it holds.
 """
@@ -21,7 +21,7 @@ from workbench_toolkit.errors import ToolError
 
 
 def load_model(source: str, checkpoint: Path | None, seed: int) -> torch.nn.Module:
-    """Return the model that ``source`` makes, on the CPU and in eval mode; raises ToolError.
+    """Return the model that ``source`` makes, on the CPU; raises ToolError.
 
     ``source`` is ``FILE.py:FACTORY`` or ``PACKAGE.MODULE:FACTORY``.
     """
@@ -40,7 +40,7 @@ def load_model(source: str, checkpoint: Path | None, seed: int) -> torch.nn.Modu
         raise ToolError(f"{source} makes {type(model).__name__}, not a torch.nn.Module.")
     if checkpoint is not None:
         _fill(model, checkpoint)
-    return model.to("cpu").eval().requires_grad_(False)
+    return model.to("cpu").requires_grad_(False)
 
 
 def _import(place: str) -> ModuleType:

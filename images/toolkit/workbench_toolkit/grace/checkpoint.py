@@ -17,6 +17,8 @@ import torch.distributed as dist
 
 from workbench_toolkit.errors import ToolError
 
+UNFINISHED = ".unfinished"
+
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write rank 0's ``state`` and every rank's random generators; returns on all ranks once it is there."""
@@ -25,9 +27,10 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     if _rank() == 0:
         try:
             _write(path, {"state": dict(state), "generators": generators})
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - the other ranks have to hear of whatever it is
+            path.with_name(f"{path.name}{UNFINISHED}").unlink(missing_ok=True)
             failure = (
-                f"{path} can't be written ({error.strerror}): the last checkpoint is still whole."
+                f"{path} can't be written ({_cause(error)}): the last checkpoint is still whole."
             )
     for said in _gather(failure):
         if said is not None:
@@ -58,7 +61,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
 def _write(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished = path.with_name(f"{path.name}{UNFINISHED}")
     with unfinished.open("wb") as file:
         torch.save(content, file)
         file.flush()
@@ -69,6 +72,14 @@ def _write(path: Path, content: object) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _cause(error: BaseException) -> str:
+    """Return why; torch.save hides a full disk behind what happened after it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return os.strerror(cause.errno) if cause and cause.errno else str(error)
 
 
 def _generators() -> dict[str, Any]:

@@ -77,6 +77,9 @@ class Reader(Protocol):
     def content(self, index: int) -> bytes:
         """Return a file's bytes."""
 
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Bring several files' bytes nearer, asking the disk for many at once."""
+
 
 class Format(Protocol):
     """A format's module."""

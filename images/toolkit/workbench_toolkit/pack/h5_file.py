@@ -21,6 +21,9 @@ from workbench_toolkit.pack.source import Plan
 
 HASH_BYTES = 32
 DATASETS = {"done", "digest", "name_end", "file_end", "sha256", "names", "files"}
+ASKED_BYTES = 128 << 10
+"""Linux reads no more than some such size ahead at one request."""
+
 END = struct.Struct("<Q")
 ENDS = struct.Struct("<QQ")
 
@@ -128,6 +131,8 @@ class Reader:
         self._descriptor = os.open(path, os.O_RDONLY)
         os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         weakref.finalize(self, os.close, self._descriptor)
+        self._ask_for(self._offsets["name_end"], END.size * self._count)
+        self._ask_for(self._offsets["file_end"], END.size * self._count)
 
     def __len__(self) -> int:
         return self._count
@@ -140,6 +145,17 @@ class Reader:
     def content(self, index: int) -> bytes:
         """Return a file's bytes."""
         return self._read("files", *self._bounds("file_end", index))
+
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Ask for several files' bytes, and wait for none of them."""
+        for index in indices:
+            begin, end = self._bounds("file_end", index)
+            self._ask_for(self._offsets["files"] + begin, end - begin)
+
+    def _ask_for(self, at: int, size_bytes: int) -> None:
+        for begin in range(at, at + size_bytes, ASKED_BYTES):
+            rest = min(ASKED_BYTES, at + size_bytes - begin)
+            os.posix_fadvise(self._descriptor, begin, rest, os.POSIX_FADV_WILLNEED)
 
     def _bounds(self, ends: str, index: int) -> tuple[int, int]:
         if not 0 <= index < self._count:

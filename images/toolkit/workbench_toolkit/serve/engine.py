@@ -59,9 +59,11 @@ def first_line(error: BaseException) -> str:
 def _torchscript(_: Contract, path: Path) -> tuple[str, Run]:
     import torch
 
+    from workbench_toolkit.export.torchscript import load_torchscript
+
     torch.set_num_threads(_threads())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
+    model = load_torchscript(path, device)
 
     def run(arrays: Sequence[Array]) -> list[Array]:
         with torch.inference_mode():

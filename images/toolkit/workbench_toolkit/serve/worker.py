@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -80,9 +82,18 @@ class Worker:
         self._process.kill()
 
 
+def _end_with_server() -> None:
+    # A server that was killed could not end this process, and a model may be busy for ever.
+    server = multiprocessing.parent_process()
+    if server is not None:
+        server.join()
+    os._exit(1)
+
+
 def _work(pipe: Connection, contract: Contract, kind: str, path: Path) -> None:
     # A terminal's Ctrl-C reaches this process too, which must still finish what the server lets finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_server, daemon=True).start()
     try:
         engine = Engine(contract, kind, path)
     except ToolError as error:

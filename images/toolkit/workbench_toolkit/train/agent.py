@@ -23,8 +23,8 @@ from workbench_toolkit.train.supervisor import exit_code_of, say
 
 PR_SET_PDEATHSIG = 1
 BAD_REQUEST = 2
-CONSEQUENCES = (1, -signal.SIGABRT)
-"""How a process ends that lost its peer: with a traceback, or aborted by NCCL."""
+CONSEQUENCES = {1: 1, -signal.SIGABRT: 1, -signal.SIGTERM: 2}
+"""How a process ends that lost its peer, the likelier cause first: a traceback, NCCL's abort, torchrun's signal."""
 
 
 def main(parent: int, nproc: str, words: list[str]) -> int:
@@ -41,26 +41,25 @@ def main(parent: int, nproc: str, words: list[str]) -> int:
     where = "one GPU each (nccl)" if gpus else "the CPU (gloo)"
     say(f"{processes} process(es) on {where}")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
+    wanted = parse_args([f"--nproc-per-node={processes}", *words])  # type: ignore[no-untyped-call]
     try:
-        run_torchrun(  # type: ignore[no-untyped-call]
-            parse_args([f"--nproc-per-node={processes}", *words])  # type: ignore[no-untyped-call]
-        )
+        run_torchrun(wanted)  # type: ignore[no-untyped-call]
     except ChildFailedError as failed:
-        return _report(failed.failures)
+        return _report(failed.failures, Path(wanted.log_dir), wanted.rdzv_id)
     return 0
 
 
-def _report(failures: dict[int, ProcessFailure]) -> int:
+def _report(failures: dict[int, ProcessFailure], log_folder: Path, run_id: str) -> int:
     rank, first = min(
-        failures.items(), key=lambda item: (item[1].exitcode in CONSEQUENCES, item[1].timestamp)
+        failures.items(),
+        key=lambda item: (CONSEQUENCES.get(item[1].exitcode, 0), item[1].timestamp),
     )
     code = exit_code_of(first.exitcode)
     if code == RESUME:
         say("stopped with a checkpoint; the same command goes on from there.")
     else:
-        say(
-            f"rank {rank} ended with exit code {code}; its output is in {Path(first.error_file).parent}"
-        )
+        logs = next(log_folder.glob(f"{run_id}_*/attempt_0/{first.local_rank}"), log_folder)
+        say(f"rank {rank} ended with exit code {code}; its output is in {logs}")
     return code
 
 
