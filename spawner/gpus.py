@@ -5,6 +5,7 @@ Whatever is not a well-formed answer raises ``Unknown``: from silence or nonsens
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import replace
@@ -157,6 +158,7 @@ class Agent:
         self._gpus: tuple[Gpu, ...] = ()
         self._known_until = 0.0
         self._complaint: str | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     async def inventory(self) -> tuple[Gpu, ...]:
         """Return what can be leased of the agent's host (nothing without a driver), at most 2 s old.
@@ -165,12 +167,10 @@ class Agent:
         Raises ``Unknown`` when the agent cannot be asked.
         """
         if time.monotonic() >= self._known_until:
-            answer = await self._get("/inventory", _INVENTORY)
-            if answer.error is not None and answer.error != self._complaint:
-                _log.warning("The gpu-agent at %s says: %s", self._url, answer.error)
-            self._complaint = answer.error
-            self._gpus = tuple(leaf for gpu in answer.gpus for leaf in gpu.leaves())
-            self._known_until = time.monotonic() + INVENTORY_SECONDS
+            # a crowd asks once, for the agent would be slow to answer a thousand times
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask())
+            await asyncio.shield(self._asking)
         return self._gpus
 
     async def samples(self) -> dict[str, GpuSample]:
@@ -183,6 +183,14 @@ class Agent:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    async def _ask(self) -> None:
+        answer = await self._get("/inventory", _INVENTORY)
+        if answer.error is not None and answer.error != self._complaint:
+            _log.warning("The gpu-agent at %s says: %s", self._url, answer.error)
+        self._complaint = answer.error
+        self._gpus = tuple(leaf for gpu in answer.gpus for leaf in gpu.leaves())
+        self._known_until = time.monotonic() + INVENTORY_SECONDS
 
     async def _get(self, path: str, shape: TypeAdapter[_Answer]) -> _Answer:
         body = await self._fetch(path)
