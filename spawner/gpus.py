@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 INVENTORY_SECONDS = 2
 """How old a remembered inventory may be, so that a spawn does not wait for the agent."""
 
-_TIMEOUT = aiohttp.ClientTimeout(total=3, connect=1)
+_TIMEOUT = aiohttp.ClientTimeout(total=10)  # a crowd keeps the hub itself busy for seconds
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 _DIGITS = r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
