@@ -5,6 +5,7 @@ Whatever is not a well-formed answer raises ``Unknown``: from silence or nonsens
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import replace
@@ -22,7 +23,7 @@ _log = logging.getLogger(__name__)
 INVENTORY_SECONDS = 2
 """How old a remembered inventory may be, so that a spawn does not wait for the agent."""
 
-_TIMEOUT = aiohttp.ClientTimeout(total=3, connect=1)
+_TIMEOUT = aiohttp.ClientTimeout(total=10)  # a crowd keeps the hub itself busy for seconds
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 _DIGITS = r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
@@ -167,6 +168,7 @@ class Agent:
         self._gpus: tuple[Gpu, ...] = ()
         self._known_until = 0.0
         self._complaint: str | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     async def inventory(self) -> tuple[Gpu, ...]:
         """Return what can be leased of the agent's host (nothing without a driver), at most 2 s old.
@@ -175,12 +177,10 @@ class Agent:
         Raises ``Unknown`` when the agent cannot be asked.
         """
         if time.monotonic() >= self._known_until:
-            answer = await self._get("/inventory", _INVENTORY)
-            if answer.error is not None and answer.error != self._complaint:
-                _log.warning("The gpu-agent at %s says: %s", self._url, answer.error)
-            self._complaint = answer.error
-            self._gpus = answer.leaves()
-            self._known_until = time.monotonic() + INVENTORY_SECONDS
+            # a crowd asks once, for the agent would be slow to answer a thousand times
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask())
+            await asyncio.shield(self._asking)
         return self._gpus
 
     async def samples(self) -> dict[str, GpuSample]:
@@ -193,6 +193,14 @@ class Agent:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    async def _ask(self) -> None:
+        answer = await self._get("/inventory", _INVENTORY)
+        if answer.error is not None and answer.error != self._complaint:
+            _log.warning("The gpu-agent at %s says: %s", self._url, answer.error)
+        self._complaint = answer.error
+        self._gpus = answer.leaves()
+        self._known_until = time.monotonic() + INVENTORY_SECONDS
 
     async def _get(self, path: str, shape: TypeAdapter[_Answer]) -> _Answer:
         body = await self._fetch(path)

@@ -18,7 +18,7 @@ import httpx
 from benchmarks.load.crowd import Plan
 from benchmarks.load.figures import Row, describe_times, times_of
 from benchmarks.load.town import LoadTown
-from tests.faults.town import URL
+from tests.faults.people import URL
 
 LOG_INS = 100
 _PASSWORD = "a long enough one"  # noqa: S105 - of people who exist for a minute
@@ -31,14 +31,15 @@ def names(people: int) -> list[str]:
 
 
 def arrive(
-    *, gpus: int, inventory: int, per_second: float | None
+    *, gpus: int, inventory: int, per_second: float | None, fills_form: bool = True
 ) -> Callable[[Path, int], Awaitable[list[Row]]]:
     """Return the part in which everyone asks for ``gpus`` of the ``inventory``."""
 
     async def part(folder: Path, people: int) -> list[Row]:
         async with LoadTown(folder, inventory) as town:
             alone = await town.alone(0)
-            return [await fill(town, Plan(names(people), per_second, gpus), alone)]
+            plan = Plan(names(people), per_second, gpus, fills_form=fills_form)
+            return [await fill(town, plan, alone)]
 
     return part
 

@@ -26,13 +26,14 @@ class Plan:
     """Who comes, how fast, and what for.
 
     ``per_second`` None is all at once. ``gpus`` None only logs in. ``watches_line``: those who have to wait keep
-    their page open until the crowd is told to go home.
+    their page open until the crowd is told to go home. Without ``fills_form`` they ask through the REST API.
     """
 
     names: list[str]
     per_second: float | None
     gpus: int | None
     watches_line: bool = False
+    fills_form: bool = True
     password: str = "any"  # noqa: S105 - the dummy authenticator's
 
 
@@ -86,22 +87,36 @@ class Browser:
         self.visit.log_in_seconds = time.monotonic() - began
 
     async def _start(self) -> None:
-        began = time.monotonic()
-        async with self._ask("GET", "/hub/spawn") as answer:
-            assert 'name="gpus"' in await answer.text(), "no form"
+        if self._plan.fills_form:
+            began = time.monotonic()
+            async with self._ask("GET", "/hub/spawn") as answer:
+                assert 'name="gpus"' in await answer.text(), "no form"
+            self.visit.form_seconds = time.monotonic() - began
         clicked = time.monotonic()
-        self.visit.form_seconds = clicked - began
-        form = {"gpus": str(self._plan.gpus), "release": "v2.7", "hours": "8", "_xsrf": self._xsrf}
-        async with self._ask("POST", "/hub/spawn", data=form, allow_redirects=False) as answer:
-            assert answer.status == 302, f"start answered {answer.status}"
-            to = answer.headers["Location"]
-        if "/spawn-pending/" in to:
-            async with self._ask("GET", to) as answer:
+        pending = await (self._click() if self._plan.fills_form else self._call())
+        if pending is not None:
+            async with self._ask("GET", pending):
                 pass
             if not await self._watch(clicked):
                 return
         await self._open()
         self.visit.ready_seconds = time.monotonic() - clicked
+
+    async def _click(self) -> str | None:
+        """Send the form; return the page that shows the start, None where the server is ready already."""
+        form = {"gpus": str(self._plan.gpus), "release": "v2.7", "hours": "8", "_xsrf": self._xsrf}
+        async with self._ask("POST", "/hub/spawn", data=form, allow_redirects=False) as answer:
+            assert answer.status == 302, f"start answered {answer.status}"
+            to = answer.headers["Location"]
+        return to if "/spawn-pending/" in to else None
+
+    async def _call(self) -> str | None:
+        path = f"/hub/api/users/{self.visit.name}/server"
+        headers = {"X-XSRFToken": self._xsrf, "Referer": f"{HUB}/hub/home"}
+        wish = {"gpus": self._plan.gpus}
+        async with self._ask("POST", path, json=wish, headers=headers) as answer:
+            assert answer.status in (201, 202), f"start answered {answer.status}"
+        return None if answer.status == 201 else f"/hub/spawn-pending/{self.visit.name}"
 
     async def _watch(self, clicked: float) -> bool:
         """Follow the progress; return whether the server is ready."""

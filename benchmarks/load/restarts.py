@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.load.arrivals import fill, names
 from benchmarks.load.crowd import Plan
-from benchmarks.load.figures import Row
+from benchmarks.load.figures import Row, Value
 from benchmarks.load.town import LoadTown
 
 IDLE_SECONDS = 60.0
@@ -33,7 +33,7 @@ async def running(folder: Path, people: int) -> list[Row]:
         await town.until_served(servers)
         served = time.monotonic() - began
         calls = [operation for operation, _ in town.engine.calls]
-        figures = {
+        figures: dict[str, Value] = {
             "reconciled_seconds": reconciled,
             "hub_answers_seconds": answered,
             "all_verified_seconds": served,
@@ -61,7 +61,7 @@ async def waiting(folder: Path, people: int) -> list[Row]:
         await town.until_said("servers are back in line", since)
         back = time.monotonic() - began
         calls = [operation for operation, _ in town.engine.calls]
-        figures = {
+        figures: dict[str, Value] = {
             "hub_answers_seconds": answered,
             "all_back_in_line_seconds": back,
             "is_same_order": str(town.waiting() == line),
@@ -86,7 +86,7 @@ async def watched_line(folder: Path, people: int) -> list[Row]:
             await town.until_waiting(line - _GPUS)
             granted = time.monotonic() - began
             await town.until_quiet()
-            figures = {
+            figures: dict[str, Value] = {
                 "next_granted_seconds": granted,
                 "hub_cpu_milliseconds_per_place": 1e3 * (town.usage().cpu_seconds - before) / _GPUS,
                 "seconds_until_quiet": time.monotonic() - began,

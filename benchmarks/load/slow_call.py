@@ -9,8 +9,8 @@ from pathlib import Path
 from benchmarks.load.crowd import Plan
 from benchmarks.load.figures import Row, Value, describe_times, times_of
 from benchmarks.load.town import LoadTown
-from tests.fakes.docker_engine import Fault
-from tests.faults.town import eventually
+from tests.fakes.docker_faults import Fault
+from tests.faults.people import eventually
 
 OPERATIONS = ("create", "start", "stop", "inspect")
 SLOW_SECONDS = 30.0
@@ -33,6 +33,7 @@ async def compare(folder: Path, _: int) -> list[Row]:
             await asyncio.sleep(began + SLOW_SECONDS - time.monotonic())
             town.engine.release()
             await one
+            await eventually(lambda: not town.engine.faults.held, f"the {operation} ends")
             figures = describe_times("click_to_ready", slowed)
             delay = max(slowed) - max(usual)
             rows.append(

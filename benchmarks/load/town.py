@@ -86,12 +86,12 @@ class LoadTown(Town):
 
     async def alone(self, gpus: int | None) -> float:
         """Return the median seconds from click to ready of people who come when nobody else does."""
-        seconds = []
+        seconds: list[float] = []
         for number in range(_ALONE):
             async with self.crowd(Plan([f"alone{number}"], None, gpus)) as told:
                 (visit,) = told["visits"]
                 assert visit["trouble"] is None, visit
-                seconds.append(visit["ready_seconds"])
+                seconds.append(float(visit["ready_seconds"]))
         return sorted(seconds)[_ALONE // 2]
 
     def waiting(self) -> list[str]:
@@ -117,7 +117,7 @@ class LoadTown(Town):
     async def _ready(self) -> int:
         found = 0
         while True:
-            page = {"state": "ready", "offset": found, "limit": _PAGE}
+            page: dict[str, str | int] = {"state": "ready", "offset": found, "limit": _PAGE}
             listed = (await self.admin.get("users", params=page)).raise_for_status().json()
             found += len(listed)
             if len(listed) < _PAGE:

@@ -147,6 +147,7 @@ def foresee(
 ) -> dict[tuple[str | None, int], Place]:
     """Return the place that ``own`` would get with each number of GPUs of each kind for which it would wait."""
     holding = [lease for lease in leases if lease.gpu_uuids]
+    held = {uuid for lease in holding for uuid in lease.gpu_uuids}
     places = {}
     for kind, number in count_kinds(gpus).items():
         waiting = [
@@ -155,7 +156,9 @@ def foresee(
             if lease.state is LeaseState.WAITING and lease.mig_profile == kind
         ]
         usable = [gpu for gpu in gpus if gpu.mig_profile == kind and gpu.uuid not in quarantined]
-        for count in range(1, number + 1):
+        free = sum(gpu.health is GpuHealth.OK and gpu.uuid not in held for gpu in usable)
+        # where nobody waits, no plan is needed for what is free
+        for count in range(1 if waiting else free + 1, number + 1):
             asking = replace(own, gpu_count=count, mig_profile=kind)
             plan = plan_line([*waiting, asking], leases=holding, gpus=usable, use=use, now=now)
             if own.id not in plan.grants:

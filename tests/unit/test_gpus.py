@@ -312,6 +312,14 @@ async def test_an_inventory_is_remembered_for_a_moment() -> None:
         assert len(asked) == 2
 
 
+async def test_a_crowd_asks_once() -> None:
+    asked: list[str] = []
+    async with asking(answering(GOLDEN["/inventory"], asked=asked)) as agent:
+        first, *others = await asyncio.gather(*(agent.inventory() for _ in range(100)))
+        assert all(other is first for other in others)
+    assert len(asked) == 1
+
+
 async def test_a_failure_is_not_remembered_and_no_old_answer_covers_it() -> None:
     answers = iter([500, 200])
 
