@@ -96,7 +96,7 @@ def test_a_closed_terminal_is_a_stop(tmp_path: Path) -> None:
     if child == 0:
         os.chdir(tmp_path)
         line = command(*words(tmp_path))
-        os.execve(line[0], line, ENVIRONMENT)  # noqa: S606
+        os.execve(line[0], line, ENVIRONMENT)
     wait_until(lambda: len(steps(tmp_path, 0)) >= 5, "it is at step 5")
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == RESUME
