@@ -13,8 +13,14 @@ import pytest
 
 from spawner.catalog import Release
 from tests.images.conftest import docker, run
+from tests.stack import eventually
 
 NOTEBOOK = ("jupyter", "notebook", "--ip=0.0.0.0", "--allow-root", "--no-browser")
+RUN_OF_A_PROJECT = """
+from torch.utils.tensorboard import SummaryWriter
+with SummaryWriter("project/runs/first") as board:
+    board.add_scalar("loss", 1, 1)
+"""
 CODE = "curl -so /dev/null -w '%{http_code}' "
 
 
@@ -120,4 +126,7 @@ def test_tensorboard_is_in_the_launcher_and_answers(
     assert '"TensorBoard"' in listed
     page = docker("exec", name, "curl", "-sL", "--retry", "3", f"{place}tensorboard/?token={token}")
     assert "<title>TensorBoard</title>" in page
+    docker("exec", "--workdir=/workspace", name, "python", "-c", RUN_OF_A_PROJECT)
+    runs = ("exec", name, "curl", "-s", f"{place}tensorboard/data/runs?token={token}")
+    eventually(lambda: docker(*runs) == '["project/runs/first"]', seconds=60, what="a run is seen")
     assert docker("exec", name, "sh", "-c", f"{CODE} {place}tensorboard/") in {"302", "403"}

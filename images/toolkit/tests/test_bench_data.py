@@ -86,8 +86,8 @@ def test_the_share_is_what_the_times_say(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["bench-data", "slow_in_one_way:storage", *words]) == 0
     run = json.loads(capsys.readouterr().out)["runs"][0]
     # 40 ms of reading, then 60 ms of GPU: sleeps are never shorter, and on a busy machine longer
-    assert 0.35 < run["wait_share"] < 0.6
-    assert 0.35 < run["blocked_share"] < 0.6
+    assert 0.25 < run["wait_share"] < 0.75
+    assert 0.1 < run["blocked_share"] < 0.6
     assert run["samples_per_second"] < 101
 
 

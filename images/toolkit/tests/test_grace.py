@@ -77,7 +77,7 @@ def test_a_killed_writer_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     moments = random.Random(5)  # noqa: S311
     killed_while_writing = 0
-    for _ in range(8):
+    for _ in range(4):
         with subprocess.Popen(
             [sys.executable, "-c", SAVE_WITHOUT_END, str(path)], stdout=subprocess.PIPE, text=True
         ) as process:
