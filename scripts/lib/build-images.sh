@@ -29,9 +29,10 @@ catalog_images() {
 # build_release RELEASE IMAGE FLAVOR LOCKS GIGABYTES: the image's labels say what its manifest does.
 # The flavors after the first need room for their difference only.
 build_release() {
-  local release=$1 image=$2 flavor=$3 locks=$4 gigabytes=$5 key revision
-  revision=$(git -C "$repository" rev-parse HEAD 2>/dev/null || true)
+  local release=$1 image=$2 flavor=$3 locks=$4 gigabytes=$5 key revision committed
+  read -r revision committed < <(git -C "$repository" log -1 --format='%H %ct' 2>/dev/null || true) || true
   build_arguments=(--target "$flavor" --build-arg "REVISION=$revision"
+    ${committed:+--build-arg "SOURCE_DATE_EPOCH=$committed"}
     --label "org.opencontainers.image.title=$(catalog_value "$release" title)"
     --label "org.opencontainers.image.version=$release-$flavor"
     --label "org.opencontainers.image.revision=$revision"
