@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -70,6 +70,21 @@ class Catalog:
 
     default: str
     releases: Mapping[str, Release]
+
+    def choose(self, names: Collection[str]) -> Catalog:
+        """Return what of it is offered: the releases of ``names``, or the default one where there are none.
+
+        The first name is the default where the catalog's own is not among them. Raises SettingsError.
+        """
+        for name in names:
+            if name not in self.releases:
+                known = ", ".join(self.releases)
+                raise SettingsError(
+                    f"WORKBENCH_RELEASES names {name!r}, which is not in the catalog: choose of {known}."
+                )
+        chosen = {name: self.releases[name] for name in names or (self.default,)}
+        default = self.default if self.default in chosen else next(iter(chosen))
+        return Catalog(default, MappingProxyType(chosen))
 
 
 def load_catalog(path: Path) -> Catalog:

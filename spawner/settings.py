@@ -52,6 +52,10 @@ def _cpus(text: str) -> float:
     return float(text)
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 def _yes_or_no(text: str) -> bool:
     if text not in ("yes", "no"):
         raise ValueError("yes or no")
@@ -102,6 +106,11 @@ class Settings:
         "admin",
         _matching(r"[a-z][a-z0-9._-]{0,31}", "a lower-case user name of at most 32 characters"),
         "User name of the first admin.",
+    )
+    releases: tuple[str, ...] = _setting(
+        (),
+        _names,
+        "Releases of `images/catalog.toml` that are built and offered, such as `v2.7 v2.15`; empty for its default one.",
     )
     max_gpus: int | None = _setting(
         None,

@@ -8,14 +8,15 @@ hub_image=gpu-workbench-hub:local
 agent_image=gpu-workbench-agent:local
 build_arguments=()
 
-# Builds every flavor of each release of the catalog, the hub and the agent.
+# Builds every flavor of each release that WORKBENCH_RELEASES chooses, the hub and the agent.
 build_images() {
-  local name image
+  local name image chosen
+  chosen=$(chosen_images)
   while read -r name image; do
     build_release "$name" "$image" lab "torch train lab" "$release_gigabytes"
     build_release "$name" "$image-train" train "torch train" "$service_gigabytes"
     build_release "$name" "$image-serve" serve "torch serve" "$service_gigabytes"
-  done < <(catalog_images)
+  done <<<"$chosen"
   build_image "$hub_image" hub "$service_gigabytes" "" images/catalog.toml jupyterhub_config.py spawner
   build_image "$agent_image" agent "$service_gigabytes" "" spawner
 }
@@ -24,6 +25,19 @@ build_images() {
 catalog_images() {
   sed -nE -e 's/^\[releases\."([^"]+)"\]$/\1/p' -e 's/^image = "([^"]+)"$/\1/p' "$repository/images/catalog.toml" \
     | paste -d ' ' - -
+}
+
+# Prints of catalog_images what WORKBENCH_RELEASES names, in its order, or the catalog's default.
+chosen_images() {
+  local names name row
+  read -ra names <<<"$(value_of WORKBENCH_RELEASES)"
+  [ ${#names[@]} -gt 0 ] || mapfile -t names < <(sed -nE 's/^default = "([^"]+)"$/\1/p' "$repository/images/catalog.toml")
+  for name in "${names[@]}"; do
+    row=$(catalog_images | grep -F -m 1 "$name ") || true
+    [ "${row%% *}" = "$name" ] \
+      || fail "WORKBENCH_RELEASES names \"$name\", which images/catalog.toml does not: see there." 2
+    printf '%s\n' "$row"
+  done
 }
 
 # build_release RELEASE IMAGE FLAVOR LOCKS GIGABYTES: the image's labels say what its manifest does.
