@@ -26,6 +26,7 @@ nccl = "2.26.2"
 driver = "525.60.13"
 architectures = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
 constraints = ["torchaudio==2.7.1"]
+without = []
 """
 
 
@@ -73,6 +74,8 @@ def test_catalog_cannot_be_changed(tmp_path: Path) -> None:
         ('architectures = ["', 'architectures = "["  #', "architectures = '['"),
         ("torchaudio==2.7.1", "torchaudio @ x", "constraints = ['torchaudio @ x'"),
         ('["torchaudio==2.7.1"]', "[]", "constraints = []"),
+        ("without = []", "without = ''", "without = ''"),
+        ("without = []", "without = ['torch audio']", "without = ['torch audio']"),
         ('default = "v2.7"', "default = ", "not valid TOML"),
     ],
 )
@@ -110,7 +113,7 @@ def test_project_catalog_and_locks_agree() -> None:
         folder = REPOSITORY / "images" / "pytorch-cuda" / release.name
         torch_lock = (folder / "torch.lock").read_text(encoding="utf-8")
         assert re.search(rf"^torch=={re.escape(release.torch)} ", torch_lock, re.MULTILINE)
-        runtime = re.search(r"^nvidia-cuda-runtime-cu\d+==(\d+\.\d+)\.", torch_lock, re.MULTILINE)
+        runtime = re.search(r"^nvidia-cuda-runtime(?:-cu\d+)?==(\d+\.\d+)\.", torch_lock, re.MULTILINE)
         assert runtime is not None
         assert runtime[1] == release.cuda
         for name, version in (("cudnn", release.cudnn), ("nccl", release.nccl)):
