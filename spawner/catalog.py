@@ -138,7 +138,11 @@ def _parse_release(name: str, table: object) -> Release:
 def _parse_list(name: str, key: str, value: object) -> tuple[str, ...]:
     pattern, example = _LISTS[key]
     words = value if isinstance(value, list) else None
-    if words is None or not (words or key == "without") or not all(re.fullmatch(pattern, str(word)) for word in words):
+    if (
+        words is None
+        or not (words or key == "without")
+        or not all(re.fullmatch(pattern, str(word)) for word in words)
+    ):
         raise ValueError(
             f"release {name} has {key} = {value!r}, which must be a list such as {example}"
         )

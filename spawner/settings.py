@@ -110,7 +110,7 @@ class Settings:
     releases: tuple[str, ...] = _setting(
         (),
         _names,
-        "Releases of `images/catalog.toml` that are built and offered, such as `v2.7 v2.15`; empty for its default one.",
+        "Releases of `images/catalog.toml` that are built and offered (`v2.7 v2.15`); empty for the default one.",
     )
     max_gpus: int | None = _setting(
         None,
