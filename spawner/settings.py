@@ -52,7 +52,9 @@ def _cpus(text: str) -> float:
     return float(text)
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _release_names(text: str) -> tuple[str, ...]:
+    if not re.fullmatch(r"|v[0-9]+(\.[0-9]+)*( +v[0-9]+(\.[0-9]+)*)*", text):
+        raise ValueError("names of releases such as v2.7 v2.15, with blanks between them")
     return tuple(text.split())
 
 
@@ -109,7 +111,7 @@ class Settings:
     )
     releases: tuple[str, ...] = _setting(
         (),
-        _names,
+        _release_names,
         "Releases of `images/catalog.toml` that are built and offered (`v2.7 v2.15`); empty for the default one.",
     )
     max_gpus: int | None = _setting(
