@@ -46,7 +46,7 @@ def read_files(image: str) -> dict[str, tuple[object, ...]]:
             tarfile.open(fileobj=export.stdout, mode="r|") as archive,
         ):
             for entry in archive:
-                content = archive.extractfile(entry)
+                content = archive.extractfile(entry) if entry.isreg() else None
                 digest = hashlib.sha256(content.read()).hexdigest() if content else ""
                 about = (entry.type, entry.mode, entry.uid, entry.gid, entry.linkname)
                 files[entry.name] = (digest, *about, int(entry.mtime))
