@@ -21,19 +21,35 @@ _PATTERNS = {
     "torch": r"[0-9]+\.[0-9]+\.[0-9]+",
     "cuda": r"[0-9]+\.[0-9]+",
     "python": r"3\.[0-9]+",
+    "cudnn": r"[0-9]+\.[0-9]+\.[0-9]+",
+    "nccl": r"[0-9]+\.[0-9]+\.[0-9]+",
+    "driver": r"[0-9]+(\.[0-9]+){0,2}",
 }
+_LISTS = {
+    "architectures": (r"(sm|compute)_[1-9][0-9]{1,2}", '["sm_80", "sm_90", "compute_90"]'),
+    "constraints": (r"[a-z0-9-]+(==|<|>=)[0-9]+(\.[0-9]+)*", '["torchaudio==2.7.1"]'),
+}
+"""What each item looks like, and an example of the whole."""
 _EXAMPLES = {
     "image": "pytorch-cuda:v2.7",
     "title": "PyTorch 2.7 · CUDA 12.6",
     "torch": "2.7.1",
     "cuda": "12.6",
     "python": "3.11",
+    "cudnn": "9.5.1",
+    "nccl": "2.26.2",
+    "driver": "525.60.13",
 }
 
 
 @dataclass(frozen=True)
 class Release:
-    """One image that a researcher can choose; ``torch``, ``cuda`` and ``python`` are versions."""
+    """One image that a researcher can choose; ``torch``, ``cuda``, ``python``, ``cudnn`` and ``nccl`` are versions.
+
+    ``driver`` is the least NVIDIA driver that its CUDA runs with; ``architectures`` are what its PyTorch is compiled
+    for: ``sm_90`` for machine code, ``compute_90`` for PTX, which the driver compiles for newer GPUs. ``constraints``
+    are the versions of other packages that go with its PyTorch, where those packages do not say so themselves.
+    """
 
     name: str
     image: str
@@ -41,6 +57,11 @@ class Release:
     torch: str
     cuda: str
     python: str
+    cudnn: str
+    nccl: str
+    driver: str
+    architectures: tuple[str, ...]
+    constraints: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -86,13 +107,24 @@ def _parse_release(name: str, table: object) -> Release:
     if not isinstance(table, dict):
         raise ValueError(f"releases.{name} must be a table")  # noqa: TRY004
     _require_keys(table, {f.name for f in fields(Release)} - {"name"}, f"release {name}")
-    for key, value in table.items():
-        if not isinstance(value, str) or not re.fullmatch(_PATTERNS[key], value):
+    lists = {key: _parse_list(name, key, table[key]) for key in _LISTS}
+    for key, pattern in _PATTERNS.items():
+        if not isinstance(table[key], str) or not re.fullmatch(pattern, table[key]):
             raise ValueError(
-                f"release {name} has {key} = {value!r}, which must be text such as"
+                f"release {name} has {key} = {table[key]!r}, which must be text such as"
                 f' "{_EXAMPLES[key]}"'
             )
-    return Release(name=name, **table)
+    return Release(name=name, **{**table, **lists})
+
+
+def _parse_list(name: str, key: str, value: object) -> tuple[str, ...]:
+    pattern, example = _LISTS[key]
+    words = value if isinstance(value, list) else []
+    if not words or not all(re.fullmatch(pattern, str(word)) for word in words):
+        raise ValueError(
+            f"release {name} has {key} = {value!r}, which must be a list such as {example}"
+        )
+    return tuple(words)
 
 
 def _require_keys(table: Mapping[str, object], keys: set[str], where: str) -> None:

@@ -37,6 +37,7 @@ from spawner.model import (
 )
 from spawner.off_loop import OffLoop
 from spawner.policy.admission import admit
+from spawner.policy.compatibility import Stack, refuse_misfit
 from spawner.reconcile import Reconciliation
 from spawner.settings import Settings
 
@@ -140,7 +141,8 @@ class Controller(Leases):
             await self._clear_the_way(request)
             gpus = await self._inventory() if request.options.gpus else ()
             quota, now = self._settings.quota, self._clock()
-            check = functools.partial(_check, request, gpus, quota)
+            stack = self._catalog.releases[request.options.release]
+            check = functools.partial(_check, request, gpus, quota, stack)
             lease = await self._in_ledger(self._ledger.admit, request, check, quota=quota, now=now)
             if isinstance(lease, Refused):
                 return lease
@@ -238,9 +240,10 @@ class Controller(Leases):
 
 
 def _check(
-    request: Request, gpus: Sequence[Gpu], quota: Quota, leases: Sequence[Lease]
+    request: Request, gpus: Sequence[Gpu], quota: Quota, stack: Stack, leases: Sequence[Lease]
 ) -> Refused | None:
-    return admit(request, gpus=gpus, leases=leases, quota=quota)
+    misfit = refuse_misfit(request.options, stack, gpus)
+    return misfit or admit(request, gpus=gpus, leases=leases, quota=quota)
 
 
 def _as_answer(lease: Lease | None) -> Granted | Waiting | Refused:

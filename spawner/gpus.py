@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 INVENTORY_SECONDS = 2
 """How old a remembered inventory may be, so that a spawn does not wait for the agent."""
 
-_TIMEOUT = aiohttp.ClientTimeout(total=3, connect=1)
+_TIMEOUT = aiohttp.ClientTimeout(total=10)  # a crowd keeps the hub itself busy for seconds
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 _DIGITS = r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
@@ -90,8 +90,11 @@ class _InventoryGpu:
     xid_at: _Seconds | None
     mig_instances: tuple[_MigInstance, ...]
 
-    def leaves(self) -> tuple[Gpu, ...]:
-        """Return what of this GPU can be leased: itself, or its MIG instances if it is divided."""
+    def leaves(self, driver: str | None, cuda: str | None) -> tuple[Gpu, ...]:
+        """Return what of this GPU can be leased: itself, or its MIG instances if it is divided.
+
+        ``driver`` and ``cuda`` are the versions of its host's driver.
+        """
         whole = Gpu(
             self.uuid,
             self.index,
@@ -102,6 +105,9 @@ class _InventoryGpu:
             nvlink_group=self.nvlink_group,
             xid=self.xid,
             xid_at=self.xid_at,
+            compute_capability=self.compute_capability,
+            driver_version=driver,
+            cuda_driver_version=cuda,
         )
         if self.mig_mode != "enabled":
             return (whole,)
@@ -126,6 +132,10 @@ class _Inventory:
     cuda_driver_version: str | None
     error: str | None
     gpus: tuple[_InventoryGpu, ...]
+
+    def leaves(self) -> tuple[Gpu, ...]:
+        versions = self.driver_version, self.cuda_driver_version
+        return tuple(leaf for gpu in self.gpus for leaf in gpu.leaves(*versions))
 
     def uuids(self) -> list[str]:
         return [
@@ -189,7 +199,7 @@ class Agent:
         if answer.error is not None and answer.error != self._complaint:
             _log.warning("The gpu-agent at %s says: %s", self._url, answer.error)
         self._complaint = answer.error
-        self._gpus = tuple(leaf for gpu in answer.gpus for leaf in gpu.leaves())
+        self._gpus = answer.leaves()
         self._known_until = time.monotonic() + INVENTORY_SECONDS
 
     async def _get(self, path: str, shape: TypeAdapter[_Answer]) -> _Answer:

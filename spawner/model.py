@@ -27,7 +27,8 @@ class Gpu:
     Its identity is the UUID, never the index. ``mig_profile`` (such as ``1g.10gb``) and ``mig_index`` are None for a
     whole GPU; ``index`` is the GPU's own for both. GPUs of one ``nvlink_group`` reach each other over NVLink; None
     where nobody knows, or it reaches none. ``xid`` is the last fatal Xid that its driver reported, ``xid_at`` when,
-    in seconds since the Unix epoch by the agent's clock.
+    in seconds since the Unix epoch by the agent's clock. ``compute_capability`` is such as ``8.6``;
+    ``driver_version`` and ``cuda_driver_version``, the newest CUDA that this driver knows, are its host's.
     """
 
     uuid: str
@@ -41,6 +42,9 @@ class Gpu:
     nvlink_group: int | None = None
     xid: int | None = None
     xid_at: float | None = None
+    compute_capability: str | None = None
+    driver_version: str | None = None
+    cuda_driver_version: str | None = None
 
     @property
     def is_simulated(self) -> bool:
@@ -190,6 +194,7 @@ class Reason(StrEnum):
     UNKNOWN_RELEASE = "unknown_release"
     OVER_QUOTA = "over_quota"
     NOT_ENOUGH_GPUS = "not_enough_gpus"  # more than the host has
+    INCOMPATIBLE = "incompatible"  # the release does not run on the host's GPUs
     TOO_LONG = "too_long"  # more hours than the quota allows
     GIVEN_UP = "given_up"  # left the line before its turn
     OTHERS_WAIT = "others_wait"  # no extension while somebody stands in line

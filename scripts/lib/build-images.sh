@@ -6,12 +6,15 @@ release_gigabytes=20
 service_gigabytes=3
 hub_image=gpu-workbench-hub:local
 agent_image=gpu-workbench-agent:local
+build_arguments=()
 
-# Builds each release of the catalog, the hub and the agent.
+# Builds every flavor of each release of the catalog, the hub and the agent.
 build_images() {
   local name image
   while read -r name image; do
-    build_image "$image" pytorch-cuda "$release_gigabytes" "RELEASE=$name" extensions/gpu-panel
+    build_release "$name" "$image" lab "torch train lab" "$release_gigabytes"
+    build_release "$name" "$image-train" train "torch train" "$service_gigabytes"
+    build_release "$name" "$image-serve" serve "torch serve" "$service_gigabytes"
   done < <(catalog_images)
   build_image "$hub_image" hub "$service_gigabytes" "" images/catalog.toml jupyterhub_config.py spawner
   build_image "$agent_image" agent "$service_gigabytes" "" spawner
@@ -23,7 +26,39 @@ catalog_images() {
     | paste -d ' ' - -
 }
 
+# build_release RELEASE IMAGE FLAVOR LOCKS GIGABYTES: the image's labels say what its manifest does.
+# The flavors after the first need room for their difference only.
+build_release() {
+  local release=$1 image=$2 flavor=$3 locks=$4 gigabytes=$5 key revision
+  revision=$(git -C "$repository" rev-parse HEAD 2>/dev/null || true)
+  build_arguments=(--target "$flavor" --build-arg "REVISION=$revision"
+    --label "org.opencontainers.image.title=$(catalog_value "$release" title)"
+    --label "org.opencontainers.image.version=$release-$flavor"
+    --label "org.opencontainers.image.revision=$revision"
+    --label "workbench.release=$release" --label "workbench.flavor=$flavor"
+    --label "workbench.lock_sha256=$(hash_locks "$release" "$locks")")
+  for key in python torch cuda cudnn nccl; do
+    build_arguments+=(--label "workbench.$key=$(catalog_value "$release" "$key")")
+  done
+  build_image "$image" pytorch-cuda "$gigabytes" "RELEASE=$release" extensions/gpu-panel images/toolkit \
+    images/catalog.toml
+  build_arguments=()
+}
+
+# catalog_value RELEASE KEY: prints a text of the catalog.
+catalog_value() {
+  sed -nE -e "/^\[releases\.\"$1\"\]\$/,/^\[/ s/^$2 = \"([^\"]*)\".*/\1/p" "$repository/images/catalog.toml"
+}
+
+# hash_locks RELEASE LOCKS: over the locks one after the other in the order of their names.
+hash_locks() {
+  local lock
+  for lock in $(printf '%s\n' $2 | LC_ALL=C sort); do cat "$repository/images/pytorch-cuda/$1/$lock.lock"; done \
+    | sha256sum | cut -d ' ' -f 1
+}
+
 # build_image IMAGE FOLDER GIGABYTES BUILD_ARGUMENT PATH...: the paths are what goes in besides images/FOLDER.
+# More of docker build's arguments, which change nothing that goes in, are taken from build_arguments.
 build_image() {
   local image=$1 folder=$2 gigabytes=$3 argument=$4 hash old
   shift 4
@@ -36,7 +71,7 @@ build_image() {
   old=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)
   require_ca_bundle
   run_build "$image" --file "$repository/images/$folder/Dockerfile" --tag "$image" --label "$source_label=$hash" \
-    ${argument:+--build-arg "$argument"}
+    ${argument:+--build-arg "$argument"} "${build_arguments[@]}"
   # The image that lost its name goes too, unless a container still runs on it.
   if [ -n "$old" ]; then docker image rm "$old" >/dev/null 2>&1 || true; fi
 }

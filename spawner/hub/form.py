@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from spawner.catalog import Release
 from spawner.hub.line_view import Viewer
 from spawner.hub.moments import Moment
 from spawner.hub.offer import GpuOffer, Offer, make_offer
+from spawner.hub.verdicts import judge_releases
 from spawner.hub.workbench import Workbench
 from spawner.model import GpuHealth, Options, OptionsError
 from spawner.policy.words import count_gpus, name_gpu
@@ -180,20 +182,18 @@ async def render_form(workbench: Workbench, spawner: WorkbenchSpawner) -> str:
 
 
 def render(
-    offer: Offer, releases: Mapping[str, Any], last: Options, viewer: Viewer, to_wall: ToWall
+    offer: Offer, releases: Mapping[str, Release], last: Options, viewer: Viewer, to_wall: ToWall
 ) -> str:
-    """Return the HTML of ``offer``; ``releases`` maps each release to something with a ``title``.
-
-    ``last`` is what is preselected.
-    """
+    """Return the HTML of ``offer`` and ``releases``; ``last`` is what is preselected."""
     cards = tuple(build_card(gpu, viewer, to_wall) for gpu in offer.gpus)
     most_hours = offer.quota.max_lease_hours
     return _templates.get_template("spawn_form.html").render(
-        releases=releases,
+        releases=judge_releases(releases, [offered.gpu for offered in offer.gpus]),
         chosen_release=last.release,
         choices=build_choices(offer, last, to_wall),
         kinds=offer.kinds,
         cards=cards,
+        simulated=any(card.is_simulated for card in cards),
         own=offer.own,
         most=offer.quota.max_gpus,
         hours=f"{last.hours or most_hours:g}",

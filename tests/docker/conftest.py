@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -171,10 +172,8 @@ def _start_broker(
     folder: Path, variables: dict[str, str], image: str, socket_path: Path
 ) -> subprocess.Popen[bytes]:
     catalog = folder / "catalog.toml"
-    catalog.write_text(
-        f'default = "{RELEASE}"\n[releases."{RELEASE}"]\nimage = "{image}"\ntitle = "Tiny"\n'
-        'torch = "2.7.1"\ncuda = "12.6"\npython = "3.11"\n'
-    )
+    product = (ROOT / "images/catalog.toml").read_text()
+    catalog.write_text(re.sub(r'^image = ".*"$', f'image = "{image}"', product, flags=re.M))
     flags = {"--listen": socket_path, "--catalog": catalog, "--group": os.getgid()}
     return subprocess.Popen(
         [sys.executable, "-m", "spawner.broker", *(str(w) for pair in flags.items() for w in pair)],

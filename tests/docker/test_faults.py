@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from spawner.catalog import Catalog, Release
+from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.containers import Containers, Ended, Gap
 from spawner.ends import Ends
@@ -17,6 +17,7 @@ from spawner.off_loop import OffLoop
 from tests.docker.conftest import RELEASE, Bench
 from tests.docker.test_containers import bring_up, until
 from tests.stack import Stack, docker, eventually, run, running_stack
+from tests.unit.made import make_release
 
 # --- broker, ledger and ends before the real daemon
 
@@ -26,7 +27,7 @@ async def leases(bench: Bench, containers: Containers) -> AsyncIterator[Leases]:
     """The hub's side of leases, with its ears open."""
     clock = Clock(bench.ledger)
     clock.start()
-    release = Release(RELEASE, bench.image, "Tiny", "2.7.1", "12.6", "3.11")
+    release = make_release(name=RELEASE, image=bench.image, title="Tiny")
     catalog = Catalog(RELEASE, {RELEASE: release})
     leases = Leases(
         bench.ledger, containers, catalog, bench.settings, clock, OffLoop("ledger"), lambda: None

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 
-from spawner.catalog import Release
 from spawner.hub.form import build_choices, read_form, render
 from spawner.hub.line_view import Viewer
 from spawner.hub.offer import GpuOffer, Offer, foresee
@@ -14,14 +13,19 @@ from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Options, Quarantine
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start
 from tests.hub.town import Town
+from tests.unit.made import make_release
 
 NAME = "NVIDIA A100-SXM4-80GB"
 NOW = 10_000.0
 RELEASES = {
-    "v2.7": Release(
-        "v2.7", "pytorch-cuda:v2.7", "PyTorch 2.7 · CUDA 12.6", "2.7.1", "12.6", "3.11"
+    "v2.7": make_release(),
+    "v2.9": make_release(
+        name="v2.9",
+        title="PyTorch 2.9",
+        cuda="13.0",
+        driver="580",
+        architectures=("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"),
     ),
-    "v2.9": Release("v2.9", "pytorch-cuda:v2.9", "PyTorch 2.9", "2.9.0", "12.8", "3.11"),
 }
 ME = Viewer("me", sees_names=True)
 

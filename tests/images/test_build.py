@@ -75,7 +75,7 @@ def test_hash_ignores_what_the_build_ignores(copy: Path) -> None:
 
 
 def test_images_that_are_up_to_date_are_left_alone() -> None:
-    images = [release.image for release in RELEASES]
+    images = [f"{release.image}{end}" for release in RELEASES for end in ("", "-train", "-serve")]
     images += ["gpu-workbench-hub:local", "gpu-workbench-agent:local"]
     assert bash(REPOSITORY, "ensure_base_image; build_images").returncode == 0
     before = [inspect(image)["Id"] for image in images]

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
-#define DRIVER_VERSION "570.86.15"
-#define CUDA_DRIVER_VERSION 12080
+#define DRIVER_VERSION "580.95.05"
+#define CUDA_DRIVER_VERSION 13000
 
 /* --- library and system ------------------------------------------------------------------- */
 

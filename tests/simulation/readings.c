@@ -160,6 +160,7 @@ CONSTANT(nvmlDeviceGetDisplayMode, 0)
 CONSTANT(nvmlDeviceGetPersistenceMode, 1)
 CONSTANT(nvmlDeviceGetPerformanceState, 0)
 CONSTANT(nvmlDeviceGetComputeMode, 0)
+CONSTANT(nvmlDeviceGetNumGpuCores, 6912)
 
 /* --- processes ---------------------------------------------------------------------------- */
 

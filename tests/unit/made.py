@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from spawner.catalog import Release
 from spawner.model import Account, Gpu, GpuHealth, Lease, LeaseState, Options, Request
 
 GPU_0 = "GPU-51a0c0de-0000-4000-8000-000000000000"
@@ -11,6 +12,23 @@ GPU_1 = "GPU-51a0c0de-0000-4000-8000-000000000001"
 def make_gpu(index: int, health: GpuHealth = GpuHealth.OK) -> Gpu:
     uuid = f"GPU-51a0c0de-0000-4000-8000-{index:012d}"
     return Gpu(uuid, index, "NVIDIA A100-SXM4-80GB (simulated)", 80 * 1024**3, health)
+
+
+def make_release(**changes: Any) -> Release:
+    values: dict[str, Any] = {
+        "name": "v2.7",
+        "image": "pytorch-cuda:v2.7",
+        "title": "PyTorch 2.7",
+        "torch": "2.7.1",
+        "cuda": "12.6",
+        "python": "3.11",
+        "cudnn": "9.5.1",
+        "nccl": "2.26.2",
+        "driver": "525.60.13",
+        "architectures": ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"),
+        "constraints": ("torchaudio==2.7.1",),
+    }
+    return Release(**{**values, **changes})
 
 
 def make_account(lease: Lease) -> Account:

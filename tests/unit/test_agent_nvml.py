@@ -45,7 +45,7 @@ def uuid(number: int) -> str:
 def test_everything_is_read(host: SimulatedHost) -> None:
     report = Nvml().report()
     assert report.error is None
-    assert (report.driver_version, report.cuda_driver_version) == ("570.86.15", "12.8")
+    assert (report.driver_version, report.cuda_driver_version) == ("580.95.05", "13.0")
     assert report.gpus[0] == GpuIdentity(
         uuid=uuid(0),
         index=0,
@@ -206,7 +206,7 @@ def test_a_driver_that_fails_is_one_sentence_and_is_tried_again(
     assert nvml._look_again_at <= time.monotonic() + 10
     nvml._look_again_at = time.monotonic()
     report = nvml.report()
-    assert (report.error, len(report.gpus), report.driver_version) == (None, 2, "570.86.15")
+    assert (report.error, len(report.gpus), report.driver_version) == (None, 2, "580.95.05")
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this host has a driver")

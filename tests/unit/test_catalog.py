@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from spawner.catalog import Catalog, Release, load_catalog
+from spawner.catalog import Catalog, load_catalog
 from spawner.model import SettingsError
+from tests.unit.made import make_release
 
 REPOSITORY = Path(__file__).parents[2]
 GOOD = """
@@ -20,6 +21,11 @@ title = "PyTorch 2.7"
 torch = "2.7.1"
 cuda = "12.6"
 python = "3.11"
+cudnn = "9.5.1"
+nccl = "2.26.2"
+driver = "525.60.13"
+architectures = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
+constraints = ["torchaudio==2.7.1"]
 """
 
 
@@ -31,8 +37,7 @@ def load(tmp_path: Path, text: str) -> Catalog:
 
 def test_release_is_read_whole(tmp_path: Path) -> None:
     catalog = load(tmp_path, GOOD)
-    release = Release("v2.7", "pytorch-cuda:v2.7", "PyTorch 2.7", "2.7.1", "12.6", "3.11")
-    assert catalog == Catalog("v2.7", {"v2.7": release})
+    assert catalog == Catalog("v2.7", {"v2.7": make_release()})
 
 
 def test_catalog_cannot_be_changed(tmp_path: Path) -> None:
@@ -61,6 +66,13 @@ def test_catalog_cannot_be_changed(tmp_path: Path) -> None:
         ('title = "PyTorch 2.7"', 'title = "  "', "title = '  '"),
         ('image = "pytorch-cuda:v2.7"', 'image = "pytorch-cuda"', "image = 'pytorch-cuda'"),
         ('image = "pytorch-cuda:v2.7"', 'image = "--privileged:x"', "image = '--privileged:x'"),
+        ('driver = "525.60.13"', 'driver = "new"', "driver = 'new'"),
+        ('cudnn = "9.5.1"', "cudnn = 9", "cudnn = 9"),
+        ('"sm_50", ', '"sm_5.0", ', "architectures = ['sm_5.0'"),
+        ('"sm_50", ', "50, ", "architectures = [50"),
+        ('architectures = ["', 'architectures = "["  #', "architectures = '['"),
+        ("torchaudio==2.7.1", "torchaudio @ x", "constraints = ['torchaudio @ x'"),
+        ('["torchaudio==2.7.1"]', "[]", "constraints = []"),
         ('default = "v2.7"', "default = ", "not valid TOML"),
     ],
 )
@@ -101,6 +113,20 @@ def test_project_catalog_and_locks_agree() -> None:
         runtime = re.search(r"^nvidia-cuda-runtime-cu\d+==(\d+\.\d+)\.", torch_lock, re.MULTILINE)
         assert runtime is not None
         assert runtime[1] == release.cuda
+        for name, version in (("cudnn", release.cudnn), ("nccl", release.nccl)):
+            assert re.search(
+                rf"^nvidia-{name}-cu\d+=={re.escape(version)}\b", torch_lock, re.MULTILINE
+            )
+
+
+LEAST_DRIVERS = {"12": "525.60.13", "13": "580"}
+"""By the major version of CUDA: NVIDIA's CUDA Compatibility, "Minor Version Compatibility"."""
+
+
+def test_every_release_names_the_least_driver_of_its_cuda() -> None:
+    catalog = load_catalog(REPOSITORY / "images" / "catalog.toml")
+    for release in catalog.releases.values():
+        assert release.driver == LEAST_DRIVERS[release.cuda.partition(".")[0]]
 
 
 def locks() -> list[Path]:

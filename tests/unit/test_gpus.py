@@ -30,6 +30,7 @@ GOLDEN = {
     "/samples": json.loads((CONTRACT / "agent-samples.json").read_text()),
 }
 FIRST, SECOND, *MIG = (gpu["uuid"] for gpu in GOLDEN["/samples"]["gpus"])
+DRIVER: dict[str, Any] = {"driver_version": "570.86.15", "cuda_driver_version": "12.8"}
 NAME = "NVIDIA A100-SXM4-80GB (simulated)"
 ASK: dict[str, Callable[[Agent], Any]] = {"/inventory": Agent.inventory, "/samples": Agent.samples}
 
@@ -59,9 +60,20 @@ def answering(body: object, status: int = 200, asked: list[str] | None = None) -
 
 
 async def test_the_contract_is_understood() -> None:
+    divided: dict[str, Any] = {"numa_node": 1, "compute_capability": "8.0", **DRIVER}
     async with asking(answering(GOLDEN["/inventory"])) as agent:
         assert await agent.inventory() == (
-            Gpu(FIRST, 0, NAME, 85899345920, GpuHealth.OK, numa_node=0, nvlink_group=0),
+            Gpu(
+                uuid=FIRST,
+                index=0,
+                name=NAME,
+                memory_total_bytes=85899345920,
+                health=GpuHealth.OK,
+                numa_node=0,
+                nvlink_group=0,
+                compute_capability="8.0",
+                **DRIVER,
+            ),
             Gpu(
                 uuid=SECOND,
                 index=1,
@@ -72,9 +84,10 @@ async def test_the_contract_is_understood() -> None:
                 nvlink_group=0,
                 xid=79,
                 xid_at=1794999990.5,
+                **DRIVER,
             ),
-            Gpu(MIG[0], 2, NAME, 10737418240, GpuHealth.OK, "1g.10gb", 0, numa_node=1),
-            Gpu(MIG[1], 2, NAME, None, GpuHealth.OK, "3g.40gb", 1, numa_node=1),
+            Gpu(MIG[0], 2, NAME, 10737418240, GpuHealth.OK, "1g.10gb", 0, **divided),
+            Gpu(MIG[1], 2, NAME, None, GpuHealth.OK, "3g.40gb", 1, **divided),
         )
     async with asking(answering(GOLDEN["/samples"])) as agent:
         samples = await agent.samples()

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from hypothesis import Phase, seed, settings
 from hypothesis.stateful import RULE_MARKER, run_state_machine_as_test
 
-from spawner import ledger, rows, tables
+from spawner import ledger, reconcile, rows, tables
 from spawner.broker.app import Broker
-from spawner.containers import Containers, ContainerStatus
+from spawner.containers import Containers, ContainerStatus, Listed
 from spawner.controller import Controller
 from spawner.leases import Leases
 from spawner.ledger import Ledger
@@ -191,15 +191,22 @@ def free_without_proof(switch: Switch) -> None:
 
 def take_an_error_for_absence(switch: Switch) -> None:
     """A 500 and a timeout say nothing about a container."""
-    original = Containers.look
+    look, list_servers = Containers.look, Containers.list_servers
 
-    async def look(self: Containers, name: str) -> ContainerStatus | None:
+    async def look_anyway(self: Containers, name: str) -> ContainerStatus | None:
         try:
-            return await original(self, name)
+            return await look(self, name)
         except Unknown:
             return None
 
-    switch.replace(Containers, "look", look)
+    async def list_anyway(self: Containers) -> tuple[Listed, ...]:
+        try:
+            return await list_servers(self)
+        except Unknown:
+            return ()
+
+    switch.replace(Containers, "look", look_anyway)
+    switch.replace(Containers, "list_servers", list_anyway)
 
 
 def admit_before_reconcile(switch: Switch) -> None:
@@ -238,11 +245,11 @@ def clear_the_line_at_start(switch: Switch) -> None:
     """Who waits goes on waiting when the hub is started again."""
     original: Callable[..., Awaitable[None]] = Reconciliation._settle
 
-    async def settle(self: Any, lease: Lease, status: ContainerStatus | None) -> None:
+    async def settle(self: Any, lease: Lease) -> None:
         if lease.state is LeaseState.WAITING:
             await self._leases.release(lease.id, Cause.LOST)
         else:
-            await original(self, lease, status)
+            await original(self, lease)
 
     switch.replace(Reconciliation, "_settle", settle)
 
@@ -256,12 +263,13 @@ def end_a_lost_lease_at_start(switch: Switch) -> None:
     """A server whose GPU failed is its user's to stop."""
     original: Callable[..., Awaitable[None]] = Reconciliation._settle
 
-    async def settle(self: Any, lease: Lease, status: ContainerStatus | None) -> None:
+    async def settle(self: Any, lease: Lease) -> None:
         if lease.state is LeaseState.LOST:
             await self._leases.release(lease.id, Cause.LOST)
         else:
-            await original(self, lease, status)
+            await original(self, lease)
 
+    switch.replace(reconcile, "_is_well", lambda lease, _: lease.state is LeaseState.RUNNING)
     switch.replace(Reconciliation, "_settle", settle)
 
 

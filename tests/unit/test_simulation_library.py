@@ -72,8 +72,8 @@ ANSWERS = {
     "current_driver_model": "N/A",
     "serial": "N/A",
     "nvlink_link_count": 0,
-    "driver_version": "570.86.15",
-    "cuda_driver_version": "12.8",
+    "driver_version": "580.95.05",
+    "cuda_driver_version": "13.0",
 }
 OF_UNSUPPORTED = {
     "temperature_celsius": "temperature",

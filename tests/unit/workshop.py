@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from spawner.catalog import Catalog, Release
+from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.containers import Bounds, Containers
 from spawner.controller import Controller
@@ -17,10 +17,10 @@ from spawner.policy import names
 from spawner.policy.container import build_server
 from spawner.settings import Settings
 from tests.fakes.docker_engine import FakeEngine
-from tests.unit.made import make_account, make_gpu, make_request
+from tests.unit.made import make_account, make_gpu, make_release, make_request
 
 SETTINGS = Settings()
-RELEASE = Release("v2.7", "pytorch-cuda:v2.7", "PyTorch 2.7", "2.7.1", "12.6", "3.11")
+RELEASE = make_release()
 CATALOG = Catalog("v2.7", {"v2.7": RELEASE})
 IMAGE_ID = "sha256:1"
 QUICK = Bounds(ask_seconds=2.0, launch_seconds=3.0, prepare_seconds=3.0, remove_seconds=0.3)

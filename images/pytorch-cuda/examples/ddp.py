@@ -1,0 +1,72 @@
+"""SimpleNet on several GPUs at once: ``wb train -- ddp.py``, or ``wb train --nproc 2 -- ddp.py`` without a GPU.
+
+Stopped by Ctrl-C or by the end of a lease, the same command goes on where it was.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+from simplenet import SimpleNet
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torch.utils.tensorboard import SummaryWriter
+from workbench_toolkit.grace import Grace
+from workbench_toolkit.train.ranks import join
+
+EPOCHS = 20
+BATCH = 32
+RUN = Path("runs/ddp")
+
+
+def make_digits(count: int) -> TensorDataset:
+    """Return made-up digits: ten fixed patterns with noise on them."""
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.randn(10, 784, generator=generator)
+    labels = torch.arange(count) % 10
+    noise = 8 * torch.randn(count, 784, generator=generator)
+    return TensorDataset(patterns[labels] + noise, labels)
+
+
+def main() -> None:
+    """Train; each process sees its part of every epoch, and all of them hold the same model."""
+    place = join()  # NCCL with GPUs, gloo without
+    torch.manual_seed(0)
+    grace = Grace(RUN / "checkpoint.pt")
+    digits = make_digits(2_000)
+    sampler = DistributedSampler(digits, place.world_size, place.rank)
+    loader = DataLoader(digits, BATCH, sampler=sampler)
+    network = SimpleNet().to(place.device)
+    model = DistributedDataParallel(network) if place.world_size > 1 else network
+    optimizer = torch.optim.Adam(model.parameters())
+    epoch = 0
+    if saved := grace.load():
+        network.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        epoch = saved["epoch"]
+        print(f"going on with epoch {epoch}")
+    board = SummaryWriter(os.environ.get("TENSORBOARD_LOGDIR", RUN)) if place.rank == 0 else None
+    while epoch < EPOCHS:
+        sampler.set_epoch(epoch)
+        for images, labels in loader:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(
+                model(images.to(place.device)), labels.to(place.device)
+            )
+            loss.backward()  # here the processes exchange their gradients
+            optimizer.step()
+        epoch += 1
+        if board:
+            board.add_scalar("loss", loss.item(), epoch)
+            print(f"epoch {epoch}: loss {loss.item():.3f}")
+        state = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
+        if grace.should_stop:
+            grace.stop(state)
+        grace.save(state)
+    if board:
+        board.close()
+
+
+if __name__ == "__main__":
+    main()

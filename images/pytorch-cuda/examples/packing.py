@@ -1,0 +1,40 @@
+"""Many small images as one pack; ``python packing.py FOLDER`` makes the images.
+
+A worker process finds ``decode`` by its name, so it stands in a file and not in a notebook.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from workbench_toolkit.data import PackedFiles
+
+PIXELS = 28 * 28
+
+
+def make_images(folder: Path, count: int) -> None:
+    """Write ``count`` made-up images of 28 by 28 grey pixels, each in a folder named as its digit."""
+    generator = torch.Generator().manual_seed(0)
+    for index in range(count):
+        digit = index % 10
+        image = torch.randint(
+            25 * digit, 25 * digit + 25, (PIXELS,), generator=generator, dtype=torch.uint8
+        )
+        path = folder / str(digit) / f"{index:06}.raw"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(image.tolist()))
+
+
+def decode(name: str, data: bytes) -> tuple[torch.Tensor, int]:
+    """Return an image as 784 numbers from 0 to 1, and the digit that its folder is named as."""
+    image = torch.frombuffer(bytearray(data), dtype=torch.uint8) / 255
+    return image, int(name.split("/")[0])
+
+
+def open_images() -> PackedFiles:
+    """Return the pack that ``wb pack images images.h5`` made, for ``wb bench-data packing:open_images``."""
+    return PackedFiles("images.h5", decode)
+
+
+if __name__ == "__main__":
+    make_images(Path(sys.argv[1]), 2_000)

@@ -1,0 +1,27 @@
+"""A schemathesis hook: .npz bodies that fit the model of words and weights, which OpenAPI cannot describe."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import schemathesis
+from hypothesis import strategies
+
+
+def build_npz(rows: int, token: int, weight: float) -> bytes:
+    """Return a good body of ``rows`` equal rows."""
+    file = io.BytesIO()
+    np.savez(file, tokens=np.full((rows, 6), token), weight=np.full(rows, weight, "float32"))
+    return file.getvalue()
+
+
+schemathesis.openapi.media_type(
+    "application/x-npz",
+    strategies.builds(
+        build_npz,
+        strategies.integers(1, 32),
+        strategies.integers(0, 49),
+        strategies.floats(width=32, allow_nan=False, allow_infinity=False),
+    ),
+)

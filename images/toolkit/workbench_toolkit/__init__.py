@@ -1,0 +1,1 @@
+"""What the PyTorch-CUDA images bring besides PyTorch: from data to training to inference, one command, ``wb``."""

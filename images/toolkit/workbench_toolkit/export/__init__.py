@@ -1,0 +1,1 @@
+"""From a PyTorch model in Python to files that need no Python: ``wb export``."""

@@ -1,0 +1,220 @@
+"""A pack as one HDF5 file: ``files`` and ``names`` end to end, ``file_end`` and ``name_end`` where each ends.
+
+HDF5 lays the datasets out once, contiguous and in full; from then on their bytes are written and read in
+place, so that no crash finds the file's structure half written, and a read is one ``pread``.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from workbench_toolkit.errors import ToolError
+from workbench_toolkit.pack.formats import NO_SPACE, NoSpaceError, Record
+from workbench_toolkit.pack.source import Plan
+
+HASH_BYTES = 32
+DATASETS = {"done", "digest", "name_end", "file_end", "sha256", "names", "files"}
+ASKED_BYTES = 128 << 10
+"""Linux reads no more than some such size ahead at one request."""
+
+END = struct.Struct("<Q")
+ENDS = struct.Struct("<QQ")
+
+
+class Writer:
+    """An unfinished HDF5 pack; the caller sees to it that there is one writer."""
+
+    def __init__(self, path: Path, plan: Plan, *, is_new: bool) -> None:
+        if is_new:
+            _lay_out(path, plan)
+        with h5py.File(path, "r", locking=False) as file:
+            self._offsets = _offsets(file)
+            self._done = int(file["done"][0])
+            last = self._done - 1
+            self._file_end = int(file["file_end"][last]) if self._done else 0
+            self._name_end = int(file["name_end"][last]) if self._done else 0
+        self._descriptor = os.open(path, os.O_RDWR)
+
+    @staticmethod
+    def begun_for(path: Path) -> str | None:
+        """Return the fingerprint it was laid out for, or None."""
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                _offsets(file)
+                return str(file.attrs["fingerprint"])
+        except (OSError, KeyError):
+            return None
+
+    @property
+    def done_files(self) -> int:
+        """How many files it holds."""
+        return self._done
+
+    def listed(self) -> Iterator[tuple[str, bytes]]:
+        """Yield each file's name and SHA-256, in order."""
+        begin = 0
+        for index in range(self._done):
+            end = END.unpack(self._read("name_end", END.size * index, END.size))[0]
+            name = self._read("names", begin, end - begin)
+            yield name.decode(), self._read("sha256", HASH_BYTES * index, HASH_BYTES)
+            begin = end
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write the next files, and count them only once they are on the disk; raises NoSpaceError."""
+        names = [name.encode() for name, _, _ in records]
+        name_ends = self._name_end + np.cumsum([len(name) for name in names], dtype="<u8")
+        file_ends = self._file_end + np.cumsum(
+            [len(content) for *_, content in records], dtype="<u8"
+        )
+        try:
+            self._write("names", self._name_end, b"".join(names))
+            self._write("name_end", END.size * self._done, name_ends.tobytes())
+            self._write("file_end", END.size * self._done, file_ends.tobytes())
+            self._write(
+                "sha256", HASH_BYTES * self._done, b"".join(sha256 for _, sha256, _ in records)
+            )
+            self._write("files", self._file_end, b"".join(content for *_, content in records))
+            os.fsync(self._descriptor)
+            self._write("done", 0, END.pack(self._done + len(records)))
+            os.fsync(self._descriptor)
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise NoSpaceError from None
+            raise
+        self._done += len(records)
+        self._name_end, self._file_end = int(name_ends[-1]), int(file_ends[-1])
+
+    def finish(self, digest: bytes) -> None:
+        """Note the digest of the whole."""
+        self._write("digest", 0, digest)
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+    def _read(self, dataset: str, at: int, size_bytes: int) -> bytes:
+        return os.pread(self._descriptor, size_bytes, self._offsets[dataset] + at)
+
+    def _write(self, dataset: str, at: int, content: bytes) -> None:
+        rest = memoryview(content)
+        offset = self._offsets[dataset] + at
+        while rest:
+            written = os.pwrite(self._descriptor, rest, offset)
+            rest, offset = rest[written:], offset + written
+
+
+class Reader:
+    """An open HDF5 pack; reads at given places only, so that threads and forks share it safely."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                self._offsets = _offsets(file)
+                self.fingerprint = str(file.attrs["fingerprint"])
+                self.size_bytes = int(file.attrs["size_bytes"])
+                self._count = int(file.attrs["files"])
+                self.digest = bytes(file["digest"][:])
+                done = int(file["done"][0])
+        except (OSError, KeyError):
+            raise _not_a_pack(path) from None
+        if done != self._count:
+            raise _not_a_pack(path)
+        self._descriptor = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        weakref.finalize(self, os.close, self._descriptor)
+        self._ask_for(self._offsets["name_end"], END.size * self._count)
+        self._ask_for(self._offsets["file_end"], END.size * self._count)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def describe(self, index: int) -> tuple[str, bytes]:
+        """Return a file's name and SHA-256."""
+        name = self._read("names", *self._bounds("name_end", index))
+        return name.decode(), self._read("sha256", HASH_BYTES * index, HASH_BYTES * (index + 1))
+
+    def content(self, index: int) -> bytes:
+        """Return a file's bytes."""
+        return self._read("files", *self._bounds("file_end", index))
+
+    def prefetch(self, indices: Sequence[int]) -> None:
+        """Ask for several files' bytes, and wait for none of them."""
+        for index in indices:
+            begin, end = self._bounds("file_end", index)
+            self._ask_for(self._offsets["files"] + begin, end - begin)
+
+    def _ask_for(self, at: int, size_bytes: int) -> None:
+        for begin in range(at, at + size_bytes, ASKED_BYTES):
+            rest = min(ASKED_BYTES, at + size_bytes - begin)
+            os.posix_fadvise(self._descriptor, begin, rest, os.POSIX_FADV_WILLNEED)
+
+    def _bounds(self, ends: str, index: int) -> tuple[int, int]:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        if index == 0:
+            return 0, END.unpack(self._read(ends, 0, END.size))[0]
+        begin, end = ENDS.unpack(self._read(ends, END.size * (index - 1), END.size * (index + 1)))
+        return begin, end
+
+    def _read(self, dataset: str, begin: int, end: int) -> bytes:
+        content = os.pread(self._descriptor, end - begin, self._offsets[dataset] + begin)
+        if len(content) != end - begin:
+            raise _not_a_pack(self._path)
+        return content
+
+
+def _lay_out(path: Path, plan: Plan) -> None:
+    try:
+        _create(path, plan)
+    except (OSError, RuntimeError) as error:  # h5py hides the number when it closes the file
+        if any(os.strerror(number) in str(error) for number in NO_SPACE):
+            raise NoSpaceError from None
+        raise
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def _create(path: Path, plan: Plan) -> None:
+    with h5py.File(path, "w", locking=False) as file:
+        file.attrs["fingerprint"] = plan.fingerprint
+        file.attrs["size_bytes"] = plan.size_bytes
+        file.attrs["files"] = plan.files
+        _add(file, "done", (1,), "<u8")
+        _add(file, "digest", (HASH_BYTES,), "u1")
+        _add(file, "name_end", (plan.files,), "<u8")
+        _add(file, "file_end", (plan.files,), "<u8")
+        _add(file, "sha256", (plan.files, HASH_BYTES), "u1")
+        _add(file, "names", (plan.name_bytes,), "u1")
+        _add(file, "files", (max(plan.size_bytes, 1),), "u1")
+
+
+def _offsets(file: h5py.File) -> dict[str, int]:
+    """Return where in the file each dataset's bytes begin; raises KeyError when it is no layout of ours."""
+    offsets = {name: file[name].id.get_offset() for name in DATASETS}
+    if None in offsets.values():
+        raise KeyError("a dataset is not contiguous")
+    return offsets
+
+
+def _add(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> None:
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_layout(h5py.h5d.CONTIGUOUS)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    kind = h5py.h5t.py_create(np.dtype(dtype))
+    h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), dcpl=layout)
+
+
+def _not_a_pack(path: Path) -> ToolError:
+    return ToolError(
+        f"{path} is no finished pack of `wb pack`, or was damaged: pack its folder again."
+    )

@@ -1,0 +1,195 @@
+"""Packs a folder, goes on where an earlier run was interrupted, and checks a pack against its checksums.
+
+The pack has another name until it is whole, so whoever finds ``out.lmdb`` finds all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench_toolkit.errors import ToolError
+from workbench_toolkit.pack.formats import (
+    Format,
+    NoSpaceError,
+    Record,
+    Writer,
+    find_format,
+    open_reader,
+)
+from workbench_toolkit.pack.source import Entry, Plan, Tally, list_entries, plan, read
+
+BATCH_FILES = 2048
+BATCH_BYTES = 32 << 20
+READING_THREADS = 8
+
+Advance = Callable[[int], object]
+"""Told how many more files are done."""
+
+Begin = Callable[[str, int | None], Advance]
+"""Told what begins, and for how many files if that is known."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A finished pack; ``digest`` is the SHA-256 over all names and checksums in order, in hex."""
+
+    files: int
+    size_bytes: int
+    digest: str
+    was_there: bool
+
+
+def pack(folder: Path, out: Path, begin: Begin) -> Packed:
+    """Pack ``folder`` into ``out``; ``begin`` hears of the progress; raises ToolError."""
+    form = find_format(out)
+    if not folder.is_dir():
+        raise ToolError(f"{folder} is not a folder: name the folder whose files are to be packed.")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise ToolError(f"{out} would lie inside {folder} and be packed itself: put it elsewhere.")
+    wanted = plan(folder, begin("listing", None))
+    if out.exists():
+        return _accept(out, wanted)
+    partial = out.with_name(f"{out.name}.partial")
+    with _alone(partial):
+        try:
+            digest = _fill(form, partial, folder, wanted, begin)
+        except NoSpaceError:
+            raise ToolError(
+                f"{out.parent} has no space left: free some and run the same command again; it goes on."
+            ) from None
+        partial.rename(out)
+    return Packed(wanted.files, wanted.size_bytes, digest.hex(), was_there=False)
+
+
+def verify(out: Path, begin: Begin) -> tuple[Packed, list[str]]:
+    """Read all of a pack; return what it is, and the names of the files that differ from their checksum."""
+    reader = open_reader(out)
+    advance = begin("verifying", len(reader))
+    damaged = []
+    for index in range(len(reader)):
+        name, sha256 = reader.describe(index)
+        if hashlib.sha256(reader.content(index)).digest() != sha256:
+            damaged.append(name)
+        advance(1)
+    if digest_of(reader.describe(index) for index in range(len(reader))) != reader.digest:
+        raise ToolError(f"{out} has a damaged list of files: pack its folder again.")
+    return Packed(len(reader), reader.size_bytes, reader.digest.hex(), was_there=True), damaged
+
+
+def digest_of(listed: Iterable[tuple[str, bytes]]) -> bytes:
+    """Return the SHA-256 over every name and checksum in order."""
+    whole = hashlib.sha256()
+    for name, sha256 in listed:
+        whole.update(name.encode() + b"\0" + sha256)
+    return whole.digest()
+
+
+def _accept(out: Path, wanted: Plan) -> Packed:
+    reader = open_reader(out)
+    if reader.fingerprint != wanted.fingerprint:
+        raise ToolError(
+            f"{out} exists and was packed from other files: remove it or name another file."
+        )
+    return Packed(len(reader), reader.size_bytes, reader.digest.hex(), was_there=True)
+
+
+@contextlib.contextmanager
+def _alone(partial: Path) -> Iterator[None]:
+    """Keep a second `wb pack` away from the unfinished pack."""
+    try:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise ToolError(
+            f"{partial} can't be written ({error.strerror}): name a folder that is yours."
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ToolError(
+            f"{partial} is being written by another `wb pack`: wait for that one."
+        ) from None
+    finally:
+        os.close(descriptor)
+
+
+def _fill(form: Format, partial: Path, folder: Path, wanted: Plan, begin: Begin) -> bytes:
+    """Add what is not there yet, and return the digest of the whole."""
+    with contextlib.closing(_begin(form, partial, wanted)) as writer:
+        advance = begin("packing", wanted.files)
+        advance(writer.done_files)
+        _copy(folder, wanted, writer, advance)
+        digest = digest_of(writer.listed())
+        writer.finish(digest)
+    return digest
+
+
+def _begin(form: Format, partial: Path, wanted: Plan) -> Writer:
+    begun_for = form.Writer.begun_for(partial) if partial.stat().st_size else None
+    if begun_for == wanted.fingerprint:
+        return form.Writer(partial, wanted, is_new=False)
+    if begun_for is not None:
+        raise ToolError(
+            f"The files changed since {partial} was begun: remove it to pack from the start."
+        )
+    free_bytes = shutil.disk_usage(partial.parent).free
+    if free_bytes < wanted.size_bytes:
+        raise ToolError(
+            f"{partial.parent} has {free_bytes / 1e9:.1f} GB free, and the files are "
+            f"{wanted.size_bytes / 1e9:.1f} GB: free some or name another folder."
+        )
+    os.truncate(partial, 0)  # a crash may have left half a layout, and no file yet
+    return form.Writer(partial, wanted, is_new=True)
+
+
+def _copy(folder: Path, wanted: Plan, writer: Writer, advance: Advance) -> None:
+    entries = watch(list_entries(folder), wanted)
+    for _ in itertools.islice(entries, writer.done_files):
+        pass
+    with ThreadPoolExecutor(READING_THREADS) as pool:
+        for batch in _batches(entries):
+            writer.append(list(pool.map(_load, batch)))
+            advance(len(batch))
+
+
+def watch(entries: Iterable[Entry], wanted: Plan) -> Iterator[Entry]:
+    """Yield ``entries`` as long as they are those of the plan; raises ToolError where they differ."""
+    seen = Tally()
+    for entry in entries:
+        seen.add(entry)
+        if (
+            seen.files > wanted.files
+            or seen.size_bytes > wanted.size_bytes
+            or seen.name_bytes > wanted.name_bytes
+        ):
+            break
+        yield entry
+    if seen.plan() != wanted:
+        raise ToolError("The files changed while they were packed: pack when nobody writes there.")
+
+
+def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    batch: list[Entry] = []
+    size_bytes = 0
+    for entry in entries:
+        if batch and (len(batch) == BATCH_FILES or size_bytes + entry.size_bytes > BATCH_BYTES):
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(entry)
+        size_bytes += entry.size_bytes
+    if batch:
+        yield batch
+
+
+def _load(entry: Entry) -> Record:
+    content = read(entry)
+    return entry.name, hashlib.sha256(content).digest(), content

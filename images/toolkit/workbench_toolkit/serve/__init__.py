@@ -1,0 +1,1 @@
+"""From an exported model to an HTTP service: ``wb serve``."""

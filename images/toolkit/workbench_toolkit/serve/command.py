@@ -1,0 +1,172 @@
+"""``wb serve``: an exported model as an HTTP service.
+
+SIGTERM and Ctrl-C let what runs finish, and end with exit code 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from workbench_toolkit.errors import ToolError
+from workbench_toolkit.export.contract import KINDS, Contract, hash_file, read_contract
+
+TOKEN_VARIABLE = "WB_SERVE_TOKEN"  # noqa: S105 - the variable's name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``wb serve``'s arguments."""
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="a folder that `wb export` wrote, or one model file in it",
+    )
+    parser.add_argument("--host", default="0.0.0.0", help="(%(default)s)")  # noqa: S104 - a container's port
+    parser.add_argument("--port", type=int, default=8000, help="(%(default)s)")
+    parser.add_argument(
+        "--token",
+        default=os.environ.get(TOKEN_VARIABLE),
+        help=f"what clients must send as a bearer token; better set as {TOKEN_VARIABLE}, which no process list shows",
+    )
+    parser.add_argument(
+        "--max-batch",
+        type=int,
+        default=32,
+        metavar="ROWS",
+        help="rows that the model sees at once (%(default)s)",
+    )
+    parser.add_argument(
+        "--max-waiting",
+        type=int,
+        default=512,
+        metavar="ROWS",
+        help="rows that may wait (%(default)s)",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="for a request (%(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal comes; return 1 when the model's process could not be started again."""
+    _check(arguments)
+    # Until uvicorn takes the signal over, and for the one it raises again when it is done.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    contract, kind, path = _choose(arguments.model)
+    listener = _listen(arguments.host, arguments.port)
+    return _serve(arguments, contract, kind, path, listener)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    token = arguments.token
+    if token is not None and not (
+        token and token.isascii() and token.isprintable() and " " not in token
+    ):
+        raise ToolError(
+            "The token is empty or has more than printable ASCII in it: choose another."
+        )
+    if (
+        arguments.max_batch < 1
+        or arguments.max_waiting < arguments.max_batch
+        or not 0 < arguments.timeout < 86400
+    ):
+        raise ToolError(
+            "--max-batch is at least 1, --max-waiting at least that, and --timeout above 0."
+        )
+    if not 0 < arguments.port < 65536:
+        raise ToolError("--port is a number from 1 to 65535.")
+
+
+def _choose(model: Path) -> tuple[Contract, str, Path]:
+    folder = model if model.is_dir() else model.parent
+    contract = read_contract(folder)
+    asked = [kind for kind, name in KINDS.items() if name == model.name]
+    kinds = [kind for kind in KINDS if kind in contract.files and (model.is_dir() or kind in asked)]
+    if not kinds:
+        raise ToolError(f"{model} is not a model of {folder}: it has {', '.join(contract.files)}.")
+    for name, promised in contract.files[kinds[0]].items():
+        try:
+            found = hash_file(folder / name)
+        except OSError as error:
+            raise ToolError(f"{folder / name} cannot be read: {error.strerror}.") from None
+        if found != promised:
+            raise ToolError(
+                f"{folder / name} is not the file that model.json describes: export again."
+            )
+    return contract, kinds[0], folder / KINDS[kinds[0]]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ToolError(f"{host}:{port} cannot be opened: {error.strerror or error}.") from None
+
+
+def _serve(
+    arguments: argparse.Namespace,
+    contract: Contract,
+    kind: str,
+    path: Path,
+    listener: socket.socket,
+) -> int:
+    try:
+        import uvicorn
+
+        from workbench_toolkit.serve.app import build_app
+        from workbench_toolkit.serve.metrics import Metrics
+        from workbench_toolkit.serve.service import Service
+        from workbench_toolkit.serve.worker import Worker
+    except ImportError as error:
+        raise ToolError(
+            f"{error.name} is not in this flavor: serve in the flavor `serve`."
+        ) from None
+    metrics, failures = Metrics(), []
+
+    def lost() -> None:
+        failures.append(1)
+        server.should_exit = True
+
+    service = Service(
+        lambda: Worker(contract, kind, path),
+        metrics,
+        batch_rows=arguments.max_batch if contract.rows_independent else 1,
+        waiting_rows=arguments.max_waiting,
+        timeout_s=arguments.timeout,
+    )
+    app = build_app(
+        contract, service, metrics, max_rows=arguments.max_batch, token=arguments.token, lost=lost
+    )
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=int(arguments.timeout) + 1,
+    )
+    server = uvicorn.Server(config)
+    _say(arguments, contract, kind, service.device)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        service.end()
+    return 1 if failures else 0
+
+
+def _say(arguments: argparse.Namespace, contract: Contract, kind: str, device: str) -> None:
+    door = (
+        "with its token"
+        if arguments.token
+        else "without a token: whoever reaches this port may ask"
+    )
+    sys.stdout.write(
+        f"{arguments.model} ({kind}): {device}\n"
+        f"{', '.join(map(str, contract.inputs))} → {', '.join(map(str, contract.outputs))}\n"
+        f"http://{arguments.host}:{arguments.port}/predict, {door}\n"
+    )
+    sys.stdout.flush()

@@ -1,0 +1,100 @@
+"""What Prometheus is told about a server: requests, their time, batches, the queue, refusals and the model's process.
+
+Every label's values come from a closed list, whatever clients send.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from workbench_toolkit.serve.refusal import Reason
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The metrics of one server."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "wb_serve_requests", "Answers of /predict.", ["code"], registry=self._registry
+        )
+        self.seconds = Histogram(
+            "wb_serve_request_seconds",
+            "From a request's head to its answer.",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self.batch_rows = Histogram(
+            "wb_serve_batch_rows",
+            "Rows that the model saw at once.",
+            buckets=_ROWS,
+            registry=self._registry,
+        )
+        self.restarts = Counter(
+            "wb_serve_worker_restarts",
+            "Times that the model's process died.",
+            registry=self._registry,
+        )
+        self._errors = Counter(
+            "wb_serve_errors", "Requests without a prediction.", ["reason"], registry=self._registry
+        )
+        for reason in Reason:
+            self._errors.labels(reason.word)
+        self._queue = Gauge(
+            "wb_serve_queue_rows", "Rows that wait for the model.", registry=self._registry
+        )
+        self._up = Gauge(
+            "wb_serve_worker_up", "1 while the model can answer.", registry=self._registry
+        )
+
+    def watch(self, waiting_rows: Callable[[], int], is_ready: Callable[[], bool]) -> None:
+        """Read the queue and the model's process from these whenever Prometheus asks."""
+        self._queue.set_function(waiting_rows)
+        self._up.set_function(is_ready)
+
+    def refused(self, reason: Reason) -> None:
+        """Count a request that got no prediction."""
+        self._errors.labels(reason.word).inc()
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class Measure:
+    """ASGI middleware that counts and times what is asked of ``path``."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, path: str) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on and look at the answer's head."""
+        if scope["type"] != "http" or scope["path"] != self._path:
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+
+        async def measured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._metrics.requests.labels(str(message["status"])).inc()
+                self._metrics.seconds.observe(time.perf_counter() - started)
+            await send(message)
+
+        await self._app(scope, receive, measured)

@@ -1,0 +1,101 @@
+"""Bodies of NumPy's own format, for inputs too large for JSON: one array per input, by name.
+
+Sizes and types are read before any data, so that a small body cannot ask for much memory.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from workbench_toolkit.export.contract import TensorSpec
+from workbench_toolkit.export.inputs import Array
+from workbench_toolkit.serve.refusal import Reason, Refusal
+
+MEDIA_TYPE = "application/x-npz"
+_HEADER_BYTES = 4096
+
+
+class NpzBodies:
+    """``.npz`` bodies of one model: checked, and turned into arrays."""
+
+    def __init__(self, inputs: Sequence[TensorSpec], max_rows: int) -> None:
+        self._inputs = inputs
+        self._max_rows = max_rows
+
+    def parse(self, body: bytes) -> list[Array]:
+        """Return the arrays that ``body`` holds, in the contract's order; raises Refusal."""
+        names = {f"{spec.name}.npy" for spec in self._inputs}
+        try:
+            with zipfile.ZipFile(io.BytesIO(body)) as archive:
+                if sorted(archive.namelist()) != sorted(names):
+                    wanted = ", ".join(spec.name for spec in self._inputs)
+                    raise Refusal(
+                        Reason.INPUT, f"The .npz must hold exactly these arrays: {wanted}."
+                    )
+                arrays = [self._array(archive, spec) for spec in self._inputs]
+        except (
+            zipfile.BadZipFile,
+            OSError,
+            ValueError,
+            NotImplementedError,
+            RuntimeError,
+            EOFError,
+        ) as error:
+            raise Refusal(
+                Reason.BODY, f"The body is not a readable .npz: {error}"[:200] + "."
+            ) from None
+        if len({len(array) for array in arrays}) != 1:
+            raise Refusal(Reason.INPUT, "All arrays need the same number of rows.")
+        return arrays
+
+    def _array(self, archive: zipfile.ZipFile, spec: TensorSpec) -> Array:
+        row_bytes = int(np.prod(spec.shape[1:])) * np.dtype(spec.dtype).itemsize
+        if (
+            archive.getinfo(f"{spec.name}.npy").file_size
+            > self._max_rows * row_bytes + _HEADER_BYTES
+        ):
+            raise Refusal(
+                Reason.INPUT,
+                f"{spec.name} is larger than {self._max_rows} rows: send fewer at a time.",
+            )
+        data = archive.read(f"{spec.name}.npy")
+        shape, dtype = _header(data)
+        rows = shape[0] if shape else 0
+        if shape[1:] != spec.shape[1:] or dtype != spec.dtype or not 0 < rows <= self._max_rows:
+            raise Refusal(
+                Reason.INPUT,
+                f"{spec.name} is {list(shape)} {dtype}: it must be {spec}, of 1 to {self._max_rows} rows.",
+            )
+        array: Array = np.load(io.BytesIO(data), allow_pickle=False)
+        _check_values(spec, array)
+        return array
+
+
+def encode(outputs: Mapping[str, Array]) -> bytes:
+    """Return ``outputs`` as the bytes of an ``.npz`` file."""
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **outputs)
+    return file.getvalue()
+
+
+def _header(data: bytes) -> tuple[tuple[int, ...], str]:
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read(file)
+    return shape, dtype.name if dtype.isnative else dtype.str
+
+
+def _check_values(spec: TensorSpec, array: Array) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise Refusal(Reason.INPUT, f"{spec.name} holds NaN or infinity: send finite numbers.")
+    if spec.below is not None and not 0 <= int(array.min()) <= int(array.max()) < spec.below:
+        raise Refusal(Reason.INPUT, f"{spec.name} holds numbers outside 0 … {spec.below - 1}.")

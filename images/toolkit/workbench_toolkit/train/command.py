@@ -1,0 +1,94 @@
+"""``wb train -- script.py …``: torchrun on the GPUs that this container was given."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from workbench_toolkit.errors import ToolError
+from workbench_toolkit.train.supervisor import Supervisor, say
+
+GRACE_SECONDS = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.usage = "wb train [--nproc N] [--run DIR] [--grace SECONDS] -- SCRIPT [WORD...]"
+    parser.add_argument(
+        "--nproc",
+        default="auto",
+        metavar="N",
+        help="processes; auto: one per GPU, one without GPUs",
+    )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="where logs and TensorBoard's files go (runs/SCRIPT)",
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=GRACE_SECONDS,
+        metavar="SECONDS",
+        help="how long the script may take to stop after SIGTERM, SIGHUP or Ctrl-C (%(default)g)",
+    )
+    parser.add_argument(
+        "words", nargs=argparse.REMAINDER, metavar="SCRIPT", help="the script and its words"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train and return the script's exit code; 128 + N for signal N."""
+    words: list[str] = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
+    nproc: str = arguments.nproc
+    if nproc != "auto" and not (nproc.isdecimal() and int(nproc) > 0):
+        raise ToolError(f"--nproc {nproc} is neither a number above 0 nor auto.")
+    if not words:
+        raise ToolError("Name the script to train with: wb train -- script.py.")
+    is_module = words[0] == "-m" and len(words) > 1
+    script = words[1] if is_module else words[0]
+    if not is_module and not Path(script).is_file():
+        raise ToolError(f"{script} is not a file: name the script to train with.")
+    folder = arguments.run or Path("runs") / Path(script).stem
+    command = [sys.executable, "-m", "workbench_toolkit.train.agent", str(os.getpid()), nproc]
+    command += [*_torchrun_words(_log_folder(folder)), *words]
+    return Supervisor(arguments.grace).run(command, _environment(folder))
+
+
+def _log_folder(run_folder: Path) -> Path:
+    folder = (run_folder / "logs").absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolError(
+            f"{folder} can't be made ({error.strerror}): name a folder of yours with --run."
+        ) from None
+    say(f"the output of each process goes to {folder}")
+    return folder
+
+
+def _torchrun_words(log_folder: Path) -> list[str]:
+    """Say that this is all on one machine, and that output goes to the terminal and to a file per process."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    return [
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=localhost:0",
+        "--local-addr=127.0.0.1",  # a container's own name may lead nowhere
+        f"--rdzv-id={now}",
+        f"--log-dir={log_folder}",
+        "--tee=3",
+    ]
+
+
+def _environment(run_folder: Path) -> dict[str, str]:
+    board = str((run_folder / "tensorboard").absolute())
+    defaults = {
+        "TENSORBOARD_LOGDIR": board,
+        "TENSORBOARD_LOGGING_DIR": board,  # the name that transformers' Trainer knows
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    return {**defaults, **os.environ}

@@ -1,0 +1,71 @@
+"""The subcommand: read the manifest, compare, say it as text or JSON.
+
+Exit code 0: the image is what its manifest declares; 1: it is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import sysconfig
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from workbench_toolkit.doctor.release import MANIFEST
+from workbench_toolkit.doctor.report import build_text
+from workbench_toolkit.errors import ToolError
+from workbench_toolkit.verify.compare import compare_all, compare_files, find_packages
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--files", action="store_true", help="read every file too and compare its hash (a minute)"
+    )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        default=MANIFEST,
+        help="the image's manifest (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what agrees and what does not, and return the exit code."""
+    manifest = _read(arguments.manifest)
+    packages = find_packages(Path(sysconfig.get_path("purelib")))
+    checks = list(compare_all(manifest, packages))
+    if arguments.files:
+        checks.append(compare_files(packages, _show_progress))
+    agrees = all(check.state == "ok" for check in checks)
+    if arguments.json:
+        report = {"agrees": agrees, "checks": [asdict(check) for check in checks]}
+        sys.stdout.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(build_text(checks, ()) + "\n")
+    return 0 if agrees else 1
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ToolError(
+            f"There is no manifest {path}: use one of the workbench's images."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ToolError(
+            f"The manifest {path} cannot be read ({error}): pull the image again."
+        ) from error
+    if not isinstance(document, dict):
+        raise ToolError(f"The manifest {path} is no JSON object: pull the image again.")
+    return document
+
+
+def _show_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{done} of {total} packages" + ("\n" if done == total else ""))
+        sys.stderr.flush()

@@ -1,0 +1,123 @@
+"""An image works alone, without any hub: one line gives a server that asks for a token and never runs as root."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from spawner.catalog import Release
+from tests.images.conftest import docker, run
+
+NOTEBOOK = ("jupyter", "notebook", "--ip=0.0.0.0", "--allow-root", "--no-browser")
+CODE = "curl -so /dev/null -w '%{http_code}' "
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """A container's name; the container goes when the test ends."""
+    name = f"workbench-test-{uuid4().hex}"
+    yield name
+    subprocess.run(["docker", "rm", "--force", name], check=False, capture_output=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that everybody may write into."""
+    tmp_path.chmod(0o777)
+    (tmp_path / "work.ipynb").write_text("{}", encoding="utf-8")
+    return tmp_path
+
+
+def wait_for_url(name: str) -> str:
+    """Return the address that a server prints; its log is shown when it prints none."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        done = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=True)
+        if found := re.search(
+            r"http://127\.0\.0\.1:8888/\S*token=[0-9a-f]{48}", done.stdout + done.stderr
+        ):
+            return found[0]
+        time.sleep(0.2)
+    pytest.fail(done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize(
+    "user", [(), ("--user=0",), ("--user=20001:20001",), ("--user=1000", "--cap-drop=ALL")]
+)
+def test_the_line_gives_a_tokenised_address(
+    release: Release, name: str, folder: Path, user: tuple[str, ...]
+) -> None:
+    docker(
+        "run",
+        "-dt",
+        "--name",
+        name,
+        *user,
+        f"--volume={folder}:/workspace",
+        release.image,
+        *NOTEBOOK,
+    )
+    url = wait_for_url(name)
+    place, _, token = url.partition("?token=")
+    contents = f"{place.removesuffix('tree')}api/contents"
+    assert docker("exec", name, "sh", "-c", f"{CODE} {contents}") == "403"
+    assert "work.ipynb" in docker("exec", name, "curl", "-s", f"{contents}?token={token}")
+    assert docker("exec", name, "sh", "-c", f"{CODE} '{url}'") == "200"
+    assert docker("exec", name, "sh", "-c", "grep ^Uid: /proc/1/status").split()[1] != "0"
+
+
+def test_folder_that_cannot_be_written_is_one_sentence(
+    release: Release, name: str, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    command = (
+        "docker",
+        "run",
+        "--rm",
+        "--name",
+        name,
+        f"--volume={tmp_path}:/workspace",
+        release.image,
+        *NOTEBOOK,
+    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: /workspace is not writable for uid 1000")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["lab", "notebook", "server"])
+def test_server_without_a_token_does_not_start(release: Release, kind: str) -> None:
+    words = f"jupyter {kind} --no-browser --IdentityProvider.token= 2>&1; echo exit $?"
+    lines = run(release.image, "timeout", "60", "sh", "-c", words).splitlines()
+    assert lines[-1] == "exit 1"
+    assert [line for line in lines if line.startswith("error: this server would let anybody in")]
+    assert not [line for line in lines if "Traceback" in line]
+
+
+def test_tensorboard_is_in_the_launcher_and_answers(
+    release: Release, name: str, folder: Path
+) -> None:
+    docker(
+        "run",
+        "-d",
+        "--name",
+        name,
+        f"--volume={folder}:/workspace",
+        release.image,
+        "jupyter",
+        "lab",
+        "--ip=0.0.0.0",
+    )
+    place, _, token = wait_for_url(name).partition("lab?token=")
+    listed = docker("exec", name, "curl", "-s", f"{place}server-proxy/servers-info?token={token}")
+    assert '"TensorBoard"' in listed
+    page = docker("exec", name, "curl", "-sL", "--retry", "3", f"{place}tensorboard/?token={token}")
+    assert "<title>TensorBoard</title>" in page
+    assert docker("exec", name, "sh", "-c", f"{CODE} {place}tensorboard/") in {"302", "403"}

@@ -1,0 +1,125 @@
+"""Every flavor of every release declares what it is, in its manifest, its labels and its list of parts, and is that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from spawner.catalog import Release
+from tests.images.conftest import REPOSITORY, docker, inspect, run
+
+LOCKS = {"train": ("torch", "train"), "lab": ("lab", "torch", "train"), "serve": ("serve", "torch")}
+DIFFERENT = """
+import json, pathlib
+path = pathlib.Path("/opt/pytorch/manifest.json")
+document = json.loads(path.read_text())
+document["cudnn"] = "1.2.3"
+document["packages"]["numpy"] = "0"
+pathlib.Path("/tmp/other.json").write_text(json.dumps(document))
+"""
+
+
+@pytest.fixture(params=LOCKS)
+def flavor(request: pytest.FixtureRequest) -> str:
+    """Each flavor."""
+    found: str = request.param
+    return found
+
+
+def image_of(release: Release, flavor: str) -> str:
+    return release.image if flavor == "lab" else f"{release.image}-{flavor}"
+
+
+def manifest_of(image: str) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(run(image, "cat", "/opt/pytorch/manifest.json"))
+    return manifest
+
+
+def test_manifest_says_what_catalog_and_locks_state(release: Release, flavor: str) -> None:
+    manifest = manifest_of(image_of(release, flavor))
+    folder = REPOSITORY / "images" / "pytorch-cuda" / release.name
+    whole = b"".join((folder / f"{name}.lock").read_bytes() for name in LOCKS[flavor])
+    assert (manifest["release"], manifest["flavor"]) == (release.name, flavor)
+    assert manifest["lock_sha256"] == hashlib.sha256(whole).hexdigest()
+    for key in ("torch", "cuda", "python", "cudnn", "nccl", "driver"):
+        assert manifest[key] == getattr(release, key)
+    assert manifest["packages"]["torch"] == release.torch
+    assert manifest["packages"]["workbench-toolkit"] == "0.1.0"
+
+
+def test_labels_say_what_the_manifest_says(release: Release, flavor: str) -> None:
+    image = image_of(release, flavor)
+    labels, manifest = inspect(image)["Config"]["Labels"], manifest_of(image)
+    for key in ("release", "flavor", "lock_sha256", "python", "torch", "cuda", "cudnn", "nccl"):
+        assert labels[f"workbench.{key}"] == manifest[key]
+    assert labels["org.opencontainers.image.revision"] == (manifest["revision"] or "")
+    assert labels["org.opencontainers.image.version"] == f"{release.name}-{flavor}"
+
+
+def test_list_of_parts_holds_every_package(release: Release, flavor: str) -> None:
+    image = image_of(release, flavor)
+    parts = json.loads(run(image, "cat", "/opt/pytorch/sbom.cdx.json"))
+    assert parts["bomFormat"] == "CycloneDX"
+    listed = {
+        (part["name"].lower().replace("_", "-"), part["version"]) for part in parts["components"]
+    }
+    assert manifest_of(image)["packages"].items() <= listed
+    debian = [part for part in parts["components"] if part.get("purl", "").startswith("pkg:deb/")]
+    installed = run(image, "dpkg-query", "-W", "-f", "${Package}\\n").splitlines()
+    assert sorted(part["name"] for part in debian) == sorted(installed)
+
+
+def test_image_is_what_it_declares(release: Release, flavor: str) -> None:
+    assert "fails" not in run(image_of(release, flavor), "wb", "verify", "--files")
+
+
+def test_what_differs_is_found(release: Release, flavor: str) -> None:
+    script = f"python -c '{DIFFERENT}' && wb verify --manifest /tmp/other.json || echo exit $?"
+    lines = run(image_of(release, flavor), "sh", "-c", script).splitlines()
+    assert lines[-1] == "exit 1"
+    assert [line.split()[1] for line in lines if line.startswith("fails")] == ["packages", "cuDNN"]
+
+
+def test_changed_file_is_found(release: Release) -> None:
+    script = "echo >>/opt/pytorch/lib/python3.11/site-packages/torch/version.py; wb verify --files; echo exit $?"
+    options = ("--user=0:0", "--entrypoint=sh")
+    lines = docker("run", "--rm", *options, f"{release.image}-train", "-c", script).splitlines()
+    assert lines[-1] == "exit 1"
+    assert [line for line in lines if "torch/version.py (changed)" in line]
+
+
+def test_flavors_share_their_layers(release: Release) -> None:
+    layers = {flavor: inspect(image_of(release, flavor))["RootFS"]["Layers"] for flavor in LOCKS}
+    torch = 3  # Debian, Python, the lock's copy; the stack is the next one
+    assert len({tuple(of[: torch + 1]) for of in layers.values()}) == 1
+    assert layers["lab"][: len(layers["train"]) - 1] == layers["train"][:-1]
+
+
+def test_serve_has_no_jupyter_and_no_compiler(release: Release) -> None:
+    image = image_of(release, "serve")
+    names = " ".join(manifest_of(image)["packages"])
+    assert "jupyter" not in names
+    assert "triton" not in names
+    assert (
+        run(image, "bash", "-c", "for name in gcc cc g++ jupyter pip; do type -P $name; done; true")
+        == ""
+    )
+    assert run(image, "wb", "serve", "--help").startswith("usage: wb serve")
+
+
+def test_train_has_no_jupyter(release: Release) -> None:
+    names = " ".join(manifest_of(image_of(release, "train"))["packages"])
+    assert "jupyter" not in names
+    assert "tensorboard" in names
+
+
+def test_no_flavor_runs_as_root(release: Release, flavor: str) -> None:
+    image = image_of(release, flavor)
+    assert inspect(image)["Config"]["User"] == "1000:1000"
+    assert run(image, "sh", "-c", "id -u; id -g", options=("--user=0:0",)).split() == [
+        "1000",
+        "1000",
+    ]
