@@ -174,7 +174,7 @@ class Controller(Leases):
 
     async def _inventory(self) -> Sequence[Gpu]:
         try:
-            return await self._gpus.inventory()
+            return await self._gpus.known()
         except Unknown as error:
             raise Unknown(f"{error} Only a server with 0 GPUs can.") from error
 

@@ -32,7 +32,10 @@ class Inventory(Protocol):
     """Who knows the host's GPUs; raises Unknown."""
 
     async def inventory(self) -> tuple[Gpu, ...]:
-        """Return the GPUs there are."""
+        """Return the GPUs there are now: what is granted is of these."""
+
+    async def known(self) -> tuple[Gpu, ...]:
+        """Return the GPUs there were a moment ago, without waiting for the answer to a new question."""
 
 
 @dataclass(frozen=True)

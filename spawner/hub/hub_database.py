@@ -12,7 +12,7 @@ from sqlalchemy.orm.context import QueryContext
 
 
 def write_quickly(connection: Any, _record: object) -> None:  # noqa: ANN401
-    """Let a new connection commit without the disk: the hub does so about 16 times per start, and holds up everybody."""
+    """Let a new connection commit without the disk: the hub does so 16 times per start, and holds up everybody."""
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -122,7 +122,7 @@ async def see_line(workbench: Workbench, viewer: Viewer) -> LineView:
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
-        gpus = await workbench.gpus.inventory()
+        gpus = await workbench.gpus.known()
     except Unknown as unknown:
         error = str(unknown)
     line = sorted(
