@@ -210,6 +210,10 @@ class Controller(Leases):
         """Return where the lease stands in line, None when it does not wait."""
         return self._line.find(lease_id)
 
+    def queue_of(self, lease_id: str) -> Sequence[LineEntry]:
+        """Return all who wait for the same kind of GPU as the lease, in order; nobody when it does not wait."""
+        return self._line.queue_of(lease_id)
+
     def line(self) -> tuple[LineEntry, ...]:
         """Return everyone who waits, in order."""
         return self._line.entries()

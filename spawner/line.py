@@ -60,6 +60,7 @@ class Line:
         self._in_ledger = in_ledger
         self._gpus = gpus
         self._clock = clock
+        self._queues: Mapping[str | None, Sequence[LineEntry]] = {}
         self._entries: Mapping[str, LineEntry] = {}
         self._turns: dict[str, _Turn] = {}
         self._withheld: frozenset[str] = frozenset()
@@ -102,6 +103,11 @@ class Line:
         """Return where the lease stands, None when it does not wait any more."""
         entry = self._entries.get(lease_id)
         return None if entry is None else entry.place
+
+    def queue_of(self, lease_id: str) -> Sequence[LineEntry]:
+        """Return all who want the same kind of GPU as the lease, in order; nobody when it does not wait any more."""
+        entry = self._entries.get(lease_id)
+        return () if entry is None else self._queues[entry.lease.mig_profile]
 
     async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
         """Return the lease once it is granted, None once it is closed; ``report`` every change of its place."""
@@ -150,7 +156,8 @@ class Line:
                 return planned.grants
 
             granted = await self._in_ledger(self._ledger.advance, plan, now=now)
-            self._entries = _enter(waiting, planned)
+            self._queues = _enter(waiting, planned)
+            self._entries = {e.lease.id: e for queue in self._queues.values() for e in queue}
             self._tell()
             for lease in granted:
                 log.info(
@@ -181,15 +188,15 @@ class Line:
             return lease if is_live else None
 
 
-def _enter(waiting: Sequence[Lease], plan: LinePlan) -> dict[str, LineEntry]:
-    """Return the entry of everyone who goes on waiting, made once for however many look."""
+def _enter(waiting: Sequence[Lease], plan: LinePlan) -> dict[str | None, tuple[LineEntry, ...]]:
+    """Return everyone who goes on waiting, by the kind they want, made once for however many look."""
     leases = {lease.id: lease for lease in waiting}
     return {
-        lease_id: LineEntry(
-            leases[lease_id], Place(lease_id, position, len(queue), plan.starts_at.get(lease_id))
+        kind: tuple(
+            LineEntry(leases[id_], Place(id_, position, len(queue), plan.starts_at.get(id_)))
+            for position, id_ in enumerate(queue, 1)
         )
-        for queue in plan.queues.values()
-        for position, lease_id in enumerate(queue, 1)
+        for kind, queue in plan.queues.items()
     }
 
 
