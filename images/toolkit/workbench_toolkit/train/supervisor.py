@@ -63,11 +63,14 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def _kill(self, *_: object) -> None:
+    def _kill(self, *alarm: object) -> None:
         if self._agent is None:
             return
+        processes = training_processes(self._agent.pid)
+        if alarm and not processes:
+            return  # the script has stopped in time, and torchrun is about to
         say("the script did not stop: killing it.")
-        for pid in training_processes(self._agent.pid) or [self._agent.pid]:
+        for pid in processes or [self._agent.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
 
