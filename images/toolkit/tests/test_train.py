@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,23 @@ def test_a_script_that_will_not_stop_is_killed(tmp_path: Path, times: int) -> No
         assert process.wait(60) == 128 + signal.SIGKILL
     assert "killing it" in said(tmp_path)
     assert not processes_of([str(path)])
+
+
+SLOW_TO_END = """
+import os, sys
+from workbench_toolkit.train.supervisor import Supervisor
+agent = "import signal, sys, time\\ndef end(*_): time.sleep(2); sys.exit(75)\\n"
+agent += "signal.signal(signal.SIGTERM, end); print('up', flush=True); time.sleep(600)"
+sys.exit(Supervisor(0.1).run([sys.executable, "-c", agent], dict(os.environ)))
+"""
+
+
+def test_a_torchrun_whose_script_has_stopped_may_take_its_time() -> None:
+    words = [sys.executable, "-c", SLOW_TO_END]
+    with subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        assert stop(process) == RESUME
 
 
 def test_a_stop_before_the_script_has_begun(tmp_path: Path) -> None:
