@@ -1,0 +1,44 @@
+"""A server that is stopped, as at the end of a lease, lets a training beside it save what it has."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.ports import free_port
+from tests.stack import docker, eventually
+from tests.workflow.conftest import CATALOG, Shell
+
+TRAINING = """
+import time
+from pathlib import Path
+from workbench_toolkit.grace import Grace
+grace = Grace("checkpoint.pt")
+step = 0
+while True:
+    step += 1
+    time.sleep(0.1)
+    Path("step").write_text(str(step))
+    if grace.should_stop:
+        time.sleep(2)  # longer than JupyterLab takes to end
+        grace.stop({"step": step})
+"""
+
+
+def test_a_training_saves_before_its_server_is_gone(folder: Path) -> None:
+    (folder / "training.py").write_text(TRAINING)
+    image = CATALOG.releases[CATALOG.default].image
+    shell = Shell(folder, 'lab="docker run --init --user $(id -u):$(id -g) -v $PWD:/workspace"')
+    with shell.running(f"$lab -p 8888:8888 {image}", free_port()) as name:
+        logs = ("docker", "logs", name)
+        eventually(
+            lambda: "token=" in subprocess.run(logs, capture_output=True, text=True).stderr,
+            seconds=90,
+            what="JupyterLab runs",
+        )
+        train = ("wb", "train", "--", "training.py")
+        docker("exec", "--detach", "--workdir=/workspace", name, *train)
+        eventually((folder / "step").exists, seconds=120, what="the training runs")
+        docker("stop", "--time=60", name)
+        assert (folder / "checkpoint.pt").is_file()
+        assert docker("inspect", "--format={{.State.ExitCode}}", name) == "0"
