@@ -13,6 +13,9 @@ from workbench_toolkit.cli import main
 from workbench_toolkit.pack.packing import pack
 from workbench_toolkit.train.cores import usable_cores
 
+ATTEMPTS = 4
+"""Other tests run meanwhile: a measurement that they disturbed is taken again."""
+
 SLOW_IN_ONE_WAY = """
 import time
 import torch
@@ -32,7 +35,7 @@ def compute():
     return 1
 
 def wait():
-    time.sleep(0.004)
+    time.sleep(0.02)
     return 1
 
 def processor(): return Slow(compute)
@@ -56,7 +59,7 @@ def test_the_bottleneck_is_found(
     bottleneck: Bottleneck, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step_ms = (
-        "200" if bottleneck == Bottleneck.GPU else "10"
+        "1000" if bottleneck == Bottleneck.GPU else "10"
     )  # a busy machine is no faster than that
     words = [
         "--batch-size",
@@ -69,26 +72,29 @@ def test_the_bottleneck_is_found(
         "2",
         "--json",
     ]
-    assert main(["bench-data", f"slow_in_one_way:{bottleneck}", *words]) == 0
-    told = capsys.readouterr()
-    report = json.loads(told.out)
+    for _ in range(ATTEMPTS):
+        assert main(["bench-data", f"slow_in_one_way:{bottleneck}", *words]) == 0
+        told = capsys.readouterr()
+        report = json.loads(told.out)
+        if report["bottleneck"] == bottleneck:
+            break
     assert report["bottleneck"] == bottleneck, told.err
     assert report["sentence"].startswith("With 2 workers the GPU would wait ")
     run = report["runs"][0]
     assert 0 <= run["wait_share"] <= 1
     if bottleneck != Bottleneck.GPU:
-        # a batch is 16 samples of 4 ms or 4 MB, and two workers make two at a time
+        # a batch is 16 samples of 4 ms, 20 ms or 4 MB, and two workers make two at a time
         assert run["wait_share"] > 0.3
 
 
 def test_the_share_is_what_the_times_say(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--batch-size", "10", "--step-ms", "60", "--seconds", "2", "--workers", "0", "--json"]
+    words = ["--batch-size", "10", "--step-ms", "300", "--seconds", "2", "--workers", "0", "--json"]
     assert main(["bench-data", "slow_in_one_way:storage", *words]) == 0
     run = json.loads(capsys.readouterr().out)["runs"][0]
-    # 40 ms of reading, then 60 ms of GPU: sleeps are never shorter, and on a busy machine longer
+    # 200 ms of reading, then 300 ms of GPU: sleeps are never shorter, and on a busy machine longer
     assert 0.25 < run["wait_share"] < 0.75
     assert 0.1 < run["blocked_share"] < 0.6
-    assert run["samples_per_second"] < 101
+    assert run["samples_per_second"] < 21
 
 
 def test_text_over_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
