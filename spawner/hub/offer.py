@@ -101,7 +101,7 @@ async def make_offer(workbench: Workbench, user: str, hours: float) -> Offer:
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
-        gpus = await workbench.gpus.inventory()
+        gpus = await workbench.gpus.known()
     except Unknown as unknown:
         error = str(unknown)
     quota, now = workbench.settings.quota, workbench.clock()
