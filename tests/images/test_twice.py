@@ -25,6 +25,8 @@ docker() {{
 }}
 build_release {release} {image} {flavor} "{locks}" 3
 """
+BY_DOCKER = {".dockerenv", "dev", "etc", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"}
+"""What Docker makes in every container, besides what is in ``dev``."""
 LOCKS = {"serve": "torch serve", "train": "torch train", "lab": "torch train lab"}
 
 
@@ -59,7 +61,11 @@ def find_differences(one: str, other: str) -> list[str]:
     """Return the paths at which two images differ."""
     first, second = read_files(one), read_files(other)
     return sorted(
-        path for path in first.keys() | second.keys() if first.get(path) != second.get(path)
+        path
+        for path in first.keys() | second.keys()
+        if first.get(path) != second.get(path)
+        and path not in BY_DOCKER
+        and not path.startswith("dev/")
     )
 
 

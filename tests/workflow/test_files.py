@@ -102,13 +102,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 @pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("flavor", FLAVORS, ids=["lab", "train", "serve"])
-def test_files_of_every_release_are_read(
-    made: Mapping[str, Path], name: str, flavor: str
-) -> None:
+def test_files_of_every_release_are_read(made: Mapping[str, Path], name: str, flavor: str) -> None:
     mounts = [f"--volume={folder}:/made/{release}:ro" for release, folder in made.items()]
     places = [f"/made/{release}" for release in made]
     image = f"{IMAGES[name]}{flavor}"
-    said = docker("run", "--rm", f"--user={UID}:{UID}", *mounts, image, "python", "-c", READ, *places)
+    said = docker(
+        "run", "--rm", f"--user={UID}:{UID}", *mounts, image, "python", "-c", READ, *places
+    )
     found: dict[str, dict[str, Any]] = json.loads(said)
     assert set(found) == set(IMAGES)
     packs = [each.pop(kind) for each in found.values() for kind in ("h5", "lmdb")]
