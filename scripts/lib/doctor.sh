@@ -214,10 +214,12 @@ look_at_gpus() {
   done <"$work/gpus"
 }
 
-# judge_releases INDEX DRIVER CAPABILITY
+# judge_releases INDEX DRIVER CAPABILITY: of the catalog's releases those that are offered.
 judge_releases() {
-  local release cuda least architectures fit why advice
+  local release cuda least architectures fit why advice offered
+  offered=$(chosen_images)
   while IFS='|' read -r release cuda least architectures; do
+    grep -q -F "$release " <<<"$offered" || continue
     judge "$cuda" "$least" "$architectures" "$2" "$driver_cuda" "$3"
     found_verdict "$1" "$release" "$fit" "$why" "$advice"
   done < <(release_stacks)

@@ -16,7 +16,8 @@ LOCKS = {"train": ("torch", "train"), "lab": ("lab", "torch", "train"), "serve":
 IMPORT = """
 import importlib, json, sys
 from importlib.metadata import packages_distributions
-modules = {name: module for module, names in packages_distributions().items() for name in names
+modules = {name.lower().replace("_", "-"): module
+           for module, names in packages_distributions().items() for name in names
            if not module.startswith("_")}
 failed = {}
 for name in sys.argv[1:]:

@@ -174,6 +174,16 @@ def test_a_good_machine(host: GpuHost) -> None:
     assert report["exit_code"] == 1
 
 
+def test_only_the_chosen_releases_are_judged(host: GpuHost) -> None:
+    assert [list(gpu["verdicts"]) for gpu in host.report()["gpus"]] == [["v2.7"]] * 2
+    host.set(WORKBENCH_RELEASES="v2.7 v2.15")
+    _, rtx = host.report()["gpus"]
+    assert {name: verdict["fit"] for name, verdict in rtx["verdicts"].items()} == {
+        "v2.7": "fails",
+        "v2.15": "works",
+    }
+
+
 def test_a_person_reads_a_table_with_what_to_do(host: GpuHost) -> None:
     lines = [" ".join(line.split()) for line in host.look(option="").stdout.splitlines()]
     assert "0 NVIDIA H100 80GB HBM3 9.0 unknown 79 GiB 590.48.01 13.2" in lines
