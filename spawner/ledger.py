@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from spawner import rows, tables
+from spawner.accounting import Accounting
 from spawner.accounts import Accounts
 from spawner.database import Guard, open_engine, reading, transaction
 from spawner.migrations import migrate, require_current
@@ -36,8 +37,8 @@ Check = Callable[[Sequence[Lease]], Refused | None]
 """(live leases of the user's other servers, and this one's unless it merely waits) → why not, or None."""
 Grants = Mapping[str, tuple[str, ...]]
 """lease id → UUIDs of what it gets."""
-Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[str, float], Set[str]], Grants]
-"""(waiting in order of first come, holding, each user's recent GPU-hours, quarantined UUIDs) → what is given out."""
+Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[int, float], Set[str]], Grants]
+"""(waiting in order of first come, holding, recent GPU-hours by uid, quarantined UUIDs) → what is given out."""
 Extension = Callable[[Sequence[Lease]], Lease | Refused]
 """(live leases) → the one that is extended, with its new end, or why none is."""
 
@@ -48,15 +49,15 @@ _KEPT = frozenset({LeaseState.WAITING, LeaseState.GRANTED})
 class Standing:
     """What the line is decided on: live leases in order of first come, everyone's recent GPU-hours, and who is out.
 
-    ``quarantines`` are those that no admin has ended, by UUID.
+    ``use`` is by uid: whoever is renamed keeps theirs, who gets the name of another has none. ``quarantines`` are those that no admin has ended, by UUID.
     """
 
     leases: tuple[Lease, ...]
-    use: Mapping[str, float]
+    use: Mapping[int, float]
     quarantines: Mapping[str, Quarantine]
 
 
-class Ledger(Accounts, Quarantines):
+class Ledger(Accounts, Quarantines, Accounting):
     """One database of accounts, leases, claims, use and quarantines."""
 
     def __init__(self, engine: sa.Engine, first_uid: int, half_life_hours: float) -> None:
@@ -141,6 +142,7 @@ class Ledger(Accounts, Quarantines):
                 requested_at=now,
                 granted_at=None if gpus else now,
                 is_claimed=not gpus,
+                groups=request.groups,
             )
             rows.insert(connection, lease)
             return lease

@@ -12,7 +12,7 @@ FLOORS = [
     {"policy"},
     {"tables", "database", "off_loop"},
     {"rows", "migrations"},
-    {"accounts", "quarantines"},
+    {"accounts", "quarantines", "accounting"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
     {"leases", "line", "ends"},
     {"reconcile", "health"},
