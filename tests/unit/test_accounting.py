@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spawner.ledger import Ledger
@@ -159,18 +159,19 @@ def test_whoever_was_renamed_is_one_person_and_a_stranger_of_their_name_another(
     assert renamed.uid == first.uid != stranger.uid
 
 
+@settings(max_examples=25, deadline=None)  # each is a ledger on a disk
 @given(
     phases=st.lists(st.tuples(st.integers(3, 40), st.booleans()), min_size=1, max_size=8),
     kills=st.sets(st.integers(0, 300), max_size=12),
     lost=st.sets(st.integers(0, 300), max_size=6),
 )
-def test_use_differs_from_the_truth_by_one_period_for_each_change_and_time_by_one_at_all(
+def test_use_differs_from_the_truth_by_a_period_for_each_death_of_the_hub_at_most(
     tmp_path_factory: pytest.TempPathFactory,
     phases: list[tuple[int, bool]],
     kills: set[int],
     lost: set[int],
 ) -> None:
-    """A GPU computes and rests by turns; the hub is killed, its commits are done but not answered."""
+    """A GPU computes and rests by turns; the hub is killed, and commits are done without being answered."""
     url = f"sqlite:///{tmp_path_factory.mktemp('sim') / 'ledger.sqlite'}"
     ledger = Ledger.open(url, first_uid=20000)
     begin = NOON + DAY_SECONDS / 2 - 100.0  # midnight comes soon
