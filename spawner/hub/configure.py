@@ -87,7 +87,11 @@ def start_beside_hub(workbench: Workbench) -> None:
 
 def run_beside_hub(workbench: Workbench, api: str) -> None:
     """Start what runs beside the hub whose REST API is ``api``, in the loop that runs now."""
-    workbench.run_beside_hub(keep_running(workbench.controller), reissue(workbench, api))
+    workbench.run_beside_hub(
+        keep_running(workbench.controller),
+        keep_running(workbench.sampling),
+        reissue(workbench, api),
+    )
 
 
 def _configure_hub(c: Config) -> None:

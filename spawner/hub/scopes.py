@@ -13,6 +13,7 @@ ADMIN = "admin:servers"
 GPUS = "custom:workbench:gpus"
 READ_GPUS = "custom:workbench:read:gpus"
 READ_LINE = "custom:workbench:read:line"
+READ_USAGE = "custom:workbench:read:usage"
 LEASES = "custom:workbench:leases"
 READ_LEASES = "custom:workbench:read:leases"
 
@@ -20,8 +21,11 @@ DEFINITIONS = {
     GPUS: {"description": "See GPUs and return those in quarantine.", "subscopes": [READ_GPUS]},
     READ_GPUS: {"description": "See every GPU: how it is, who holds it."},
     READ_LINE: {"description": "See who holds GPUs and who waits for them."},
+    READ_USAGE: {
+        "description": "See GPU-hours held and used: one's own, a group's (!group=NAME), everybody's."
+    },
     LEASES: {"description": "See and extend leases.", "subscopes": [READ_LEASES]},
     READ_LEASES: {"description": "See leases: how many GPUs, until when."},
 }
-OF_EVERY_USER = {READ_GPUS, READ_LINE, f"{LEASES}!user"}
+OF_EVERY_USER = {READ_GPUS, READ_LINE, f"{LEASES}!user", f"{READ_USAGE}!user"}
 OF_A_SERVER = f"{LEASES}!server"

@@ -166,7 +166,8 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         workbench = self.get_workbench()
         options = self._parse(self.user_options)
         self._accepted_options = self.user_options
-        request = Request(self.user.name, self.name, options, identify(self.user))
+        groups = tuple(sorted(group.name for group in self.user.groups))
+        request = Request(self.user.name, self.name, options, identify(self.user), groups)
         lease = await take_turn(workbench, request, self._report_place)
         self._lease_id, self._is_starting = lease.id, True
         self._register()

@@ -22,6 +22,7 @@ from spawner.ledger import Ledger, Standing
 from spawner.line import Inventory
 from spawner.model import Lease, Options
 from spawner.policy.options import parse_options
+from spawner.sampling import Samples, Sampling
 from spawner.settings import Settings
 
 log = logging.getLogger("workbench.hub")
@@ -30,6 +31,17 @@ RESTART_SECONDS = 5.0
 RECENT_SECONDS = 1.0
 LISTED_SECONDS = 5.0
 BRING_UPS_AT_ONCE = 16
+
+
+class Host(Inventory, Samples, Protocol):
+    """Who knows the host's GPUs, and how they are; raises Unknown."""
+
+
+class Runs(Protocol):
+    """What goes on for as long as the hub does."""
+
+    async def run(self) -> None:
+        """Go on for ever."""
 
 
 class Server(Protocol):
@@ -52,7 +64,7 @@ class Workbench:
         self,
         controller: Controller,
         ledger: Ledger,
-        gpus: Inventory,
+        gpus: Host,
         clock: Clock,
         catalog: Catalog,
         settings: Settings,
@@ -64,6 +76,7 @@ class Workbench:
         self.clock = clock
         self.catalog = catalog
         self.settings = settings
+        self.sampling = Sampling(ledger, gpus, clock, settings.sample_period_seconds)
         self.bring_ups = asyncio.Semaphore(BRING_UPS_AT_ONCE)
         self.servers: WeakValueDictionary[tuple[str, str], Server] = WeakValueDictionary()
         self.service_token = _make_service_token()
@@ -114,13 +127,14 @@ def _make_service_token() -> str:
     return hmac.new(proxy_token.encode(), b"waiting-room", "sha256").hexdigest()
 
 
-async def keep_running(controller: Controller) -> None:
-    """Run ``controller`` for ever; an error that ends it is logged and it begins anew."""
+async def keep_running(part: Runs) -> None:
+    """Run ``part`` for ever; an error that ends it is logged and it begins anew."""
+    name = type(part).__name__
     while True:
         try:
-            await controller.run()
+            await part.run()
         except Exception:  # whatever it was, leases must go on being closed
-            log.exception("The controller failed; it starts again in %g s", RESTART_SECONDS)
+            log.exception("The %s failed; it starts again in %g s", name, RESTART_SECONDS)
         else:
-            log.error("The controller ended; it starts again in %g s", RESTART_SECONDS)
+            log.error("The %s ended; it starts again in %g s", name, RESTART_SECONDS)
         await asyncio.sleep(RESTART_SECONDS)

@@ -29,6 +29,7 @@ from spawner.catalog import load_catalog
 from spawner.clock import Clock, read_boottime
 from spawner.containers import Bounds, Containers
 from spawner.controller import Controller
+from spawner.gpus import GpuSample
 from spawner.hub.configure import configure, run_beside_hub
 from spawner.hub.workbench import Workbench
 from spawner.ledger import Ledger
@@ -44,11 +45,31 @@ QUICK = Bounds(ask_seconds=2.0, launch_seconds=3.0, prepare_seconds=3.0, remove_
 PASSWORD = "correct-horse-battery"
 
 
+def make_sample(uuid: str, **changes: Any) -> GpuSample:
+    """Return how a GPU is that does nothing, but for the ``changes``."""
+    values: dict[str, Any] = {
+        "memory_used_bytes": 0,
+        "memory_total_bytes": 80 * 1024**3,
+        "temperature_celsius": 40,
+        "utilization_percent": 0,
+        "power_watts": 60.0,
+        "power_limit_watts": 400.0,
+        "sm_clock_mhz": 210,
+        "health": GpuHealth.OK,
+        "processes": (),
+    }
+    sample = object.__new__(GpuSample)  # its UUID need not be one of NVIDIA's
+    for name, value in {"uuid": uuid, **values, **changes}.items():
+        object.__setattr__(sample, name, value)
+    return sample
+
+
 class Agent:
     """The host's inventory: ``gpus`` GPUs, or silence."""
 
     def __init__(self, gpus: int) -> None:
         self.is_silent = False
+        self.busy: dict[str, dict[str, Any]] = {}
         self.was_asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -60,6 +81,11 @@ class Agent:
     def set(self, index: int, **changes: Any) -> None:
         """Let a GPU be otherwise, such as ``health=GpuHealth.LOST``."""
         self.gpus[index] = replace(self.gpus[index], **changes)
+
+    async def samples(self) -> dict[str, GpuSample]:
+        if self.is_silent:
+            raise Unknown("The gpu-agent does not answer.")
+        return {gpu.uuid: make_sample(gpu.uuid, **self.busy.get(gpu.uuid, {})) for gpu in self.gpus}
 
     async def inventory(self) -> tuple[Gpu, ...]:
         self.was_asked.set()

@@ -15,7 +15,7 @@ FLOORS = [
     {"rows", "migrations"},
     {"accounts", "quarantines", "accounting"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
-    {"leases", "line", "ends"},
+    {"leases", "line", "ends", "sampling"},
     {"reconcile", "health"},
     {"controller", "gpu_commands"},
     {"hub", "agent", "broker", "cli"},
