@@ -145,6 +145,7 @@ class Ledger(Accounts, Quarantines, Accounting, Trail):
                 granted_at=None if gpus else now,
                 is_claimed=not gpus,
                 groups=request.groups,
+                when_idle=request.options.when_idle,
             )
             rows.insert(connection, lease)
             if lease.state is LeaseState.GRANTED:
@@ -226,6 +227,16 @@ class Ledger(Accounts, Quarantines, Accounting, Trail):
         is_closed = columns.state == LeaseState.CLOSED.value
         order = (columns.requested_at.desc(), is_closed, columns.ended_at.desc())
         latest = sa.select(tables.leases).where(where).order_by(*order)
+        with self._reading() as connection:
+            row = connection.execute(latest.limit(1)).one_or_none()
+        return None if row is None else tables.as_lease(row)
+
+    def last_ended(self, user: str, server: str) -> Lease | None:
+        """Return the lease of the server that ended last."""
+        columns = tables.leases.c
+        where = sa.and_(columns.user == user, columns.server == server)
+        ended = where & columns.ended_at.is_not(None)
+        latest = sa.select(tables.leases).where(ended).order_by(columns.ended_at.desc())
         with self._reading() as connection:
             row = connection.execute(latest.limit(1)).one_or_none()
         return None if row is None else tables.as_lease(row)

@@ -89,6 +89,14 @@ class Cause(StrEnum):
     EXITED = "exited"  # the container ended by itself
     OUT_OF_MEMORY = "out_of_memory"  # the kernel ended it at its memory limit
     LOST = "lost"  # the container was gone when the hub looked
+    IDLE = "idle"  # its GPUs and kernels did nothing for a long time
+
+
+class WhenIdle(StrEnum):
+    """What becomes of a server whose GPUs do nothing."""
+
+    STOP = "stop"
+    GO_ON = "go_on"  # without GPUs
 
 
 @dataclass(frozen=True)
@@ -150,6 +158,7 @@ class Lease:
     is_claimed: bool = False
     mig_profile: str | None = None
     groups: tuple[str, ...] = ()
+    when_idle: WhenIdle = WhenIdle.STOP
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,7 @@ class Options:
     gpus: int
     hours: float | None = None
     mig_profile: str | None = None
+    when_idle: WhenIdle = WhenIdle.STOP
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from spawner.model import Cause, Lease, LeaseState
+from spawner.model import Cause, Lease, LeaseState, WhenIdle
 
 VERSION = "0003"
 """The script of ``spawner.migrations`` that makes these tables."""
@@ -49,6 +49,7 @@ leases = sa.Table(
     sa.Column("cause", sa.String(16)),
     sa.Column("is_claimed", sa.Boolean, nullable=False),
     sa.Column("groups", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
+    sa.Column("when_idle", sa.String(16), nullable=False, server_default="stop"),
     # what was held in some days is asked for with years of closed leases in the table
     sa.Index("leases_by_grant", "granted_at"),
     sa.Index(
@@ -160,6 +161,7 @@ def as_row(lease: Lease) -> dict[str, Any]:
         "gpu_uuids": list(lease.gpu_uuids),
         "groups": list(lease.groups),
         "state": lease.state.value,
+        "when_idle": lease.when_idle.value,
         "cause": None if lease.cause is None else lease.cause.value,
     }
 
@@ -170,6 +172,7 @@ def as_lease(row: sa.Row[Any]) -> Lease:
     values["gpu_uuids"] = tuple(values["gpu_uuids"])
     values["groups"] = tuple(values["groups"])
     values["state"] = LeaseState(values["state"])
+    values["when_idle"] = WhenIdle(values["when_idle"])
     if values["cause"] is not None:
         values["cause"] = Cause(values["cause"])
     return Lease(**values)

@@ -22,7 +22,7 @@ from spawner.hub.offer import GpuOffer, Offer, make_offer
 from spawner.hub.verdicts import judge_releases
 from spawner.hub.workbench import Workbench
 from spawner.model import GpuHealth, Options, OptionsError
-from spawner.policy.words import count_gpus, name_gpu
+from spawner.policy.words import count_gpus, name_gpu, say_duration
 
 if TYPE_CHECKING:
     from spawner.hub.spawner import WorkbenchSpawner
@@ -201,5 +201,8 @@ def render(
         least_hours=f"{min(0.25, most_hours):g}",
         most_hours=f"{most_hours:g}",
         error=offer.error,
+        when_idle=last.when_idle.value,
+        idle_after=offer.idle and say_duration(offer.idle.minutes * 60),
+        idle_warning=offer.idle and say_duration(offer.idle.warning_minutes * 60),
         now=time.time(),
     )

@@ -22,6 +22,7 @@ from spawner.model import (
     Unknown,
 )
 from spawner.policy.admission import count_kinds
+from spawner.policy.idle import IdleRules
 from spawner.policy.line import plan_line
 from spawner.policy.words import count_gpus
 
@@ -81,7 +82,8 @@ class Offer:
     """What one user could ask for; ``error`` says why the GPUs are unknown.
 
     ``own`` are the GPUs that the user holds or waits for. ``waits`` maps a ``mig_profile`` and a number to the place
-    that it would get; what is not in it starts at once.
+    that it would get; what is not in it starts at once. ``idle`` is None where no server ends for doing
+    nothing.
     """
 
     gpus: tuple[GpuOffer, ...]
@@ -89,6 +91,7 @@ class Offer:
     quota: Quota
     waits: Mapping[tuple[str | None, int], Place]
     error: str | None = None
+    idle: IdleRules | None = None
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -126,6 +129,7 @@ async def make_offer(workbench: Workbench, user: str, identity: str, hours: floa
         quota=quota,
         waits=waits,
         error=error,
+        idle=workbench.settings.idle if workbench.settings.idle_minutes else None,
     )
 
 

@@ -16,6 +16,7 @@ from jupyterhub.auth import Authenticator
 from spawner.hub.doors import Door, FormDoor, GetWorkbench, ServerDoor
 from spawner.hub.gpu_handlers import gpu_handlers
 from spawner.hub.handlers import handlers
+from spawner.hub.idle_handlers import idle_handlers
 from spawner.hub.people import UserDoor
 from spawner.hub.usage_handlers import usage_handlers
 
@@ -40,6 +41,7 @@ def _routes(get_workbench: GetWorkbench) -> list[Route]:
         *handlers(get_workbench),
         *gpu_handlers(get_workbench),
         *usage_handlers(get_workbench),
+        *idle_handlers(get_workbench),
         (r"/spawn", FormDoor, parts),
         (r"/spawn/([^/]+)", FormDoor, parts),
         (r"/spawn/([^/]+)/([^/]+)", FormDoor, parts),

@@ -18,6 +18,7 @@ from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.controller import Controller
 from spawner.hub.shared import Shared
+from spawner.idle import Idling
 from spawner.ledger import Ledger, Standing
 from spawner.line import Inventory
 from spawner.model import Lease, Options
@@ -77,6 +78,8 @@ class Workbench:
         self.catalog = catalog
         self.settings = settings
         self.sampling = Sampling(ledger, gpus, clock, settings.sample_period_seconds)
+        self.idling = Idling(settings.idle, self._live, settings.sample_period_seconds)
+        self.sampling.listeners.append(self.idling.look)
         self.bring_ups = asyncio.Semaphore(BRING_UPS_AT_ONCE)
         self.servers: WeakValueDictionary[tuple[str, str], Server] = WeakValueDictionary()
         self.service_token = _make_service_token()
@@ -112,6 +115,9 @@ class Workbench:
 
     async def _read(self) -> Standing:
         return await asyncio.to_thread(self.ledger.standing, now=self.clock())
+
+    async def _live(self) -> tuple[Lease, ...]:
+        return (await self.recent()).leases
 
     def _tell_closed(self, lease: Lease) -> None:
         self.run_beside_hub(self.tell_ended(lease.user, lease.server))

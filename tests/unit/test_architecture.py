@@ -16,7 +16,7 @@ FLOORS = [
     {"accounts", "quarantines", "accounting"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
     {"leases", "line", "ends", "sampling"},
-    {"reconcile", "health"},
+    {"reconcile", "health", "idle"},
     {"controller", "gpu_commands"},
     {"hub", "agent", "broker", "cli"},
 ]

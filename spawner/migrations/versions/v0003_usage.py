@@ -12,6 +12,9 @@ def upgrade() -> None:
     op.add_column(
         "leases", sa.Column("groups", sa.JSON, nullable=False, server_default=sa.text("'[]'"))
     )
+    op.add_column(
+        "leases", sa.Column("when_idle", sa.String(16), nullable=False, server_default="stop")
+    )
     op.create_index("leases_by_grant", "leases", ["granted_at"])
     op.drop_table("use")
     op.create_table(
