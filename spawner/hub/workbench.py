@@ -117,7 +117,7 @@ class Workbench:
         return await asyncio.to_thread(self.ledger.standing, now=self.clock())
 
     async def _live(self) -> tuple[Lease, ...]:
-        return (await self.recent()).leases
+        return await asyncio.to_thread(self.ledger.live_leases)
 
     def _tell_closed(self, lease: Lease) -> None:
         self.run_beside_hub(self.tell_ended(lease.user, lease.server))

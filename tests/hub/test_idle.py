@@ -31,11 +31,6 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-@pytest.fixture(autouse=True)
-def _fresh(town: Town) -> None:
-    town.workbench.recent._seconds = -1.0  # what was just written is seen
-
-
 async def say(client: httpx.AsyncClient, server: str = "", **words: Any) -> dict[str, Any]:
     answer = await client.post(f"/hub/api/workbench/activity/{server}", json={**REST, **words})
     assert answer.status_code == 200, answer.text
@@ -107,7 +102,6 @@ async def test_a_restart_of_the_hub_is_no_idleness(town: Town) -> None:
     town.skip(10 * IDLE / 30)
     await town.open_hub()
     await eventually(lambda: town.controller.is_ready, "the hub is back")
-    town.workbench.recent._seconds = -1.0
     lease = await rest(town, 10 * MINUTE)
     assert (lease["state"], lease["idle_seconds_left"]) == ("running", None)
 
