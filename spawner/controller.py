@@ -83,6 +83,10 @@ class Controller(Leases):
         """True once the first reconcile has finished."""
         return self._ready.is_set()
 
+    async def reconciled(self) -> None:
+        """Return once the first reconcile has finished, from when on the lease clock goes."""
+        await self._ready.wait()
+
     async def run(self) -> None:
         """Reconcile until that succeeds, then keep line and leases moving for as long as the hub lives."""
         while not self.is_ready:

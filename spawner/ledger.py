@@ -42,7 +42,7 @@ Grants = Mapping[str, tuple[str, ...]]
 Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[int, float], Set[str]], Grants]
 """(waiting in order of first come, holding, recent GPU-hours by uid, quarantined UUIDs) → what is given out."""
 Extension = Callable[[Sequence[Lease], Quota, float], Lease | Refused]
-"""(live leases, the quota, the GPU-hours held in its window) → the one that is extended, with its new end, or why not."""
+"""(live leases, the quota, the GPU-hours held in its window) → the one to be extended, with its new end, or why not."""
 
 _KEPT = frozenset({LeaseState.WAITING, LeaseState.GRANTED})
 

@@ -121,6 +121,12 @@ def require(handler: BaseHandler, scope: str, *instead: str) -> None:
         )
 
 
+def actor_of(handler: BaseHandler) -> str:
+    """Return what the audit trail calls who asks."""
+    who = handler.current_user
+    return str(who.name) if isinstance(who, User) else f"service {who.name}"
+
+
 def viewer_of(handler: BaseHandler, workbench: Workbench) -> Viewer:
     """Return who looks."""
     is_admin = handler.has_scope("admin-ui")
