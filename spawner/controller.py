@@ -83,6 +83,10 @@ class Controller(Leases):
         """True once the first reconcile has finished."""
         return self._ready.is_set()
 
+    async def reconciled(self) -> None:
+        """Return once the first reconcile has finished, from when on the lease clock goes."""
+        await self._ready.wait()
+
     async def run(self) -> None:
         """Reconcile until that succeeds, then keep line and leases moving for as long as the hub lives."""
         while not self.is_ready:
@@ -142,7 +146,7 @@ class Controller(Leases):
             gpus = await self._inventory() if request.options.gpus else ()
             quota, now = self._settings.quota, self._clock()
             stack = self._catalog.releases[request.options.release]
-            check = functools.partial(_check, request, gpus, quota, stack)
+            check = functools.partial(_check, request, gpus, stack, now)
             lease = await self._in_ledger(self._ledger.admit, request, check, quota=quota, now=now)
             if isinstance(lease, Refused):
                 return lease
@@ -240,10 +244,16 @@ class Controller(Leases):
 
 
 def _check(
-    request: Request, gpus: Sequence[Gpu], quota: Quota, stack: Stack, leases: Sequence[Lease]
+    request: Request,
+    gpus: Sequence[Gpu],
+    stack: Stack,
+    now: float,
+    leases: Sequence[Lease],
+    quota: Quota,
+    held: float,
 ) -> Refused | None:
     misfit = refuse_misfit(request.options, stack, gpus)
-    return misfit or admit(request, gpus=gpus, leases=leases, quota=quota)
+    return misfit or admit(request, gpus=gpus, leases=leases, quota=quota, held=held, now=now)
 
 
 def _as_answer(lease: Lease | None) -> Granted | Waiting | Refused:

@@ -32,6 +32,7 @@ class Action(StrEnum):
     LEASE_LOST = "lease.lost"  # lease ID
     GPU_QUARANTINED = "gpu.quarantined"  # UUID
     GPU_RETURNED = "gpu.returned"  # UUID
+    QUOTA_CHANGED = "quota.changed"  # default, group NAME or user NAME
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ def start_beside_hub(workbench: Workbench) -> None:
 
 def run_beside_hub(workbench: Workbench, api: str) -> None:
     """Start what runs beside the hub whose REST API is ``api``, in the loop that runs now."""
+    workbench.metrics.publish()
     workbench.idling.on_over = IdleEnds(workbench, api).begin
     workbench.run_beside_hub(
         keep_running(workbench.controller),

@@ -17,7 +17,7 @@ from spawner.hub import scopes
 from spawner.hub.doors import Door
 from spawner.hub.gpu_view import see_gpus
 from spawner.hub.handlers import require, viewer_of
-from spawner.hub.refusal import STATUS
+from spawner.hub.refusal import refuse
 from spawner.hub.workbench import Workbench
 from spawner.model import Refused, Unknown
 
@@ -70,7 +70,7 @@ class ReturnAPI(Door):
                 HTTPStatus.SERVICE_UNAVAILABLE, f"Nobody knows how this GPU is: {error}"
             ) from error
         if isinstance(answer, Refused):
-            raise web.HTTPError(STATUS[answer.reason].value, answer.message)
+            raise refuse(answer)
         self.set_status(HTTPStatus.NO_CONTENT)
 
 

@@ -14,6 +14,9 @@ GPUS = "custom:workbench:gpus"
 READ_GPUS = "custom:workbench:read:gpus"
 READ_LINE = "custom:workbench:read:line"
 READ_USAGE = "custom:workbench:read:usage"
+QUOTAS = "custom:workbench:quotas"
+READ_QUOTAS = "custom:workbench:read:quotas"
+READ_TRAIL = "custom:workbench:read:trail"
 LEASES = "custom:workbench:leases"
 READ_LEASES = "custom:workbench:read:leases"
 
@@ -24,8 +27,17 @@ DEFINITIONS = {
     READ_USAGE: {
         "description": "See GPU-hours held and used: one's own, a group's (!group=NAME), everybody's."
     },
+    QUOTAS: {"description": "See and set everybody's quotas.", "subscopes": [READ_QUOTAS]},
+    READ_QUOTAS: {"description": "See quotas; with a filter, those of a user or group."},
+    READ_TRAIL: {"description": "See the audit trail: who did what, when and why."},
     LEASES: {"description": "See and extend leases.", "subscopes": [READ_LEASES]},
     READ_LEASES: {"description": "See leases: how many GPUs, until when."},
 }
-OF_EVERY_USER = {READ_GPUS, READ_LINE, f"{LEASES}!user", f"{READ_USAGE}!user"}
+OF_EVERY_USER = {
+    READ_GPUS,
+    READ_LINE,
+    f"{LEASES}!user",
+    f"{READ_QUOTAS}!user",
+    f"{READ_USAGE}!user",
+}
 OF_A_SERVER = f"{LEASES}!server"

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from spawner.hub.metrics import count_grant
 from spawner.hub.refusal import Refusal
 from spawner.hub.workbench import Workbench
 from spawner.model import Cause, Granted, Lease, Place, Reason, Refused, Request, Waiting
@@ -39,6 +40,7 @@ async def take_turn(workbench: Workbench, request: Request, report: ReportPlace)
         raise
     if isinstance(answer, Refused):
         raise Refusal(answer)
+    count_grant(answer.lease)
     return answer.lease
 
 

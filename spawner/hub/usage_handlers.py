@@ -115,12 +115,21 @@ class UsageCsv(_AnswersUsage):
 
 
 class UsageAPI(_AnswersUsage, Door):
-    """``GET /hub/api/workbench/usage?from=&to=&by=``."""
+    """``GET /hub/api/workbench/usage?from=&to=&by=&format=``."""
 
     async def get(self) -> None:
-        """Answer the sums."""
+        """Answer the sums as JSON, or with ``format=csv`` for a spreadsheet."""
+        formats = self.request.query_arguments.pop("format", [b"json"])
+        if formats not in ([b"json"], [b"csv"]):
+            raise web.HTTPError(
+                HTTPStatus.BAD_REQUEST.value, "'format' must be 'json' or 'csv', and given once."
+            )
         view = await self.see()
-        self.finish(json.dumps(view.as_json()))
+        if formats == [b"csv"]:
+            self.set_header("Content-Type", "text/csv; charset=utf-8")
+            self.finish(view.as_csv())
+        else:
+            self.finish(json.dumps(view.as_json()))
 
 
 def usage_handlers(

@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.controller import Controller
+from spawner.hub.metrics import Metrics
 from spawner.hub.shared import Shared
 from spawner.idle import Idling
 from spawner.ledger import Ledger, Standing
@@ -79,7 +80,8 @@ class Workbench:
         self.settings = settings
         self.sampling = Sampling(ledger, gpus, clock, settings.sample_period_seconds)
         self.idling = Idling(settings.idle, self._live, settings.sample_period_seconds)
-        self.sampling.listeners.append(self.idling.look)
+        self.metrics = Metrics(ledger, settings.sample_period_seconds)
+        self.sampling.listeners += [self.idling.look, self.metrics.look]
         self.bring_ups = asyncio.Semaphore(BRING_UPS_AT_ONCE)
         self.servers: WeakValueDictionary[tuple[str, str], Server] = WeakValueDictionary()
         self.service_token = _make_service_token()

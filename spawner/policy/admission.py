@@ -15,9 +15,17 @@ from spawner.policy.words import count_gpus, say_kinds
 
 
 def admit(
-    request: Request, *, gpus: Sequence[Gpu], leases: Sequence[Lease], quota: Quota
+    request: Request,
+    *,
+    gpus: Sequence[Gpu],
+    leases: Sequence[Lease],
+    quota: Quota,
+    held: float = 0.0,
+    now: float = 0.0,
 ) -> Refused | None:
     """Return why ``request`` cannot be admitted beside the live ``leases``, or None.
+
+    They are those of the user and of groups that have a total; ``held`` is as ``check_quota`` has it.
 
     ``gpus`` are all GPUs of the workbench, healthy or not: one that is ill may be back before the request's turn.
     """
@@ -37,7 +45,7 @@ def admit(
             Reason.NOT_ENOUGH_GPUS,
             f"You asked for {asked}, but this workbench has {has}: {advice}.",
         )
-    return check_quota(request, quota, leases)
+    return check_quota(request, quota, leases, held=held, now=now)
 
 
 def count_kinds(gpus: Iterable[Gpu]) -> dict[str | None, int]:

@@ -13,11 +13,12 @@ FLOORS = [
     {"tables", "database", "off_loop"},
     {"trail"},
     {"rows", "migrations"},
-    {"accounts", "quarantines", "accounting"},
+    {"hub_client", "accounts", "quarantines", "accounting"},
+    {"quotas"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
     {"leases", "line", "ends", "sampling"},
     {"reconcile", "health", "idle"},
-    {"controller", "gpu_commands"},
+    {"controller", "gpu_commands", "quota_commands", "trail_commands", "usage_commands"},
     {"hub", "agent", "broker", "cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
