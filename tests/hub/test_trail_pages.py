@@ -49,7 +49,7 @@ async def test_a_lease_and_a_quota_are_found_with_who_and_why(town: Town) -> Non
     await stop(town, "alice")
     entries = (await read(town))["entries"]
     assert [(e["actor"], e["action"], e["reason"]) for e in entries] == [
-        ("(hub)", "lease.ended", "user"),
+        ("alice", "lease.ended", "user"),
         ("root", "quota.changed", "a paper"),
         ("(hub)", "lease.granted", None),
     ]
