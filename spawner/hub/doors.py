@@ -92,8 +92,9 @@ class StartsServers(BaseHandler):  # type: ignore[misc]
             if spawning.done():
                 await spawning
         finally:
-            # only JupyterHub's waiting for the spawn: the spawn itself goes on
+            # only JupyterHub's waiting for the spawn: the spawn itself goes on, and tells its own end
             spawning.cancel()
+            spawning.add_done_callback(lambda done: done.cancelled() or done.exception())
             in_line.cancel()
 
     async def _check_named_server_request(

@@ -103,6 +103,7 @@ async def test_a_file_has_every_entry(town: Town, kind: str) -> None:
         ("?until=99999-01-01", "'99999-01-01' is no time"),
         ("?before=x", "'x' is no id of an entry"),
         ("?before=99999999999999999999", "is no id of an entry"),
+        ("?before=000000000000999999999999", "is no id of an entry"),
         ("?format=xml", "There is no format 'xml': json, csv, jsonl."),
     ],
 )
