@@ -40,7 +40,9 @@ def limits(draw: st.DrawFn) -> Limits:
     )
 
 
-rows = st.dictionaries(st.sampled_from([DEFAULT, ALICE, *map(group, GROUPS)]), limits())
+rows = st.fixed_dictionaries(
+    {group(name): limits() for name in GROUPS}, optional={DEFAULT: limits(), ALICE: limits()}
+)
 groups = st.sets(st.sampled_from(GROUPS)).map(sorted)
 simple = st.sampled_from(["max_gpus", "max_lease_hours", "priority"])
 
