@@ -77,7 +77,8 @@ class TrailDesk(BaseHandler):  # type: ignore[misc]
         text = self.get_argument("before", "")
         if not text:
             return None
-        if not (text.isascii() and text.isdecimal() and int(text[:12]) <= MOST_ID):
+        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_ID))
+        if not is_number or int(text) > MOST_ID:
             raise bad_request(f"{text[:40]!r} is no id of an entry: take it from 'next'.")
         return int(text)
 

@@ -49,7 +49,7 @@ async def test_a_lease_and_a_quota_are_found_with_who_and_why(town: Town) -> Non
     await stop(town, "alice")
     entries = (await read(town))["entries"]
     assert [(e["actor"], e["action"], e["reason"]) for e in entries] == [
-        ("(hub)", "lease.ended", "user"),
+        ("alice", "lease.ended", "user"),
         ("root", "quota.changed", "a paper"),
         ("(hub)", "lease.granted", None),
     ]
@@ -103,6 +103,7 @@ async def test_a_file_has_every_entry(town: Town, kind: str) -> None:
         ("?until=99999-01-01", "'99999-01-01' is no time"),
         ("?before=x", "'x' is no id of an entry"),
         ("?before=99999999999999999999", "is no id of an entry"),
+        ("?before=000000000000999999999999", "is no id of an entry"),
         ("?format=xml", "There is no format 'xml': json, csv, jsonl."),
     ],
 )

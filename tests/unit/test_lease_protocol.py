@@ -143,7 +143,7 @@ def claim_in_two_steps(switch: Switch) -> None:
 def write_closing_last(switch: Switch) -> None:
     """*closing* is written before anyone looks whether the container is gone."""
 
-    async def release(self: Any, lease_id: str, cause: Cause) -> bool:
+    async def release(self: Any, lease_id: str, cause: Cause, **_: object) -> bool:
         lease = await self._in_ledger(self._ledger.lease, lease_id)
         if lease is None or lease.state is LeaseState.CLOSED:
             return True

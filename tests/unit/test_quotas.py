@@ -133,6 +133,7 @@ def test_the_hours_of_closed_leases_count_until_they_leave_the_window(ledger: Le
 def test_the_hours_of_who_had_the_name_before_are_not_theirs(ledger: Ledger) -> None:
     put(ledger, DEFAULT, Limits(gpu_hours=8, window_days=1))
     close(ledger, grant(ledger, "alice", 2, now=HOUR), now=4 * HOUR)
+    ledger.account_of("alice", "another alice")
     later = replace(wish("alice", 1, hours=8.0), identity="another alice")
     assert isinstance(ask(ledger, later, now=5 * HOUR), Lease)
 
