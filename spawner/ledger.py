@@ -31,6 +31,7 @@ from spawner.model import (
 )
 from spawner.policy.use import HALF_LIFE_HOURS
 from spawner.quarantines import Quarantines
+from spawner.trail import HUB, Action, Trail
 
 Check = Callable[[Sequence[Lease]], Refused | None]
 """(live leases of the user's other servers, and this one's unless it merely waits) → why not, or None."""
@@ -56,8 +57,8 @@ class Standing:
     quarantines: Mapping[str, Quarantine]
 
 
-class Ledger(Accounts, Quarantines):
-    """One database of accounts, leases, claims, use and quarantines."""
+class Ledger(Accounts, Quarantines, Trail):
+    """One database of accounts, leases, claims, use and quarantines, and of what was done with them."""
 
     def __init__(self, engine: sa.Engine, first_uid: int, half_life_hours: float) -> None:
         """Use ``Ledger.open``."""
@@ -123,7 +124,7 @@ class Ledger(Accounts, Quarantines):
             if refused is not None:
                 return refused
             if waits is not None:
-                rows.leave_line(connection, waits, Cause.USER, now)
+                rows.leave_line(connection, waits, Cause.USER, now, by=request.user)
             gpus = request.options.gpus
             lease = Lease(
                 id=_new_id(),
@@ -143,6 +144,8 @@ class Ledger(Accounts, Quarantines):
                 is_claimed=not gpus,
             )
             rows.insert(connection, lease)
+            if lease.state is LeaseState.GRANTED:
+                rows.record_lease(connection, Action.LEASE_GRANTED, None, lease, at=now)
             return lease
 
     def advance(self, plan: Plan, *, now: float) -> tuple[Lease, ...]:
@@ -198,6 +201,9 @@ class Ledger(Accounts, Quarantines):
                 if not ill.isdisjoint(lease.gpu_uuids):
                     lease = replace(lease, state=LeaseState.LOST)
                 rows.insert(connection, lease)
+                rows.record_lease(
+                    connection, Action.LEASE_ADOPTED, None, lease, at=lease.requested_at
+                )
         except sa.exc.IntegrityError:
             return False
         return True
@@ -232,11 +238,19 @@ class Ledger(Accounts, Quarantines):
             return rows.live_leases(connection)
 
     def move(
-        self, lease: Lease, to: LeaseState, *, now: float, cause: Cause | None = None
+        self,
+        lease: Lease,
+        to: LeaseState,
+        *,
+        now: float,
+        cause: Cause | None = None,
+        by: str = HUB,
+        reason: str | None = None,
     ) -> Lease:
         """Move ``lease`` as it was read to the state ``to`` and return it as it is now.
 
-        CLOSING, and CLOSED out of the line, records ``now`` and ``cause``; CLOSED frees the GPUs and counts their use.
+        CLOSING, and CLOSED out of the line, records ``now`` and ``cause``, and in the trail who did it and why; CLOSED
+        frees the GPUs and counts their use.
         Raises IllegalTransition or StaleLease and then has changed nothing. Only ``advance`` grants.
         """
         _require_legal(lease, to)
@@ -244,14 +258,13 @@ class Ledger(Accounts, Quarantines):
             raise IllegalTransition(f"Lease {lease.id} cannot be granted out of turn.")
         with self._transaction() as connection:
             if lease.state is LeaseState.WAITING:
-                return rows.leave_line(connection, lease, cause, now)
+                return rows.leave_line(connection, lease, cause, now, by=by, reason=reason)
             if to is LeaseState.CLOSED:
                 rows.count_use(connection, lease, now, self._half_life_hours)
                 return rows.free(connection, lease)
-            ends = to is LeaseState.CLOSING
-            return rows.write(
-                connection, lease, state=to, **({"ended_at": now, "cause": cause} if ends else {})
-            )
+            if to is LeaseState.CLOSING:
+                return rows.begin_closing(connection, lease, cause, now, by=by, reason=reason)
+            return rows.write(connection, lease, state=to)
 
     def requeue(self, lease: Lease) -> Lease:
         """Close a CLOSING lease, unused, and give its server its old place in line, under a new id."""
@@ -278,13 +291,17 @@ class Ledger(Accounts, Quarantines):
         with self._transaction() as connection:
             return rows.write(connection, lease, is_claimed=True)
 
-    def extend(self, decide: Extension) -> Lease | Refused:
+    def extend(self, decide: Extension, *, now: float, by: str) -> Lease | Refused:
         """Let ``decide`` give one of the live leases another end, in one transaction."""
         with self._transaction() as connection:
-            answer = decide(rows.live_leases(connection))
+            leases = rows.live_leases(connection)
+            answer = decide(leases)
             if isinstance(answer, Refused):
                 return answer
-            return rows.write(connection, answer, ends_at=answer.ends_at)
+            extended = rows.write(connection, answer, ends_at=answer.ends_at)
+            before = next(lease for lease in leases if lease.id == answer.id)
+            rows.record_lease(connection, Action.LEASE_EXTENDED, before, extended, at=now, by=by)
+            return extended
 
     # --- the lease clock
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from spawner import tables
+from spawner import tables, trail
 from spawner.model import Cause, Lease, LeaseState, Quarantine, StaleLease
 from spawner.policy.line import is_present
 from spawner.policy.use import accrue, decay
+from spawner.trail import HUB, Action, Entry
 
 
 def is_row(lease: Lease) -> sa.ColumnElement[bool]:
@@ -44,12 +45,72 @@ def grant(connection: sa.Connection, lease: Lease, gpu_uuids: Sequence[str], now
         is_claimed=is_present(lease, now),
     )
     claim(connection, granted)
+    record_lease(connection, Action.LEASE_GRANTED, lease, granted, at=now)
     return granted
 
 
-def leave_line(connection: sa.Connection, lease: Lease, cause: Cause | None, now: float) -> Lease:
+def leave_line(
+    connection: sa.Connection,
+    lease: Lease,
+    cause: Cause | None,
+    now: float,
+    *,
+    by: str = HUB,
+    reason: str | None = None,
+) -> Lease:
     """Close a waiting lease."""
-    return write(connection, lease, state=LeaseState.CLOSED, ended_at=now, cause=cause)
+    return _end(connection, lease, LeaseState.CLOSED, cause, now, by, reason)
+
+
+def begin_closing(
+    connection: sa.Connection,
+    lease: Lease,
+    cause: Cause | None,
+    now: float,
+    *,
+    by: str = HUB,
+    reason: str | None = None,
+) -> Lease:
+    """Write that a lease ends, before anyone looks whether its container is gone."""
+    return _end(connection, lease, LeaseState.CLOSING, cause, now, by, reason)
+
+
+def record_lease(
+    connection: sa.Connection,
+    action: Action,
+    before: Lease | None,
+    after: Lease,
+    *,
+    at: float,
+    by: str = HUB,
+    reason: str | None = None,
+) -> None:
+    """Write into the trail what became of a lease."""
+    told = None if before is None else tables.as_row(before)
+    entry = Entry(at, by, action, f"lease {after.id}", told, tables.as_row(after), reason)
+    trail.record(connection, entry)
+
+
+def _end(
+    connection: sa.Connection,
+    lease: Lease,
+    state: LeaseState,
+    cause: Cause | None,
+    now: float,
+    by: str,
+    reason: str | None,
+) -> Lease:
+    ended = write(connection, lease, state=state, ended_at=now, cause=cause)
+    record_lease(
+        connection,
+        Action.LEASE_ENDED,
+        lease,
+        ended,
+        at=now,
+        by=by,
+        reason=reason or (None if cause is None else cause.value),
+    )
+    return ended
 
 
 def free(connection: sa.Connection, lease: Lease) -> Lease:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from spawner.model import Cause, Lease, LeaseState
 
-VERSION = "0001"
+VERSION = "0002"
 """The script of ``spawner.migrations`` that makes these tables."""
 metadata = sa.MetaData()
 
@@ -94,6 +94,45 @@ heartbeat = sa.Table(
     sa.Column("offset_seconds", sa.Float, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
 )
+
+trail = sa.Table(
+    "trail",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("actor", sa.String, nullable=False),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("subject", sa.String, nullable=False),
+    # JSON objects, as text
+    sa.Column("before", sa.Text),
+    sa.Column("after", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Index("trail_by_subject", "subject"),
+    sa.Index("trail_by_actor", "actor"),
+    sqlite_autoincrement=True,
+)
+TRAIL_GUARDS = {
+    "sqlite": (
+        "CREATE TRIGGER trail_keeps_rows BEFORE DELETE ON trail "
+        "BEGIN SELECT RAISE(ABORT, 'the audit trail only grows'); END",
+        "CREATE TRIGGER trail_keeps_values BEFORE UPDATE ON trail "
+        "BEGIN SELECT RAISE(ABORT, 'the audit trail only grows'); END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION keep_trail() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN RAISE EXCEPTION ''the audit trail only grows''; END'",
+        "CREATE TRIGGER trail_keeps_rows BEFORE UPDATE OR DELETE OR TRUNCATE ON trail "
+        "FOR EACH STATEMENT EXECUTE FUNCTION keep_trail()",
+    ),
+}
+
+
+@sa.event.listens_for(trail, "after_create")
+def _guard_trail(_table: object, connection: sa.Connection, **_: object) -> None:
+    for statement in TRAIL_GUARDS[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+
+
 _LEASE_COLUMNS = tuple(leases.c.keys())
 
 

@@ -11,6 +11,7 @@ FLOORS = [
     {"model"},
     {"policy"},
     {"tables", "database", "off_loop"},
+    {"trail"},
     {"rows", "migrations"},
     {"accounts", "quarantines"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},

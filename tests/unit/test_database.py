@@ -76,7 +76,7 @@ def test_a_transaction_ends_whatever_is_raised_in_it(ledger: Ledger) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        ledger.extend(fail)
+        ledger.extend(fail, now=1.0, by="alice")
     assert ledger.live_leases() == ()
 
 

@@ -106,12 +106,12 @@ def test_an_extension_is_one_transaction(ledger: Ledger) -> None:
     def extend(leases: Sequence[Lease]) -> Lease | Refused:
         return extend_lease(("alice", ""), 0.001, leases=leases, quota=QUOTA, now=HOUR)
 
-    extended = ledger.extend(extend)
+    extended = ledger.extend(extend, now=HOUR, by="alice")
     assert isinstance(extended, Lease)
     assert extended.ends_at == (running.ends_at or 0.0) + 3.6
     assert read(ledger, running) == extended
     stand(ledger, "bob", 2)
-    refused = ledger.extend(extend)
+    refused = ledger.extend(extend, now=HOUR, by="alice")
     assert isinstance(refused, Refused)
     assert read(ledger, running) == extended
 
