@@ -16,10 +16,12 @@ import sqlalchemy as sa
 from spawner import rows, tables
 from spawner.accounts import Accounts
 from spawner.database import Guard, open_engine, reading, transaction
+from spawner.drains import Drains
 from spawner.migrations import migrate, require_current
 from spawner.model import (
     TRANSITIONS,
     Cause,
+    Drain,
     Heartbeat,
     IllegalTransition,
     Lease,
@@ -29,6 +31,7 @@ from spawner.model import (
     Refused,
     Request,
 )
+from spawner.order import Order
 from spawner.policy.use import HALF_LIFE_HOURS
 from spawner.quarantines import Quarantines
 from spawner.trail import HUB, Action, Trail
@@ -38,7 +41,7 @@ Check = Callable[[Sequence[Lease]], Refused | None]
 Grants = Mapping[str, tuple[str, ...]]
 """lease id → UUIDs of what it gets."""
 Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[str, float], Set[str]], Grants]
-"""(waiting in order of first come, holding, each user's recent GPU-hours, quarantined UUIDs) → what is given out."""
+"""(waiting in order of first come, holding, each user's recent GPU-hours, UUIDs that are out) → what is given out."""
 Extension = Callable[[Sequence[Lease]], Lease | Refused]
 """(live leases) → the one that is extended, with its new end, or why none is."""
 
@@ -49,15 +52,16 @@ _KEPT = frozenset({LeaseState.WAITING, LeaseState.GRANTED})
 class Standing:
     """What the line is decided on: live leases in order of first come, everyone's recent GPU-hours, and who is out.
 
-    ``quarantines`` are those that no admin has ended, by UUID.
+    ``quarantines`` are those that no admin has ended, ``drains`` those that stand, both by UUID.
     """
 
     leases: tuple[Lease, ...]
     use: Mapping[str, float]
     quarantines: Mapping[str, Quarantine]
+    drains: Mapping[str, Drain]
 
 
-class Ledger(Accounts, Quarantines, Trail):
+class Ledger(Accounts, Quarantines, Drains, Order, Trail):
     """One database of accounts, leases, claims, use and quarantines, and of what was done with them."""
 
     def __init__(self, engine: sa.Engine, first_uid: int, half_life_hours: float) -> None:
@@ -163,7 +167,8 @@ class Ledger(Accounts, Quarantines, Trail):
                 list(waiting.values()),
                 holding,
                 rows.read_use(connection, holding, now, self._half_life_hours),
-                {quarantine.gpu_uuid for quarantine in rows.open_quarantines(connection)},
+                {one.gpu_uuid for one in rows.open_quarantines(connection)}
+                | {one.gpu_uuid for one in rows.drains(connection)},
             )
             return tuple(
                 rows.grant(connection, waiting[lease_id], gpu_uuids, now)
@@ -178,6 +183,7 @@ class Ledger(Accounts, Quarantines, Trail):
                 leases,
                 rows.read_use(connection, leases, now, self._half_life_hours),
                 {one.gpu_uuid: one for one in rows.open_quarantines(connection)},
+                {one.gpu_uuid: one for one in rows.drains(connection)},
             )
 
     # --- leases

@@ -13,7 +13,14 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from spawner.gpus import GpuSample
-from spawner.hub.map_view import Json, Seen, build_map, build_own, find_changes
+from spawner.hub.map_view import (
+    NOTHING_OWN,
+    Json,
+    Seen,
+    build_map,
+    build_own,
+    find_changes,
+)
 from spawner.hub.shared import Shared
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Unknown
@@ -22,20 +29,20 @@ log = logging.getLogger("workbench.feed")
 
 PERIOD_SECONDS = 1.0
 HEARTBEAT_SECONDS = 5.0
+JITTER_SECONDS = 0.5
 HEARTBEAT = b": still here\n\n"
 STUCK_SECONDS = 30.0
 """Who has not read for this long is let go."""
-_NOTHING: Json = {"leases": [], "places": []}
 
 
 class Channel(Protocol):
     """How bytes get to somebody who looks."""
 
-    def write(self, data: bytes) -> asyncio.Future[Any]:
+    def send(self, data: bytes) -> asyncio.Future[Any]:
         """Send ``data``; done once it has left, whether or not it arrived."""
 
-    def close(self) -> None:
-        """Send no more: they may come again."""
+    def drop(self) -> None:
+        """End the connection: they may come again."""
 
 
 class Viewer:
@@ -59,16 +66,16 @@ class Viewer:
         if own != self._own:
             data = _event("own", own) + data
         self._is_behind, self._own = False, own
-        self._sending = self._channel.write(data)
+        self._sending = self._channel.send(data)
 
     def beat(self, now: float) -> None:
         """Show that there is still somebody at this end."""
         if self._is_reading(now):
-            self._sending = self._channel.write(HEARTBEAT)
+            self._sending = self._channel.send(HEARTBEAT)
 
-    def close(self) -> None:
+    def drop(self) -> None:
         """Let them go."""
-        self._channel.close()
+        self._channel.drop()
 
     def _is_reading(self, now: float) -> bool:
         if self._sending is None or self._sending.done():
@@ -78,7 +85,7 @@ class Viewer:
         if self._stuck_since is None:
             self._stuck_since = now
         elif now - self._stuck_since > STUCK_SECONDS:
-            self.close()
+            self.drop()
         return False
 
 
@@ -109,6 +116,7 @@ class Feed:
         self._is_running = False
         self._gpus: tuple[Gpu, ...] = ()
         self._host: str | None = None
+        self._ahead = 0.0
         self.look = Shared(self._look, PERIOD_SECONDS / 2)
         """How everything stands now, asked once for all who want to know."""
 
@@ -142,7 +150,7 @@ class Feed:
         finally:
             self._is_running = False
             for viewer in tuple(self._viewers):
-                viewer.close()
+                viewer.drop()
 
     async def _look_patiently(self) -> Seen:
         """Return how everything stands; those who look see meanwhile that somebody is there."""
@@ -159,8 +167,15 @@ class Feed:
         }
         own, now = build_own(seen), asyncio.get_running_loop().time()
         for viewer in tuple(self._viewers):
-            viewer.tell(frames[viewer.sees_names], own.get(viewer.name, _NOTHING), now)
+            viewer.tell(frames[viewer.sees_names], own.get(viewer.name, NOTHING_OWN), now)
         return {names: frame.told for names, frame in frames.items()}
+
+    def _find_ahead(self) -> float:
+        """Return how far the wall clock is ahead; no jitter of two readings may move all times to and fro."""
+        ahead = self._workbench.clock.to_wall(0.0)
+        if abs(ahead - self._ahead) > JITTER_SECONDS:
+            self._ahead = ahead
+        return self._ahead
 
     async def _look(self) -> Seen:
         workbench = self._workbench
@@ -179,7 +194,7 @@ class Feed:
             standing=await workbench.recent(),
             line=_in_order(workbench),
             error=error,
-            ahead=workbench.clock.to_wall(0.0),
+            ahead=self._find_ahead(),
         )
 
 

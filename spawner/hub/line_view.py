@@ -96,13 +96,15 @@ class Waiter:
 class LineView:
     """Everyone who holds or waits for GPUs; ``error`` says why the GPUs are unknown.
 
-    ``out`` is how many GPUs are quarantined; ``now`` is seconds since the Unix epoch, by the wall clock.
+    ``out`` is how many GPUs are quarantined, ``drained`` how many are drained; ``now`` is seconds since the Unix
+    epoch, by the wall clock.
     """
 
     holders: tuple[Holder, ...]
     waiters: tuple[Waiter, ...]
     kinds: tuple[Kind, ...]
     out: int
+    drained: int
     error: str | None
     now: float
 
@@ -117,8 +119,7 @@ class LineView:
 
 async def see_line(workbench: Workbench, viewer: Viewer) -> LineView:
     """Return the line now, as ``viewer`` may see it."""
-    leases = await asyncio.to_thread(workbench.ledger.live_leases)
-    quarantines = await asyncio.to_thread(workbench.ledger.quarantines)
+    standing = await asyncio.to_thread(workbench.ledger.standing, now=workbench.clock())
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
@@ -129,12 +130,13 @@ async def see_line(workbench: Workbench, viewer: Viewer) -> LineView:
         workbench.controller.line(),
         key=lambda entry: (entry.lease.mig_profile or "", entry.place.position),
     )
-    offers = offer_gpus(gpus, leases, {one.gpu_uuid: one for one in quarantines})
+    offers = offer_gpus(gpus, standing.leases, standing.quarantines, standing.drains)
     return LineView(
-        holders=tuple(_holders(workbench, viewer, leases)),
+        holders=tuple(_holders(workbench, viewer, standing.leases)),
         waiters=tuple(_waiter(workbench, viewer, entry) for entry in line),
         kinds=find_kinds(offers),
         out=sum(offer.quarantine is not None for offer in offers),
+        drained=sum(offer.drain is not None for offer in offers),
         error=error,
         now=time.time(),
     )

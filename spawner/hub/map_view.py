@@ -7,9 +7,8 @@ that somebody holds or that is out of use, is shown too.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from spawner.gpus import GpuSample
@@ -24,6 +23,8 @@ WAITERS_SHOWN = 50
 """How many in line, of all kinds, are shown one by one."""
 NOBODY_SEEN = "somebody"
 Json = dict[str, Any]
+NOTHING_OWN: Json = {"leases": [], "places": []}
+"""What ``build_own`` has for who is not in it."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,16 @@ def build_map(seen: Seen, *, names: bool) -> Json:
     """Return the whole map, with people's names only where ``names``."""
     leases, quarantines = seen.standing.leases, seen.standing.quarantines
     offers = offer_gpus(seen.gpus, leases, quarantines, seen.standing.drains)
-    free = Counter(offer.gpu.mig_profile for offer in offers if offer.is_free)
+    holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
     kinds = () if seen.error is not None else find_kinds(offers)
     return {
         "at": Moment(time.time()).iso,
         "host": seen.host,
         "error": seen.error,
-        "gpus": [_build_tile(seen, gpu, names=names) for gpu in _every(seen)],
-        "kinds": [
-            {"mig_profile": kind.mig_profile, "total": kind.total, "free": free[kind.mig_profile]}
-            for kind in kinds
+        "gpus": [
+            _build_tile(seen, gpu, holders.get(gpu.uuid), names=names) for gpu in _every(seen)
         ],
+        "kinds": [asdict(kind) for kind in kinds],
         "line": [_build_waiter(seen, entry, names=names) for entry in seen.line[:WAITERS_SHOWN]],
         "line_length": len(seen.line),
     }
@@ -116,9 +116,8 @@ def _every(seen: Seen) -> Iterable[Gpu]:
 _NO_INDEX = -1
 
 
-def _build_tile(seen: Seen, gpu: Gpu, *, names: bool) -> Json:
+def _build_tile(seen: Seen, gpu: Gpu, lease: Lease | None, *, names: bool) -> Json:
     standing = seen.standing
-    lease = _holder(standing.leases, gpu.uuid)
     drain, quarantine = standing.drains.get(gpu.uuid), standing.quarantines.get(gpu.uuid)
     sample = seen.samples.get(gpu.uuid)
     is_listed = gpu.index != _NO_INDEX
@@ -185,7 +184,3 @@ def _build_waiter(seen: Seen, entry: LineEntry, *, names: bool) -> Json:
         "hours": lease.hours,
         "starts_at": None if place.starts_at is None else seen.tell(place.starts_at),
     }
-
-
-def _holder(leases: Sequence[Lease], uuid: str) -> Lease | None:
-    return next((lease for lease in leases if uuid in lease.gpu_uuids), None)

@@ -16,6 +16,7 @@ from jupyterhub.auth import Authenticator
 from spawner.hub.doors import Door, FormDoor, GetWorkbench, ServerDoor
 from spawner.hub.gpu_handlers import gpu_handlers
 from spawner.hub.handlers import handlers
+from spawner.hub.order_handlers import order_handlers
 from spawner.hub.people import UserDoor
 
 Route = tuple[str, type, dict[str, Any]]
@@ -38,6 +39,7 @@ def _routes(get_workbench: GetWorkbench) -> list[Route]:
     routes: list[Route] = [
         *handlers(get_workbench),
         *gpu_handlers(get_workbench),
+        *order_handlers(get_workbench),
         (r"/spawn", FormDoor, parts),
         (r"/spawn/([^/]+)", FormDoor, parts),
         (r"/spawn/([^/]+)/([^/]+)", FormDoor, parts),

@@ -10,13 +10,14 @@ import hmac
 import logging
 import os
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.controller import Controller
+from spawner.gpus import GpuSample
 from spawner.hub.shared import Shared
 from spawner.ledger import Ledger, Standing
 from spawner.line import Inventory
@@ -30,6 +31,17 @@ RESTART_SECONDS = 5.0
 RECENT_SECONDS = 1.0
 LISTED_SECONDS = 5.0
 BRING_UPS_AT_ONCE = 16
+
+
+class GpuHost(Inventory, Protocol):
+    """Who knows the host's GPUs and how they are; raises Unknown."""
+
+    @property
+    def host(self) -> str | None:
+        """What the host calls itself, None before it was asked."""
+
+    async def samples(self) -> Mapping[str, GpuSample]:
+        """Return how each GPU is now, by UUID."""
 
 
 class Server(Protocol):
@@ -52,7 +64,7 @@ class Workbench:
         self,
         controller: Controller,
         ledger: Ledger,
-        gpus: Inventory,
+        gpus: GpuHost,
         clock: Clock,
         catalog: Catalog,
         settings: Settings,
