@@ -252,9 +252,7 @@ def _check(
     leases: Sequence[Lease],
 ) -> Refused | None:
     misfit = refuse_misfit(request.options, stack, gpus)
-    return misfit or admit(
-        request, gpus=gpus, leases=leases, quota=quota, drained=drained
-    )
+    return misfit or admit(request, gpus=gpus, leases=leases, quota=quota, drained=drained)
 
 
 def _as_answer(lease: Lease | None) -> Granted | Waiting | Refused:

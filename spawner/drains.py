@@ -44,9 +44,7 @@ class Drains:
             drain = next((d for d in rows.drains(connection) if d.gpu_uuid == gpu_uuid), None)
             if drain is None:
                 return False
-            connection.execute(
-                sa.delete(tables.drains).where(tables.drains.c.gpu_uuid == gpu_uuid)
-            )
+            connection.execute(sa.delete(tables.drains).where(tables.drains.c.gpu_uuid == gpu_uuid))
             entry = Entry(now, by, Action.GPU_UNDRAINED, gpu_uuid, vars(drain), None, reason)
             record(connection, entry)
             return True

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from spawner import rows, tables
+from spawner.accounting import Accounting
 from spawner.accounts import Accounts
 from spawner.database import Guard, open_engine, reading, transaction
 from spawner.drains import Drains
@@ -40,8 +41,8 @@ Check = Callable[[Sequence[Lease]], Refused | None]
 """(live leases of the user's other servers, and this one's unless it merely waits) → why not, or None."""
 Grants = Mapping[str, tuple[str, ...]]
 """lease id → UUIDs of what it gets."""
-Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[str, float], Set[str]], Grants]
-"""(waiting in order of first come, holding, each user's recent GPU-hours, UUIDs that are out) → what is given out."""
+Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[int, float], Set[str]], Grants]
+"""(waiting in order of first come, holding, recent GPU-hours by uid, UUIDs that are out) → what is given out."""
 Extension = Callable[[Sequence[Lease]], Lease | Refused]
 """(live leases) → the one that is extended, with its new end, or why none is."""
 
@@ -52,16 +53,17 @@ _KEPT = frozenset({LeaseState.WAITING, LeaseState.GRANTED})
 class Standing:
     """What the line is decided on: live leases in order of first come, everyone's recent GPU-hours, and who is out.
 
+    ``use`` is by uid: whoever is renamed keeps theirs, who gets the name of another has none.
     ``quarantines`` are those that no admin has ended, ``drains`` those that stand, both by UUID.
     """
 
     leases: tuple[Lease, ...]
-    use: Mapping[str, float]
+    use: Mapping[int, float]
     quarantines: Mapping[str, Quarantine]
     drains: Mapping[str, Drain]
 
 
-class Ledger(Accounts, Quarantines, Drains, Order, Trail):
+class Ledger(Accounts, Quarantines, Drains, Order, Accounting, Trail):
     """One database of accounts, leases, claims, use and quarantines, and of what was done with them."""
 
     def __init__(self, engine: sa.Engine, first_uid: int, half_life_hours: float) -> None:
@@ -146,6 +148,7 @@ class Ledger(Accounts, Quarantines, Drains, Order, Trail):
                 requested_at=now,
                 granted_at=None if gpus else now,
                 is_claimed=not gpus,
+                groups=request.groups,
             )
             rows.insert(connection, lease)
             if lease.state is LeaseState.GRANTED:

@@ -142,7 +142,7 @@ class Line:
             def plan(
                 in_line: Sequence[Lease],
                 holding: Sequence[Lease],
-                use: Mapping[str, float],
+                use: Mapping[int, float],
                 out: Set[str],
             ) -> Mapping[str, tuple[str, ...]]:
                 nonlocal waiting, planned

@@ -146,7 +146,7 @@ class Lease:
     it waits for its ``gpu_count``, of MIG instances where it has a ``mig_profile``. Times are seconds of the lease
     clock (``spawner.clock``): ``granted_at`` is None while it waits, ``ends_at`` (when its time will be over) then and
     for a lease without GPUs, ``ended_at`` until it is closing. ``is_claimed``: its user was there when it was granted,
-    or has been seen on the server since.
+    or has been seen on the server since. ``groups`` are those that the user had when they asked.
     """
 
     id: str
@@ -167,6 +167,7 @@ class Lease:
     cause: Cause | None = None
     is_claimed: bool = False
     mig_profile: str | None = None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,13 +197,14 @@ class Request:
     """One server's wish, already validated.
 
     ``identity`` is what the hub knows its user by beyond the name, so that a deleted user's name brings nobody their
-    home.
+    home; ``groups`` are the hub's groups that they are in.
     """
 
     user: str
     server: str
     options: Options
     identity: str
+    groups: tuple[str, ...] = ()
 
 
 class Reason(StrEnum):

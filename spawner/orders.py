@@ -24,6 +24,7 @@ from spawner.model import (
 )
 from spawner.off_loop import OffLoop
 from spawner.policy.words import name_gpu
+from spawner.trail import Action, Search
 
 log = logging.getLogger("workbench.orders")
 
@@ -94,9 +95,17 @@ class Orders:
         await self._leases.release(lease_id, Cause.ADMIN, by=by, reason=reason)
         return None
 
-    async def move(
-        self, lease_id: str, to: LineEnd, *, by: str, reason: str
-    ) -> Lease | Refused:
+    async def why_ended(self, lease_id: str) -> str | None:
+        """Return the reason with which an admin ended the lease, None where none did; raises Unknown."""
+        lease = await self._in_ledger(self._ledger.lease, lease_id)
+        if lease is None or lease.cause is not Cause.ADMIN:
+            return None
+        search = Search(subject=f"lease {lease_id}", action=Action.LEASE_ENDED)
+        (told,) = await self._in_ledger(self._ledger.trail, search, limit=1)
+        reason: str = told.entry.reason or ""
+        return reason
+
+    async def move(self, lease_id: str, to: LineEnd, *, by: str, reason: str) -> Lease | Refused:
         """Let somebody who waits go first, or last, of those who want the same kind. Raises Unknown."""
         moved = await self._in_ledger(
             self._ledger.reorder, lease_id, to, by=by, reason=reason, now=self._clock()

@@ -189,16 +189,16 @@ def write_quarantine(connection: sa.Connection, quarantine: Quarantine) -> None:
 
 def read_use(
     connection: sa.Connection, leases: Sequence[Lease], now: float, half_life_hours: float
-) -> dict[str, float]:
-    """Return everyone's recent GPU-hours: those of closed leases, and what the live ``leases`` add."""
+) -> dict[int, float]:
+    """Return everyone's recent GPU-hours by uid: those of closed leases, and what the live ``leases`` add."""
     hours = {
-        row.user: decay(row.gpu_hours, now - row.at, half_life_hours)
+        row.uid: decay(row.gpu_hours, now - row.at, half_life_hours)
         for row in connection.execute(sa.select(tables.use))
     }
     for lease in leases:
         if lease.gpu_uuids:
             weight = _weigh(lease, now, half_life_hours)
-            hours[lease.user] = hours.get(lease.user, 0.0) + weight
+            hours[lease.uid] = hours.get(lease.uid, 0.0) + weight
     return hours
 
 
@@ -206,12 +206,12 @@ def count_use(connection: sa.Connection, lease: Lease, now: float, half_life_hou
     """Add what a lease that is being closed was used."""
     if not lease.gpu_uuids:
         return
-    where = tables.use.c.user == lease.user
+    where = tables.use.c.uid == lease.uid
     row = connection.execute(sa.select(tables.use).where(where)).one_or_none()
     before = 0.0 if row is None else decay(row.gpu_hours, now - row.at, half_life_hours)
     hours = before + _weigh(lease, now, half_life_hours)
     connection.execute(sa.delete(tables.use).where(where))
-    connection.execute(sa.insert(tables.use).values(user=lease.user, gpu_hours=hours, at=now))
+    connection.execute(sa.insert(tables.use).values(uid=lease.uid, gpu_hours=hours, at=now))
 
 
 def _weigh(lease: Lease, now: float, half_life_hours: float) -> float:

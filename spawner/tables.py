@@ -48,6 +48,9 @@ leases = sa.Table(
     sa.Column("ended_at", sa.Float),
     sa.Column("cause", sa.String(16)),
     sa.Column("is_claimed", sa.Boolean, nullable=False),
+    sa.Column("groups", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
+    # what was held in some days is asked for with years of closed leases in the table
+    sa.Index("leases_by_grant", "granted_at"),
     sa.Index(
         "one_live_lease_per_server",
         "user",
@@ -90,10 +93,24 @@ drains = sa.Table(
 use = sa.Table(
     "use",
     metadata,
-    # what the user's closed leases weigh at ``at``; what live ones add is computed
-    sa.Column("user", sa.String, primary_key=True),
+    # what the account's closed leases weigh at ``at``; what live ones add is computed
+    sa.Column("uid", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("gpu_hours", sa.Float, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+)
+
+usage = sa.Table(
+    "usage",
+    metadata,
+    # how busy a GPU was in one lease on one day (UTC, days since 1970): of ``measured_seconds`` it computed during
+    # ``used_seconds``. How long it was held is the lease's own to say.
+    sa.Column("lease_id", sa.ForeignKey("leases.id"), primary_key=True),
+    sa.Column("gpu_uuid", sa.String, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("measured_seconds", sa.Float, nullable=False),
+    sa.Column("used_seconds", sa.Float, nullable=False),
+    sa.Column("measured_until", sa.Float, nullable=False),
+    sa.Index("usage_by_day", "day"),
 )
 
 heartbeat = sa.Table(
@@ -151,6 +168,7 @@ def as_row(lease: Lease) -> dict[str, Any]:
     return {
         **vars(lease),
         "gpu_uuids": list(lease.gpu_uuids),
+        "groups": list(lease.groups),
         "state": lease.state.value,
         "cause": None if lease.cause is None else lease.cause.value,
     }
@@ -160,6 +178,7 @@ def as_lease(row: sa.Row[Any]) -> Lease:
     """Return the lease that ``row`` describes."""
     values: dict[str, Any] = dict(zip(_LEASE_COLUMNS, row, strict=True))
     values["gpu_uuids"] = tuple(values["gpu_uuids"])
+    values["groups"] = tuple(values["groups"])
     values["state"] = LeaseState(values["state"])
     if values["cause"] is not None:
         values["cause"] = Cause(values["cause"])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from spawner.catalog import Release
+from spawner.hub.identity import identify
 from spawner.hub.line_view import Viewer
 from spawner.hub.moments import Moment
 from spawner.hub.offer import GpuOffer, Offer, make_offer
@@ -178,7 +179,7 @@ async def render_form(workbench: Workbench, spawner: WorkbenchSpawner) -> str:
         last = workbench.parse({})
     most_hours = workbench.settings.quota.max_lease_hours
     hours = min(last.hours or most_hours, most_hours)
-    offer = await make_offer(workbench, spawner.user.name, hours)
+    offer = await make_offer(workbench, spawner.user.name, identify(spawner.user), hours)
     if not spawner.user_options and offer.kinds:  # the first time one of whatever there is
         last = replace(last, gpus=1, mig_profile=offer.kinds[0].mig_profile)
     return render(

@@ -15,6 +15,7 @@ from typing import Any
 
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.static import CacheControlStaticFilesHandler
+from jupyterhub.user import User
 from tornado import web
 
 from spawner.hub import scopes
@@ -22,7 +23,7 @@ from spawner.hub.doors import Door
 from spawner.hub.feed import Feed
 from spawner.hub.gpu_view import see_gpus
 from spawner.hub.handlers import require, viewer_of
-from spawner.hub.map_view import NOTHING_OWN, build_map, build_own
+from spawner.hub.map_view import NOTHING_OWN, build_map, build_own, group_tiles
 from spawner.hub.refusal import STATUS
 from spawner.hub.stream import GpuStream
 from spawner.hub.week import see_week
@@ -30,7 +31,9 @@ from spawner.hub.workbench import Workbench
 from spawner.model import Refused, Unknown
 
 STATIC = Path(__file__).parent / "static"
-STATIC_VERSION = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(STATIC.iterdir()))).hexdigest()[:12]
+STATIC_VERSION = hashlib.sha256(
+    b"".join(p.read_bytes() for p in sorted(STATIC.iterdir()))
+).hexdigest()[:12]
 """Changes with the files, so that browsers keep each for as long as it is the one."""
 ORDERS = {"gpus": scopes.GPUS, "line": scopes.MOVE, "leases": scopes.END}
 """What an admin may order on the page, and the scope for it."""
@@ -60,12 +63,16 @@ class GpusPage(BaseHandler):  # type: ignore[misc]
             order: self.has_scope(scope) or self.has_scope(scopes.ADMIN)
             for order, scope in ORDERS.items()
         }
+        told = build_map(seen, names=viewer.sees_names)
         page = await self.render_template(
             "gpus_page.html",
-            map=build_map(seen, names=viewer.sees_names),
+            map=told,
+            groups=group_tiles(told),
             own=own,
             may=may,
-            week=await see_week(self._workbench, self.current_user),
+            week=await see_week(self._workbench, self.current_user)
+            if isinstance(self.current_user, User)
+            else None,
             version=STATIC_VERSION,
         )
         self.finish(page)

@@ -85,7 +85,8 @@ async def see_lease(workbench: Workbench, user: User, server: str) -> LeaseView:
     ended = None
     if lease is None:
         last = await asyncio.to_thread(_last_lease, workbench, user, server)
-        ended = _say_ended(workbench, last)
+        why = None if last is None else await workbench.controller.orders.why_ended(last.id)
+        ended = _say_ended(workbench, last, why)
     ends_at = None if lease is None else lease.ends_at
     place = None if lease is None else workbench.controller.place_of(lease.id)
     about = None if place is None else place.starts_at
@@ -112,14 +113,18 @@ def _last_lease(workbench: Workbench, user: User, server: str) -> Lease | None:
     return last if is_theirs else None
 
 
-def _say_ended(workbench: Workbench, lease: Lease | None) -> Ended | None:
-    """Return how ``lease`` ended; None where its user ended it, knows already, or has forgotten."""
+def _say_ended(workbench: Workbench, lease: Lease | None, why: str | None) -> Ended | None:
+    """Return how ``lease`` ended; None where its user ended it, knows already, or has forgotten.
+
+    ``why`` is the reason of the admin who ended it.
+    """
     if lease is None or lease.ended_at is None or lease.cause is None:
         return None
     if workbench.clock() - lease.ended_at > REMEMBERED_SECONDS:
         return None
     claim_minutes = workbench.settings.claim_minutes
     said = {
+        Cause.ADMIN: ("An admin ended your lease at", f": {why}"),
         Cause.EXPIRED: ("Your lease ended at", ": its time was over."),
         Cause.UNCLAIMED: (
             "Your lease ended at",

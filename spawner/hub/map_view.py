@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from spawner.gpus import GpuSample
@@ -65,6 +66,16 @@ def build_map(seen: Seen, *, names: bool) -> Json:
         "line": [_build_waiter(seen, entry, names=names) for entry in seen.line[:WAITERS_SHOWN]],
         "line_length": len(seen.line),
     }
+
+
+def group_tiles(told: Json) -> list[Json]:
+    """Return the GPUs of a map in the same order, the MIG instances of one GPU together under its title."""
+    groups = []
+    for key, gpus in groupby(told["gpus"], lambda gpu: gpu["mig_profile"] and gpu["index"]):
+        tiles = list(gpus)
+        title = None if key is None else f"GPU {key}"
+        groups.append({"title": title, "name": tiles[0]["name"], "gpus": tiles})
+    return groups
 
 
 def build_own(seen: Seen) -> dict[str, Json]:
@@ -128,6 +139,7 @@ def _build_tile(seen: Seen, gpu: Gpu, lease: Lease | None, *, names: bool) -> Js
         "name": gpu.name.removesuffix(SIMULATED_SUFFIX).strip() or None,
         "simulated": gpu.is_simulated,
         "mig_profile": gpu.mig_profile,
+        "mig_index": gpu.mig_index,
         "state": _find_state(gpu, lease, drain, quarantine),
         "health": gpu.health.value,
         "memory_used_bytes": sample and sample.memory_used_bytes,
@@ -150,13 +162,13 @@ def _build_tile(seen: Seen, gpu: Gpu, lease: Lease | None, *, names: bool) -> Js
 def _find_state(
     gpu: Gpu, lease: Lease | None, drain: Drain | None, quarantine: Quarantine | None
 ) -> str:
-    """Return ``quarantined``, ``unknown``, ``drained``, ``closing``, ``held`` or ``free``: what matters most."""
+    """Return ``quarantined``, ``drained``, ``unknown``, ``closing``, ``held`` or ``free``: what matters most."""
     if quarantine is not None:
         return "quarantined"
-    if gpu.health is not GpuHealth.OK:
-        return "unknown"
     if drain is not None:
         return "drained"
+    if gpu.health is not GpuHealth.OK:
+        return "unknown"
     if lease is None:
         return "free"
     return "held" if lease.ended_at is None else "closing"

@@ -102,8 +102,8 @@ class Offer:
         return find_kinds(self.gpus)
 
 
-async def make_offer(workbench: Workbench, user: str, hours: float) -> Offer:
-    """Return what ``user`` could ask for now, for ``hours``."""
+async def make_offer(workbench: Workbench, user: str, identity: str, hours: float) -> Offer:
+    """Return what ``user``, who is known by ``identity``, could ask for now, for ``hours``."""
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
@@ -111,7 +111,11 @@ async def make_offer(workbench: Workbench, user: str, hours: float) -> Offer:
     except Unknown as unknown:
         error = str(unknown)
     quota, now = workbench.settings.quota, workbench.clock()
-    own = replace(_NOBODY, user=user, hours=hours, priority=quota.priority, requested_at=now)
+    account = await asyncio.to_thread(workbench.ledger.find_account, identity)
+    uid = 0 if account is None else account.uid
+    own = replace(
+        _NOBODY, user=user, uid=uid, hours=hours, priority=quota.priority, requested_at=now
+    )
     standing = await workbench.recent()
     waits = await asyncio.to_thread(
         foresee,
@@ -140,9 +144,7 @@ def offer_gpus(
     """Return each of the ``gpus``, in order, with what is known of it; the mappings are by UUID."""
     holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
     return tuple(
-        GpuOffer(
-            gpu, holders.get(gpu.uuid), quarantines.get(gpu.uuid), drains.get(gpu.uuid)
-        )
+        GpuOffer(gpu, holders.get(gpu.uuid), quarantines.get(gpu.uuid), drains.get(gpu.uuid))
         for gpu in sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig_index or 0))
     )
 
@@ -153,7 +155,7 @@ def foresee(
     gpus: Sequence[Gpu],
     out: Container[str],
     *,
-    use: Mapping[str, float],
+    use: Mapping[int, float],
     now: float,
 ) -> dict[tuple[str | None, int], Place]:
     """Return the place that ``own`` would get with each number of GPUs of each kind for which it would wait."""

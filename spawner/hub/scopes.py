@@ -1,8 +1,8 @@
 """What may be asked of the workbench's own pages and API, as JupyterHub scopes.
 
 Everybody may look at GPUs and line and mind their own leases; what an admin may do beyond that, whoever was given the
-scope for it may do too. A server's token may mind the lease of its own server, so that JupyterLab can extend it; so can code
-in a notebook, within the quota and while nobody waits: its user may anyway.
+scope for it may do too. A server's token may mind the lease of its own server, so that JupyterLab can extend it; so
+can code in a notebook, within the quota and while nobody waits: its user may anyway.
 """
 
 from __future__ import annotations

@@ -56,12 +56,12 @@ def plan_line(
     *,
     leases: Sequence[Lease],
     gpus: Sequence[Gpu],
-    use: Mapping[str, float],
+    use: Mapping[int, float],
     now: float,
 ) -> LinePlan:
     """Return what becomes of those ``waiting``, who stand in order of first come.
 
-    ``leases`` hold GPUs; ``use`` is each user's recent GPU-hours, decayed. Times are seconds of the lease clock.
+    ``leases`` hold GPUs; ``use`` is everyone's recent GPU-hours, decayed, by uid. Times are seconds of the lease clock.
     """
     pools = _look_at(gpus, _foresee_ends(leases, now))
     lines: dict[str | None, list[Lease]] = {}
@@ -84,12 +84,12 @@ def plan_line(
     return LinePlan(grants, queues, starts_at)
 
 
-def order_line(waiting: Sequence[Lease], *, use: Mapping[str, float], now: float) -> list[Lease]:
+def order_line(waiting: Sequence[Lease], *, use: Mapping[int, float], now: float) -> list[Lease]:
     """Return ``waiting``, who stand in order of first come, by patience, priority, least recent use, first come."""
     patient = bisect_right(waiting, now - PATIENCE_SECONDS, key=_REQUESTED_AT)
     others = list(waiting[patient:])
     # each sort keeps the order of those whom it finds equal
-    others.sort(key=lambda lease: use.get(lease.user, 0.0))
+    others.sort(key=lambda lease: use.get(lease.uid, 0.0))
     others.sort(key=_PRIORITY, reverse=True)
     return [*waiting[:patient], *others]
 

@@ -29,6 +29,7 @@ from spawner.catalog import load_catalog
 from spawner.clock import Clock, read_boottime
 from spawner.containers import Bounds, Containers
 from spawner.controller import Controller
+from spawner.gpus import GpuSample
 from spawner.hub.configure import configure, run_beside_hub
 from spawner.hub.workbench import Workbench
 from spawner.ledger import Ledger
@@ -45,10 +46,14 @@ PASSWORD = "correct-horse-battery"
 
 
 class Agent:
-    """The host's inventory: ``gpus`` GPUs, or silence."""
+    """The host's inventory: ``gpus`` GPUs, or silence; ``readings`` are how they are now."""
+
+    host = "gpu-host"
 
     def __init__(self, gpus: int) -> None:
         self.is_silent = False
+        self.asked_samples = 0
+        self.readings: dict[str, GpuSample] = {}
         self.was_asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -67,6 +72,36 @@ class Agent:
         if self.is_silent:
             raise Unknown("The gpu-agent does not answer.")
         return tuple(self.gpus)
+
+    def read(self, index: int, **values: Any) -> None:
+        """Let a GPU be read as these values, and unknown in all others."""
+        gpu = self.gpus[index]
+        self.readings[gpu.uuid] = make_sample(gpu, **values)
+
+    async def samples(self) -> dict[str, GpuSample]:
+        self.asked_samples += 1
+        if self.is_silent:
+            raise Unknown("The gpu-agent does not answer.")
+        return dict(self.readings)
+
+
+def make_sample(gpu: Gpu, **values: Any) -> GpuSample:
+    """Return a reading of ``gpu`` that knows ``values`` and nothing else."""
+    nothing = dict.fromkeys(
+        (
+            "memory_used_bytes",
+            "temperature_celsius",
+            "utilization_percent",
+            "power_watts",
+            "power_limit_watts",
+            "sm_clock_mhz",
+        )
+    )
+    known = {"uuid": gpu.uuid, "memory_total_bytes": gpu.memory_total_bytes, "health": gpu.health}
+    # the town's UUIDs are short, so that tests can be read
+    sample: GpuSample = object.__new__(GpuSample)
+    sample.__dict__.update({**nothing, **known, "processes": (), **values})
+    return sample
 
 
 class Servers:

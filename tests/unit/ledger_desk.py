@@ -37,7 +37,7 @@ def advance(ledger: Ledger, now: float = 6.0) -> tuple[list[str], dict[str, tupl
     def plan(
         waiting: Sequence[Lease],
         holding: Sequence[Lease],
-        use: Mapping[str, float],
+        use: Mapping[int, float],
         quarantined: Set[str],
     ) -> Mapping[str, tuple[str, ...]]:
         healthy = [gpu for gpu in GPUS if gpu.uuid not in quarantined]

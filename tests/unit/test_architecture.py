@@ -13,10 +13,10 @@ FLOORS = [
     {"tables", "database", "off_loop"},
     {"trail"},
     {"rows", "migrations"},
-    {"accounts", "quarantines"},
+    {"accounts", "quarantines", "drains", "order", "accounting"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
     {"leases", "line", "ends"},
-    {"reconcile", "health"},
+    {"reconcile", "health", "orders"},
     {"controller", "gpu_commands"},
     {"hub", "agent", "broker", "cli"},
 ]

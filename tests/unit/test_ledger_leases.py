@@ -124,18 +124,18 @@ def test_use_is_counted_while_a_lease_lives_and_when_it_is_closed(ledger: Ledger
     stand(ledger, "bob", now=1.0)
     a_half_life = HOUR
     total = 2 / 0.6931471805599453  # hours of two GPUs held for ever, at a half-life of an hour
-    assert isclose(ledger.standing(now=a_half_life).use["alice"], total / 2)
+    assert isclose(ledger.standing(now=a_half_life).use[lease.uid], total / 2)
     closing = begin_closing(ledger, lease, now=a_half_life)
     ledger.move(closing, LeaseState.CLOSED, now=2 * a_half_life)
-    later = ledger.standing(now=2 * a_half_life).use["alice"]
+    later = ledger.standing(now=2 * a_half_life).use[lease.uid]
     assert isclose(later, total / 4), "until it ended, not until it was closed"
     give_up(ledger, "bob")
     second = grant(ledger, "alice", 2, now=2 * a_half_life)
     close(ledger, second, now=3 * a_half_life)
     assert isclose(
-        ledger.standing(now=3 * a_half_life).use["alice"], total / 8 + total / 2, rel_tol=1e-3
+        ledger.standing(now=3 * a_half_life).use[lease.uid], total / 8 + total / 2, rel_tol=1e-3
     )
-    assert ledger.standing(now=0.0).use.keys() == {"alice"}
+    assert ledger.standing(now=0.0).use.keys() == {lease.uid}
 
 
 def test_who_used_less_is_next(ledger: Ledger) -> None:

@@ -28,7 +28,7 @@ def advance(ledger: Ledger, now: float) -> None:
     def plan(
         waiting: Sequence[Lease],
         holding: Sequence[Lease],
-        use: Mapping[str, float],
+        use: Mapping[int, float],
         quarantined: Set[str],
     ) -> Mapping[str, tuple[str, ...]]:
         gpus = [gpu for gpu in map(make_gpu, range(2)) if gpu.uuid not in quarantined]
