@@ -55,7 +55,7 @@ async def see_week(workbench: Workbench, user: User) -> Week:
             workbench.ledger.held_by_day, account.uid, since=float(first * DAY_SECONDS), now=now
         )
     today = datetime.fromtimestamp(workbench.clock.to_wall(now), UTC).date()
-    most = max(1.0, *hours.values())
+    most = max((1.0, *hours.values()))
     standing = await workbench.recent()
     quota = workbench.settings.quota
     return Week(
