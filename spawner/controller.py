@@ -85,6 +85,10 @@ class Controller(Leases):
         """True once the first reconcile has finished."""
         return self._ready.is_set()
 
+    async def reconciled(self) -> None:
+        """Return once the first reconcile has finished, from when on the lease clock goes."""
+        await self._ready.wait()
+
     async def run(self) -> None:
         """Reconcile until that succeeds, then keep line and leases moving for as long as the hub lives."""
         while not self.is_ready:
@@ -146,7 +150,7 @@ class Controller(Leases):
             drained = frozenset(drain.gpu_uuid for drain in drains)
             quota, now = self._settings.quota, self._clock()
             stack = self._catalog.releases[request.options.release]
-            check = functools.partial(_check, request, gpus, drained, quota, stack)
+            check = functools.partial(_check, request, gpus, drained, stack, now)
             lease = await self._in_ledger(self._ledger.admit, request, check, quota=quota, now=now)
             if isinstance(lease, Refused):
                 return lease
@@ -247,12 +251,16 @@ def _check(
     request: Request,
     gpus: Sequence[Gpu],
     drained: Set[str],
-    quota: Quota,
     stack: Stack,
+    now: float,
     leases: Sequence[Lease],
+    quota: Quota,
+    held: float,
 ) -> Refused | None:
     misfit = refuse_misfit(request.options, stack, gpus)
-    return misfit or admit(request, gpus=gpus, leases=leases, quota=quota, drained=drained)
+    return misfit or admit(
+        request, gpus=gpus, leases=leases, quota=quota, held=held, now=now, drained=drained
+    )
 
 
 def _as_answer(lease: Lease | None) -> Granted | Waiting | Refused:

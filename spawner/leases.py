@@ -20,6 +20,7 @@ from spawner.model import (
     LaunchError,
     Lease,
     LeaseState,
+    Quota,
     Refused,
     StaleLease,
     WorkbenchError,
@@ -28,6 +29,7 @@ from spawner.off_loop import OffLoop
 from spawner.policy import container as policy
 from spawner.policy import names
 from spawner.policy.quota import extend_lease
+from spawner.quotas import Owner
 from spawner.settings import Settings
 from spawner.trail import HUB
 
@@ -118,14 +120,16 @@ class Leases:
             with contextlib.suppress(StaleLease):
                 await self._in_ledger(self._ledger.mark_claimed, lease)
 
-    async def extend(self, user: str, server: str, hours: float) -> Lease | Refused:
-        """Let the server's lease end ``hours`` later, or say why not."""
-        quota, now = self._settings.quota, self._clock()
+    async def extend(self, owner: Owner, server: str, hours: float) -> Lease | Refused:
+        """Let the lease of the server of ``owner`` end ``hours`` later, or say why not."""
+        now, wish = self._clock(), (owner.name, server)
 
-        def decide(leases: Sequence[Lease]) -> Lease | Refused:
-            return extend_lease((user, server), hours, leases=leases, quota=quota, now=now)
+        def decide(leases: Sequence[Lease], quota: Quota, held: float) -> Lease | Refused:
+            return extend_lease(wish, hours, leases=leases, quota=quota, now=now, held=held)
 
-        return await self._in_ledger(self._ledger.extend, decide, now=now, by=user)
+        return await self._in_ledger(
+            self._ledger.extend, decide, owner, quota=self._settings.quota, now=now
+        )
 
     async def lease_of(self, user: str, server: str) -> Lease | None:
         """Return the live lease of the server, waiting ones included."""

@@ -15,7 +15,6 @@ import sqlalchemy as sa
 
 from spawner import rows, tables
 from spawner.accounting import Accounting
-from spawner.accounts import Accounts
 from spawner.database import Guard, open_engine, reading, transaction
 from spawner.drains import Drains
 from spawner.migrations import migrate, require_current
@@ -33,18 +32,20 @@ from spawner.model import (
     Request,
 )
 from spawner.order import Order
+from spawner.policy.quota import lease_hours
 from spawner.policy.use import HALF_LIFE_HOURS
 from spawner.quarantines import Quarantines
+from spawner.quotas import Owner, Quotas
 from spawner.trail import HUB, Action, Trail
 
-Check = Callable[[Sequence[Lease]], Refused | None]
-"""(live leases of the user's other servers, and this one's unless it merely waits) → why not, or None."""
+Check = Callable[[Sequence[Lease], Quota, float], Refused | None]
+"""(live leases that count, but this server's place in line; quota; GPU-hours held) → why not, or None."""
 Grants = Mapping[str, tuple[str, ...]]
 """lease id → UUIDs of what it gets."""
 Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[int, float], Set[str]], Grants]
 """(waiting in order of first come, holding, recent GPU-hours by uid, UUIDs that are out) → what is given out."""
-Extension = Callable[[Sequence[Lease]], Lease | Refused]
-"""(live leases) → the one that is extended, with its new end, or why none is."""
+Extension = Callable[[Sequence[Lease], Quota, float], Lease | Refused]
+"""(live leases, the quota, the GPU-hours held in its window) → the one to be extended, with its new end, or why not."""
 
 _KEPT = frozenset({LeaseState.WAITING, LeaseState.GRANTED})
 
@@ -63,7 +64,7 @@ class Standing:
     drains: Mapping[str, Drain]
 
 
-class Ledger(Accounts, Quarantines, Drains, Order, Accounting, Trail):
+class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
     """One database of accounts, leases, claims, use and quarantines, and of what was done with them."""
 
     def __init__(self, engine: sa.Engine, first_uid: int, half_life_hours: float) -> None:
@@ -118,15 +119,18 @@ class Ledger(Accounts, Quarantines, Drains, Order, Accounting, Trail):
 
         One transaction. A server that already waits for, or was granted, just this keeps its lease, so that a spawn
         which a restarted hub issues anew keeps its place; a changed wish goes to the end. Whoever else had the name
-        before, and their account, is not the one who asks.
+        before, and their account, is not the one who asks. ``quota`` is the settings' word, where no row has one.
         """
         with self._transaction() as connection:
             own = rows.live_lease(connection, request.user, request.server)
             if own is not None and self._is_kept(connection, own, request):
                 return own
             waits = own if own is not None and own.state is LeaseState.WAITING else None
-            live = rows.live_leases_of(connection, request.user)
-            refused = check([lease for lease in live if lease != waits])
+            owner = Owner(request.user, request.identity, request.groups)
+            entitlement = self._entitle(connection, owner, quota, now)
+            quota, held = entitlement.quota, entitlement.held
+            others = [lease for lease in entitlement.leases if lease != waits]
+            refused = check(others, quota, held)
             if refused is not None:
                 return refused
             if waits is not None:
@@ -141,7 +145,7 @@ class Ledger(Accounts, Quarantines, Drains, Order, Accounting, Trail):
                 release=request.options.release,
                 gpu_count=gpus,
                 mig_profile=request.options.mig_profile if gpus else None,
-                hours=request.options.hours or quota.max_lease_hours,
+                hours=lease_hours(request, quota, others, held, now),
                 priority=quota.priority,
                 gpu_uuids=(),
                 state=LeaseState.WAITING if gpus else LeaseState.GRANTED,
@@ -300,16 +304,24 @@ class Ledger(Accounts, Quarantines, Drains, Order, Accounting, Trail):
         with self._transaction() as connection:
             return rows.write(connection, lease, is_claimed=True)
 
-    def extend(self, decide: Extension, *, now: float, by: str) -> Lease | Refused:
-        """Let ``decide`` give one of the live leases another end, in one transaction."""
+    def extend(
+        self, decide: Extension, owner: Owner, *, quota: Quota, now: float
+    ) -> Lease | Refused:
+        """Let ``decide`` give one of the live leases of ``owner`` another end, in one transaction.
+
+        ``quota`` is the settings' word, where no row has one.
+        """
         with self._transaction() as connection:
             leases = rows.live_leases(connection)
-            answer = decide(leases)
+            entitlement = self._entitle(connection, owner, quota, now)
+            answer = decide(leases, entitlement.quota, entitlement.held)
             if isinstance(answer, Refused):
                 return answer
             extended = rows.write(connection, answer, ends_at=answer.ends_at)
             before = next(lease for lease in leases if lease.id == answer.id)
-            rows.record_lease(connection, Action.LEASE_EXTENDED, before, extended, at=now, by=by)
+            rows.record_lease(
+                connection, Action.LEASE_EXTENDED, before, extended, at=now, by=owner.name
+            )
             return extended
 
     # --- the lease clock

@@ -170,13 +170,27 @@ class Lease:
     groups: tuple[str, ...] = ()
 
 
+class Cap(NamedTuple):
+    """How many GPUs all members of one group may hold together."""
+
+    group: str
+    total_gpus: int
+
+
 @dataclass(frozen=True)
 class Quota:
-    """What a user may hold at once and for how long; ``max_gpus`` None is no limit."""
+    """What a user may hold at once, for how long, and how much of it; None is no limit.
+
+    ``gpu_hours`` are those of any ``window_days`` on end. ``caps`` are the totals of the user's groups.
+    """
 
     max_gpus: int | None = None
     max_lease_hours: float = 24.0
     priority: int = 0
+    gpu_hours: float | None = None
+    window_days: int | None = None
+    releases: tuple[str, ...] | None = None
+    caps: tuple[Cap, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -213,6 +227,9 @@ class Reason(StrEnum):
     INVALID_OPTIONS = "invalid_options"
     UNKNOWN_RELEASE = "unknown_release"
     OVER_QUOTA = "over_quota"
+    GROUP_FULL = "group_full"  # its members together hold what they may
+    OVER_GPU_HOURS = "over_gpu_hours"  # of the quota's window
+    RELEASE_NOT_ALLOWED = "release_not_allowed"
     NOT_ENOUGH_GPUS = "not_enough_gpus"  # more than the host has
     INCOMPATIBLE = "incompatible"  # the release does not run on the host's GPUs
     TOO_LONG = "too_long"  # more hours than the quota allows
@@ -282,6 +299,7 @@ class WorkbenchError(Exception):
 
     WorkbenchError
     ├── SettingsError       the environment or catalog is wrong; names the variable and the fix
+    ├── LimitsError         a row of the quotas that cannot be; says what can
     ├── OptionsError        what a person asked for is not of the schema
     ├── IllegalTransition   a lease move that TRANSITIONS does not list; nothing was changed
     ├── StaleLease          the lease changed since it was read; nothing was changed
@@ -292,6 +310,10 @@ class WorkbenchError(Exception):
 
 class SettingsError(WorkbenchError):
     """A setting that cannot be used."""
+
+
+class LimitsError(WorkbenchError):
+    """A row of the quotas outside the schema."""
 
 
 class OptionsError(WorkbenchError):

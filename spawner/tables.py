@@ -59,6 +59,7 @@ leases = sa.Table(
         sqlite_where=LIVE,
         postgresql_where=LIVE,
     ),
+    sa.Index("leases_by_uid", "uid"),
 )
 
 claims = sa.Table(
@@ -137,6 +138,21 @@ trail = sa.Table(
     sa.Index("trail_by_subject", "subject"),
     sa.Index("trail_by_actor", "actor"),
     sqlite_autoincrement=True,
+)
+quotas = sa.Table(
+    "quotas",
+    metadata,
+    sa.Column("kind", sa.String(16), primary_key=True),
+    # a group's name, a user's identity, nothing for the default
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("max_gpus", sa.Integer),
+    sa.Column("gpu_hours", sa.Float),
+    sa.Column("window_days", sa.Integer),
+    sa.Column("max_lease_hours", sa.Float),
+    sa.Column("priority", sa.Integer),
+    sa.Column("total_gpus", sa.Integer),
+    sa.Column("releases", sa.JSON(none_as_null=True)),
 )
 TRAIL_GUARDS = {
     "sqlite": (

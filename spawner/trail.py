@@ -35,6 +35,7 @@ class Action(StrEnum):
     GPU_RETURNED = "gpu.returned"  # UUID
     GPU_DRAINED = "gpu.drained"  # UUID
     GPU_UNDRAINED = "gpu.undrained"  # UUID
+    QUOTA_CHANGED = "quota.changed"  # default, group NAME or user NAME
 
 
 @dataclass(frozen=True)

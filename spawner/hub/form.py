@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from spawner.catalog import Release
-from spawner.hub.identity import identify
+from spawner.hub.identity import own
 from spawner.hub.line_view import Viewer
 from spawner.hub.moments import Moment
 from spawner.hub.offer import GpuOffer, Offer, make_offer
+from spawner.hub.quota_view import read_entitlement
 from spawner.hub.verdicts import judge_releases
 from spawner.hub.workbench import Workbench
-from spawner.model import GpuHealth, Options, OptionsError
+from spawner.model import GpuHealth, Options, OptionsError, Quota
+from spawner.policy.quota import LEAST_USEFUL_HOURS
 from spawner.policy.words import count_gpus, name_gpu
 
 if TYPE_CHECKING:
@@ -140,6 +142,13 @@ def _why_not(profile: str | None, count: int, offer: Offer) -> str | None:
     if count and most is not None and offer.own + count > most:
         holds = f", you have {offer.own}" if offer.own else ""
         return f"your quota is {most}{holds}"
+    for cap in offer.quota.caps:
+        held = offer.groups.get(cap.group, 0)
+        if count and held + count > cap.total_gpus:
+            return f"group {cap.group} has {held} of its {cap.total_gpus}"
+    left = offer.hours_left
+    if count and left is not None and left < count * LEAST_USEFUL_HOURS:
+        return f"{left:.1f} GPU-hours left of your quota"
     return None
 
 
@@ -177,18 +186,28 @@ async def render_form(workbench: Workbench, spawner: WorkbenchSpawner) -> str:
         last = workbench.parse(spawner.user_options)
     except OptionsError:
         last = workbench.parse({})
-    most_hours = workbench.settings.quota.max_lease_hours
+    owner = own(spawner.user)
+    entitled = await read_entitlement(workbench, owner)
+    most_hours = entitled.quota.max_lease_hours
     hours = min(last.hours or most_hours, most_hours)
-    offer = await make_offer(workbench, spawner.user.name, identify(spawner.user), hours)
+    offer = await make_offer(workbench, owner, entitled, hours)
     if not spawner.user_options and offer.kinds:  # the first time one of whatever there is
         last = replace(last, gpus=1, mig_profile=offer.kinds[0].mig_profile)
     return render(
         offer,
-        workbench.catalog.releases,
+        _allowed(workbench.catalog.releases, entitled.quota),
         replace(last, hours=hours),
         Viewer(spawner.user.name, workbench.settings.show_line_names),
         workbench.clock.to_wall,
     )
+
+
+def _allowed(releases: Mapping[str, Release], quota: Quota) -> dict[str, Release]:
+    return {
+        name: release
+        for name, release in releases.items()
+        if quota.releases is None or name in quota.releases
+    }
 
 
 def render(
@@ -206,6 +225,7 @@ def render(
         simulated=any(card.is_simulated for card in cards),
         own=offer.own,
         most=offer.quota.max_gpus,
+        gpu_hours_left=None if offer.hours_left is None else f"{offer.hours_left:.1f}",
         hours=f"{last.hours or most_hours:g}",
         least_hours=f"{min(0.25, most_hours):g}",
         most_hours=f"{most_hours:g}",

@@ -16,6 +16,7 @@ from tornado import web
 
 from spawner.hub import scopes
 from spawner.hub.doors import Door
+from spawner.hub.identity import own
 from spawner.hub.lease_view import see_lease
 from spawner.hub.line_view import Viewer, see_line
 from spawner.hub.refusal import STATUS
@@ -70,7 +71,7 @@ class LeaseAPI(Door):
         """Extend the lease by ``{"hours": …}`` and answer it as it is then."""
         user = self._require_own(scopes.LEASES, server_name)
         hours = self._read_hours()
-        answer = await self._workbench.controller.extend(user.name, server_name, hours)
+        answer = await self._workbench.controller.extend(own(user), server_name, hours)
         if isinstance(answer, Refused):
             raise web.HTTPError(STATUS[answer.reason].value, answer.message)
         await self._answer(user, server_name)
@@ -118,6 +119,12 @@ def require(handler: BaseHandler, scope: str, *instead: str) -> None:
         raise web.HTTPError(
             HTTPStatus.FORBIDDEN, f"This needs the scope {scope.partition('!')[0]}."
         )
+
+
+def actor_of(handler: BaseHandler) -> str:
+    """Return what the audit trail calls who asks."""
+    who = handler.current_user
+    return str(who.name) if isinstance(who, User) else f"service {who.name}"
 
 
 def viewer_of(handler: BaseHandler, workbench: Workbench) -> Viewer:

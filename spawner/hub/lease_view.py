@@ -9,8 +9,9 @@ from typing import Any
 
 from jupyterhub.user import User
 
-from spawner.hub.identity import identify
+from spawner.hub.identity import identify, own
 from spawner.hub.moments import Moment
+from spawner.hub.quota_view import read_entitlement
 from spawner.hub.workbench import Workbench
 from spawner.model import Cause, Lease, LeaseState
 from spawner.policy.words import count_gpus, say_duration
@@ -87,6 +88,7 @@ async def see_lease(workbench: Workbench, user: User, server: str) -> LeaseView:
         last = await asyncio.to_thread(_last_lease, workbench, user, server)
         why = None if last is None else await workbench.controller.orders.why_ended(last.id)
         ended = _say_ended(workbench, last, why)
+    quota = (await read_entitlement(workbench, own(user))).quota
     ends_at = None if lease is None else lease.ends_at
     place = None if lease is None else workbench.controller.place_of(lease.id)
     about = None if place is None else place.starts_at
@@ -96,7 +98,7 @@ async def see_lease(workbench: Workbench, user: User, server: str) -> LeaseView:
         mig_profile=None if lease is None else lease.mig_profile,
         until=None if ends_at is None else Moment(workbench.clock.to_wall(ends_at)),
         seconds_left=None if ends_at is None else ends_at - workbench.clock(),
-        most_hours=workbench.settings.quota.max_lease_hours,
+        most_hours=quota.max_lease_hours,
         trouble=None if lease is None else await workbench.controller.health.trouble_of(lease),
         ended=ended,
         now=time.time(),

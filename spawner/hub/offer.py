@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from spawner.hub.workbench import Workbench
 from spawner.model import (
@@ -24,7 +24,9 @@ from spawner.model import (
 )
 from spawner.policy.admission import count_kinds
 from spawner.policy.line import plan_line
+from spawner.policy.quota import count_group, count_own, gpu_hours_left
 from spawner.policy.words import count_gpus
+from spawner.quotas import Entitlement, Owner
 
 _NOBODY = Lease(
     id="",
@@ -86,7 +88,9 @@ def find_kinds(gpus: Collection[GpuOffer]) -> tuple[Kind, ...]:
 class Offer:
     """What one user could ask for; ``error`` says why the GPUs are unknown.
 
-    ``own`` are the GPUs that the user holds or waits for. ``waits`` maps a ``mig_profile`` and a number to the place
+    ``own`` are the GPUs that the user holds or waits for, ``groups`` those of each of their groups that has a total;
+    ``hours_left`` are the GPU-hours that they may ask for, None for any number.
+    ``waits`` maps a ``mig_profile`` and a number to the place
     that it would get; what is not in it starts at once.
     """
 
@@ -95,6 +99,8 @@ class Offer:
     quota: Quota
     waits: Mapping[tuple[str | None, int], Place]
     error: str | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)
+    hours_left: float | None = None
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -102,16 +108,18 @@ class Offer:
         return find_kinds(self.gpus)
 
 
-async def make_offer(workbench: Workbench, user: str, identity: str, hours: float) -> Offer:
-    """Return what ``user``, who is known by ``identity``, could ask for now, for ``hours``."""
+async def make_offer(
+    workbench: Workbench, owner: Owner, entitled: Entitlement, hours: float
+) -> Offer:
+    """Return what ``owner``, who is ``entitled`` to so much, could ask for now, for ``hours``."""
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
         gpus = await workbench.gpus.inventory()
     except Unknown as unknown:
         error = str(unknown)
-    quota, now = workbench.settings.quota, workbench.clock()
-    account = await asyncio.to_thread(workbench.ledger.find_account, identity)
+    user, quota, now = owner.name, entitled.quota, workbench.clock()
+    account = await asyncio.to_thread(workbench.ledger.find_account, owner.identity)
     uid = 0 if account is None else account.uid
     own = replace(
         _NOBODY, user=user, uid=uid, hours=hours, priority=quota.priority, requested_at=now
@@ -128,10 +136,12 @@ async def make_offer(workbench: Workbench, user: str, identity: str, hours: floa
     )
     return Offer(
         gpus=offer_gpus(gpus, standing.leases, standing.quarantines, standing.drains),
-        own=sum(lease.gpu_count for lease in standing.leases if lease.user == user),
+        own=count_own(user, entitled.leases),
         quota=quota,
         waits=waits,
         error=error,
+        groups={cap.group: count_group(cap.group, entitled.leases) for cap in quota.caps},
+        hours_left=gpu_hours_left(user, quota, entitled.leases, entitled.held, now),
     )
 
 

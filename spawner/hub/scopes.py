@@ -15,6 +15,9 @@ READ_GPUS = "custom:workbench:read:gpus"
 READ_LINE = "custom:workbench:read:line"
 MOVE = "custom:workbench:line"
 END = "custom:workbench:end"
+QUOTAS = "custom:workbench:quotas"
+READ_QUOTAS = "custom:workbench:read:quotas"
+READ_TRAIL = "custom:workbench:read:trail"
 LEASES = "custom:workbench:leases"
 READ_LEASES = "custom:workbench:read:leases"
 
@@ -27,8 +30,11 @@ DEFINITIONS = {
     END: {"description": "End anybody's lease, and take anybody out of line."},
     READ_GPUS: {"description": "See every GPU: how it is, who holds it."},
     READ_LINE: {"description": "See who holds GPUs and who waits for them."},
+    QUOTAS: {"description": "See and set everybody's quotas.", "subscopes": [READ_QUOTAS]},
+    READ_QUOTAS: {"description": "See quotas; with a filter, those of a user or group."},
+    READ_TRAIL: {"description": "See the audit trail: who did what, when and why."},
     LEASES: {"description": "See and extend leases.", "subscopes": [READ_LEASES]},
     READ_LEASES: {"description": "See leases: how many GPUs, until when."},
 }
-OF_EVERY_USER = {READ_GPUS, READ_LINE, f"{LEASES}!user"}
+OF_EVERY_USER = {READ_GPUS, READ_LINE, f"{LEASES}!user", f"{READ_QUOTAS}!user"}
 OF_A_SERVER = f"{LEASES}!server"

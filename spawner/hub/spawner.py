@@ -21,7 +21,7 @@ from traitlets import Integer
 from spawner.ends import cause_of_end
 from spawner.hub.bring_up import bring_up, say_failure
 from spawner.hub.form import read_form, render_form
-from spawner.hub.identity import identify
+from spawner.hub.identity import own
 from spawner.hub.knock import take_for_up
 from spawner.hub.line_view import Viewer, say_place, see_wait
 from spawner.hub.progress import Progress
@@ -166,7 +166,8 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         workbench = self.get_workbench()
         options = self._parse(self.user_options)
         self._accepted_options = self.user_options
-        request = Request(self.user.name, self.name, options, identify(self.user))
+        owner = own(self.user)
+        request = Request(owner.name, self.name, options, owner.identity, owner.groups)
         lease = await take_turn(workbench, request, self._report_place)
         self._lease_id, self._is_starting = lease.id, True
         self._register()

@@ -1,4 +1,4 @@
-"""What the page shows of one's own: GPUs held of those allowed, and the GPU-hours of the last seven days."""
+"""What the page shows of one's own: GPUs and GPU-hours of those allowed, and the hours of the last seven days."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 
 from jupyterhub.user import User
 
-from spawner.hub.identity import identify
+from spawner.hub.identity import identify, own
+from spawner.hub.quota_view import QuotaView, see_quota
 from spawner.hub.workbench import Workbench
 from spawner.policy.usage import DAY_SECONDS, day_of
 
@@ -31,11 +32,9 @@ class Day:
 
 @dataclass(frozen=True)
 class Week:
-    """One's own; ``held`` are the GPUs that one holds or waits for, ``max_gpus`` None is no limit."""
+    """One's own quota, with what of it is used, and the last days."""
 
-    held: int
-    max_gpus: int | None
-    max_lease_hours: float
+    quota: QuotaView
     days: tuple[Day, ...]
 
     @property
@@ -56,12 +55,8 @@ async def see_week(workbench: Workbench, user: User) -> Week:
         )
     today = datetime.fromtimestamp(workbench.clock.to_wall(now), UTC).date()
     most = max((1.0, *hours.values()))
-    standing = await workbench.recent()
-    quota = workbench.settings.quota
     return Week(
-        held=sum(lease.gpu_count for lease in standing.leases if lease.user == user.name),
-        max_gpus=quota.max_gpus,
-        max_lease_hours=quota.max_lease_hours,
+        quota=await see_quota(workbench, own(user)),
         days=tuple(
             Day(
                 today - timedelta(days=DAYS - 1 - at),

@@ -20,9 +20,13 @@ def admit(
     gpus: Sequence[Gpu],
     leases: Sequence[Lease],
     quota: Quota,
+    held: float = 0.0,
+    now: float = 0.0,
     drained: Container[str] = (),
 ) -> Refused | None:
     """Return why ``request`` cannot be admitted beside the live ``leases``, or None.
+
+    They are those of the user and of groups that have a total; ``held`` is as ``check_quota`` has it.
 
     ``gpus`` are all GPUs of the workbench, healthy or not: one that is ill may be back before the request's turn.
     Those whose UUIDs are ``drained`` are not counted: nobody knows whether they come back.
@@ -45,7 +49,7 @@ def admit(
             Reason.NOT_ENOUGH_GPUS,
             f"You asked for {asked}, but this workbench has {has}{out}: {advice}.",
         )
-    return check_quota(request, quota, leases)
+    return check_quota(request, quota, leases, held=held, now=now)
 
 
 def count_kinds(gpus: Iterable[Gpu]) -> dict[str | None, int]:

@@ -14,6 +14,7 @@ FLOORS = [
     {"trail"},
     {"rows", "migrations"},
     {"accounts", "quarantines", "drains", "order", "accounting"},
+    {"quotas"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
     {"leases", "line", "ends"},
     {"reconcile", "health", "orders"},

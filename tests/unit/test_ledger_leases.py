@@ -14,11 +14,13 @@ from spawner.model import (
     IllegalTransition,
     Lease,
     LeaseState,
+    Quota,
     Refused,
     StaleLease,
 )
 from spawner.policy.quota import extend_lease
 from tests.unit.ledger_desk import (
+    ALICE,
     HOUR,
     QUOTA,
     advance,
@@ -103,15 +105,15 @@ def test_an_extension_is_one_transaction(ledger: Ledger) -> None:
     granted = grant(ledger, "alice")
     running = ledger.move(granted, LeaseState.RUNNING, now=7.0)
 
-    def extend(leases: Sequence[Lease]) -> Lease | Refused:
-        return extend_lease(("alice", ""), 0.001, leases=leases, quota=QUOTA, now=HOUR)
+    def extend(leases: Sequence[Lease], quota: Quota, held: float) -> Lease | Refused:
+        return extend_lease(("alice", ""), 0.001, leases=leases, quota=quota, now=HOUR, held=held)
 
-    extended = ledger.extend(extend, now=HOUR, by="alice")
+    extended = ledger.extend(extend, ALICE, quota=QUOTA, now=HOUR)
     assert isinstance(extended, Lease)
     assert extended.ends_at == (running.ends_at or 0.0) + 3.6
     assert read(ledger, running) == extended
     stand(ledger, "bob", 2)
-    refused = ledger.extend(extend, now=HOUR, by="alice")
+    refused = ledger.extend(extend, ALICE, quota=QUOTA, now=HOUR)
     assert isinstance(refused, Refused)
     assert read(ledger, running) == extended
 

@@ -12,7 +12,7 @@ from spawner.database import transaction
 from spawner.ledger import Ledger
 from spawner.model import Cause, Lease, LeaseState, Refused, StaleLease
 from spawner.trail import CHUNK, HUB, Action, Entry, Search, record
-from tests.unit.ledger_desk import advance, begin_closing, close, grant, read, stand
+from tests.unit.ledger_desk import ALICE, QUOTA, advance, begin_closing, close, grant, read, stand
 from tests.unit.made import GPU_0
 
 
@@ -153,10 +153,10 @@ def test_a_server_without_gpus_is_told_as_well(ledger: Ledger) -> None:
 def test_an_extension_is_told_with_both_ends(ledger: Ledger) -> None:
     running = ledger.move(grant(ledger, "alice"), LeaseState.RUNNING, now=7.0)
 
-    def longer(leases: Sequence[Lease]) -> Lease | Refused:
+    def longer(leases: Sequence[Lease], *_: object) -> Lease | Refused:
         return replace(leases[0], ends_at=1e6)
 
-    ledger.extend(longer, now=8.0, by="alice")
+    ledger.extend(longer, ALICE, quota=QUOTA, now=8.0)
     entry = ledger.trail(limit=1)[0].entry
     assert (entry.actor, entry.action) == ("alice", Action.LEASE_EXTENDED)
     assert entry.before is not None

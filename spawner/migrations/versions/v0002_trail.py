@@ -1,4 +1,4 @@
-"""Makes the audit trail, which the database itself lets nobody change.
+"""Makes the quotas, and the audit trail, which the database itself lets nobody change.
 
 A script is never changed once a release had it; what comes after is the next script's.
 """
@@ -26,7 +26,7 @@ GUARDS = {
 
 
 def upgrade() -> None:
-    """Make the table and what guards it."""
+    """Make both tables, and what guards the trail."""
     op.create_table(
         "trail",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
@@ -39,6 +39,20 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text),
         sqlite_autoincrement=True,
     )
+    op.create_table(
+        "quotas",
+        sa.Column("kind", sa.String(16), primary_key=True),
+        sa.Column("key", sa.String, primary_key=True),
+        sa.Column("name", sa.String, nullable=False),
+        sa.Column("max_gpus", sa.Integer),
+        sa.Column("gpu_hours", sa.Float),
+        sa.Column("window_days", sa.Integer),
+        sa.Column("max_lease_hours", sa.Float),
+        sa.Column("priority", sa.Integer),
+        sa.Column("total_gpus", sa.Integer),
+        sa.Column("releases", sa.JSON),
+    )
+    op.create_index("leases_by_uid", "leases", ["uid"])
     op.create_index("trail_by_subject", "trail", ["subject"])
     op.create_index("trail_by_actor", "trail", ["actor"])
     for statement in GUARDS[op.get_bind().dialect.name]:
