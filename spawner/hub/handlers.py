@@ -16,7 +16,7 @@ from tornado import web
 
 from spawner.hub import scopes
 from spawner.hub.doors import Door
-from spawner.hub.identity import own
+from spawner.hub.identity import call_actor, own
 from spawner.hub.lease_view import see_lease
 from spawner.hub.line_view import Viewer, see_line
 from spawner.hub.refusal import STATUS
@@ -123,8 +123,7 @@ def require(handler: BaseHandler, scope: str, *instead: str) -> None:
 
 def actor_of(handler: BaseHandler) -> str:
     """Return what the audit trail calls who asks."""
-    who = handler.current_user
-    return str(who.name) if isinstance(who, User) else f"service {who.name}"
+    return call_actor(handler.current_user)
 
 
 def viewer_of(handler: BaseHandler, workbench: Workbench) -> Viewer:

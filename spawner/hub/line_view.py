@@ -38,8 +38,9 @@ class Viewer:
 
 @dataclass(frozen=True)
 class Holder:
-    """A server that has GPUs; ``until`` None when its time is not bounded."""
+    """A server that has GPUs with the lease ``lease``; ``until`` None when its time is not bounded."""
 
+    lease: str
     who: str
     gpus: int
     mig_profile: str | None
@@ -54,6 +55,7 @@ class Holder:
     def as_json(self) -> dict[str, Any]:
         """Return what the API says of it."""
         return {
+            "lease": self.lease,
             "user": self.who,
             "gpus": self.gpus,
             "mig_profile": self.mig_profile,
@@ -64,8 +66,9 @@ class Holder:
 
 @dataclass(frozen=True)
 class Waiter:
-    """A server in line; ``position`` from 1 among those who want the same kind, ``about`` None when nobody knows."""
+    """A server in line with the lease ``lease``; ``position`` from 1 among those who want the same kind, ``about`` None when nobody knows."""
 
+    lease: str
     position: int
     who: str
     gpus: int
@@ -82,6 +85,7 @@ class Waiter:
     def as_json(self) -> dict[str, Any]:
         """Return what the API says of it."""
         return {
+            "lease": self.lease,
             "position": self.position,
             "user": self.who,
             "gpus": self.gpus,
@@ -182,6 +186,7 @@ def _holders(workbench: Workbench, viewer: Viewer, leases: Iterable[Lease]) -> l
     )
     return [
         Holder(
+            lease.id,
             viewer.call(lease.user),
             lease.gpu_count,
             lease.mig_profile,
@@ -195,6 +200,7 @@ def _holders(workbench: Workbench, viewer: Viewer, leases: Iterable[Lease]) -> l
 def _waiter(workbench: Workbench, viewer: Viewer, entry: LineEntry) -> Waiter:
     lease, place = entry.lease, entry.place
     return Waiter(
+        lease=lease.id,
         position=place.position,
         who=viewer.call(lease.user),
         gpus=lease.gpu_count,

@@ -42,6 +42,7 @@ from spawner.model import (
     Request,
     Unknown,
 )
+from spawner.trail import HUB
 
 
 class WorkbenchSpawner(Spawner):  # type: ignore[misc]
@@ -68,6 +69,8 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     _has_lease_ended: bool
     _closing: asyncio.Task[None] | None
     _progress: Progress
+    ended_by: str
+    """Who asked for its end last, as the audit trail calls them."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
         """Begin with no lease; JupyterHub then calls ``load_state``."""
@@ -126,6 +129,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         self._exit_code = None
         self._has_lease_ended = False
         self._closing = None
+        self.ended_by = HUB
         self._progress = Progress()
 
     # --- options: every door ends in ``start``, which asks the one schema
@@ -301,6 +305,8 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
 
     def _close(self, cause: Cause) -> asyncio.Task[None]:
         if self._closing is None:
-            release = release_until_gone(self.get_workbench(), str(self._lease_id), cause)
+            release = release_until_gone(
+                self.get_workbench(), str(self._lease_id), cause, by=self.ended_by
+            )
             self._closing = asyncio.create_task(release)
         return self._closing

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from spawner.hub.refusal import Refusal
 from spawner.hub.workbench import Workbench
 from spawner.model import Cause, Granted, Lease, Place, Reason, Refused, Request, Unknown, Waiting
+from spawner.trail import HUB
 
 log = logging.getLogger("workbench.hub")
 
@@ -42,11 +43,13 @@ async def take_turn(workbench: Workbench, request: Request, report: ReportPlace)
     return answer.lease
 
 
-async def release_until_gone(workbench: Workbench, lease_id: str, cause: Cause) -> None:
-    """Close the lease; return only when Docker proved that its container is gone."""
+async def release_until_gone(
+    workbench: Workbench, lease_id: str, cause: Cause, *, by: str = HUB
+) -> None:
+    """Close the lease on the word of ``by``; return only when Docker proved that its container is gone."""
     while True:
         try:
-            if await workbench.controller.release(lease_id, cause):
+            if await workbench.controller.release(lease_id, cause, by=by):
                 return
         except Exception:  # ending here would tell JupyterHub that the server is gone
             log.exception("Still releasing lease %s", lease_id)

@@ -193,7 +193,7 @@ def _say(name: str, quota: Quota) -> str:
         return f"{say_hours(value)} at a time"
     if name == "priority":
         return f"priority {value}"
-    return "every release" if value is None else ", ".join(value)
+    return "every release" if value is None else f"releases {', '.join(value)}"
 
 
 def _say_source(
@@ -203,16 +203,15 @@ def _say_source(
     if source == own:
         return "from the user's own row"
     said = ["from the settings" if source is None else f"from {_call(source)}"]
-    if source is not None and source.kind is SubjectKind.GROUP:
-        others = [n for n in groups if n != source.key]
-        less = [n for n in others if getattr(_of(rows, group(n)), name) is not None]
-        if less and name == "releases":
-            said[0] += f" and {', '.join(less)}"
-        elif less:
-            said.append(f"less generous: {', '.join(f'group {n}' for n in less)}")
-    elif groups:
-        said.append(f"{', '.join(f'group {n}' for n in groups)}: none")
+    for other in groups:
+        if source != group(other):
+            value = getattr(_of(rows, group(other)), name)
+            said.append(f"group {other}: {'none' if value is None else _say_value(value)}")
     return "; ".join([*said, "own row: none"])
+
+
+def _say_value(value: float | Sequence[str]) -> str:
+    return ", ".join(value) if isinstance(value, Sequence) else f"{value:g}"
 
 
 def _call(subject: Subject) -> str:

@@ -139,7 +139,11 @@ async def test_the_agent_is_asked_once_for_all_and_not_without_anybody(town: Tow
         await asyncio.sleep(seconds)
         return town.agent.asked_samples - before
 
-    async with watching(town, "alice") as alice, watching(town, "bob") as bob, watching(town, "carol") as carol:
+    async with (
+        watching(town, "alice") as alice,
+        watching(town, "bob") as bob,
+        watching(town, "carol") as carol,
+    ):
         for one in (alice, bob, carol):
             await one.hear()
         assert await count(3.0) <= 4

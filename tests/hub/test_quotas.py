@@ -8,11 +8,11 @@ from bs4 import BeautifulSoup
 from jupyterhub import orm
 from jupyterhub.roles import create_role, grant_role
 
-from spawner.hub.identity import identify
+from spawner.model import Unknown
 from spawner.policy.limits import DEFAULT, Limits, Subject, SubjectKind, group
-from tests.hub.test_sign_up import join
-from tests.hub.test_spawn import start, stop
-from tests.hub.town import Town, eventually, xsrf_of
+from tests.hub.test_sign_up import admin, join
+from tests.hub.test_spawn import start
+from tests.hub.town import Town, eventually
 
 QUOTAS = "/hub/api/workbench/quotas"
 
@@ -74,7 +74,8 @@ async def test_the_total_of_a_group_binds_its_members(town: Town) -> None:
 
 
 async def test_a_lease_is_extended_within_the_quota_of_now(town: Town) -> None:
-    await put(town, "/users/alice", gpu_hours=2, window_days=7) if town.user("alice") else None
+    town.user("alice")
+    await put(town, "/users/alice", gpu_hours=2, window_days=7)
     assert (await start(town, "alice", {"gpus": 1, "hours": 1}))[0] == 201
     async with town.client("alice") as client:
         fine = await client.post("/hub/api/workbench/lease/", json={"hours": 0.5})
@@ -344,8 +345,6 @@ async def test_a_service_sets_quotas_with_the_scope_alone(town: Town) -> None:
 async def test_a_ledger_that_does_not_answer_is_a_503(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spawner.model import Unknown
-
     def fail(*_: object, **__: object) -> None:
         raise Unknown("The ledger cannot be reached: it is locked.")
 
@@ -377,9 +376,7 @@ async def test_the_page_shows_a_researcher_their_own_quota_alone(town: Town) -> 
 async def test_the_page_lets_an_admin_look_anybody_up_and_edit_rows(town: Town) -> None:
     make_group(town, "vision", "alice")
     await put(town, "/groups/vision", max_gpus=2, total_gpus=4)
-    user = town.user("root", is_admin=True)
-    async with town.browser() as browser:
-        browser.headers["Authorization"] = f"token {user.new_api_token()}"
+    async with admin(town) as browser:
         page = BeautifulSoup((await browser.get("/hub/quotas?user=alice")).text, "html.parser")
         nobody = BeautifulSoup((await browser.get("/hub/quotas?user=nobody")).text, "html.parser")
     assert page.select_one("#wb-effective h2").text.strip() == "Quota of alice"
@@ -388,6 +385,3 @@ async def test_the_page_lets_an_admin_look_anybody_up_and_edit_rows(town: Town) 
     assert forms["groups/vision"].select_one("[name=total_gpus]")["value"] == "4"
     assert forms["default"].select_one("[name=total_gpus]") is None
     assert nobody.select_one("[role=status]").text == "There is no user 'nobody'."
-    assert identify(town.user("alice"))
-    assert xsrf_of
-    assert stop

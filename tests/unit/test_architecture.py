@@ -13,12 +13,12 @@ FLOORS = [
     {"tables", "database", "off_loop"},
     {"trail"},
     {"rows", "migrations"},
-    {"accounts", "quarantines", "drains", "order", "accounting"},
+    {"hub_client", "accounts", "quarantines", "drains", "order", "accounting"},
     {"quotas"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
     {"leases", "line", "ends"},
     {"reconcile", "health", "orders"},
-    {"controller", "gpu_commands"},
+    {"controller", "gpu_commands", "order_commands", "quota_commands", "trail_commands"},
     {"hub", "agent", "broker", "cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

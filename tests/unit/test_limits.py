@@ -132,17 +132,17 @@ def test_every_field_is_explained() -> None:
     own = ("audio", "vision")
     told = explain(find_quota(rows, ALICE, own, SETTINGS), rows, ALICE, own)
     assert [(one.what, one.why) for one in told] == [
-        ("2 GPUs at once", "from group vision; less generous: group audio; own row: none"),
+        ("2 GPUs at once", "from group vision; group audio: 1; own row: none"),
         (
             "100 GPU-hours in any 7 days",
-            "from the default row; group audio, group vision: none; own row: none",
+            "from the default row; group audio: none; group vision: none; own row: none",
         ),
         (
             "24 hours at a time",
-            "from the settings; group audio, group vision: none; own row: none",
+            "from the settings; group audio: none; group vision: none; own row: none",
         ),
         ("priority 3", "from the user's own row"),
-        ("v2.8, v2.7", "from group audio and vision; own row: none"),
+        ("releases v2.8, v2.7", "from group audio; group vision: v2.7; own row: none"),
         ("4 GPUs among all members of group vision", "from group vision, which binds each member"),
     ]
 
