@@ -21,7 +21,7 @@ class Drains:
     def drain(self, drain: Drain) -> bool:
         """Let nobody be given this GPU from now on; False where it is drained already."""
         with transaction(self._engine) as connection:
-            if any(one.gpu_uuid == drain.gpu_uuid for one in rows.drains(connection)):
+            if rows.drain_of(connection, drain.gpu_uuid) is not None:
                 return False
             connection.execute(sa.insert(tables.drains).values(vars(drain)))
             record(
@@ -41,7 +41,7 @@ class Drains:
     def undrain(self, gpu_uuid: str, *, by: str, reason: str, now: float) -> bool:
         """End the drain of a GPU; False where it is not drained."""
         with transaction(self._engine) as connection:
-            drain = next((d for d in rows.drains(connection) if d.gpu_uuid == gpu_uuid), None)
+            drain = rows.drain_of(connection, gpu_uuid)
             if drain is None:
                 return False
             connection.execute(sa.delete(tables.drains).where(tables.drains.c.gpu_uuid == gpu_uuid))

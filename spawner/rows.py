@@ -180,6 +180,13 @@ def drains(connection: sa.Connection) -> tuple[Drain, ...]:
     return tuple(Drain(**row._mapping) for row in connection.execute(select))
 
 
+def drain_of(connection: sa.Connection, gpu_uuid: str) -> Drain | None:
+    """Return the GPU's drain."""
+    where = tables.drains.c.gpu_uuid == gpu_uuid
+    row = connection.execute(sa.select(tables.drains).where(where)).one_or_none()
+    return None if row is None else Drain(**row._mapping)
+
+
 def write_quarantine(connection: sa.Connection, quarantine: Quarantine) -> None:
     """Keep ``quarantine`` in place of the GPU's last one."""
     where = tables.quarantines.c.gpu_uuid == quarantine.gpu_uuid

@@ -66,7 +66,10 @@ class Holder:
 
 @dataclass(frozen=True)
 class Waiter:
-    """A server in line with the lease ``lease``; ``position`` from 1 among those who want the same kind, ``about`` None when nobody knows."""
+    """A server in line with the lease ``lease``.
+
+    ``position`` is from 1 among those who want the same kind, ``about`` None when nobody knows.
+    """
 
     lease: str
     position: int
