@@ -1,4 +1,4 @@
-"""Measures what the viewers of the GPU page cost the hub: ``python -m benchmarks.viewers [--viewers 500] [--gpus 8 512]``.
+"""Measures what viewers of the GPU page cost the hub: ``python -m benchmarks.viewers [--viewers 500] [--gpus 8 512]``.
 
 Hub and proxy are the product's own processes; Docker and the agent are faked, and every GPU is read differently each
 second. Counted are the CPU seconds of the hub's process while so many read the stream through the proxy, without those

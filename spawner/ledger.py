@@ -6,6 +6,7 @@ is compare-and-set on lease id and epoch. Synchronous and thread-safe: callers k
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
@@ -62,6 +63,11 @@ class Standing:
     use: Mapping[int, float]
     quarantines: Mapping[str, Quarantine]
     drains: Mapping[str, Drain]
+
+    @functools.cached_property
+    def holding(self) -> tuple[Lease, ...]:
+        """Those that have GPUs in hand."""
+        return tuple(lease for lease in self.leases if lease.gpu_uuids)
 
 
 class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):

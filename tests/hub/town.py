@@ -73,6 +73,9 @@ class Agent:
             raise Unknown("The gpu-agent does not answer.")
         return tuple(self.gpus)
 
+    async def known(self) -> tuple[Gpu, ...]:
+        return await self.inventory()
+
     def read(self, index: int, **values: Any) -> None:
         """Let a GPU be read as these values, and unknown in all others."""
         gpu = self.gpus[index]
