@@ -67,6 +67,7 @@ def test_a_quarantine_is_told_and_is_no_success(
     first, second = json.loads(capsys.readouterr().out)["gpus"]
     assert (first["uuid"], first["health"], first["holder"]) == (GPU_0, "ok", "alice")
     assert first["quarantine"]["reason"] == "failed (Xid 79)"
+    assert first["drained"] is None
     assert second["quarantine"] is None
 
 
