@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from spawner.catalog import Catalog
 from spawner.clock import Clock
@@ -36,6 +36,7 @@ from spawner.model import (
     Waiting,
 )
 from spawner.off_loop import OffLoop
+from spawner.orders import Orders
 from spawner.policy.admission import admit
 from spawner.policy.compatibility import Stack, refuse_misfit
 from spawner.reconcile import Reconciliation
@@ -70,6 +71,7 @@ class Controller(Leases):
         )
         self._ends = Ends(containers, ledger, self)
         self.health = Health(ledger, in_ledger, gpus, clock, self._line.may_move)
+        self.orders = Orders(ledger, in_ledger, gpus, clock, self, self._line.may_move)
         self._ready = asyncio.Event()
         self._ready_at = 0.0
         # whose spawn is in this process's hands; those of an earlier hub's are nobody's
@@ -144,9 +146,11 @@ class Controller(Leases):
             await asyncio.wait_for(self._ready.wait(), READY_TIMEOUT_SECONDS)
             await self._clear_the_way(request)
             gpus = await self._inventory() if request.options.gpus else ()
+            drains = await self._in_ledger(self._ledger.drains) if gpus else ()
+            drained = frozenset(drain.gpu_uuid for drain in drains)
             quota, now = self._settings.quota, self._clock()
             stack = self._catalog.releases[request.options.release]
-            check = functools.partial(_check, request, gpus, stack, now)
+            check = functools.partial(_check, request, gpus, drained, stack, now)
             lease = await self._in_ledger(self._ledger.admit, request, check, quota=quota, now=now)
             if isinstance(lease, Refused):
                 return lease
@@ -250,6 +254,7 @@ class Controller(Leases):
 def _check(
     request: Request,
     gpus: Sequence[Gpu],
+    drained: Set[str],
     stack: Stack,
     now: float,
     leases: Sequence[Lease],
@@ -257,7 +262,9 @@ def _check(
     held: float,
 ) -> Refused | None:
     misfit = refuse_misfit(request.options, stack, gpus)
-    return misfit or admit(request, gpus=gpus, leases=leases, quota=quota, held=held, now=now)
+    return misfit or admit(
+        request, gpus=gpus, leases=leases, quota=quota, held=held, now=now, drained=drained
+    )
 
 
 def _as_answer(lease: Lease | None) -> Granted | Waiting | Refused:

@@ -17,10 +17,12 @@ import sqlalchemy as sa
 from spawner import rows, tables
 from spawner.accounting import Accounting
 from spawner.database import Guard, open_engine, reading, transaction
+from spawner.drains import Drains
 from spawner.migrations import migrate, require_current
 from spawner.model import (
     TRANSITIONS,
     Cause,
+    Drain,
     Heartbeat,
     IllegalTransition,
     Lease,
@@ -30,6 +32,7 @@ from spawner.model import (
     Refused,
     Request,
 )
+from spawner.order import Order
 from spawner.policy.quota import lease_hours
 from spawner.policy.use import HALF_LIFE_HOURS
 from spawner.quarantines import Quarantines
@@ -41,7 +44,7 @@ Check = Callable[[Sequence[Lease], Quota, float], Refused | None]
 Grants = Mapping[str, tuple[str, ...]]
 """lease id → UUIDs of what it gets."""
 Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[int, float], Set[str]], Grants]
-"""(waiting in order of first come, holding, recent GPU-hours by uid, quarantined UUIDs) → what is given out."""
+"""(waiting in order of first come, holding, recent GPU-hours by uid, UUIDs that are out) → what is given out."""
 Extension = Callable[[Sequence[Lease], Quota, float], Lease | Refused]
 """(live leases, the quota, the GPU-hours held in its window) → the one to be extended, with its new end, or why not."""
 
@@ -53,12 +56,13 @@ class Standing:
     """What the line is decided on: live leases in order of first come, everyone's recent GPU-hours, and who is out.
 
     ``use`` is by uid: whoever is renamed keeps theirs, who gets the name of another has none.
-    ``quarantines`` are those that no admin has ended, by UUID.
+    ``quarantines`` are those that no admin has ended, ``drains`` those that stand, both by UUID.
     """
 
     leases: tuple[Lease, ...]
     use: Mapping[int, float]
     quarantines: Mapping[str, Quarantine]
+    drains: Mapping[str, Drain]
 
     @functools.cached_property
     def holding(self) -> tuple[Lease, ...]:
@@ -66,7 +70,7 @@ class Standing:
         return tuple(lease for lease in self.leases if lease.gpu_uuids)
 
 
-class Ledger(Quotas, Quarantines, Accounting, Trail):
+class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
     """One database of accounts, leases, claims, use and quarantines, and of what was done with them."""
 
     def __init__(self, engine: sa.Engine, first_uid: int, half_life_hours: float) -> None:
@@ -177,7 +181,8 @@ class Ledger(Quotas, Quarantines, Accounting, Trail):
                 list(waiting.values()),
                 holding,
                 rows.read_use(connection, holding, now, self._half_life_hours),
-                {quarantine.gpu_uuid for quarantine in rows.open_quarantines(connection)},
+                {one.gpu_uuid for one in rows.open_quarantines(connection)}
+                | {one.gpu_uuid for one in rows.drains(connection)},
             )
             return tuple(
                 rows.grant(connection, waiting[lease_id], gpu_uuids, now)
@@ -192,6 +197,7 @@ class Ledger(Quotas, Quarantines, Accounting, Trail):
                 leases,
                 rows.read_use(connection, leases, now, self._half_life_hours),
                 {one.gpu_uuid: one for one in rows.open_quarantines(connection)},
+                {one.gpu_uuid: one for one in rows.drains(connection)},
             )
 
     # --- leases

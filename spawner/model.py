@@ -80,6 +80,7 @@ class Cause(StrEnum):
     """Why a lease ended; recorded with it."""
 
     USER = "user"  # stopped or given up from the hub: by its user, an admin or the culler
+    ADMIN = "admin"  # ended by an admin, who said why
     FAILED = "failed"  # the spawn did not reach a server that answers
     INTERRUPTED = (
         "interrupted"  # the hub ended while the server was starting: its place in line is kept
@@ -126,6 +127,23 @@ class Quarantine:
     xid_at: float | None = None
     returned_at: float | None = None
     returned_by: str | None = None
+
+
+@dataclass(frozen=True)
+class Drain:
+    """A GPU that the admin ``by`` lets nobody be given, for a ``reason``; ``since`` is of the lease clock."""
+
+    gpu_uuid: str
+    reason: str
+    by: str
+    since: float
+
+
+class LineEnd(StrEnum):
+    """Where in line an admin moves somebody."""
+
+    FIRST = "first"
+    LAST = "last"
 
 
 @dataclass(frozen=True)
@@ -230,6 +248,10 @@ class Reason(StrEnum):
     NO_LEASE = "no_lease"  # nothing there that could be extended
     GPU_FAILED = "gpu_failed"  # of the lease, or the one to be returned, and it still is ill
     NO_QUARANTINE = "no_quarantine"  # nothing there that could be returned
+    NO_GPU = "no_gpu"  # no GPU of this UUID
+    DRAINED = "drained"  # already
+    NO_DRAIN = "no_drain"  # nothing there that could be undrained
+    CANNOT_MOVE = "cannot_move"  # has waited so long that nobody may pass any more
     ALREADY_HELD = "already_held"  # this server still has a lease that is closing
     NOT_READY = "not_ready"  # reconcile or the agent has not answered yet
     IMAGE_MISSING = "image_missing"

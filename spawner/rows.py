@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from spawner import tables, trail
-from spawner.model import Cause, Lease, LeaseState, Quarantine, StaleLease
+from spawner.model import Cause, Drain, Lease, LeaseState, Quarantine, StaleLease
 from spawner.policy.line import is_present
 from spawner.policy.use import accrue, decay
 from spawner.trail import HUB, Action, Entry
@@ -172,6 +172,19 @@ def last_quarantine(connection: sa.Connection, gpu_uuid: str) -> Quarantine | No
     where = tables.quarantines.c.gpu_uuid == gpu_uuid
     row = connection.execute(sa.select(tables.quarantines).where(where)).one_or_none()
     return None if row is None else Quarantine(**row._mapping)
+
+
+def drains(connection: sa.Connection) -> tuple[Drain, ...]:
+    """Return the drains that stand, by UUID."""
+    select = sa.select(tables.drains).order_by(tables.drains.c.gpu_uuid)
+    return tuple(Drain(**row._mapping) for row in connection.execute(select))
+
+
+def drain_of(connection: sa.Connection, gpu_uuid: str) -> Drain | None:
+    """Return the GPU's drain."""
+    where = tables.drains.c.gpu_uuid == gpu_uuid
+    row = connection.execute(sa.select(tables.drains).where(where)).one_or_none()
+    return None if row is None else Drain(**row._mapping)
 
 
 def write_quarantine(connection: sa.Connection, quarantine: Quarantine) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from spawner.model import Cause, Lease, LeaseState, WhenIdle
 
-VERSION = "0003"
+VERSION = "0004"
 """The script of ``spawner.migrations`` that makes these tables."""
 metadata = sa.MetaData()
 
@@ -80,6 +80,16 @@ quarantines = sa.Table(
     sa.Column("xid_at", sa.Float),
     sa.Column("returned_at", sa.Float),
     sa.Column("returned_by", sa.String),
+)
+
+drains = sa.Table(
+    "drains",
+    metadata,
+    # those that stand: nobody is given these GPUs
+    sa.Column("gpu_uuid", sa.String, primary_key=True),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
 )
 
 use = sa.Table(

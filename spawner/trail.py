@@ -28,10 +28,13 @@ class Action(StrEnum):
     LEASE_GRANTED = "lease.granted"  # lease ID
     LEASE_ADOPTED = "lease.adopted"  # lease ID; its container proved it
     LEASE_EXTENDED = "lease.extended"  # lease ID
+    LEASE_MOVED = "lease.moved"  # lease ID; an admin gave it another place in line
     LEASE_ENDED = "lease.ended"  # lease ID; it left the line, or began to close
     LEASE_LOST = "lease.lost"  # lease ID
     GPU_QUARANTINED = "gpu.quarantined"  # UUID
     GPU_RETURNED = "gpu.returned"  # UUID
+    GPU_DRAINED = "gpu.drained"  # UUID
+    GPU_UNDRAINED = "gpu.undrained"  # UUID
     QUOTA_CHANGED = "quota.changed"  # default, group NAME or user NAME
 
 

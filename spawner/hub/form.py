@@ -105,7 +105,11 @@ def build_choices(offer: Offer, wanted: Options, to_wall: ToWall) -> tuple[Choic
         (profile, count)
         for profile, count in every
         if count == 0
-        or (profile == wanted.mig_profile and count <= wanted.gpus and not _why_not(count, offer))
+        or (
+            profile == wanted.mig_profile
+            and count <= wanted.gpus
+            and not _why_not(profile, count, offer)
+        )
     )
     chosen = max(fitting, key=lambda choice: choice[1])
     return tuple(
@@ -123,14 +127,17 @@ def _build_choice(
         count=count,
         mig_profile=profile,
         label=count_gpus(count, profile) if count else "No GPU",
-        reason=_why_not(count, offer),
+        reason=_why_not(profile, count, offer),
         position=None if place is None else place.position,
         about=None if starts_at is None else Moment(to_wall(starts_at)),
         is_chosen=is_chosen,
     )
 
 
-def _why_not(count: int, offer: Offer) -> str | None:
+def _why_not(profile: str | None, count: int, offer: Offer) -> str | None:
+    kind = next((kind for kind in offer.kinds if kind.mig_profile == profile), None)
+    if kind is not None and count > kind.total - kind.drained:
+        return f"{kind.drained} of {kind.total} drained"
     most = offer.quota.max_gpus
     if count and most is not None and offer.own + count > most:
         holds = f", you have {offer.own}" if offer.own else ""
@@ -153,6 +160,8 @@ def build_card(offer: GpuOffer, viewer: Viewer, to_wall: ToWall) -> GpuCard:
         said.append(f"quarantined: it {offer.quarantine.reason}")
     elif gpu.health is not GpuHealth.OK and lease is None:
         said.append("does not answer: nobody can have it")
+    if offer.drain is not None:
+        said.append(f"drained: {offer.drain.reason}")
     if lease is not None and lease.ended_at is not None:
         said.append(f"being given back by {viewer.call(lease.user)}")
     elif lease is not None:

@@ -102,7 +102,9 @@ async def see_lease(workbench: Workbench, user: User, server: str) -> LeaseView:
     ended = again = None
     if lease is None or not lease.gpu_count:
         last = await asyncio.to_thread(_last_lease, workbench, user, server, lease)
-        ended = _say_ended(workbench, last) if lease is None else None
+        if lease is None:
+            why = None if last is None else await workbench.controller.orders.why_ended(last.id)
+            ended = _say_ended(workbench, last, why)
         again = _find_again(workbench, last)
     quota = (await read_entitlement(workbench, own(user))).quota
     ends_at = None if lease is None else lease.ends_at
@@ -149,14 +151,18 @@ def _find_again(workbench: Workbench, last: Lease | None) -> dict[str, Any] | No
     }
 
 
-def _say_ended(workbench: Workbench, lease: Lease | None) -> Ended | None:
-    """Return how ``lease`` ended; None where its user ended it, knows already, or has forgotten."""
+def _say_ended(workbench: Workbench, lease: Lease | None, why: str | None) -> Ended | None:
+    """Return how ``lease`` ended; None where its user ended it, knows already, or has forgotten.
+
+    ``why`` is the reason of the admin who ended it.
+    """
     if lease is None or lease.ended_at is None or lease.cause is None:
         return None
     if workbench.clock() - lease.ended_at > REMEMBERED_SECONDS:
         return None
     claim_minutes = workbench.settings.claim_minutes
     said = {
+        Cause.ADMIN: ("An admin ended your lease at", f": {why}"),
         Cause.EXPIRED: ("Your lease ended at", ": its time was over."),
         Cause.UNCLAIMED: (
             "Your lease ended at",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from spawner.hub.workbench import Workbench
 from spawner.model import (
+    Drain,
     Gpu,
     GpuHealth,
     Lease,
@@ -46,26 +47,28 @@ _NOBODY = Lease(
 
 @dataclass(frozen=True)
 class GpuOffer:
-    """One GPU, the lease that holds it, and the quarantine that it is in."""
+    """One GPU, the lease that holds it, and the quarantine and the drain that it is in."""
 
     gpu: Gpu
     lease: Lease | None
     quarantine: Quarantine | None = None
+    drain: Drain | None = None
 
     @property
     def is_free(self) -> bool:
         """True when this GPU could be given to somebody now."""
-        is_well = self.quarantine is None and self.gpu.health is GpuHealth.OK
-        return self.lease is None and is_well
+        is_in_use = self.quarantine is None and self.drain is None
+        return self.lease is None and is_in_use and self.gpu.health is GpuHealth.OK
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How many GPUs of one ``mig_profile`` (None: whole GPUs) there are, and how many of them are free now."""
+    """How many GPUs of one ``mig_profile`` (None: whole GPUs) there are, and how many are free now or drained."""
 
     mig_profile: str | None
     total: int
     free: int
+    drained: int = 0
 
     def __str__(self) -> str:
         """Return ``"1 of 2 GPUs free"``."""
@@ -75,8 +78,11 @@ class Kind:
 def find_kinds(gpus: Collection[GpuOffer]) -> tuple[Kind, ...]:
     """Return the kinds of GPUs that ``gpus`` are of, whole ones first."""
     free = Counter(offer.gpu.mig_profile for offer in gpus if offer.is_free)
+    drained = Counter(offer.gpu.mig_profile for offer in gpus if offer.drain is not None)
     kinds = count_kinds(offer.gpu for offer in gpus)
-    return tuple(Kind(profile, total, free[profile]) for profile, total in kinds.items())
+    return tuple(
+        Kind(profile, total, free[profile], drained[profile]) for profile, total in kinds.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -126,12 +132,12 @@ async def make_offer(
         own,
         standing.leases,
         gpus,
-        standing.quarantines,
+        {*standing.quarantines, *standing.drains},
         use=standing.use,
         now=now,
     )
     return Offer(
-        gpus=offer_gpus(gpus, standing.leases, standing.quarantines),
+        gpus=offer_gpus(gpus, standing.leases, standing.quarantines, standing.drains),
         own=count_own(user, entitled.leases),
         quota=quota,
         waits=waits,
@@ -143,12 +149,15 @@ async def make_offer(
 
 
 def offer_gpus(
-    gpus: Iterable[Gpu], leases: Iterable[Lease], quarantines: Mapping[str, Quarantine]
+    gpus: Iterable[Gpu],
+    leases: Iterable[Lease],
+    quarantines: Mapping[str, Quarantine],
+    drains: Mapping[str, Drain],
 ) -> tuple[GpuOffer, ...]:
-    """Return each of the ``gpus``, in order, with what is known of it; ``quarantines`` are by UUID."""
+    """Return each of the ``gpus``, in order, with what is known of it; the mappings are by UUID."""
     holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
     return tuple(
-        GpuOffer(gpu, holders.get(gpu.uuid), quarantines.get(gpu.uuid))
+        GpuOffer(gpu, holders.get(gpu.uuid), quarantines.get(gpu.uuid), drains.get(gpu.uuid))
         for gpu in sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig_index or 0))
     )
 
@@ -157,7 +166,7 @@ def foresee(
     own: Lease,
     leases: Sequence[Lease],
     gpus: Sequence[Gpu],
-    quarantined: Container[str],
+    out: Container[str],
     *,
     use: Mapping[int, float],
     now: float,
@@ -172,7 +181,7 @@ def foresee(
             for lease in leases
             if lease.state is LeaseState.WAITING and lease.mig_profile == kind
         ]
-        usable = [gpu for gpu in gpus if gpu.mig_profile == kind and gpu.uuid not in quarantined]
+        usable = [gpu for gpu in gpus if gpu.mig_profile == kind and gpu.uuid not in out]
         free = sum(gpu.health is GpuHealth.OK and gpu.uuid not in held for gpu in usable)
         # where nobody waits, no plan is needed for what is free
         for count in range(1 if waiting else free + 1, number + 1):

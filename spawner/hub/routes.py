@@ -19,6 +19,7 @@ from spawner.hub.gpu_handlers import gpu_handlers
 from spawner.hub.handlers import handlers
 from spawner.hub.idle_handlers import idle_handlers
 from spawner.hub.openapi import openapi_handlers
+from spawner.hub.order_handlers import order_handlers
 from spawner.hub.people import GroupDoor, UserDoor
 from spawner.hub.quota_handlers import quota_handlers
 from spawner.hub.subjects import forget_strangers
@@ -53,6 +54,7 @@ def _routes(get_workbench: GetWorkbench) -> list[Route]:
         *gpu_handlers(get_workbench),
         *usage_handlers(get_workbench),
         *idle_handlers(get_workbench),
+        *order_handlers(get_workbench),
         *quota_handlers(get_workbench),
         *trail_handlers(get_workbench),
         *openapi_handlers(),

@@ -1,8 +1,8 @@
 """What may be asked of the workbench's own pages and API, as JupyterHub scopes.
 
-Everybody may look at GPUs and line and mind their own leases; a GPU is returned by an admin, or by whoever was given
-the scope for it. A server's token may mind the lease of its own server, so that JupyterLab can extend it; so can code
-in a notebook, within the quota and while nobody waits: its user may anyway.
+Everybody may look at GPUs and line and mind their own leases; what an admin may do beyond that, whoever was given the
+scope for it may do too. A server's token may mind the lease of its own server, so that JupyterLab can extend it; so
+can code in a notebook, within the quota and while nobody waits: its user may anyway.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ GPUS = "custom:workbench:gpus"
 READ_GPUS = "custom:workbench:read:gpus"
 READ_LINE = "custom:workbench:read:line"
 READ_USAGE = "custom:workbench:read:usage"
+MOVE = "custom:workbench:line"
+END = "custom:workbench:end"
 QUOTAS = "custom:workbench:quotas"
 READ_QUOTAS = "custom:workbench:read:quotas"
 READ_TRAIL = "custom:workbench:read:trail"
@@ -21,7 +23,12 @@ LEASES = "custom:workbench:leases"
 READ_LEASES = "custom:workbench:read:leases"
 
 DEFINITIONS = {
-    GPUS: {"description": "See GPUs and return those in quarantine.", "subscopes": [READ_GPUS]},
+    GPUS: {
+        "description": "See GPUs, drain them, and return those in quarantine.",
+        "subscopes": [READ_GPUS],
+    },
+    MOVE: {"description": "See the line and move who waits in it.", "subscopes": [READ_LINE]},
+    END: {"description": "End anybody's lease, and take anybody out of line."},
     READ_GPUS: {"description": "See every GPU: how it is, who holds it."},
     READ_LINE: {"description": "See who holds GPUs and who waits for them."},
     READ_USAGE: {

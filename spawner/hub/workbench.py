@@ -35,8 +35,12 @@ LISTED_SECONDS = 5.0
 BRING_UPS_AT_ONCE = 16
 
 
-class Host(Inventory, Samples, Protocol):
-    """Who knows the host's GPUs, and how they are; raises Unknown."""
+class GpuHost(Inventory, Samples, Protocol):
+    """Who knows the host's GPUs and how they are; raises Unknown."""
+
+    @property
+    def host(self) -> str | None:
+        """What the host calls itself, None before it was asked."""
 
 
 class Runs(Protocol):
@@ -67,7 +71,7 @@ class Workbench:
         self,
         controller: Controller,
         ledger: Ledger,
-        gpus: Host,
+        gpus: GpuHost,
         clock: Clock,
         catalog: Catalog,
         settings: Settings,

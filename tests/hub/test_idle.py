@@ -31,6 +31,11 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
+@pytest.fixture(autouse=True)
+def _seen(town: Town) -> None:
+    town.agent.busy = {"GPU-0": {}, "GPU-1": {}}
+
+
 async def say(client: httpx.AsyncClient, server: str = "", **words: Any) -> dict[str, Any]:
     answer = await client.post(f"/hub/api/workbench/activity/{server}", json={**REST, **words})
     assert answer.status_code == 200, answer.text

@@ -45,7 +45,7 @@ QUICK = Bounds(ask_seconds=2.0, launch_seconds=3.0, prepare_seconds=3.0, remove_
 PASSWORD = "correct-horse-battery"
 
 
-def make_sample(uuid: str, **changes: Any) -> GpuSample:
+def make_quiet(uuid: str, **changes: Any) -> GpuSample:
     """Return how a GPU is that does nothing, but for the ``changes``."""
     values: dict[str, Any] = {
         "memory_used_bytes": 0,
@@ -65,11 +65,16 @@ def make_sample(uuid: str, **changes: Any) -> GpuSample:
 
 
 class Agent:
-    """The host's inventory: ``gpus`` GPUs, or silence."""
+    """The host's inventory: ``gpus`` GPUs, or silence; ``readings`` are how they are now,
+    and ``busy`` what those do that do nothing else."""
+
+    host = "gpu-host"
 
     def __init__(self, gpus: int) -> None:
         self.is_silent = False
         self.busy: dict[str, dict[str, Any]] = {}
+        self.asked_samples = 0
+        self.readings: dict[str, GpuSample] = {}
         self.was_asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -82,11 +87,6 @@ class Agent:
         """Let a GPU be otherwise, such as ``health=GpuHealth.LOST``."""
         self.gpus[index] = replace(self.gpus[index], **changes)
 
-    async def samples(self) -> dict[str, GpuSample]:
-        if self.is_silent:
-            raise Unknown("The gpu-agent does not answer.")
-        return {gpu.uuid: make_sample(gpu.uuid, **self.busy.get(gpu.uuid, {})) for gpu in self.gpus}
-
     async def inventory(self) -> tuple[Gpu, ...]:
         self.was_asked.set()
         await self.may_answer.wait()
@@ -96,6 +96,37 @@ class Agent:
 
     async def known(self) -> tuple[Gpu, ...]:
         return await self.inventory()
+
+    def read(self, index: int, **values: Any) -> None:
+        """Let a GPU be read as these values, and unknown in all others."""
+        gpu = self.gpus[index]
+        self.readings[gpu.uuid] = make_sample(gpu, **values)
+
+    async def samples(self) -> dict[str, GpuSample]:
+        self.asked_samples += 1
+        if self.is_silent:
+            raise Unknown("The gpu-agent does not answer.")
+        quiet = {uuid: make_quiet(uuid, **changes) for uuid, changes in self.busy.items()}
+        return {**self.readings, **quiet}
+
+
+def make_sample(gpu: Gpu, **values: Any) -> GpuSample:
+    """Return a reading of ``gpu`` that knows ``values`` and nothing else."""
+    nothing = dict.fromkeys(
+        (
+            "memory_used_bytes",
+            "temperature_celsius",
+            "utilization_percent",
+            "power_watts",
+            "power_limit_watts",
+            "sm_clock_mhz",
+        )
+    )
+    known = {"uuid": gpu.uuid, "memory_total_bytes": gpu.memory_total_bytes, "health": gpu.health}
+    # the town's UUIDs are short, so that tests can be read
+    sample: GpuSample = object.__new__(GpuSample)
+    sample.__dict__.update({**nothing, **known, "processes": (), **values})
+    return sample
 
 
 class Servers:

@@ -13,12 +13,19 @@ FLOORS = [
     {"tables", "database", "off_loop"},
     {"trail"},
     {"rows", "migrations"},
-    {"hub_client", "accounts", "quarantines", "accounting"},
+    {"hub_client", "accounts", "quarantines", "drains", "order", "accounting"},
     {"quotas"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
     {"leases", "line", "ends", "sampling"},
-    {"reconcile", "health", "idle"},
-    {"controller", "gpu_commands", "quota_commands", "trail_commands", "usage_commands"},
+    {"reconcile", "health", "idle", "orders"},
+    {
+        "controller",
+        "gpu_commands",
+        "order_commands",
+        "quota_commands",
+        "trail_commands",
+        "usage_commands",
+    },
     {"hub", "agent", "broker", "cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
