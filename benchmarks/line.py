@@ -65,7 +65,7 @@ def make_lease(
         epoch=1,
         user=name,
         server="",
-        uid=20000,
+        uid=20000 + int(name[1:]),
         release="v2.7",
         gpu_count=1 if rng is None else rng.choice((1, 1, 2, 4)),
         hours=24.0,
@@ -82,7 +82,7 @@ def measure(size: int, free: int, rounds: int) -> tuple[float, float]:
     """Return the fastest of ``rounds`` decisions with ``free`` of ``size`` GPUs free: seconds by clock, and of CPU."""
     rng = random.Random(size)  # noqa: S311 - the same load every time
     gpus, holding, waiting = make_host(size, rng)
-    use = {lease.user: rng.uniform(0, 100) for lease in waiting}
+    use = {lease.uid: rng.uniform(0, 100) for lease in waiting}
     held = sorted(rng.sample(range(size), size - free))
     leases = [holding[i] for i in held]
     times = []

@@ -18,7 +18,11 @@ from spawner.audit.looks import Places, look
 from spawner.audit.rules import Finding, World, audit
 from spawner.gpu_commands import add_gpu_commands
 from spawner.model import SettingsError, Unknown
+from spawner.order_commands import add_order_commands
+from spawner.quota_commands import add_quota_commands
 from spawner.settings import Settings
+from spawner.trail_commands import add_trail_command
+from spawner.usage_commands import add_usage_command
 
 CLEAN, FOUND, UNKNOWN = 0, 1, 2
 
@@ -44,6 +48,10 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     command.set_defaults(run=_audit)
     add_gpu_commands(commands)
+    add_order_commands(commands)
+    add_quota_commands(commands)
+    add_trail_command(commands)
+    add_usage_command(commands)
     flags = parser.parse_args(words)
     code: int = flags.run(flags)
     return code

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from spawner.catalog import Catalog
 from spawner.clock import Clock
@@ -36,6 +36,7 @@ from spawner.model import (
     Waiting,
 )
 from spawner.off_loop import OffLoop
+from spawner.orders import Orders
 from spawner.policy.admission import admit
 from spawner.policy.compatibility import Stack, refuse_misfit
 from spawner.reconcile import Reconciliation
@@ -70,6 +71,7 @@ class Controller(Leases):
         )
         self._ends = Ends(containers, ledger, self)
         self.health = Health(ledger, in_ledger, gpus, clock, self._line.may_move)
+        self.orders = Orders(ledger, in_ledger, gpus, clock, self, self._line.may_move)
         self._ready = asyncio.Event()
         self._ready_at = 0.0
         # whose spawn is in this process's hands; those of an earlier hub's are nobody's
@@ -82,6 +84,10 @@ class Controller(Leases):
     def is_ready(self) -> bool:
         """True once the first reconcile has finished."""
         return self._ready.is_set()
+
+    async def reconciled(self) -> None:
+        """Return once the first reconcile has finished, from when on the lease clock goes."""
+        await self._ready.wait()
 
     async def run(self) -> None:
         """Reconcile until that succeeds, then keep line and leases moving for as long as the hub lives."""
@@ -140,9 +146,11 @@ class Controller(Leases):
             await asyncio.wait_for(self._ready.wait(), READY_TIMEOUT_SECONDS)
             await self._clear_the_way(request)
             gpus = await self._inventory() if request.options.gpus else ()
+            drains = await self._in_ledger(self._ledger.drains) if gpus else ()
+            drained = frozenset(drain.gpu_uuid for drain in drains)
             quota, now = self._settings.quota, self._clock()
             stack = self._catalog.releases[request.options.release]
-            check = functools.partial(_check, request, gpus, quota, stack)
+            check = functools.partial(_check, request, gpus, drained, stack, now)
             lease = await self._in_ledger(self._ledger.admit, request, check, quota=quota, now=now)
             if isinstance(lease, Refused):
                 return lease
@@ -244,10 +252,19 @@ class Controller(Leases):
 
 
 def _check(
-    request: Request, gpus: Sequence[Gpu], quota: Quota, stack: Stack, leases: Sequence[Lease]
+    request: Request,
+    gpus: Sequence[Gpu],
+    drained: Set[str],
+    stack: Stack,
+    now: float,
+    leases: Sequence[Lease],
+    quota: Quota,
+    held: float,
 ) -> Refused | None:
     misfit = refuse_misfit(request.options, stack, gpus)
-    return misfit or admit(request, gpus=gpus, leases=leases, quota=quota)
+    return misfit or admit(
+        request, gpus=gpus, leases=leases, quota=quota, held=held, now=now, drained=drained
+    )
 
 
 def _as_answer(lease: Lease | None) -> Granted | Waiting | Refused:

@@ -65,9 +65,13 @@ async def _list_gpus(ledger: Ledger, agent: Agent, flags: argparse.Namespace) ->
     quarantines = {quarantine.gpu_uuid: quarantine for quarantine in ledger.quarantines()}
     users = {uuid: lease.user for lease in ledger.live_leases() for uuid in lease.gpu_uuids}
     ahead = time.time() - _read_time(ledger)
+    drains = {drain.gpu_uuid: drain.reason for drain in ledger.drains()}
     rows = [
-        _describe(uuid, gpus.get(uuid), users.get(uuid), quarantines.get(uuid), ahead)
-        for uuid in (*gpus, *(uuid for uuid in quarantines if uuid not in gpus))
+        {
+            **_describe(uuid, gpus.get(uuid), users.get(uuid), quarantines.get(uuid), ahead),
+            "drained": drains.get(uuid),
+        }
+        for uuid in dict.fromkeys((*gpus, *quarantines, *drains))
     ]
     if flags.json:
         sys.stdout.write(json.dumps({"gpus": rows}) + "\n")
@@ -123,6 +127,7 @@ def _say(row: Mapping[str, Any]) -> str:
         row["uuid"],
         f"health {row['health']}",
         row["holder"] and f"held by {row['holder']}",
+        row["drained"] and f"drained: {row['drained']}",
         quarantine and f"in quarantine since {quarantine['since']}: it {quarantine['reason']}",
     )
     return ", ".join(word for word in words if word) + "\n"

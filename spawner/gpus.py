@@ -166,10 +166,16 @@ class Agent:
         self._url = url.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
         self._gpus: tuple[Gpu, ...] = ()
+        self._host: str | None = None
         self._known_until = 0.0
         self._answered: asyncio.Task[None] | None = None
         self._complaint: str | None = None
         self._asking: asyncio.Task[None] | None = None
+
+    @property
+    def host(self) -> str | None:
+        """Return what its host called itself last, None before it was asked."""
+        return self._host
 
     async def inventory(self) -> tuple[Gpu, ...]:
         """Return what can be leased of the agent's host (nothing without a driver), at most 2 s old.
@@ -224,6 +230,7 @@ class Agent:
             _log.warning("The gpu-agent at %s says: %s", self._url, answer.error)
         self._complaint = answer.error
         self._gpus = answer.leaves()
+        self._host = answer.host
         self._known_until = time.monotonic() + INVENTORY_SECONDS
 
     async def _get(self, path: str, shape: TypeAdapter[_Answer]) -> _Answer:

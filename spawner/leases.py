@@ -20,6 +20,7 @@ from spawner.model import (
     LaunchError,
     Lease,
     LeaseState,
+    Quota,
     Refused,
     StaleLease,
     WorkbenchError,
@@ -28,7 +29,9 @@ from spawner.off_loop import OffLoop
 from spawner.policy import container as policy
 from spawner.policy import names
 from spawner.policy.quota import extend_lease
+from spawner.quotas import Owner
 from spawner.settings import Settings
+from spawner.trail import HUB
 
 log = logging.getLogger("workbench.controller")
 
@@ -117,24 +120,28 @@ class Leases:
             with contextlib.suppress(StaleLease):
                 await self._in_ledger(self._ledger.mark_claimed, lease)
 
-    async def extend(self, user: str, server: str, hours: float) -> Lease | Refused:
-        """Let the server's lease end ``hours`` later, or say why not."""
-        quota, now = self._settings.quota, self._clock()
+    async def extend(self, owner: Owner, server: str, hours: float) -> Lease | Refused:
+        """Let the lease of the server of ``owner`` end ``hours`` later, or say why not."""
+        now, wish = self._clock(), (owner.name, server)
 
-        def decide(leases: Sequence[Lease]) -> Lease | Refused:
-            return extend_lease((user, server), hours, leases=leases, quota=quota, now=now)
+        def decide(leases: Sequence[Lease], quota: Quota, held: float) -> Lease | Refused:
+            return extend_lease(wish, hours, leases=leases, quota=quota, now=now, held=held)
 
-        return await self._in_ledger(self._ledger.extend, decide)
+        return await self._in_ledger(
+            self._ledger.extend, decide, owner, quota=self._settings.quota, now=now
+        )
 
     async def lease_of(self, user: str, server: str) -> Lease | None:
         """Return the live lease of the server, waiting ones included."""
         return await self._in_ledger(self._ledger.live_lease, user, server)
 
-    async def release(self, lease_id: str, cause: Cause) -> bool:
+    async def release(
+        self, lease_id: str, cause: Cause, *, by: str = HUB, reason: str | None = None
+    ) -> bool:
         """Close the lease: written first, then the container is removed, then the GPUs are freed.
 
-        One that waits just leaves the line. Returns False when Docker could not prove the container's absence;
-        ``run`` goes on trying.
+        One that waits just leaves the line. The trail keeps who did it (``by``) and why. Returns False when
+        Docker could not prove the container's absence; ``run`` goes on trying.
         """
         lease = await self._in_ledger(self._ledger.lease, lease_id)
         if lease is None or lease.state is LeaseState.CLOSED:
@@ -144,19 +151,25 @@ class Leases:
             to = LeaseState.CLOSED if is_waiting else LeaseState.CLOSING
             try:
                 lease = await self._in_ledger(
-                    self._ledger.move, lease, to, now=self._clock(), cause=cause
+                    self._ledger.move,
+                    lease,
+                    to,
+                    now=self._clock(),
+                    cause=cause,
+                    by=by,
+                    reason=reason,
                 )
             except StaleLease:
-                return await self.release(lease_id, cause)
+                return await self.release(lease_id, cause, by=by, reason=reason)
         if is_waiting:
             self._freed()
             return True
         return await self._close(lease)
 
-    async def release_server(self, user: str, server: str, cause: Cause) -> bool:
+    async def release_server(self, user: str, server: str, cause: Cause, *, by: str = HUB) -> bool:
         """Close whatever live lease this server has; True when none is left."""
         lease = await self.lease_of(user, server)
-        return True if lease is None else await self.release(lease.id, cause)
+        return True if lease is None else await self.release(lease.id, cause, by=by)
 
     async def look(self, lease_id: str) -> ContainerStatus | None:
         """Return the lease's container as Docker shows it, None on proof of absence; raises Unknown."""

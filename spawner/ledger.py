@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from spawner import rows, tables
-from spawner.accounts import Accounts
+from spawner.accounting import Accounting
 from spawner.database import Guard, open_engine, reading, transaction
+from spawner.drains import Drains
 from spawner.migrations import migrate, require_current
 from spawner.model import (
     TRANSITIONS,
     Cause,
+    Drain,
     Heartbeat,
     IllegalTransition,
     Lease,
@@ -30,17 +32,21 @@ from spawner.model import (
     Refused,
     Request,
 )
+from spawner.order import Order
+from spawner.policy.quota import lease_hours
 from spawner.policy.use import HALF_LIFE_HOURS
 from spawner.quarantines import Quarantines
+from spawner.quotas import Owner, Quotas
+from spawner.trail import HUB, Action, Trail
 
-Check = Callable[[Sequence[Lease]], Refused | None]
-"""(live leases of the user's other servers, and this one's unless it merely waits) → why not, or None."""
+Check = Callable[[Sequence[Lease], Quota, float], Refused | None]
+"""(live leases that count, but this server's place in line; quota; GPU-hours held) → why not, or None."""
 Grants = Mapping[str, tuple[str, ...]]
 """lease id → UUIDs of what it gets."""
-Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[str, float], Set[str]], Grants]
-"""(waiting in order of first come, holding, each user's recent GPU-hours, quarantined UUIDs) → what is given out."""
-Extension = Callable[[Sequence[Lease]], Lease | Refused]
-"""(live leases) → the one that is extended, with its new end, or why none is."""
+Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[int, float], Set[str]], Grants]
+"""(waiting in order of first come, holding, recent GPU-hours by uid, UUIDs that are out) → what is given out."""
+Extension = Callable[[Sequence[Lease], Quota, float], Lease | Refused]
+"""(live leases, the quota, the GPU-hours held in its window) → the one to be extended, with its new end, or why not."""
 
 _KEPT = frozenset({LeaseState.WAITING, LeaseState.GRANTED})
 
@@ -49,12 +55,14 @@ _KEPT = frozenset({LeaseState.WAITING, LeaseState.GRANTED})
 class Standing:
     """What the line is decided on: live leases in order of first come, everyone's recent GPU-hours, and who is out.
 
-    ``quarantines`` are those that no admin has ended, by UUID.
+    ``use`` is by uid: whoever is renamed keeps theirs, who gets the name of another has none.
+    ``quarantines`` are those that no admin has ended, ``drains`` those that stand, both by UUID.
     """
 
     leases: tuple[Lease, ...]
-    use: Mapping[str, float]
+    use: Mapping[int, float]
     quarantines: Mapping[str, Quarantine]
+    drains: Mapping[str, Drain]
 
     @functools.cached_property
     def holding(self) -> tuple[Lease, ...]:
@@ -62,8 +70,8 @@ class Standing:
         return tuple(lease for lease in self.leases if lease.gpu_uuids)
 
 
-class Ledger(Accounts, Quarantines):
-    """One database of accounts, leases, claims, use and quarantines."""
+class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
+    """One database of accounts, leases, claims, use and quarantines, and of what was done with them."""
 
     def __init__(self, engine: sa.Engine, first_uid: int, half_life_hours: float) -> None:
         """Use ``Ledger.open``."""
@@ -117,19 +125,22 @@ class Ledger(Accounts, Quarantines):
 
         One transaction. A server that already waits for, or was granted, just this keeps its lease, so that a spawn
         which a restarted hub issues anew keeps its place; a changed wish goes to the end. Whoever else had the name
-        before, and their account, is not the one who asks.
+        before, and their account, is not the one who asks. ``quota`` is the settings' word, where no row has one.
         """
         with self._transaction() as connection:
             own = rows.live_lease(connection, request.user, request.server)
             if own is not None and self._is_kept(connection, own, request):
                 return own
             waits = own if own is not None and own.state is LeaseState.WAITING else None
-            live = rows.live_leases_of(connection, request.user)
-            refused = check([lease for lease in live if lease != waits])
+            owner = Owner(request.user, request.identity, request.groups)
+            entitlement = self._entitle(connection, owner, quota, now)
+            quota, held = entitlement.quota, entitlement.held
+            others = [lease for lease in entitlement.leases if lease != waits]
+            refused = check(others, quota, held)
             if refused is not None:
                 return refused
             if waits is not None:
-                rows.leave_line(connection, waits, Cause.USER, now)
+                rows.leave_line(connection, waits, Cause.USER, now, by=request.user)
             gpus = request.options.gpus
             lease = Lease(
                 id=_new_id(),
@@ -140,15 +151,19 @@ class Ledger(Accounts, Quarantines):
                 release=request.options.release,
                 gpu_count=gpus,
                 mig_profile=request.options.mig_profile if gpus else None,
-                hours=request.options.hours or quota.max_lease_hours,
+                hours=lease_hours(request, quota, others, held, now),
                 priority=quota.priority,
                 gpu_uuids=(),
                 state=LeaseState.WAITING if gpus else LeaseState.GRANTED,
                 requested_at=now,
                 granted_at=None if gpus else now,
                 is_claimed=not gpus,
+                groups=request.groups,
+                when_idle=request.options.when_idle,
             )
             rows.insert(connection, lease)
+            if lease.state is LeaseState.GRANTED:
+                rows.record_lease(connection, Action.LEASE_GRANTED, None, lease, at=now)
             return lease
 
     def advance(self, plan: Plan, *, now: float) -> tuple[Lease, ...]:
@@ -166,7 +181,8 @@ class Ledger(Accounts, Quarantines):
                 list(waiting.values()),
                 holding,
                 rows.read_use(connection, holding, now, self._half_life_hours),
-                {quarantine.gpu_uuid for quarantine in rows.open_quarantines(connection)},
+                {one.gpu_uuid for one in rows.open_quarantines(connection)}
+                | {one.gpu_uuid for one in rows.drains(connection)},
             )
             return tuple(
                 rows.grant(connection, waiting[lease_id], gpu_uuids, now)
@@ -181,6 +197,7 @@ class Ledger(Accounts, Quarantines):
                 leases,
                 rows.read_use(connection, leases, now, self._half_life_hours),
                 {one.gpu_uuid: one for one in rows.open_quarantines(connection)},
+                {one.gpu_uuid: one for one in rows.drains(connection)},
             )
 
     # --- leases
@@ -204,6 +221,9 @@ class Ledger(Accounts, Quarantines):
                 if not ill.isdisjoint(lease.gpu_uuids):
                     lease = replace(lease, state=LeaseState.LOST)
                 rows.insert(connection, lease)
+                rows.record_lease(
+                    connection, Action.LEASE_ADOPTED, None, lease, at=lease.requested_at
+                )
         except sa.exc.IntegrityError:
             return False
         return True
@@ -227,6 +247,16 @@ class Ledger(Accounts, Quarantines):
             row = connection.execute(latest.limit(1)).one_or_none()
         return None if row is None else tables.as_lease(row)
 
+    def last_ended(self, user: str, server: str) -> Lease | None:
+        """Return the lease of the server that ended last."""
+        columns = tables.leases.c
+        where = sa.and_(columns.user == user, columns.server == server)
+        ended = where & columns.ended_at.is_not(None)
+        latest = sa.select(tables.leases).where(ended).order_by(columns.ended_at.desc())
+        with self._reading() as connection:
+            row = connection.execute(latest.limit(1)).one_or_none()
+        return None if row is None else tables.as_lease(row)
+
     def live_lease(self, user: str, server: str) -> Lease | None:
         """Return the lease of the server that is not closed."""
         with self._reading() as connection:
@@ -238,11 +268,19 @@ class Ledger(Accounts, Quarantines):
             return rows.live_leases(connection)
 
     def move(
-        self, lease: Lease, to: LeaseState, *, now: float, cause: Cause | None = None
+        self,
+        lease: Lease,
+        to: LeaseState,
+        *,
+        now: float,
+        cause: Cause | None = None,
+        by: str = HUB,
+        reason: str | None = None,
     ) -> Lease:
         """Move ``lease`` as it was read to the state ``to`` and return it as it is now.
 
-        CLOSING, and CLOSED out of the line, records ``now`` and ``cause``; CLOSED frees the GPUs and counts their use.
+        CLOSING, and CLOSED out of the line, records ``now`` and ``cause``, and in the trail who did it and why; CLOSED
+        frees the GPUs and counts their use.
         Raises IllegalTransition or StaleLease and then has changed nothing. Only ``advance`` grants.
         """
         _require_legal(lease, to)
@@ -250,14 +288,13 @@ class Ledger(Accounts, Quarantines):
             raise IllegalTransition(f"Lease {lease.id} cannot be granted out of turn.")
         with self._transaction() as connection:
             if lease.state is LeaseState.WAITING:
-                return rows.leave_line(connection, lease, cause, now)
+                return rows.leave_line(connection, lease, cause, now, by=by, reason=reason)
             if to is LeaseState.CLOSED:
                 rows.count_use(connection, lease, now, self._half_life_hours)
                 return rows.free(connection, lease)
-            ends = to is LeaseState.CLOSING
-            return rows.write(
-                connection, lease, state=to, **({"ended_at": now, "cause": cause} if ends else {})
-            )
+            if to is LeaseState.CLOSING:
+                return rows.begin_closing(connection, lease, cause, now, by=by, reason=reason)
+            return rows.write(connection, lease, state=to)
 
     def requeue(self, lease: Lease) -> Lease:
         """Close a CLOSING lease, unused, and give its server its old place in line, under a new id."""
@@ -284,13 +321,25 @@ class Ledger(Accounts, Quarantines):
         with self._transaction() as connection:
             return rows.write(connection, lease, is_claimed=True)
 
-    def extend(self, decide: Extension) -> Lease | Refused:
-        """Let ``decide`` give one of the live leases another end, in one transaction."""
+    def extend(
+        self, decide: Extension, owner: Owner, *, quota: Quota, now: float
+    ) -> Lease | Refused:
+        """Let ``decide`` give one of the live leases of ``owner`` another end, in one transaction.
+
+        ``quota`` is the settings' word, where no row has one.
+        """
         with self._transaction() as connection:
-            answer = decide(rows.live_leases(connection))
+            leases = rows.live_leases(connection)
+            entitlement = self._entitle(connection, owner, quota, now)
+            answer = decide(leases, entitlement.quota, entitlement.held)
             if isinstance(answer, Refused):
                 return answer
-            return rows.write(connection, answer, ends_at=answer.ends_at)
+            extended = rows.write(connection, answer, ends_at=answer.ends_at)
+            before = next(lease for lease in leases if lease.id == answer.id)
+            rows.record_lease(
+                connection, Action.LEASE_EXTENDED, before, extended, at=now, by=owner.name
+            )
+            return extended
 
     # --- the lease clock
 

@@ -145,12 +145,12 @@ class Line:
             def plan(
                 in_line: Sequence[Lease],
                 holding: Sequence[Lease],
-                use: Mapping[str, float],
-                quarantined: Set[str],
+                use: Mapping[int, float],
+                out: Set[str],
             ) -> Mapping[str, tuple[str, ...]]:
                 nonlocal waiting, planned
-                out = self._withheld | quarantined
-                usable = [gpu for gpu in gpus if gpu.uuid not in out]
+                unusable = self._withheld | out
+                usable = [gpu for gpu in gpus if gpu.uuid not in unusable]
                 waiting = in_line
                 planned = plan_line(in_line, leases=holding, gpus=usable, use=use, now=now)
                 return planned.grants

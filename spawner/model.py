@@ -80,6 +80,7 @@ class Cause(StrEnum):
     """Why a lease ended; recorded with it."""
 
     USER = "user"  # stopped or given up from the hub: by its user, an admin or the culler
+    ADMIN = "admin"  # ended by an admin, who said why
     FAILED = "failed"  # the spawn did not reach a server that answers
     INTERRUPTED = (
         "interrupted"  # the hub ended while the server was starting: its place in line is kept
@@ -89,6 +90,14 @@ class Cause(StrEnum):
     EXITED = "exited"  # the container ended by itself
     OUT_OF_MEMORY = "out_of_memory"  # the kernel ended it at its memory limit
     LOST = "lost"  # the container was gone when the hub looked
+    IDLE = "idle"  # its GPUs and kernels did nothing for a long time
+
+
+class WhenIdle(StrEnum):
+    """What becomes of a server whose GPUs do nothing."""
+
+    STOP = "stop"
+    GO_ON = "go_on"  # without GPUs
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,23 @@ class Quarantine:
 
 
 @dataclass(frozen=True)
+class Drain:
+    """A GPU that the admin ``by`` lets nobody be given, for a ``reason``; ``since`` is of the lease clock."""
+
+    gpu_uuid: str
+    reason: str
+    by: str
+    since: float
+
+
+class LineEnd(StrEnum):
+    """Where in line an admin moves somebody."""
+
+    FIRST = "first"
+    LAST = "last"
+
+
+@dataclass(frozen=True)
 class Lease:
     """A GPU set (possibly empty) wanted or held by one server, from its place in line to proof of absence.
 
@@ -128,7 +154,7 @@ class Lease:
     it waits for its ``gpu_count``, of MIG instances where it has a ``mig_profile``. Times are seconds of the lease
     clock (``spawner.clock``): ``granted_at`` is None while it waits, ``ends_at`` (when its time will be over) then and
     for a lease without GPUs, ``ended_at`` until it is closing. ``is_claimed``: its user was there when it was granted,
-    or has been seen on the server since.
+    or has been seen on the server since. ``groups`` are those that the user had when they asked.
     """
 
     id: str
@@ -149,15 +175,31 @@ class Lease:
     cause: Cause | None = None
     is_claimed: bool = False
     mig_profile: str | None = None
+    groups: tuple[str, ...] = ()
+    when_idle: WhenIdle = WhenIdle.STOP
+
+
+class Cap(NamedTuple):
+    """How many GPUs all members of one group may hold together."""
+
+    group: str
+    total_gpus: int
 
 
 @dataclass(frozen=True)
 class Quota:
-    """What a user may hold at once and for how long; ``max_gpus`` None is no limit."""
+    """What a user may hold at once, for how long, and how much of it; None is no limit.
+
+    ``gpu_hours`` are those of any ``window_days`` on end. ``caps`` are the totals of the user's groups.
+    """
 
     max_gpus: int | None = None
     max_lease_hours: float = 24.0
     priority: int = 0
+    gpu_hours: float | None = None
+    window_days: int | None = None
+    releases: tuple[str, ...] | None = None
+    caps: tuple[Cap, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,6 +213,7 @@ class Options:
     gpus: int
     hours: float | None = None
     mig_profile: str | None = None
+    when_idle: WhenIdle = WhenIdle.STOP
 
 
 @dataclass(frozen=True)
@@ -178,13 +221,14 @@ class Request:
     """One server's wish, already validated.
 
     ``identity`` is what the hub knows its user by beyond the name, so that a deleted user's name brings nobody their
-    home.
+    home; ``groups`` are the hub's groups that they are in.
     """
 
     user: str
     server: str
     options: Options
     identity: str
+    groups: tuple[str, ...] = ()
 
 
 class Reason(StrEnum):
@@ -193,6 +237,9 @@ class Reason(StrEnum):
     INVALID_OPTIONS = "invalid_options"
     UNKNOWN_RELEASE = "unknown_release"
     OVER_QUOTA = "over_quota"
+    GROUP_FULL = "group_full"  # its members together hold what they may
+    OVER_GPU_HOURS = "over_gpu_hours"  # of the quota's window
+    RELEASE_NOT_ALLOWED = "release_not_allowed"
     NOT_ENOUGH_GPUS = "not_enough_gpus"  # more than the host has
     INCOMPATIBLE = "incompatible"  # the release does not run on the host's GPUs
     TOO_LONG = "too_long"  # more hours than the quota allows
@@ -201,6 +248,10 @@ class Reason(StrEnum):
     NO_LEASE = "no_lease"  # nothing there that could be extended
     GPU_FAILED = "gpu_failed"  # of the lease, or the one to be returned, and it still is ill
     NO_QUARANTINE = "no_quarantine"  # nothing there that could be returned
+    NO_GPU = "no_gpu"  # no GPU of this UUID
+    DRAINED = "drained"  # already
+    NO_DRAIN = "no_drain"  # nothing there that could be undrained
+    CANNOT_MOVE = "cannot_move"  # has waited so long that nobody may pass any more
     ALREADY_HELD = "already_held"  # this server still has a lease that is closing
     NOT_READY = "not_ready"  # reconcile or the agent has not answered yet
     IMAGE_MISSING = "image_missing"
@@ -258,6 +309,7 @@ class WorkbenchError(Exception):
 
     WorkbenchError
     ├── SettingsError       the environment or catalog is wrong; names the variable and the fix
+    ├── LimitsError         a row of the quotas that cannot be; says what can
     ├── OptionsError        what a person asked for is not of the schema
     ├── IllegalTransition   a lease move that TRANSITIONS does not list; nothing was changed
     ├── StaleLease          the lease changed since it was read; nothing was changed
@@ -268,6 +320,10 @@ class WorkbenchError(Exception):
 
 class SettingsError(WorkbenchError):
     """A setting that cannot be used."""
+
+
+class LimitsError(WorkbenchError):
+    """A row of the quotas outside the schema."""
 
 
 class OptionsError(WorkbenchError):

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from spawner import rows
 from spawner.database import reading, transaction
 from spawner.model import TRANSITIONS, Lease, LeaseState, Quarantine
+from spawner.trail import HUB, Action, Entry, record
 
 
 class Quarantines:
@@ -30,9 +31,14 @@ class Quarantines:
             last = rows.last_quarantine(connection, gpu_uuid)
             if last is not None and (last.returned_at is None or _is_settled(xid_at, last)):
                 return None
-            rows.write_quarantine(connection, Quarantine(gpu_uuid, reason, now, xid_at))
+            quarantine = Quarantine(gpu_uuid, reason, now, xid_at)
+            rows.write_quarantine(connection, quarantine)
+            entry = Entry(
+                now, HUB, Action.GPU_QUARANTINED, gpu_uuid, None, vars(quarantine), reason
+            )
+            record(connection, entry)
             return tuple(
-                rows.write(connection, lease, state=LeaseState.LOST)
+                _lose(connection, lease, reason, now)
                 for lease in rows.live_leases(connection)
                 if gpu_uuid in lease.gpu_uuids and LeaseState.LOST in TRANSITIONS[lease.state]
             )
@@ -51,6 +57,8 @@ class Quarantines:
             settled_at = max((at for at in (last.xid_at, xid_at) if at is not None), default=None)
             returned = replace(last, xid_at=settled_at, returned_at=now, returned_by=by)
             rows.write_quarantine(connection, returned)
+            entry = Entry(now, by, Action.GPU_RETURNED, gpu_uuid, vars(last), vars(returned))
+            record(connection, entry)
             return returned
 
     def quarantines(self) -> tuple[Quarantine, ...]:
@@ -62,6 +70,13 @@ class Quarantines:
         """Return the last one of each GPU that ever was in one, ended or not, by UUID."""
         with reading(self._engine) as connection:
             return rows.last_quarantines(connection)
+
+
+def _lose(connection: sa.Connection, lease: Lease, reason: str, now: float) -> Lease:
+    lost = rows.write(connection, lease, state=LeaseState.LOST)
+    why = f"a GPU of it {reason}"
+    rows.record_lease(connection, Action.LEASE_LOST, lease, lost, at=now, reason=why)
+    return lost
 
 
 def _is_settled(xid_at: float | None, last: Quarantine) -> bool:

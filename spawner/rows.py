@@ -11,10 +11,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from spawner import tables
-from spawner.model import Cause, Lease, LeaseState, Quarantine, StaleLease
+from spawner import tables, trail
+from spawner.model import Cause, Drain, Lease, LeaseState, Quarantine, StaleLease
 from spawner.policy.line import is_present
 from spawner.policy.use import accrue, decay
+from spawner.trail import HUB, Action, Entry
 
 
 def is_row(lease: Lease) -> sa.ColumnElement[bool]:
@@ -44,12 +45,72 @@ def grant(connection: sa.Connection, lease: Lease, gpu_uuids: Sequence[str], now
         is_claimed=is_present(lease, now),
     )
     claim(connection, granted)
+    record_lease(connection, Action.LEASE_GRANTED, lease, granted, at=now)
     return granted
 
 
-def leave_line(connection: sa.Connection, lease: Lease, cause: Cause | None, now: float) -> Lease:
+def leave_line(
+    connection: sa.Connection,
+    lease: Lease,
+    cause: Cause | None,
+    now: float,
+    *,
+    by: str = HUB,
+    reason: str | None = None,
+) -> Lease:
     """Close a waiting lease."""
-    return write(connection, lease, state=LeaseState.CLOSED, ended_at=now, cause=cause)
+    return _end(connection, lease, LeaseState.CLOSED, cause, now, by, reason)
+
+
+def begin_closing(
+    connection: sa.Connection,
+    lease: Lease,
+    cause: Cause | None,
+    now: float,
+    *,
+    by: str = HUB,
+    reason: str | None = None,
+) -> Lease:
+    """Write that a lease ends, before anyone looks whether its container is gone."""
+    return _end(connection, lease, LeaseState.CLOSING, cause, now, by, reason)
+
+
+def record_lease(
+    connection: sa.Connection,
+    action: Action,
+    before: Lease | None,
+    after: Lease,
+    *,
+    at: float,
+    by: str = HUB,
+    reason: str | None = None,
+) -> None:
+    """Write into the trail what became of a lease."""
+    told = None if before is None else tables.as_row(before)
+    entry = Entry(at, by, action, f"lease {after.id}", told, tables.as_row(after), reason)
+    trail.record(connection, entry)
+
+
+def _end(
+    connection: sa.Connection,
+    lease: Lease,
+    state: LeaseState,
+    cause: Cause | None,
+    now: float,
+    by: str,
+    reason: str | None,
+) -> Lease:
+    ended = write(connection, lease, state=state, ended_at=now, cause=cause)
+    record_lease(
+        connection,
+        Action.LEASE_ENDED,
+        lease,
+        ended,
+        at=now,
+        by=by,
+        reason=reason or (None if cause is None else cause.value),
+    )
+    return ended
 
 
 def free(connection: sa.Connection, lease: Lease) -> Lease:
@@ -113,6 +174,19 @@ def last_quarantine(connection: sa.Connection, gpu_uuid: str) -> Quarantine | No
     return None if row is None else Quarantine(**row._mapping)
 
 
+def drains(connection: sa.Connection) -> tuple[Drain, ...]:
+    """Return the drains that stand, by UUID."""
+    select = sa.select(tables.drains).order_by(tables.drains.c.gpu_uuid)
+    return tuple(Drain(**row._mapping) for row in connection.execute(select))
+
+
+def drain_of(connection: sa.Connection, gpu_uuid: str) -> Drain | None:
+    """Return the GPU's drain."""
+    where = tables.drains.c.gpu_uuid == gpu_uuid
+    row = connection.execute(sa.select(tables.drains).where(where)).one_or_none()
+    return None if row is None else Drain(**row._mapping)
+
+
 def write_quarantine(connection: sa.Connection, quarantine: Quarantine) -> None:
     """Keep ``quarantine`` in place of the GPU's last one."""
     where = tables.quarantines.c.gpu_uuid == quarantine.gpu_uuid
@@ -122,16 +196,16 @@ def write_quarantine(connection: sa.Connection, quarantine: Quarantine) -> None:
 
 def read_use(
     connection: sa.Connection, leases: Sequence[Lease], now: float, half_life_hours: float
-) -> dict[str, float]:
-    """Return everyone's recent GPU-hours: those of closed leases, and what the live ``leases`` add."""
+) -> dict[int, float]:
+    """Return everyone's recent GPU-hours by uid: those of closed leases, and what the live ``leases`` add."""
     hours = {
-        row.user: decay(row.gpu_hours, now - row.at, half_life_hours)
+        row.uid: decay(row.gpu_hours, now - row.at, half_life_hours)
         for row in connection.execute(sa.select(tables.use))
     }
     for lease in leases:
         if lease.gpu_uuids:
             weight = _weigh(lease, now, half_life_hours)
-            hours[lease.user] = hours.get(lease.user, 0.0) + weight
+            hours[lease.uid] = hours.get(lease.uid, 0.0) + weight
     return hours
 
 
@@ -139,12 +213,12 @@ def count_use(connection: sa.Connection, lease: Lease, now: float, half_life_hou
     """Add what a lease that is being closed was used."""
     if not lease.gpu_uuids:
         return
-    where = tables.use.c.user == lease.user
+    where = tables.use.c.uid == lease.uid
     row = connection.execute(sa.select(tables.use).where(where)).one_or_none()
     before = 0.0 if row is None else decay(row.gpu_hours, now - row.at, half_life_hours)
     hours = before + _weigh(lease, now, half_life_hours)
     connection.execute(sa.delete(tables.use).where(where))
-    connection.execute(sa.insert(tables.use).values(user=lease.user, gpu_hours=hours, at=now))
+    connection.execute(sa.insert(tables.use).values(uid=lease.uid, gpu_hours=hours, at=now))
 
 
 def _weigh(lease: Lease, now: float, half_life_hours: float) -> float:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from spawner.model import Quota, SettingsError
 from spawner.policy.container import Limits
+from spawner.policy.idle import IdleRules
 from spawner.policy.options import MOST_HOURS
 from spawner.policy.use import HALF_LIFE_HOURS
 
@@ -142,6 +143,33 @@ class Settings:
         _yes_or_no,
         "Whether everyone sees the names of those who hold GPUs or wait (`yes` or `no`).",
     )
+    sample_period_seconds: int = _setting(
+        10, _integer(1, 600), "Seconds between two looks at how busy the GPUs are."
+    )
+    idle_minutes: int = _setting(
+        180,
+        _integer(0, 525600),
+        "Minutes in which a server's GPUs and kernels do nothing, after which its GPUs are given back; 0 for never.",
+    )
+    idle_warning_minutes: int = _setting(
+        15, _integer(1, 1440), "Minutes before that in which JupyterLab warns its user."
+    )
+    idle_gpu_percent: int | None = _setting(
+        0,
+        _optional(_integer(0, 99)),
+        "A GPU busier than this percentage is at work; empty to leave that out of account.",
+    )
+    idle_sees_memory: bool = _setting(
+        True,
+        _yes_or_no,
+        "Whether a change of the memory of processes on a GPU is a sign of work (`yes` or `no`).",
+    )
+    idle_sees_kernels: bool = _setting(
+        True, _yes_or_no, "Whether a kernel that computes or says something is (`yes` or `no`)."
+    )
+    idle_sees_terminals: bool = _setting(
+        True, _yes_or_no, "Whether a terminal that is written or read is (`yes` or `no`)."
+    )
     memory_limit_bytes: int = _setting(
         32 * 1024**3, parse_bytes, "Memory of one server, /dev/shm and /tmp included."
     )
@@ -206,7 +234,24 @@ class Settings:
                 "WORKBENCH_SHM_SIZE is larger than WORKBENCH_MEMORY_LIMIT, which includes it: "
                 "lower the first or raise the second."
             )
+        if not settings.idle.sees_anything:
+            raise SettingsError(
+                "WORKBENCH_IDLE_* leave every sign of work out of account, so every server would be idle: set "
+                "WORKBENCH_IDLE_MINUTES=0, or let one of them count."
+            )
         return settings
+
+    @property
+    def idle(self) -> IdleRules:
+        """When a server's GPUs are given back because nothing uses them."""
+        return IdleRules(
+            minutes=self.idle_minutes,
+            warning_minutes=self.idle_warning_minutes,
+            gpu_percent=self.idle_gpu_percent,
+            memory=self.idle_sees_memory,
+            kernels=self.idle_sees_kernels,
+            terminals=self.idle_sees_terminals,
+        )
 
     @property
     def limits(self) -> Limits:

@@ -9,9 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from spawner.model import Cause, Lease, LeaseState
+from spawner.model import Cause, Lease, LeaseState, WhenIdle
 
-VERSION = "0001"
+VERSION = "0004"
 """The script of ``spawner.migrations`` that makes these tables."""
 metadata = sa.MetaData()
 
@@ -48,6 +48,10 @@ leases = sa.Table(
     sa.Column("ended_at", sa.Float),
     sa.Column("cause", sa.String(16)),
     sa.Column("is_claimed", sa.Boolean, nullable=False),
+    sa.Column("groups", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
+    sa.Column("when_idle", sa.String(16), nullable=False, server_default="stop"),
+    # what was held in some days is asked for with years of closed leases in the table
+    sa.Index("leases_by_grant", "granted_at"),
     sa.Index(
         "one_live_lease_per_server",
         "user",
@@ -56,6 +60,7 @@ leases = sa.Table(
         sqlite_where=LIVE,
         postgresql_where=LIVE,
     ),
+    sa.Index("leases_by_uid", "uid"),
 )
 
 claims = sa.Table(
@@ -77,13 +82,37 @@ quarantines = sa.Table(
     sa.Column("returned_by", sa.String),
 )
 
+drains = sa.Table(
+    "drains",
+    metadata,
+    # those that stand: nobody is given these GPUs
+    sa.Column("gpu_uuid", sa.String, primary_key=True),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+)
+
 use = sa.Table(
     "use",
     metadata,
-    # what the user's closed leases weigh at ``at``; what live ones add is computed
-    sa.Column("user", sa.String, primary_key=True),
+    # what the account's closed leases weigh at ``at``; what live ones add is computed
+    sa.Column("uid", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("gpu_hours", sa.Float, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+)
+
+usage = sa.Table(
+    "usage",
+    metadata,
+    # how busy a GPU was in one lease on one day (UTC, days since 1970): of ``measured_seconds`` it computed during
+    # ``used_seconds``. How long it was held is the lease's own to say.
+    sa.Column("lease_id", sa.ForeignKey("leases.id"), primary_key=True),
+    sa.Column("gpu_uuid", sa.String, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("measured_seconds", sa.Float, nullable=False),
+    sa.Column("used_seconds", sa.Float, nullable=False),
+    sa.Column("measured_until", sa.Float, nullable=False),
+    sa.Index("usage_by_day", "day"),
 )
 
 heartbeat = sa.Table(
@@ -94,6 +123,60 @@ heartbeat = sa.Table(
     sa.Column("offset_seconds", sa.Float, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
 )
+
+trail = sa.Table(
+    "trail",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("actor", sa.String, nullable=False),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("subject", sa.String, nullable=False),
+    # JSON objects, as text
+    sa.Column("before", sa.Text),
+    sa.Column("after", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Index("trail_by_subject", "subject"),
+    sa.Index("trail_by_actor", "actor"),
+    sqlite_autoincrement=True,
+)
+quotas = sa.Table(
+    "quotas",
+    metadata,
+    sa.Column("kind", sa.String(16), primary_key=True),
+    # a group's name, a user's identity, nothing for the default
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("max_gpus", sa.Integer),
+    sa.Column("gpu_hours", sa.Float),
+    sa.Column("window_days", sa.Integer),
+    sa.Column("max_lease_hours", sa.Float),
+    sa.Column("priority", sa.Integer),
+    sa.Column("total_gpus", sa.Integer),
+    sa.Column("releases", sa.JSON(none_as_null=True)),
+)
+TRAIL_GUARDS = {
+    "sqlite": (
+        "CREATE TRIGGER trail_keeps_rows BEFORE DELETE ON trail "
+        "BEGIN SELECT RAISE(ABORT, 'the audit trail only grows'); END",
+        "CREATE TRIGGER trail_keeps_values BEFORE UPDATE ON trail "
+        "BEGIN SELECT RAISE(ABORT, 'the audit trail only grows'); END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION keep_trail() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN RAISE EXCEPTION ''the audit trail only grows''; END'",
+        "CREATE TRIGGER trail_keeps_rows BEFORE UPDATE OR DELETE OR TRUNCATE ON trail "
+        "FOR EACH STATEMENT EXECUTE FUNCTION keep_trail()",
+    ),
+}
+
+
+@sa.event.listens_for(trail, "after_create")
+def _guard_trail(_table: object, connection: sa.Connection, **_: object) -> None:
+    for statement in TRAIL_GUARDS[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+
+
 _LEASE_COLUMNS = tuple(leases.c.keys())
 
 
@@ -102,7 +185,9 @@ def as_row(lease: Lease) -> dict[str, Any]:
     return {
         **vars(lease),
         "gpu_uuids": list(lease.gpu_uuids),
+        "groups": list(lease.groups),
         "state": lease.state.value,
+        "when_idle": lease.when_idle.value,
         "cause": None if lease.cause is None else lease.cause.value,
     }
 
@@ -111,7 +196,9 @@ def as_lease(row: sa.Row[Any]) -> Lease:
     """Return the lease that ``row`` describes."""
     values: dict[str, Any] = dict(zip(_LEASE_COLUMNS, row, strict=True))
     values["gpu_uuids"] = tuple(values["gpu_uuids"])
+    values["groups"] = tuple(values["groups"])
     values["state"] = LeaseState(values["state"])
+    values["when_idle"] = WhenIdle(values["when_idle"])
     if values["cause"] is not None:
         values["cause"] = Cause(values["cause"])
     return Lease(**values)

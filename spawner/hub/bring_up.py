@@ -31,11 +31,14 @@ async def bring_up(
 
 
 async def say_failure(workbench: Workbench, lease: Lease, error: Exception) -> str:
-    """Return why the start ended in ``error``: where a GPU of it failed, that."""
+    """Return why the start ended in ``error``: where an admin ended it, or a GPU of it failed, that."""
     try:
+        why = await workbench.controller.orders.why_ended(lease.id)
         trouble = await workbench.controller.health.trouble_at_start(lease)
     except Unknown:
-        trouble = None
+        why = trouble = None
+    if why is not None:
+        return f"An admin ended this server while it started: {why}"
     return trouble or str(error)
 
 

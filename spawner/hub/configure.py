@@ -23,6 +23,7 @@ from spawner.hub import scopes
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.form import TEMPLATES
 from spawner.hub.hub_database import ask_sparingly, write_quickly
+from spawner.hub.idle_ends import IdleEnds
 from spawner.hub.lease_view import see_lease
 from spawner.hub.only import open_ledger
 from spawner.hub.reissue import SERVICE, SERVICE_SCOPES, reissue
@@ -87,7 +88,13 @@ def start_beside_hub(workbench: Workbench) -> None:
 
 def run_beside_hub(workbench: Workbench, api: str) -> None:
     """Start what runs beside the hub whose REST API is ``api``, in the loop that runs now."""
-    workbench.run_beside_hub(keep_running(workbench.controller), reissue(workbench, api))
+    workbench.metrics.publish()
+    workbench.idling.on_over = IdleEnds(workbench, api).begin
+    workbench.run_beside_hub(
+        keep_running(workbench.controller),
+        keep_running(workbench.sampling),
+        reissue(workbench, api),
+    )
 
 
 def _configure_hub(c: Config) -> None:

@@ -21,6 +21,7 @@ from jupyterhub.user import User
 from tornado import web
 
 from spawner.hub.bodies import BodyError, read_body, require_display_name, require_server_name
+from spawner.hub.identity import call_actor
 from spawner.hub.refusal import Refusal
 from spawner.hub.workbench import Workbench
 from spawner.model import OptionsError, Reason, Refused
@@ -91,8 +92,9 @@ class StartsServers(BaseHandler):  # type: ignore[misc]
             if spawning.done():
                 await spawning
         finally:
-            # only JupyterHub's waiting for the spawn: the spawn itself goes on
+            # only JupyterHub's waiting for the spawn: the spawn itself goes on, and tells its own end
             spawning.cancel()
+            spawning.add_done_callback(lambda done: done.cancelled() or done.exception())
             in_line.cancel()
 
     async def _check_named_server_request(
@@ -142,6 +144,16 @@ class ServerDoor(StartsServers, UserServerAPIHandler, Door):  # type: ignore[mis
         if "display_name" in body and not server_name:
             raise bad_request("The default server has no name of its own.")
         await super().patch(user_name, server_name)
+
+    async def delete(self, user_name: str, server_name: str = "") -> None:
+        """Stop a server, or delete a named one, and let the audit trail know on whose word."""
+        user = self.find_user(user_name)
+        server = None if user is None else user.spawners.get(server_name)
+        if server is not None and self.has_scope(
+            f"delete:servers!server={user.name}/{server_name}"
+        ):
+            server.ended_by = call_actor(self.current_user)
+        await super().delete(user_name, server_name)
 
     async def stop_single_user(self, user: User, server_name: str = "") -> object:
         """Stop a server, unless JupyterHub has something else in hand with it."""

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from spawner.catalog import Release
+from spawner.hub.identity import own
 from spawner.hub.line_view import Viewer
 from spawner.hub.moments import Moment
 from spawner.hub.offer import GpuOffer, Offer, make_offer
+from spawner.hub.quota_view import read_entitlement
 from spawner.hub.verdicts import judge_releases
 from spawner.hub.workbench import Workbench
-from spawner.model import GpuHealth, Options, OptionsError
-from spawner.policy.words import count_gpus, name_gpu
+from spawner.model import GpuHealth, Options, OptionsError, Quota
+from spawner.policy.quota import LEAST_USEFUL_HOURS
+from spawner.policy.words import count_gpus, name_gpu, say_duration
 
 if TYPE_CHECKING:
     from spawner.hub.spawner import WorkbenchSpawner
@@ -102,7 +105,11 @@ def build_choices(offer: Offer, wanted: Options, to_wall: ToWall) -> tuple[Choic
         (profile, count)
         for profile, count in every
         if count == 0
-        or (profile == wanted.mig_profile and count <= wanted.gpus and not _why_not(count, offer))
+        or (
+            profile == wanted.mig_profile
+            and count <= wanted.gpus
+            and not _why_not(profile, count, offer)
+        )
     )
     chosen = max(fitting, key=lambda choice: choice[1])
     return tuple(
@@ -120,18 +127,28 @@ def _build_choice(
         count=count,
         mig_profile=profile,
         label=count_gpus(count, profile) if count else "No GPU",
-        reason=_why_not(count, offer),
+        reason=_why_not(profile, count, offer),
         position=None if place is None else place.position,
         about=None if starts_at is None else Moment(to_wall(starts_at)),
         is_chosen=is_chosen,
     )
 
 
-def _why_not(count: int, offer: Offer) -> str | None:
+def _why_not(profile: str | None, count: int, offer: Offer) -> str | None:
+    kind = next((kind for kind in offer.kinds if kind.mig_profile == profile), None)
+    if kind is not None and count > kind.total - kind.drained:
+        return f"{kind.drained} of {kind.total} drained"
     most = offer.quota.max_gpus
     if count and most is not None and offer.own + count > most:
         holds = f", you have {offer.own}" if offer.own else ""
         return f"your quota is {most}{holds}"
+    for cap in offer.quota.caps:
+        held = offer.groups.get(cap.group, 0)
+        if count and held + count > cap.total_gpus:
+            return f"group {cap.group} has {held} of its {cap.total_gpus}"
+    left = offer.hours_left
+    if count and left is not None and left < count * LEAST_USEFUL_HOURS:
+        return f"{left:.1f} GPU-hours left of your quota"
     return None
 
 
@@ -143,6 +160,8 @@ def build_card(offer: GpuOffer, viewer: Viewer, to_wall: ToWall) -> GpuCard:
         said.append(f"quarantined: it {offer.quarantine.reason}")
     elif gpu.health is not GpuHealth.OK and lease is None:
         said.append("does not answer: nobody can have it")
+    if offer.drain is not None:
+        said.append(f"drained: {offer.drain.reason}")
     if lease is not None and lease.ended_at is not None:
         said.append(f"being given back by {viewer.call(lease.user)}")
     elif lease is not None:
@@ -167,18 +186,28 @@ async def render_form(workbench: Workbench, spawner: WorkbenchSpawner) -> str:
         last = workbench.parse(spawner.user_options)
     except OptionsError:
         last = workbench.parse({})
-    most_hours = workbench.settings.quota.max_lease_hours
+    owner = own(spawner.user)
+    entitled = await read_entitlement(workbench, owner)
+    most_hours = entitled.quota.max_lease_hours
     hours = min(last.hours or most_hours, most_hours)
-    offer = await make_offer(workbench, spawner.user.name, hours)
+    offer = await make_offer(workbench, owner, entitled, hours)
     if not spawner.user_options and offer.kinds:  # the first time one of whatever there is
         last = replace(last, gpus=1, mig_profile=offer.kinds[0].mig_profile)
     return render(
         offer,
-        workbench.offered.releases,
+        _allowed(workbench.offered.releases, entitled.quota),
         replace(last, hours=hours),
         Viewer(spawner.user.name, workbench.settings.show_line_names),
         workbench.clock.to_wall,
     )
+
+
+def _allowed(releases: Mapping[str, Release], quota: Quota) -> dict[str, Release]:
+    return {
+        name: release
+        for name, release in releases.items()
+        if quota.releases is None or name in quota.releases
+    }
 
 
 def render(
@@ -196,9 +225,13 @@ def render(
         simulated=any(card.is_simulated for card in cards),
         own=offer.own,
         most=offer.quota.max_gpus,
+        gpu_hours_left=None if offer.hours_left is None else f"{offer.hours_left:.1f}",
         hours=f"{last.hours or most_hours:g}",
         least_hours=f"{min(0.25, most_hours):g}",
         most_hours=f"{most_hours:g}",
         error=offer.error,
+        when_idle=last.when_idle.value,
+        idle_after=offer.idle and say_duration(offer.idle.minutes * 60),
+        idle_warning=offer.idle and say_duration(offer.idle.warning_minutes * 60),
         now=time.time(),
     )

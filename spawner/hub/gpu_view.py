@@ -6,7 +6,6 @@ Names are shown as far as the settings allow. A quarantined GPU is shown even wh
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 from spawner.hub.line_view import Viewer
 from spawner.hub.moments import Moment
 from spawner.hub.workbench import Workbench
-from spawner.model import Gpu, GpuHealth, Lease, Quarantine, Unknown
-from spawner.policy.words import name_gpu
+from spawner.ledger import Standing
+from spawner.model import Drain, Gpu, GpuHealth, Quarantine, Unknown
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,19 @@ class QuarantineView:
 
 
 @dataclass(frozen=True)
+class DrainView:
+    """A drain; ``by`` is the admin as the viewer may read them."""
+
+    reason: str
+    by: str
+    since: Moment
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the API says of it."""
+        return {"reason": self.reason, "by": self.by, "since": self.since.iso}
+
+
+@dataclass(frozen=True)
 class GpuView:
     """One GPU or MIG instance; ``gpu`` is None where only the ledger knows it, ``holder`` where nobody has it."""
 
@@ -45,24 +57,13 @@ class GpuView:
     gpu: Gpu | None
     holder: str | None
     last_quarantine: QuarantineView | None
-
-    @property
-    def title(self) -> str:
-        """Return how people call it."""
-        return self.uuid if self.gpu is None else name_gpu(self.gpu)
+    drain: DrainView | None
 
     @property
     def quarantine(self) -> QuarantineView | None:
         """Return the one that it is in."""
         last = self.last_quarantine
         return last if last is not None and last.returned_at is None else None
-
-    @property
-    def state(self) -> str:
-        """Return ``down``, ``held`` or ``free``."""
-        if self.quarantine is not None or self.gpu is None or self.gpu.health is not GpuHealth.OK:
-            return "down"
-        return "free" if self.holder is None else "held"
 
     def as_json(self) -> dict[str, Any]:
         """Return what the API says of it."""
@@ -75,20 +76,17 @@ class GpuView:
             "health": (GpuHealth.UNKNOWN if gpu is None else gpu.health).value,
             "holder": self.holder,
             "quarantine": quarantine and quarantine.as_json(),
+            "drain": self.drain and self.drain.as_json(),
             "last_quarantine": self.last_quarantine and self.last_quarantine.as_json(),
         }
 
 
 @dataclass(frozen=True)
 class GpusView:
-    """All GPUs; where ``error`` says why the agent is silent, only those that are quarantined.
-
-    ``now`` is seconds since the Unix epoch, by the wall clock.
-    """
+    """All GPUs; where ``error`` says why the agent is silent, only those that are quarantined or drained."""
 
     gpus: tuple[GpuView, ...]
     error: str | None
-    now: float
 
     def as_json(self) -> dict[str, Any]:
         """Return what the API says."""
@@ -97,7 +95,7 @@ class GpusView:
 
 async def see_gpus(workbench: Workbench, viewer: Viewer) -> GpusView:
     """Return the GPUs now, as ``viewer`` may see them; raises Unknown where the ledger does not answer."""
-    leases = await asyncio.to_thread(workbench.ledger.live_leases)
+    standing = await asyncio.to_thread(workbench.ledger.standing, now=workbench.clock())
     last = {q.gpu_uuid: q for q in await asyncio.to_thread(workbench.ledger.last_quarantines)}
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
@@ -105,23 +103,21 @@ async def see_gpus(workbench: Workbench, viewer: Viewer) -> GpusView:
         gpus = await workbench.gpus.known()
     except Unknown as unknown:
         error = str(unknown)
-    return GpusView(
-        gpus=tuple(_views(workbench, viewer, gpus, leases, last)), error=error, now=time.time()
-    )
+    return GpusView(gpus=tuple(_views(workbench, viewer, gpus, standing, last)), error=error)
 
 
 def _views(
     workbench: Workbench,
     viewer: Viewer,
     gpus: Sequence[Gpu],
-    leases: Sequence[Lease],
+    standing: Standing,
     last: Mapping[str, Quarantine],
 ) -> list[GpuView]:
-    holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
+    holders = {uuid: lease for lease in standing.leases for uuid in lease.gpu_uuids}
     known: dict[str, Gpu | None] = {
         gpu.uuid: gpu for gpu in sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig_index or 0))
     }
-    unseen = (uuid for uuid, quarantine in last.items() if quarantine.returned_at is None)
+    unseen = (*standing.quarantines, *standing.drains)
     known |= {uuid: None for uuid in unseen if uuid not in known}
     return [
         GpuView(
@@ -129,9 +125,17 @@ def _views(
             gpu=gpu,
             holder=viewer.call(holders[uuid].user) if uuid in holders else None,
             last_quarantine=_see_quarantine(workbench, viewer, last.get(uuid)),
+            drain=_see_drain(workbench, viewer, standing.drains.get(uuid)),
         )
         for uuid, gpu in known.items()
     ]
+
+
+def _see_drain(workbench: Workbench, viewer: Viewer, drain: Drain | None) -> DrainView | None:
+    if drain is None:
+        return None
+    since = Moment(workbench.clock.to_wall(drain.since))
+    return DrainView(drain.reason, viewer.call(drain.by), since)
 
 
 def _see_quarantine(

@@ -16,9 +16,10 @@ from tornado import web
 
 from spawner.hub import scopes
 from spawner.hub.doors import Door
+from spawner.hub.identity import call_actor, own
 from spawner.hub.lease_view import see_lease
 from spawner.hub.line_view import Viewer, see_line
-from spawner.hub.refusal import STATUS
+from spawner.hub.refusal import refuse
 from spawner.hub.workbench import Workbench
 from spawner.model import Refused
 
@@ -54,28 +55,15 @@ class LineAPI(Door):
         self.finish(json.dumps(line.as_json()))
 
 
-class LeaseAPI(Door):
-    """``GET`` and ``POST /hub/api/workbench/lease/<server>``: the lease of one of one's own servers."""
+class OwnLease(Door):
+    """What is about the lease of one of one's own servers."""
 
     def initialize(self, get_workbench: Callable[[], Workbench]) -> None:
         """Take the parts from the configuration."""
-        self._workbench = get_workbench()
+        self.workbench = get_workbench()
 
-    async def get(self, server_name: str) -> None:
-        """Answer what the server holds, until when, and how its last lease ended."""
-        user = self._require_own(scopes.READ_LEASES, server_name)
-        await self._answer(user, server_name)
-
-    async def post(self, server_name: str) -> None:
-        """Extend the lease by ``{"hours": …}`` and answer it as it is then."""
-        user = self._require_own(scopes.LEASES, server_name)
-        hours = self._read_hours()
-        answer = await self._workbench.controller.extend(user.name, server_name, hours)
-        if isinstance(answer, Refused):
-            raise web.HTTPError(STATUS[answer.reason].value, answer.message)
-        await self._answer(user, server_name)
-
-    def _require_own(self, scope: str, server_name: str) -> User:
+    def require_own(self, scope: str, server_name: str) -> User:
+        """Return the user who asks, if they may do that with this server of theirs."""
         user = self.current_user
         if not isinstance(user, User):
             raise web.HTTPError(
@@ -83,6 +71,29 @@ class LeaseAPI(Door):
             )
         require(self, f"{scope}!server={user.name}/{server_name}")
         return user
+
+    async def answer(self, user: User, server_name: str) -> None:
+        """Answer the lease as it is now."""
+        lease = await see_lease(self.workbench, user, server_name)
+        self.finish(json.dumps(lease.as_json()))
+
+
+class LeaseAPI(OwnLease):
+    """``GET`` and ``POST /hub/api/workbench/lease/<server>``: the lease of one of one's own servers."""
+
+    async def get(self, server_name: str) -> None:
+        """Answer what the server holds, until when, and how its last lease ended."""
+        user = self.require_own(scopes.READ_LEASES, server_name)
+        await self.answer(user, server_name)
+
+    async def post(self, server_name: str) -> None:
+        """Extend the lease by ``{"hours": …}`` and answer it as it is then."""
+        user = self.require_own(scopes.LEASES, server_name)
+        hours = self._read_hours()
+        answer = await self.workbench.controller.extend(own(user), server_name, hours)
+        if isinstance(answer, Refused):
+            raise refuse(answer)
+        await self.answer(user, server_name)
 
     def _read_hours(self) -> float:
         body: Any = self.get_json_body()
@@ -94,10 +105,6 @@ class LeaseAPI(Door):
                 f'Say by how many hours, more than 0 and at most {MOST_HOURS}: {{"hours": 4}}.',
             )
         return float(hours)
-
-    async def _answer(self, user: User, server_name: str) -> None:
-        lease = await see_lease(self._workbench, user, server_name)
-        self.finish(json.dumps(lease.as_json()))
 
 
 def handlers(get_workbench: Callable[[], Workbench]) -> list[tuple[str, type, dict[str, Any]]]:
@@ -118,6 +125,11 @@ def require(handler: BaseHandler, scope: str, *instead: str) -> None:
         raise web.HTTPError(
             HTTPStatus.FORBIDDEN, f"This needs the scope {scope.partition('!')[0]}."
         )
+
+
+def actor_of(handler: BaseHandler) -> str:
+    """Return what the audit trail calls who asks."""
+    return call_actor(handler.current_user)
 
 
 def viewer_of(handler: BaseHandler, workbench: Workbench) -> Viewer:

@@ -5,10 +5,28 @@ Whoever gets a deleted user's name is somebody else: home, leases and place in l
 
 from __future__ import annotations
 
+from jupyterhub import orm
 from jupyterhub.user import User
+
+from spawner.quotas import Owner
 
 
 def identify(user: User) -> str:
     """Return what no later user of the same name shares; SQLite gives the ids of deleted rows again."""
-    row = user.orm_user
+    return identify_row(user.orm_user)
+
+
+def identify_row(row: orm.User) -> str:
+    """Return the same of a row of the hub's database."""
     return f"{row.id} {row.created.isoformat()}"
+
+
+def call_actor(who: User | orm.Service) -> str:
+    """Return what the audit trail calls the user or service ``who``."""
+    return str(who.name) if isinstance(who, User) else f"service {who.name}"
+
+
+def own(user: User) -> Owner:
+    """Return ``user`` as quotas know them, with the groups that they are in now."""
+    groups = tuple(sorted(group.name for group in user.orm_user.groups))
+    return Owner(user.name, identify(user), groups)

@@ -9,8 +9,9 @@ from typing import Any
 
 from jupyterhub.user import User
 
-from spawner.hub.identity import identify
+from spawner.hub.identity import identify, own
 from spawner.hub.moments import Moment
+from spawner.hub.quota_view import read_entitlement
 from spawner.hub.workbench import Workbench
 from spawner.model import Cause, Lease, LeaseState
 from spawner.policy.words import count_gpus, say_duration
@@ -35,7 +36,9 @@ class LeaseView:
 
     ``most_hours`` is the longest that a lease may last from now on. ``trouble`` is one sentence, what its user has to
     know and do now; None while all is well. ``place`` (such as "2 of 5") and ``about``, when its turn comes, are set
-    while it waits, as far as they are known. ``now`` is seconds since the Unix epoch, by the wall clock.
+    while it waits, as far as they are known. ``idle_seconds_left`` is until it ends because
+    nothing uses its GPUs, None unless that is soon; ``again`` are the options with which to ask for GPUs that were
+    given back for that. ``now`` is seconds since the Unix epoch, by the wall clock.
     """
 
     state: LeaseState | None
@@ -49,6 +52,8 @@ class LeaseView:
     now: float
     place: str | None = None
     about: Moment | None = None
+    idle_seconds_left: float | None = None
+    again: dict[str, Any] | None = None
 
     @property
     def is_waiting(self) -> bool:
@@ -59,6 +64,17 @@ class LeaseView:
     def wants(self) -> str:
         """Return what it is for."""
         return count_gpus(self.gpu_count, self.mig_profile)
+
+    @property
+    def wants_again(self) -> str:
+        """Return what was given back because nothing used it."""
+        again = self.again or {"gpus": 0, "mig_profile": None}
+        return count_gpus(again["gpus"], again["mig_profile"])
+
+    @property
+    def idle_left(self) -> str:
+        """Return in words when it ends because nothing uses its GPUs."""
+        return say_duration(self.idle_seconds_left or 0.0)
 
     @property
     def time_left(self) -> str:
@@ -74,6 +90,7 @@ class LeaseView:
             "ends_at": self.until and self.until.iso,
             "seconds_left": None if left is None else round(left),
             "max_lease_hours": self.most_hours,
+            "idle_seconds_left": self.idle_seconds_left and round(self.idle_seconds_left),
             "trouble": self.trouble,
             "last_end": self.ended and {"cause": self.ended.cause.value, "at": self.ended.at.iso},
         }
@@ -82,10 +99,14 @@ class LeaseView:
 async def see_lease(workbench: Workbench, user: User, server: str) -> LeaseView:
     """Return the server's lease as it is now."""
     lease = await workbench.controller.lease_of(user.name, server)
-    ended = None
-    if lease is None:
-        last = await asyncio.to_thread(_last_lease, workbench, user, server)
-        ended = _say_ended(workbench, last)
+    ended = again = None
+    if lease is None or not lease.gpu_count:
+        last = await asyncio.to_thread(_last_lease, workbench, user, server, lease)
+        if lease is None:
+            why = None if last is None else await workbench.controller.orders.why_ended(last.id)
+            ended = _say_ended(workbench, last, why)
+        again = _find_again(workbench, last)
+    quota = (await read_entitlement(workbench, own(user))).quota
     ends_at = None if lease is None else lease.ends_at
     place = None if lease is None else workbench.controller.place_of(lease.id)
     about = None if place is None else place.starts_at
@@ -95,35 +116,61 @@ async def see_lease(workbench: Workbench, user: User, server: str) -> LeaseView:
         mig_profile=None if lease is None else lease.mig_profile,
         until=None if ends_at is None else Moment(workbench.clock.to_wall(ends_at)),
         seconds_left=None if ends_at is None else ends_at - workbench.clock(),
-        most_hours=workbench.settings.quota.max_lease_hours,
+        most_hours=quota.max_lease_hours,
         trouble=None if lease is None else await workbench.controller.health.trouble_of(lease),
         ended=ended,
         now=time.time(),
         place=None if place is None else f"{place.position} of {place.line_length}",
         about=None if about is None else Moment(workbench.clock.to_wall(about)),
+        idle_seconds_left=None if lease is None else workbench.idling.seconds_left(lease.id),
+        again=again,
     )
 
 
-def _last_lease(workbench: Workbench, user: User, server: str) -> Lease | None:
-    """Return the lease that the server had last; that of somebody who had the name before is none of theirs."""
+def _last_lease(workbench: Workbench, user: User, server: str, lease: Lease | None) -> Lease | None:
+    """Return the lease that the server had before ``lease``; that of who had the name before is none of theirs."""
     ledger = workbench.ledger
-    last, account = ledger.last_lease(user.name, server), ledger.find_account(identify(user))
+    find = ledger.last_lease if lease is None else ledger.last_ended
+    last, account = find(user.name, server), ledger.find_account(identify(user))
     is_theirs = last is not None and account is not None and last.uid == account.uid
     return last if is_theirs else None
 
 
-def _say_ended(workbench: Workbench, lease: Lease | None) -> Ended | None:
-    """Return how ``lease`` ended; None where its user ended it, knows already, or has forgotten."""
+def _find_again(workbench: Workbench, last: Lease | None) -> dict[str, Any] | None:
+    """Return the options of a lease that ended lately for doing nothing, None for any other."""
+    if last is None or last.cause is not Cause.IDLE or last.ended_at is None:
+        return None
+    if workbench.clock() - last.ended_at > REMEMBERED_SECONDS:
+        return None
+    return {
+        "release": last.release,
+        "gpus": last.gpu_count,
+        "mig_profile": last.mig_profile,
+        "hours": last.hours,
+        "when_idle": last.when_idle.value,
+    }
+
+
+def _say_ended(workbench: Workbench, lease: Lease | None, why: str | None) -> Ended | None:
+    """Return how ``lease`` ended; None where its user ended it, knows already, or has forgotten.
+
+    ``why`` is the reason of the admin who ended it.
+    """
     if lease is None or lease.ended_at is None or lease.cause is None:
         return None
     if workbench.clock() - lease.ended_at > REMEMBERED_SECONDS:
         return None
     claim_minutes = workbench.settings.claim_minutes
     said = {
+        Cause.ADMIN: ("An admin ended your lease at", f": {why}"),
         Cause.EXPIRED: ("Your lease ended at", ": its time was over."),
         Cause.UNCLAIMED: (
             "Your lease ended at",
             f": its turn had come, and nobody opened the server within {claim_minutes} min.",
+        ),
+        Cause.IDLE: (
+            "Your GPUs were given back at",
+            f": nothing used them for {say_duration(workbench.settings.idle_minutes * 60)}.",
         ),
         Cause.OUT_OF_MEMORY: ("Your server ended at", ": it ran out of memory."),
         Cause.EXITED: ("Your server ended by itself at", "."),

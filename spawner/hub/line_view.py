@@ -38,8 +38,9 @@ class Viewer:
 
 @dataclass(frozen=True)
 class Holder:
-    """A server that has GPUs; ``until`` None when its time is not bounded."""
+    """A server that has GPUs with the lease ``lease``; ``until`` None when its time is not bounded."""
 
+    lease: str
     who: str
     gpus: int
     mig_profile: str | None
@@ -54,6 +55,7 @@ class Holder:
     def as_json(self) -> dict[str, Any]:
         """Return what the API says of it."""
         return {
+            "lease": self.lease,
             "user": self.who,
             "gpus": self.gpus,
             "mig_profile": self.mig_profile,
@@ -64,8 +66,12 @@ class Holder:
 
 @dataclass(frozen=True)
 class Waiter:
-    """A server in line; ``position`` from 1 among those who want the same kind, ``about`` None when nobody knows."""
+    """A server in line with the lease ``lease``.
 
+    ``position`` is from 1 among those who want the same kind, ``about`` None when nobody knows.
+    """
+
+    lease: str
     position: int
     who: str
     gpus: int
@@ -82,6 +88,7 @@ class Waiter:
     def as_json(self) -> dict[str, Any]:
         """Return what the API says of it."""
         return {
+            "lease": self.lease,
             "position": self.position,
             "user": self.who,
             "gpus": self.gpus,
@@ -96,13 +103,15 @@ class Waiter:
 class LineView:
     """Everyone who holds or waits for GPUs; ``error`` says why the GPUs are unknown.
 
-    ``out`` is how many GPUs are quarantined; ``now`` is seconds since the Unix epoch, by the wall clock.
+    ``out`` is how many GPUs are quarantined, ``drained`` how many are drained; ``now`` is seconds since the Unix
+    epoch, by the wall clock.
     """
 
     holders: tuple[Holder, ...]
     waiters: tuple[Waiter, ...]
     kinds: tuple[Kind, ...]
     out: int
+    drained: int
     error: str | None
     now: float
 
@@ -117,8 +126,7 @@ class LineView:
 
 async def see_line(workbench: Workbench, viewer: Viewer) -> LineView:
     """Return the line now, as ``viewer`` may see it."""
-    leases = await asyncio.to_thread(workbench.ledger.live_leases)
-    quarantines = await asyncio.to_thread(workbench.ledger.quarantines)
+    standing = await asyncio.to_thread(workbench.ledger.standing, now=workbench.clock())
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
@@ -129,12 +137,13 @@ async def see_line(workbench: Workbench, viewer: Viewer) -> LineView:
         workbench.controller.line(),
         key=lambda entry: (entry.lease.mig_profile or "", entry.place.position),
     )
-    offers = offer_gpus(gpus, leases, {one.gpu_uuid: one for one in quarantines})
+    offers = offer_gpus(gpus, standing.leases, standing.quarantines, standing.drains)
     return LineView(
-        holders=tuple(_holders(workbench, viewer, leases)),
+        holders=tuple(_holders(workbench, viewer, standing.leases)),
         waiters=tuple(_waiter(workbench, viewer, entry) for entry in line),
         kinds=find_kinds(offers),
         out=sum(offer.quarantine is not None for offer in offers),
+        drained=sum(offer.drain is not None for offer in offers),
         error=error,
         now=time.time(),
     )
@@ -179,6 +188,7 @@ def _holders(workbench: Workbench, viewer: Viewer, leases: Iterable[Lease]) -> l
     )
     return [
         Holder(
+            lease.id,
             viewer.call(lease.user),
             lease.gpu_count,
             lease.mig_profile,
@@ -192,6 +202,7 @@ def _holders(workbench: Workbench, viewer: Viewer, leases: Iterable[Lease]) -> l
 def _waiter(workbench: Workbench, viewer: Viewer, entry: LineEntry) -> Waiter:
     lease, place = entry.lease, entry.place
     return Waiter(
+        lease=lease.id,
         position=place.position,
         who=viewer.call(lease.user),
         gpus=lease.gpu_count,

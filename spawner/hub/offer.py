@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from spawner.hub.workbench import Workbench
 from spawner.model import (
+    Drain,
     Gpu,
     GpuHealth,
     Lease,
@@ -22,8 +23,11 @@ from spawner.model import (
     Unknown,
 )
 from spawner.policy.admission import count_kinds
+from spawner.policy.idle import IdleRules
 from spawner.policy.line import plan_line
+from spawner.policy.quota import count_group, count_own, gpu_hours_left
 from spawner.policy.words import count_gpus
+from spawner.quotas import Entitlement, Owner
 
 _NOBODY = Lease(
     id="",
@@ -43,26 +47,28 @@ _NOBODY = Lease(
 
 @dataclass(frozen=True)
 class GpuOffer:
-    """One GPU, the lease that holds it, and the quarantine that it is in."""
+    """One GPU, the lease that holds it, and the quarantine and the drain that it is in."""
 
     gpu: Gpu
     lease: Lease | None
     quarantine: Quarantine | None = None
+    drain: Drain | None = None
 
     @property
     def is_free(self) -> bool:
         """True when this GPU could be given to somebody now."""
-        is_well = self.quarantine is None and self.gpu.health is GpuHealth.OK
-        return self.lease is None and is_well
+        is_in_use = self.quarantine is None and self.drain is None
+        return self.lease is None and is_in_use and self.gpu.health is GpuHealth.OK
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How many GPUs of one ``mig_profile`` (None: whole GPUs) there are, and how many of them are free now."""
+    """How many GPUs of one ``mig_profile`` (None: whole GPUs) there are, and how many are free now or drained."""
 
     mig_profile: str | None
     total: int
     free: int
+    drained: int = 0
 
     def __str__(self) -> str:
         """Return ``"1 of 2 GPUs free"``."""
@@ -72,16 +78,21 @@ class Kind:
 def find_kinds(gpus: Collection[GpuOffer]) -> tuple[Kind, ...]:
     """Return the kinds of GPUs that ``gpus`` are of, whole ones first."""
     free = Counter(offer.gpu.mig_profile for offer in gpus if offer.is_free)
+    drained = Counter(offer.gpu.mig_profile for offer in gpus if offer.drain is not None)
     kinds = count_kinds(offer.gpu for offer in gpus)
-    return tuple(Kind(profile, total, free[profile]) for profile, total in kinds.items())
+    return tuple(
+        Kind(profile, total, free[profile], drained[profile]) for profile, total in kinds.items()
+    )
 
 
 @dataclass(frozen=True)
 class Offer:
     """What one user could ask for; ``error`` says why the GPUs are unknown.
 
-    ``own`` are the GPUs that the user holds or waits for. ``waits`` maps a ``mig_profile`` and a number to the place
-    that it would get; what is not in it starts at once.
+    ``own`` are the GPUs that the user holds or waits for, ``groups`` those of each of their groups that has a total;
+    ``hours_left`` are the GPU-hours that they may ask for, None for any number. ``waits`` maps a ``mig_profile`` and a
+    number to the place that it would get; what is not in it starts at once. ``idle`` is None where no server ends for
+    doing nothing.
     """
 
     gpus: tuple[GpuOffer, ...]
@@ -89,6 +100,9 @@ class Offer:
     quota: Quota
     waits: Mapping[tuple[str | None, int], Place]
     error: str | None = None
+    idle: IdleRules | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)
+    hours_left: float | None = None
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -96,42 +110,54 @@ class Offer:
         return find_kinds(self.gpus)
 
 
-async def make_offer(workbench: Workbench, user: str, hours: float) -> Offer:
-    """Return what ``user`` could ask for now, for ``hours``."""
+async def make_offer(
+    workbench: Workbench, owner: Owner, entitled: Entitlement, hours: float
+) -> Offer:
+    """Return what ``owner``, who is ``entitled`` to so much, could ask for now, for ``hours``."""
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
         gpus = await workbench.gpus.known()
     except Unknown as unknown:
         error = str(unknown)
-    quota, now = workbench.settings.quota, workbench.clock()
-    own = replace(_NOBODY, user=user, hours=hours, priority=quota.priority, requested_at=now)
+    user, quota, now = owner.name, entitled.quota, workbench.clock()
+    account = await asyncio.to_thread(workbench.ledger.find_account, owner.identity)
+    uid = 0 if account is None else account.uid
+    own = replace(
+        _NOBODY, user=user, uid=uid, hours=hours, priority=quota.priority, requested_at=now
+    )
     standing = await workbench.recent()
     waits = await asyncio.to_thread(
         foresee,
         own,
         standing.leases,
         gpus,
-        standing.quarantines,
+        {*standing.quarantines, *standing.drains},
         use=standing.use,
         now=now,
     )
     return Offer(
-        gpus=offer_gpus(gpus, standing.leases, standing.quarantines),
-        own=sum(lease.gpu_count for lease in standing.leases if lease.user == user),
+        gpus=offer_gpus(gpus, standing.leases, standing.quarantines, standing.drains),
+        own=count_own(user, entitled.leases),
         quota=quota,
         waits=waits,
         error=error,
+        idle=workbench.settings.idle if workbench.settings.idle_minutes else None,
+        groups={cap.group: count_group(cap.group, entitled.leases) for cap in quota.caps},
+        hours_left=gpu_hours_left(user, quota, entitled.leases, entitled.held, now),
     )
 
 
 def offer_gpus(
-    gpus: Iterable[Gpu], leases: Iterable[Lease], quarantines: Mapping[str, Quarantine]
+    gpus: Iterable[Gpu],
+    leases: Iterable[Lease],
+    quarantines: Mapping[str, Quarantine],
+    drains: Mapping[str, Drain],
 ) -> tuple[GpuOffer, ...]:
-    """Return each of the ``gpus``, in order, with what is known of it; ``quarantines`` are by UUID."""
+    """Return each of the ``gpus``, in order, with what is known of it; the mappings are by UUID."""
     holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
     return tuple(
-        GpuOffer(gpu, holders.get(gpu.uuid), quarantines.get(gpu.uuid))
+        GpuOffer(gpu, holders.get(gpu.uuid), quarantines.get(gpu.uuid), drains.get(gpu.uuid))
         for gpu in sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig_index or 0))
     )
 
@@ -140,9 +166,9 @@ def foresee(
     own: Lease,
     leases: Sequence[Lease],
     gpus: Sequence[Gpu],
-    quarantined: Container[str],
+    out: Container[str],
     *,
-    use: Mapping[str, float],
+    use: Mapping[int, float],
     now: float,
 ) -> dict[tuple[str | None, int], Place]:
     """Return the place that ``own`` would get with each number of GPUs of each kind for which it would wait."""
@@ -155,7 +181,7 @@ def foresee(
             for lease in leases
             if lease.state is LeaseState.WAITING and lease.mig_profile == kind
         ]
-        usable = [gpu for gpu in gpus if gpu.mig_profile == kind and gpu.uuid not in quarantined]
+        usable = [gpu for gpu in gpus if gpu.mig_profile == kind and gpu.uuid not in out]
         free = sum(gpu.health is GpuHealth.OK and gpu.uuid not in held for gpu in usable)
         # where nobody waits, no plan is needed for what is free
         for count in range(1 if waiting else free + 1, number + 1):

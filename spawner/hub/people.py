@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 
+from jupyterhub import orm
+from jupyterhub.apihandlers.groups import GroupAPIHandler
 from jupyterhub.apihandlers.users import UserAPIHandler
 from jupyterhub.user import User
 from tornado import web
@@ -15,8 +17,37 @@ from tornado import web
 from spawner.hub.approval import ApprovedSignUp
 from spawner.hub.departure import end_everything
 from spawner.hub.doors import Door, GetWorkbench, bad_request
+from spawner.hub.handlers import actor_of
+from spawner.hub.identity import own
+from spawner.hub.subjects import forget_subject
+from spawner.hub.workbench import Workbench
+from spawner.model import Unknown
+from spawner.policy.limits import Subject, group
 
 _CHANGEABLE = frozenset({"name", "admin"})
+
+
+class GroupDoor(GroupAPIHandler, Door):  # type: ignore[misc]
+    """``/groups/<group>``: a group that is deleted leaves no row of the quotas."""
+
+    def initialize(self, get_workbench: GetWorkbench) -> None:
+        """Take the parts from the configuration."""
+        self.workbench = get_workbench()
+
+    async def delete(self, group_name: str) -> None:
+        """Delete the group and its row."""
+        found = orm.Group.find(self.db, name=group_name)
+        may_delete = self.get_scope_filter("delete:groups")
+        if found is not None and may_delete(found, kind="group"):
+            await _forget(self.workbench, group(group_name), actor_of(self))
+        super().delete(group_name)
+
+
+async def _forget(workbench: Workbench, subject: Subject, by: str) -> None:
+    try:
+        await forget_subject(workbench, subject, by)
+    except Unknown as error:
+        raise web.HTTPError(HTTPStatus.SERVICE_UNAVAILABLE.value, str(error)) from error
 
 
 class UserDoor(UserAPIHandler, Door):  # type: ignore[misc]
@@ -73,14 +104,14 @@ class UserDoor(UserAPIHandler, Door):  # type: ignore[misc]
         await super().delete(user_name)
 
     async def _require_departed(self, user: User) -> None:
-        # JupyterHub lets nobody delete themselves
-        if user.name != self.current_user.name and not await end_everything(
-            self, self.workbench, user
-        ):
+        if user.name == self.current_user.name:
+            return  # JupyterHub lets nobody delete themselves
+        if not await end_everything(self, self.workbench, user):
             raise web.HTTPError(
                 HTTPStatus.CONFLICT.value,
                 f"Servers of {user.name} are still being stopped: delete them again in a minute.",
             )
+        await _forget(self.workbench, own(user).subject, actor_of(self))
 
     def _may(self, scope: str, user: User) -> bool:
         return bool(self.get_scope_filter(scope)(user, kind="user"))

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from jupyterhub.spawner import SpawnException
 from tornado import web
 
+from spawner.hub.metrics import count_refusal
 from spawner.hub.unavailable import RETRY_AFTER_SECONDS
 from spawner.model import Reason, Refused
 
@@ -21,12 +22,19 @@ STATUS = {
     Reason.NOT_ENOUGH_GPUS: HTTPStatus.BAD_REQUEST,
     Reason.INCOMPATIBLE: HTTPStatus.CONFLICT,
     Reason.OVER_QUOTA: HTTPStatus.CONFLICT,
+    Reason.GROUP_FULL: HTTPStatus.CONFLICT,
+    Reason.OVER_GPU_HOURS: HTTPStatus.CONFLICT,
+    Reason.RELEASE_NOT_ALLOWED: HTTPStatus.CONFLICT,
     Reason.TOO_LONG: HTTPStatus.CONFLICT,
     Reason.GIVEN_UP: HTTPStatus.CONFLICT,
     Reason.OTHERS_WAIT: HTTPStatus.CONFLICT,
     Reason.NO_LEASE: HTTPStatus.CONFLICT,
     Reason.GPU_FAILED: HTTPStatus.CONFLICT,
     Reason.NO_QUARANTINE: HTTPStatus.NOT_FOUND,
+    Reason.NO_GPU: HTTPStatus.NOT_FOUND,
+    Reason.DRAINED: HTTPStatus.CONFLICT,
+    Reason.NO_DRAIN: HTTPStatus.NOT_FOUND,
+    Reason.CANNOT_MOVE: HTTPStatus.CONFLICT,
     Reason.ALREADY_HELD: HTTPStatus.CONFLICT,
     Reason.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
     Reason.IMAGE_MISSING: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -38,7 +46,8 @@ class Refusal(SpawnException):  # type: ignore[misc]
     """A SpawnException whose sentence every page of JupyterHub shows."""
 
     def __init__(self, refused: Refused) -> None:
-        """Carry ``refused`` to the person who asked."""
+        """Carry ``refused`` to the person who asked, and count it."""
+        count_refusal(refused)
         super().__init__(
             refused.message, reason=refused.reason.value, status_code=STATUS[refused.reason].value
         )
@@ -47,6 +56,12 @@ class Refusal(SpawnException):  # type: ignore[misc]
         if self.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
             # JupyterHub sets them where it writes the error
             self.headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+def refuse(refused: Refused) -> web.HTTPError:
+    """Return the answer of the REST API to what is refused, and count it."""
+    count_refusal(refused)
+    return web.HTTPError(STATUS[refused.reason].value, refused.message)
 
 
 def without_traceback() -> Callable[[logging.LogRecord], bool]:

@@ -74,6 +74,7 @@ async def _start(
         "gpus": lease.gpu_count,
         "mig_profile": lease.mig_profile,
         "hours": lease.hours,
+        "when_idle": lease.when_idle.value,
     }
     said: list[str] = []
     while len(said) < TRIES:

@@ -9,6 +9,7 @@ from typing import Any
 
 from jupyterhub import apihandlers
 from jupyterhub.apihandlers.base import API404, APIHandler
+from jupyterhub.apihandlers.groups import GroupAPIHandler
 from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import Authenticator
@@ -16,7 +17,14 @@ from jupyterhub.auth import Authenticator
 from spawner.hub.doors import Door, FormDoor, GetWorkbench, ServerDoor
 from spawner.hub.gpu_handlers import gpu_handlers
 from spawner.hub.handlers import handlers
-from spawner.hub.people import UserDoor
+from spawner.hub.idle_handlers import idle_handlers
+from spawner.hub.openapi import openapi_handlers
+from spawner.hub.order_handlers import order_handlers
+from spawner.hub.people import GroupDoor, UserDoor
+from spawner.hub.quota_handlers import quota_handlers
+from spawner.hub.subjects import forget_strangers
+from spawner.hub.trail_handlers import trail_handlers
+from spawner.hub.usage_handlers import usage_handlers
 
 Route = tuple[str, type, dict[str, Any]]
 
@@ -26,6 +34,8 @@ def stand_before(base: type[Authenticator], get_workbench: GetWorkbench) -> type
 
     class WithRoutes(base):  # type: ignore[misc]
         def get_handlers(self, app: JupyterHub) -> list[tuple[Any, ...]]:
+            workbench = get_workbench()
+            workbench.run_beside_hub(forget_strangers(workbench, app.db))
             return [*_routes(get_workbench), *super().get_handlers(app)]
 
     WithRoutes.__name__ = base.__name__
@@ -34,10 +44,20 @@ def stand_before(base: type[Authenticator], get_workbench: GetWorkbench) -> type
 
 def _routes(get_workbench: GetWorkbench) -> list[Route]:
     parts = {"get_workbench": get_workbench}
-    doors: dict[type, type] = {UserServerAPIHandler: ServerDoor, UserAPIHandler: UserDoor}
+    doors: dict[type, type] = {
+        UserServerAPIHandler: ServerDoor,
+        UserAPIHandler: UserDoor,
+        GroupAPIHandler: GroupDoor,
+    }
     routes: list[Route] = [
         *handlers(get_workbench),
         *gpu_handlers(get_workbench),
+        *usage_handlers(get_workbench),
+        *idle_handlers(get_workbench),
+        *order_handlers(get_workbench),
+        *quota_handlers(get_workbench),
+        *trail_handlers(get_workbench),
+        *openapi_handlers(),
         (r"/spawn", FormDoor, parts),
         (r"/spawn/([^/]+)", FormDoor, parts),
         (r"/spawn/([^/]+)/([^/]+)", FormDoor, parts),

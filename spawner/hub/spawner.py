@@ -21,7 +21,7 @@ from traitlets import Integer
 from spawner.ends import cause_of_end
 from spawner.hub.bring_up import bring_up, say_failure
 from spawner.hub.form import read_form, render_form
-from spawner.hub.identity import identify
+from spawner.hub.identity import own
 from spawner.hub.knock import take_for_up
 from spawner.hub.line_view import Viewer, say_place, see_wait
 from spawner.hub.progress import Progress
@@ -42,6 +42,7 @@ from spawner.model import (
     Request,
     Unknown,
 )
+from spawner.trail import HUB
 
 
 class WorkbenchSpawner(Spawner):  # type: ignore[misc]
@@ -68,6 +69,8 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     _has_lease_ended: bool
     _closing: asyncio.Task[None] | None
     _progress: Progress
+    ended_by: str
+    """Who asked for its end last, as the audit trail calls them."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
         """Begin with no lease; JupyterHub then calls ``load_state``."""
@@ -126,6 +129,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         self._exit_code = None
         self._has_lease_ended = False
         self._closing = None
+        self.ended_by = HUB
         self._progress = Progress()
 
     # --- options: every door ends in ``start``, which asks the one schema
@@ -166,7 +170,8 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         workbench = self.get_workbench()
         options = self._parse(self.user_options)
         self._accepted_options = self.user_options
-        request = Request(self.user.name, self.name, options, identify(self.user))
+        owner = own(self.user)
+        request = Request(owner.name, self.name, options, owner.identity, owner.groups)
         lease = await take_turn(workbench, request, self._report_place)
         self._lease_id, self._is_starting = lease.id, True
         self._register()
@@ -300,6 +305,8 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
 
     def _close(self, cause: Cause) -> asyncio.Task[None]:
         if self._closing is None:
-            release = release_until_gone(self.get_workbench(), str(self._lease_id), cause)
+            release = release_until_gone(
+                self.get_workbench(), str(self._lease_id), cause, by=self.ended_by
+            )
             self._closing = asyncio.create_task(release)
         return self._closing

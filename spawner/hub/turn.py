@@ -10,9 +10,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from spawner.hub.metrics import count_grant
 from spawner.hub.refusal import Refusal
 from spawner.hub.workbench import Workbench
-from spawner.model import Cause, Granted, Lease, Place, Reason, Refused, Request, Waiting
+from spawner.model import Cause, Granted, Lease, Place, Reason, Refused, Request, Unknown, Waiting
+from spawner.trail import HUB
 
 log = logging.getLogger("workbench.hub")
 
@@ -31,7 +33,7 @@ async def take_turn(workbench: Workbench, request: Request, report: ReportPlace)
         if isinstance(answer, Waiting):
             waits = answer.lease
             granted = await controller.await_turn(waits.id, lambda place: report(waits, place))
-            answer = _LEFT if granted is None else Granted(granted)
+            answer = await _say_left(workbench, waits) if granted is None else Granted(granted)
     except asyncio.CancelledError:
         if not workbench.is_shutting_down:
             # the place, or a claim that is being made right now: nobody else would know of it
@@ -39,21 +41,34 @@ async def take_turn(workbench: Workbench, request: Request, report: ReportPlace)
         raise
     if isinstance(answer, Refused):
         raise Refusal(answer)
+    count_grant(answer.lease)
     return answer.lease
 
 
-async def release_until_gone(workbench: Workbench, lease_id: str, cause: Cause) -> None:
-    """Close the lease; return only when Docker proved that its container is gone."""
+async def release_until_gone(
+    workbench: Workbench, lease_id: str, cause: Cause, *, by: str = HUB
+) -> None:
+    """Close the lease on the word of ``by``; return only when Docker proved that its container is gone."""
     while True:
         try:
-            if await workbench.controller.release(lease_id, cause):
+            if await workbench.controller.release(lease_id, cause, by=by):
                 return
         except Exception:  # ending here would tell JupyterHub that the server is gone
             log.exception("Still releasing lease %s", lease_id)
         await asyncio.sleep(RETRY_SECONDS)
 
 
-_LEFT = Refused(Reason.GIVEN_UP, "Your place in line was given up: ask again when you need a GPU.")
+async def _say_left(workbench: Workbench, waits: Lease) -> Refused:
+    """Return how a place in line was lost."""
+    try:
+        why = await workbench.controller.orders.why_ended(waits.id)
+    except Unknown:
+        why = None
+    if why is not None:
+        return Refused(Reason.GIVEN_UP, f"An admin took you out of line: {why}")
+    return Refused(
+        Reason.GIVEN_UP, "Your place in line was given up: ask again when you need a GPU."
+    )
 
 
 async def _give_back(

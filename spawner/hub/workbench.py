@@ -17,11 +17,14 @@ from weakref import WeakValueDictionary
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.controller import Controller
+from spawner.hub.metrics import Metrics
 from spawner.hub.shared import Shared
+from spawner.idle import Idling
 from spawner.ledger import Ledger, Standing
 from spawner.line import Inventory
 from spawner.model import Lease, Options
 from spawner.policy.options import parse_options
+from spawner.sampling import Samples, Sampling
 from spawner.settings import Settings
 
 log = logging.getLogger("workbench.hub")
@@ -30,6 +33,21 @@ RESTART_SECONDS = 5.0
 RECENT_SECONDS = 1.0
 LISTED_SECONDS = 5.0
 BRING_UPS_AT_ONCE = 16
+
+
+class GpuHost(Inventory, Samples, Protocol):
+    """Who knows the host's GPUs and how they are; raises Unknown."""
+
+    @property
+    def host(self) -> str | None:
+        """What the host calls itself, None before it was asked."""
+
+
+class Runs(Protocol):
+    """What goes on for as long as the hub does."""
+
+    async def run(self) -> None:
+        """Go on for ever."""
 
 
 class Server(Protocol):
@@ -53,7 +71,7 @@ class Workbench:
         self,
         controller: Controller,
         ledger: Ledger,
-        gpus: Inventory,
+        gpus: GpuHost,
         clock: Clock,
         catalog: Catalog,
         settings: Settings,
@@ -65,6 +83,10 @@ class Workbench:
         self.clock = clock
         self.offered = catalog.choose(settings.releases)
         self.settings = settings
+        self.sampling = Sampling(ledger, gpus, clock, settings.sample_period_seconds)
+        self.idling = Idling(settings.idle, self._live, settings.sample_period_seconds)
+        self.metrics = Metrics(ledger, settings.sample_period_seconds)
+        self.sampling.listeners += [self.idling.look, self.metrics.look]
         self.bring_ups = asyncio.Semaphore(BRING_UPS_AT_ONCE)
         self.servers: WeakValueDictionary[tuple[str, str], Server] = WeakValueDictionary()
         self.service_token = _make_service_token()
@@ -101,6 +123,9 @@ class Workbench:
     async def _read(self) -> Standing:
         return await asyncio.to_thread(self.ledger.standing, now=self.clock())
 
+    async def _live(self) -> tuple[Lease, ...]:
+        return await asyncio.to_thread(self.ledger.live_leases)
+
     def _tell_closed(self, lease: Lease) -> None:
         self.run_beside_hub(self.tell_ended(lease.user, lease.server))
 
@@ -115,13 +140,14 @@ def _make_service_token() -> str:
     return hmac.new(proxy_token.encode(), b"waiting-room", "sha256").hexdigest()
 
 
-async def keep_running(controller: Controller) -> None:
-    """Run ``controller`` for ever; an error that ends it is logged and it begins anew."""
+async def keep_running(part: Runs) -> None:
+    """Run ``part`` for ever; an error that ends it is logged and it begins anew."""
+    name = type(part).__name__
     while True:
         try:
-            await controller.run()
+            await part.run()
         except Exception:  # whatever it was, leases must go on being closed
-            log.exception("The controller failed; it starts again in %g s", RESTART_SECONDS)
+            log.exception("The %s failed; it starts again in %g s", name, RESTART_SECONDS)
         else:
-            log.error("The controller ended; it starts again in %g s", RESTART_SECONDS)
+            log.error("The %s ended; it starts again in %g s", name, RESTART_SECONDS)
         await asyncio.sleep(RESTART_SECONDS)

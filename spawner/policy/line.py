@@ -15,7 +15,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
-from spawner.model import Gpu, GpuHealth, Lease
+from spawner.model import Gpu, GpuHealth, Lease, LineEnd, Reason, Refused
 from spawner.policy.choose import FreeGpus
 
 PLANNED_PLACES = 100
@@ -56,12 +56,12 @@ def plan_line(
     *,
     leases: Sequence[Lease],
     gpus: Sequence[Gpu],
-    use: Mapping[str, float],
+    use: Mapping[int, float],
     now: float,
 ) -> LinePlan:
     """Return what becomes of those ``waiting``, who stand in order of first come.
 
-    ``leases`` hold GPUs; ``use`` is each user's recent GPU-hours, decayed. Times are seconds of the lease clock.
+    ``leases`` hold GPUs; ``use`` is everyone's recent GPU-hours, decayed, by uid. Times are seconds of the lease clock.
     """
     pools = _look_at(gpus, _foresee_ends(leases, now))
     lines: dict[str | None, list[Lease]] = {}
@@ -84,14 +84,37 @@ def plan_line(
     return LinePlan(grants, queues, starts_at)
 
 
-def order_line(waiting: Sequence[Lease], *, use: Mapping[str, float], now: float) -> list[Lease]:
+def order_line(waiting: Sequence[Lease], *, use: Mapping[int, float], now: float) -> list[Lease]:
     """Return ``waiting``, who stand in order of first come, by patience, priority, least recent use, first come."""
     patient = bisect_right(waiting, now - PATIENCE_SECONDS, key=_REQUESTED_AT)
     others = list(waiting[patient:])
     # each sort keeps the order of those whom it finds equal
-    others.sort(key=lambda lease: use.get(lease.user, 0.0))
+    others.sort(key=lambda lease: use.get(lease.uid, 0.0))
     others.sort(key=_PRIORITY, reverse=True)
     return [*waiting[:patient], *others]
+
+
+def find_priority(
+    lease: Lease, waiting: Sequence[Lease], *, to: LineEnd, now: float
+) -> int | Refused:
+    """Return the priority with which ``lease`` goes before, or after, all others of its kind who are ``waiting``.
+
+    Refused is who has waited so long that the order is by first come: an admin starves nobody either.
+    """
+    if now - lease.requested_at >= PATIENCE_SECONDS:
+        return Refused(
+            Reason.CANNOT_MOVE,
+            f"{lease.user} has waited for more than {PATIENCE_SECONDS / 3600:g} hours: from then on "
+            "only the order of first come counts.",
+        )
+    others = [
+        one.priority
+        for one in waiting
+        if one.mig_profile == lease.mig_profile and one.id != lease.id
+    ]
+    if to is LineEnd.FIRST:
+        return max(lease.priority, max(others, default=lease.priority - 1) + 1)
+    return min(lease.priority, min(others, default=lease.priority + 1) - 1)
 
 
 def _foresee_ends(leases: Sequence[Lease], now: float) -> dict[str, float]:

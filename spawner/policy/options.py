@@ -8,28 +8,28 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from spawner.model import Options, OptionsError
+from spawner.model import Options, OptionsError, WhenIdle
 
 MOST_GPUS = 1024
 LEAST_HOURS = 0.01
 MOST_HOURS = 8760
 MIG_PROFILE = re.compile(r"(?=.{1,32}$)([1-9]c\.)?[1-9]g\.[1-9][0-9]{0,3}gb([+-][a-z.]+)*")
 """``1g.10gb``, ``1c.3g.40gb``, ``1g.10gb+me``: NVIDIA's own names."""
-_KEYS = ("release", "gpus", "mig_profile", "hours")
+_KEYS = ("release", "gpus", "mig_profile", "hours", "when_idle")
 
 
 def parse_options(raw: object, *, releases: Collection[str], default_release: str) -> Options:
-    """Return the options in ``raw``: ``release`` (str), ``gpus`` (int), ``mig_profile`` and ``hours`` (number).
+    """Return the options in ``raw``: ``release``, ``gpus`` (int), ``mig_profile``, ``hours`` (number), ``when_idle``.
 
-    All are optional, and the last two may be None. Raises OptionsError with one sentence for the person who asked.
+    All are optional, and the last three may be None. Raises OptionsError with one sentence for the person who asked.
     """
     if not isinstance(raw, Mapping):
         raise OptionsError('The options must be an object such as {"release": "v2.7", "gpus": 1}.')
     unknown = sorted(str(key)[:40] for key in raw if key not in _KEYS)
     if unknown:
         raise OptionsError(
-            f"{unknown[0]!r} is not an option of a server: choose only 'release', 'gpus', 'mig_profile' and "
-            "'hours'."
+            f"{unknown[0]!r} is not an option of a server: choose only 'release', 'gpus', 'mig_profile', "
+            "'hours' and 'when_idle'."
         )
     release = raw.get("release", default_release)
     if not isinstance(release, str) or release not in releases:
@@ -46,7 +46,18 @@ def parse_options(raw: object, *, releases: Collection[str], default_release: st
         gpus=gpus,
         hours=_parse_hours(raw.get("hours")),
         mig_profile=_parse_profile(raw.get("mig_profile"), gpus),
+        when_idle=_parse_when_idle(raw.get("when_idle")),
     )
+
+
+def _parse_when_idle(choice: object) -> WhenIdle:
+    if choice is None:
+        return WhenIdle.STOP
+    if not isinstance(choice, str) or choice not in set(WhenIdle):
+        raise OptionsError(
+            f"{str(choice)[:40]!r} is nothing to do when idle: choose 'stop' or 'go_on'."
+        )
+    return WhenIdle(choice)
 
 
 def _parse_profile(profile: object, gpus: int) -> str | None:

@@ -62,7 +62,7 @@ class Bench:
     def grant(self, user: str = "alice", *uuids: str) -> Lease:
         """Return a lease as the controller would have it when its turn has come."""
         request = Request(user, "", Options(RELEASE, len(uuids)), user)
-        lease = self.ledger.admit(request, lambda _: None, quota=Quota(), now=1.0)
+        lease = self.ledger.admit(request, lambda *_: None, quota=Quota(), now=1.0)
         assert isinstance(lease, Lease)
         if not uuids:
             return lease

@@ -190,6 +190,8 @@ class Cases:
                 "api/users/victim/tokens", "api/users/victim/activity", "api/users/victim/server",
                 "api/users/victim/shared", "api/shares/victim/s0", "api/shares/{me}/s0", "api/share-codes/{me}/s0",
                 "api/services/s", "api/workbench/gpus/GPU-0/return", "api/nowhere",
+                "api/workbench/quotas", "api/workbench/quotas/default", "api/workbench/quotas/groups/g",
+                f"api/workbench/quotas/users/{self._odd_name()}", "api/workbench/quotas/users/victim/effective",
             ]
         )  # fmt: skip
         method = self._random.choice(["POST", "PUT", "PATCH", "DELETE"])

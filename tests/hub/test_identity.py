@@ -171,7 +171,7 @@ async def test_a_place_in_line_is_not_inherited_with_the_name(town: Town) -> Non
 async def test_what_nobody_came_for_is_not_inherited_with_the_name(town: Town, gpus: int) -> None:
     options, now = town.workbench.parse({"gpus": gpus}), town.workbench.clock()
     before = Request("bob", "", options, "whoever bob was before")
-    left = town.ledger.admit(before, lambda _: None, quota=town.settings.quota, now=now)
+    left = town.ledger.admit(before, lambda *_: None, quota=town.settings.quota, now=now)
     assert isinstance(left, Lease)
     assert left.state is (LeaseState.WAITING if gpus else LeaseState.GRANTED)
     assert (await start(town, "bob", {"gpus": gpus}))[0] == 201

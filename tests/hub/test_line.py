@@ -23,7 +23,7 @@ async def read_line(town: Town, name: str, *, is_admin: bool = False) -> dict[st
 
 async def test_an_empty_line(town: Town) -> None:
     assert await read_line(town, "alice") == {
-        "gpus": [{"mig_profile": None, "total": 2, "free": 2}],
+        "gpus": [{"mig_profile": None, "total": 2, "free": 2, "drained": 0}],
         "holders": [],
         "waiting": [],
     }
@@ -43,7 +43,7 @@ async def test_everyone_sees_holders_and_waiters_in_order(town: Town) -> None:
     await wait_in_line(town, "bob", "carol")
     assert line(town) == ["bob", "carol"]
     shown = await read_line(town, "bob")
-    assert shown["gpus"] == [{"mig_profile": None, "total": 2, "free": 0}]
+    assert shown["gpus"] == [{"mig_profile": None, "total": 2, "free": 0, "drained": 0}]
     (holder,) = shown["holders"]
     assert (holder["user"], holder["gpus"], holder["is_closing"]) == ("alice", 2, False)
     waiting = [

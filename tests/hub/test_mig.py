@@ -81,8 +81,8 @@ async def test_each_kind_has_a_line_of_its_own(busy: Town) -> None:
     assert positions(busy) == {"bob": 1, "carol": 1, "dan": 2}
     shown = await read_line(busy, "dan")
     assert shown["gpus"] == [
-        {"mig_profile": None, "total": 1, "free": 0},
-        {"mig_profile": PROFILE, "total": 2, "free": 0},
+        {"mig_profile": None, "total": 1, "free": 0, "drained": 0},
+        {"mig_profile": PROFILE, "total": 2, "free": 0, "drained": 0},
     ]
     asked = [(one["position"], one["user"], one["mig_profile"]) for one in shown["waiting"]]
     assert asked == [(1, "bob", None), (1, "carol", PROFILE), (2, "you", PROFILE)]

@@ -41,7 +41,7 @@ class House:
     def grant(self, user: str, *uuids: str) -> Lease:
         """Return a lease as the controller would have it when its turn has come."""
         request = Request(user, "", Options("v2.7", len(uuids)), user)
-        lease = self.ledger.admit(request, lambda _: None, quota=Quota(), now=1.0)
+        lease = self.ledger.admit(request, lambda *_: None, quota=Quota(), now=1.0)
         assert isinstance(lease, Lease)
         if not uuids:
             return lease

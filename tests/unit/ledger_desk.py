@@ -8,17 +8,19 @@ from spawner.ledger import Ledger
 from spawner.model import Cause, Lease, LeaseState, Quota, Refused, Request
 from spawner.policy.admission import admit
 from spawner.policy.line import plan_line
+from spawner.quotas import Owner
 from tests.unit.made import make_gpu, make_request
 
 GPUS = (make_gpu(0), make_gpu(1))
 HOUR = 3600.0
 QUOTA = Quota(max_lease_hours=8, priority=3)
+ALICE = Owner("alice", "alice", ())
 _moments = (i / 1e6 for i in itertools.count())
 
 
 def ask(ledger: Ledger, request: Request, now: float = 5.0) -> Lease | Refused:
-    def check(leases: Sequence[Lease]) -> Refused | None:
-        return admit(request, gpus=GPUS, leases=leases, quota=QUOTA)
+    def check(leases: Sequence[Lease], quota: Quota, held: float) -> Refused | None:
+        return admit(request, gpus=GPUS, leases=leases, quota=quota, held=held, now=now)
 
     return ledger.admit(request, check, quota=QUOTA, now=now)
 
@@ -37,7 +39,7 @@ def advance(ledger: Ledger, now: float = 6.0) -> tuple[list[str], dict[str, tupl
     def plan(
         waiting: Sequence[Lease],
         holding: Sequence[Lease],
-        use: Mapping[str, float],
+        use: Mapping[int, float],
         quarantined: Set[str],
     ) -> Mapping[str, tuple[str, ...]]:
         healthy = [gpu for gpu in GPUS if gpu.uuid not in quarantined]

@@ -92,6 +92,18 @@ async def return_gpu(controller: Controller, uuid: str) -> None:
         return
 
 
+async def drain_gpu(controller: Controller, uuid: str, *, ends: bool) -> None:
+    """Do as an admin does who takes a GPU out of use, or gives it back."""
+    orders = controller.orders
+    try:
+        if ends:
+            await orders.undrain(uuid, by="admin", reason="a reason")
+        else:
+            await orders.drain(uuid, by="admin", reason="a reason")
+    except Unknown:
+        return
+
+
 async def reconcile(controller: Controller) -> None:
     """Reconcile once."""
     try:
@@ -202,6 +214,12 @@ class LeaseProtocol(RuleBasedStateMachine):
     def a_gpu_is_returned(self, index: int, allowed: int) -> None:
         uuid = self.world.host.gpus[index].uuid
         self.act(self.hub, "return", return_gpu(self.hub.controller, uuid), allowed)
+
+    @precondition(lambda self: self.hub.controller.is_ready)
+    @rule(index=st.integers(0, GPUS - 1), ends=st.booleans(), allowed=calls)
+    def a_gpu_is_drained(self, index: int, ends: bool, allowed: int) -> None:
+        uuid = self.world.host.gpus[index].uuid
+        self.act(self.hub, "drain", drain_gpu(self.hub.controller, uuid, ends=ends), allowed)
 
     @rule(allowed=calls)
     def the_hub_is_killed(self, allowed: int) -> None:

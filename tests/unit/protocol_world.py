@@ -229,6 +229,7 @@ class World:
             self.violated(f"claims {claimed} are not those of the live leases")
         if not self.is_restored:
             self.check_running(leases)
+            self.check_drains(leases)
         self.check_quarantines(leases)
 
     def check_quarantines(self, leases: tuple[Lease, ...]) -> None:
@@ -237,6 +238,16 @@ class World:
         for lease in leases:
             if lease.state in IN_HAND and not quarantined.isdisjoint(lease.gpu_uuids):
                 self.violated(f"{lease.id} has a GPU that is in quarantine")
+
+    def check_drains(self, leases: tuple[Lease, ...]) -> None:
+        """Nobody is given a GPU after it was drained."""
+        drained = read_drained(self.path)
+        for lease in leases:
+            since = min(
+                (drained[uuid] for uuid in lease.gpu_uuids if uuid in drained), default=None
+            )
+            if since is not None and (lease.granted_at or 0.0) > since:
+                self.violated(f"{lease.id} was granted a GPU that is drained")
 
     def check_running(self, leases: tuple[Lease, ...]) -> None:
         by_id = {lease.id: lease for lease in leases}
@@ -315,3 +326,9 @@ def read_quarantined(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as connection:
         open_ones = "SELECT gpu_uuid FROM quarantines WHERE returned_at IS NULL"
         return {uuid for (uuid,) in connection.execute(open_ones)}
+
+
+def read_drained(path: Path) -> dict[str, float]:
+    """Return which GPUs are drained, and since when, read past the product."""
+    with closing(sqlite3.connect(path)) as connection:
+        return dict(connection.execute("SELECT gpu_uuid, since FROM drains"))

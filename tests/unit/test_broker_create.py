@@ -187,7 +187,7 @@ async def test_a_lease_that_the_ledger_does_not_know_is_refused(house: House) ->
 
 async def test_a_release_that_is_not_built_says_what_to_do(house: House) -> None:
     request = Request("bob", "", Options("v9.9", 0), "bob")
-    lease = house.ledger.admit(request, lambda _: None, quota=Quota(), now=1.0)
+    lease = house.ledger.admit(request, lambda *_: None, quota=Quota(), now=1.0)
     assert isinstance(lease, Lease)
     status, sentence = await house.create(house.body(lease), house.name(lease))
     assert (status, "run scripts/up" in sentence) == (409, True)

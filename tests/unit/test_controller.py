@@ -1,5 +1,7 @@
 """Leases in motion: a real ledger and a real Docker client against an Engine that fails on demand."""
 
+from dataclasses import replace
+
 import pytest
 
 from spawner.model import (
@@ -14,6 +16,7 @@ from spawner.model import (
     Waiting,
 )
 from tests.fakes.docker_engine import Fault
+from tests.unit.ledger_desk import ALICE
 from tests.unit.made import GPU_0, make_request
 from tests.unit.workshop import Workshop, run_until
 
@@ -167,12 +170,15 @@ async def test_a_jump_of_the_wall_clock_frees_nothing(shop: Workshop, jump: floa
 async def test_a_lease_is_extended_while_nobody_waits(shop: Workshop) -> None:
     lease = await shop.running()
     shop.uptime += 10 * HOUR
-    extended = await shop.controller.extend("alice", "", 2.0)
+    extended = await shop.controller.extend(ALICE, "", 2.0)
     assert isinstance(extended, Lease)
     assert extended.ends_at == (lease.ends_at or 0.0) + 2 * HOUR
-    assert refused(await shop.controller.extend("bob", "", 2.0)).reason is Reason.NO_LEASE
+    assert (
+        refused(await shop.controller.extend(replace(ALICE, name="bob"), "", 2.0)).reason
+        is Reason.NO_LEASE
+    )
     await shop.waiting("bob", 2)
-    assert refused(await shop.controller.extend("alice", "", 2.0)).reason is Reason.OTHERS_WAIT
+    assert refused(await shop.controller.extend(ALICE, "", 2.0)).reason is Reason.OTHERS_WAIT
 
 
 async def test_one_slow_end_delays_no_other(shop: Workshop) -> None:

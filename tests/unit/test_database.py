@@ -17,7 +17,7 @@ from spawner.ledger import Ledger
 from spawner.model import Heartbeat, LeaseState, Refused, Unknown
 from tests.ports import free_port
 from tests.postgresql import PASSWORD, PostgreSQL
-from tests.unit.ledger_desk import QUOTA, advance, eventually, grant, stand
+from tests.unit.ledger_desk import ALICE, QUOTA, advance, eventually, grant, stand
 from tests.unit.made import GPU_0, GPU_1, make_lease, make_request
 
 HEARTBEAT = Heartbeat("this boot", offset_seconds=0.0, at=1.0)
@@ -72,11 +72,11 @@ def test_who_only_reads_waits_for_nobody_who_writes(tmp_path: Path) -> None:
 
 
 def test_a_transaction_ends_whatever_is_raised_in_it(ledger: Ledger) -> None:
-    def fail(_: object) -> Refused:
+    def fail(*_: object) -> Refused:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        ledger.extend(fail)
+        ledger.extend(fail, ALICE, quota=QUOTA, now=1.0)
     assert ledger.live_leases() == ()
 
 
@@ -252,7 +252,7 @@ def test_an_unwritable_database_is_unknown(postgresql: PostgreSQL, postgresql_ur
 
 def test_names_are_kept_as_they_were_typed(ledger: Ledger) -> None:
     for user in ("ada", "Ada", "adá", "ada\u0301", "ada ", "阿达", "'; --"):
-        lease = ledger.admit(make_request(user, 0), lambda _: None, quota=QUOTA, now=1.0)
+        lease = ledger.admit(make_request(user, 0), lambda *_: None, quota=QUOTA, now=1.0)
         assert not isinstance(lease, Refused)
         assert ledger.last_lease(user, "") == lease
         assert ledger.account(lease.uid) == ledger.account_of(user, user)

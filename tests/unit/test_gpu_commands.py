@@ -11,7 +11,7 @@ import pytest
 from spawner import cli
 from spawner.gpus import Agent
 from spawner.ledger import Ledger
-from spawner.model import GpuHealth, Lease, LeaseState
+from spawner.model import Drain, GpuHealth, Lease, LeaseState
 from tests.unit.made import GPU_0, GPU_1, make_gpu, make_lease
 from tests.unit.workshop import Host
 
@@ -67,7 +67,17 @@ def test_a_quarantine_is_told_and_is_no_success(
     first, second = json.loads(capsys.readouterr().out)["gpus"]
     assert (first["uuid"], first["health"], first["holder"]) == (GPU_0, "ok", "alice")
     assert first["quarantine"]["reason"] == "failed (Xid 79)"
+    assert first["drained"] is None
     assert second["quarantine"] is None
+
+
+@pytest.mark.usefixtures("host", "lease")
+def test_a_drain_is_told_and_is_no_illness(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger.drain(Drain(GPU_0, "the fan is loud", "root", 1.0))
+    assert cli.main(["gpus"]) == 0
+    assert ", held by alice, drained: the fan is loud\n" in capsys.readouterr().out
 
 
 def test_a_host_without_gpus(

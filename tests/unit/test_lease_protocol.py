@@ -143,7 +143,7 @@ def claim_in_two_steps(switch: Switch) -> None:
 def write_closing_last(switch: Switch) -> None:
     """*closing* is written before anyone looks whether the container is gone."""
 
-    async def release(self: Any, lease_id: str, cause: Cause) -> bool:
+    async def release(self: Any, lease_id: str, cause: Cause, **_: object) -> bool:
         lease = await self._in_ledger(self._ledger.lease, lease_id)
         if lease is None or lease.state is LeaseState.CLOSED:
             return True
@@ -259,6 +259,11 @@ def give_out_a_gpu_in_quarantine(switch: Switch) -> None:
     switch.replace(rows, "open_quarantines", lambda _: ())
 
 
+def give_out_a_drained_gpu(switch: Switch) -> None:
+    """A GPU that an admin drained is given to nobody until it is undrained."""
+    switch.replace(rows, "drains", lambda _: ())
+
+
 def end_a_lost_lease_at_start(switch: Switch) -> None:
     """A server whose GPU failed is its user's to stop."""
     original: Callable[..., Awaitable[None]] = Reconciliation._settle
@@ -291,6 +296,7 @@ RULES: dict[Callable[[Switch], None], Sequence[str]] = {
     close_an_interrupted_start: ("start", "a_clean_reconcile"),
     clear_the_line_at_start: ("start", "the_hub_is_killed"),
     give_out_a_gpu_in_quarantine: ("start", "a_gpu_changes", "the_gpus_are_looked_at"),
+    give_out_a_drained_gpu: ("start", "a_gpu_is_drained"),
     end_a_lost_lease_at_start: (
         "start",
         "a_gpu_changes",

@@ -14,11 +14,13 @@ from spawner.model import (
     IllegalTransition,
     Lease,
     LeaseState,
+    Quota,
     Refused,
     StaleLease,
 )
 from spawner.policy.quota import extend_lease
 from tests.unit.ledger_desk import (
+    ALICE,
     HOUR,
     QUOTA,
     advance,
@@ -103,15 +105,15 @@ def test_an_extension_is_one_transaction(ledger: Ledger) -> None:
     granted = grant(ledger, "alice")
     running = ledger.move(granted, LeaseState.RUNNING, now=7.0)
 
-    def extend(leases: Sequence[Lease]) -> Lease | Refused:
-        return extend_lease(("alice", ""), 0.001, leases=leases, quota=QUOTA, now=HOUR)
+    def extend(leases: Sequence[Lease], quota: Quota, held: float) -> Lease | Refused:
+        return extend_lease(("alice", ""), 0.001, leases=leases, quota=quota, now=HOUR, held=held)
 
-    extended = ledger.extend(extend)
+    extended = ledger.extend(extend, ALICE, quota=QUOTA, now=HOUR)
     assert isinstance(extended, Lease)
     assert extended.ends_at == (running.ends_at or 0.0) + 3.6
     assert read(ledger, running) == extended
     stand(ledger, "bob", 2)
-    refused = ledger.extend(extend)
+    refused = ledger.extend(extend, ALICE, quota=QUOTA, now=HOUR)
     assert isinstance(refused, Refused)
     assert read(ledger, running) == extended
 
@@ -124,18 +126,18 @@ def test_use_is_counted_while_a_lease_lives_and_when_it_is_closed(ledger: Ledger
     stand(ledger, "bob", now=1.0)
     a_half_life = HOUR
     total = 2 / 0.6931471805599453  # hours of two GPUs held for ever, at a half-life of an hour
-    assert isclose(ledger.standing(now=a_half_life).use["alice"], total / 2)
+    assert isclose(ledger.standing(now=a_half_life).use[lease.uid], total / 2)
     closing = begin_closing(ledger, lease, now=a_half_life)
     ledger.move(closing, LeaseState.CLOSED, now=2 * a_half_life)
-    later = ledger.standing(now=2 * a_half_life).use["alice"]
+    later = ledger.standing(now=2 * a_half_life).use[lease.uid]
     assert isclose(later, total / 4), "until it ended, not until it was closed"
     give_up(ledger, "bob")
     second = grant(ledger, "alice", 2, now=2 * a_half_life)
     close(ledger, second, now=3 * a_half_life)
     assert isclose(
-        ledger.standing(now=3 * a_half_life).use["alice"], total / 8 + total / 2, rel_tol=1e-3
+        ledger.standing(now=3 * a_half_life).use[lease.uid], total / 8 + total / 2, rel_tol=1e-3
     )
-    assert ledger.standing(now=0.0).use.keys() == {"alice"}
+    assert ledger.standing(now=0.0).use.keys() == {lease.uid}
 
 
 def test_who_used_less_is_next(ledger: Ledger) -> None:

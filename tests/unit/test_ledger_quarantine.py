@@ -28,7 +28,7 @@ def advance(ledger: Ledger, now: float) -> None:
     def plan(
         waiting: Sequence[Lease],
         holding: Sequence[Lease],
-        use: Mapping[str, float],
+        use: Mapping[int, float],
         quarantined: Set[str],
     ) -> Mapping[str, tuple[str, ...]]:
         gpus = [gpu for gpu in map(make_gpu, range(2)) if gpu.uuid not in quarantined]
@@ -38,7 +38,7 @@ def advance(ledger: Ledger, now: float) -> None:
 
 
 def grant(ledger: Ledger, user: str = "alice", gpus: int = 1, now: float = 5.0) -> Lease:
-    lease = ledger.admit(make_request(user, gpus), lambda _: None, quota=Quota(), now=now)
+    lease = ledger.admit(make_request(user, gpus), lambda *_: None, quota=Quota(), now=now)
     assert isinstance(lease, Lease)
     advance(ledger, now)
     return read(ledger, lease)

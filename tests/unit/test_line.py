@@ -1,7 +1,7 @@
 """The line's rule: order, reservations, who may pass whom, and that nobody starves."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -30,6 +30,7 @@ def waits(
     return make_lease(
         id=name,
         user=user or name,
+        uid=uid_of(user or name),
         gpu_count=gpus,
         hours=hours,
         priority=priority,
@@ -39,10 +40,23 @@ def waits(
     )
 
 
+def uid_of(user: str) -> int:
+    return sum(map(ord, user))
+
+
+def by_uid(use: Mapping[str, float]) -> dict[int, float]:
+    return {uid_of(user): hours for user, hours in use.items()}
+
+
 def holds(name: str, *indices: int, ends_in: float = HOUR) -> Lease:
     uuids = tuple(make_gpu(index).uuid for index in indices)
     return make_lease(
-        id=name, user=name, gpu_uuids=uuids, state=LeaseState.RUNNING, ends_at=NOW + ends_in
+        id=name,
+        user=name,
+        uid=uid_of(name),
+        gpu_uuids=uuids,
+        state=LeaseState.RUNNING,
+        ends_at=NOW + ends_in,
     )
 
 
@@ -55,7 +69,7 @@ def plan(
     waiting: Sequence[Lease], *leases: Lease, gpus: int | Sequence[Gpu] = 4, **use: float
 ) -> LinePlan:
     host = [make_gpu(i) for i in range(gpus)] if isinstance(gpus, int) else gpus
-    return plan_line(first_come(waiting), leases=leases, gpus=host, use=use, now=NOW)
+    return plan_line(first_come(waiting), leases=leases, gpus=host, use=by_uid(use), now=NOW)
 
 
 def outcome(
@@ -228,7 +242,7 @@ def starts_of(order: Sequence[Lease], planned: LinePlan) -> list[float | None]:
 @settings(max_examples=300)
 def test_reservations_are_those_of_the_naive_rule(situation: Situation) -> None:
     waiting, holding, gpus, use = situation
-    in_order = order_line(first_come(waiting), use=use, now=NOW)
+    in_order = order_line(first_come(waiting), use=by_uid(use), now=NOW)
     planned = plan(waiting, *holding, gpus=gpus, **use)
     assert starts_of(in_order, planned) == reserve_naively(in_order, holding, gpus)
 
@@ -238,7 +252,7 @@ def test_reservations_are_those_of_the_naive_rule(situation: Situation) -> None:
 def test_what_a_plan_gives_out(situation: Situation, rng: random.Random) -> None:
     waiting, holding, gpus, use = situation
     planned = plan(waiting, *holding, gpus=gpus, **use)
-    in_order = order_line(first_come(waiting), use=use, now=NOW)
+    in_order = order_line(first_come(waiting), use=by_uid(use), now=NOW)
     behind = [lease.id for lease in in_order if lease.id not in planned.grants]
     assert planned.queues == ({None: behind} if waiting else {})
     assert planned.starts_at.keys() <= set(behind)
@@ -316,7 +330,7 @@ class Simulation:
         self.waiting += [replace(lease, requested_at=self.now) for lease in arrivals]
         gpus = [make_gpu(i) for i in range(4)]
         planned = plan_line(
-            first_come(self.waiting), leases=self.holding, gpus=gpus, use=use, now=self.now
+            first_come(self.waiting), leases=self.holding, gpus=gpus, use=by_uid(use), now=self.now
         )
         for lease in self.waiting:
             if lease.id in planned.grants:

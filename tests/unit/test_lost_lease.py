@@ -8,6 +8,7 @@ import pytest
 
 from spawner.controller import Controller
 from spawner.model import Cause, Granted, LaunchError, Lease, LeaseState, Reason, Refused, Waiting
+from tests.unit.ledger_desk import ALICE
 from tests.unit.made import GPU_0, GPU_1, make_request
 from tests.unit.workshop import Workshop, eventually, run_until
 
@@ -106,7 +107,7 @@ async def test_a_lost_lease_whose_server_ended_while_no_hub_looked_is_closed(
 
 async def test_a_lost_lease_is_not_extended_and_says_why(shop: Workshop) -> None:
     await lose(shop, await shop.running())
-    answer = await shop.controller.extend("alice", "", 1.0)
+    answer = await shop.controller.extend(ALICE, "", 1.0)
     assert isinstance(answer, Refused)
     assert answer.reason is Reason.GPU_FAILED
     assert "failed, so its time cannot be extended" in answer.message

@@ -25,7 +25,7 @@ NEXT = """
 import os, signal
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0002", "0001"
+revision, down_revision = "{next}", "{present}"
 def upgrade():
     op.add_column("accounts", sa.Column("shell", sa.String, nullable=False, server_default="bash"))
     op.execute("UPDATE accounts SET is_home_prepared = (1 = 1)")
@@ -38,9 +38,11 @@ import sys
 from pathlib import Path
 from spawner import migrations, tables
 from spawner.ledger import Ledger
-migrations.SCRIPTS, tables.VERSION = Path(sys.argv[2]), "0002"
+migrations.SCRIPTS, tables.VERSION = Path(sys.argv[2]), sys.argv[3]
 Ledger.open(sys.argv[1], first_uid=20000)
 """
+PRESENT = tables.VERSION
+AFTER = f"{int(PRESENT) + 1:04}"
 
 
 @pytest.fixture
@@ -53,9 +55,10 @@ def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pa
         scripts = tmp_path / "100 % later"
         shutil.rmtree(scripts, ignore_errors=True)
         shutil.copytree(present, scripts)
-        (scripts / "versions/v0002_shell.py").write_text(NEXT.format(end=end))
+        script = NEXT.format(end=end, next=AFTER, present=PRESENT)
+        (scripts / f"versions/v{AFTER}_shell.py").write_text(script)
         monkeypatch.setattr(migrations, "SCRIPTS", scripts)
-        monkeypatch.setattr(tables, "VERSION", "0002")
+        monkeypatch.setattr(tables, "VERSION", AFTER)
         return scripts
 
     return release
@@ -149,7 +152,7 @@ def test_the_next_release_keeps_what_is_there(
     ledger = Ledger.open(ledger_url, first_uid=20000)
     assert ledger.account(account.uid) == Account(account.uid, "alice", is_home_prepared=True)
     ledger.close()
-    assert version_of(ledger_url) == "0002"
+    assert version_of(ledger_url) == AFTER
     assert "shell" in columns_of(ledger_url)
 
 
@@ -161,7 +164,7 @@ def test_before_a_sqlite_file_changes_it_is_copied(
     path = Path(sqlite_url.removeprefix("sqlite:///"))
     assert not list(path.parent.glob("*.before-*")), "nothing changed"
     later("")
-    copy = path.with_name("ledger.sqlite.before-0002")
+    copy = path.with_name(f"ledger.sqlite.before-{AFTER}")
     copy.write_text("the copy of an attempt that failed")
     Ledger.open(sqlite_url, first_uid=20000).close()
     monkeypatch.undo()
@@ -181,7 +184,7 @@ def test_a_migration_that_fails_changes_nothing_and_may_be_tried_again(
     assert_unchanged(ledger_url)
     later("")
     Ledger.open(ledger_url, first_uid=20000).close()
-    assert version_of(ledger_url) == "0002"
+    assert version_of(ledger_url) == AFTER
 
 
 def test_a_migration_that_is_killed_changes_nothing(
@@ -190,7 +193,7 @@ def test_a_migration_that_is_killed_changes_nothing(
     make_ledger(ledger_url)
     scripts = later(IS_KILLED)
     killed = subprocess.run(
-        [sys.executable, "-c", OPEN, ledger_url, scripts], cwd=ROOT, check=False, timeout=60
+        [sys.executable, "-c", OPEN, ledger_url, scripts, AFTER], cwd=ROOT, check=False, timeout=60
     )
     assert killed.returncode == -signal.SIGKILL
     assert_unchanged(ledger_url)
@@ -201,7 +204,7 @@ def test_a_first_start_that_is_killed_leaves_no_half_ledger(
 ) -> None:
     scripts = later(IS_KILLED)
     killed = subprocess.run(
-        [sys.executable, "-c", OPEN, ledger_url, scripts], cwd=ROOT, check=False, timeout=60
+        [sys.executable, "-c", OPEN, ledger_url, scripts, AFTER], cwd=ROOT, check=False, timeout=60
     )
     assert killed.returncode == -signal.SIGKILL
     assert version_of(ledger_url) is None
@@ -210,7 +213,7 @@ def test_a_first_start_that_is_killed_leaves_no_half_ledger(
 
 
 def assert_unchanged(url: str) -> None:
-    assert version_of(url) == "0001"
+    assert version_of(url) == PRESENT
     assert "shell" not in columns_of(url)
     engine = open_engine(url, may_create=True)
     with transaction(engine) as connection:
@@ -229,18 +232,20 @@ def test_the_ledger_of_a_later_release_is_refused_and_left_alone(
     later("")
     Ledger.open(ledger_url, first_uid=20000).close()
     monkeypatch.undo()
-    with pytest.raises(SettingsError, match=r"^The ledger is of version 0002.*: install [^\n]+\.$"):
+    with pytest.raises(
+        SettingsError, match=rf"^The ledger is of version {AFTER}.*: install [^\n]+\.$"
+    ):
         Ledger.open(ledger_url, first_uid=20000)
-    with pytest.raises(Unknown, match=r"version 0002, but this release reads 0001: start the hub"):
+    with pytest.raises(Unknown, match=f"version {AFTER}, but this release reads {PRESENT}: start"):
         Ledger.open_existing(ledger_url, first_uid=20000)
-    assert version_of(ledger_url) == "0002"
+    assert version_of(ledger_url) == AFTER
     assert "shell" in columns_of(ledger_url)
 
 
 def test_whoever_only_reads_migrates_nothing(ledger_url: str, later: Callable[[str], Path]) -> None:
     make_ledger(ledger_url)
     later("")
-    with pytest.raises(Unknown, match=r"version 0001, but this release reads 0002: start the hub"):
+    with pytest.raises(Unknown, match=f"version {PRESENT}, but this release reads {AFTER}: start"):
         Ledger.open_existing(ledger_url, first_uid=20000)
     assert_unchanged(ledger_url)
 

@@ -49,7 +49,7 @@ class Bench:
         self.passed += 1
 
     def grant(self) -> Lease:
-        lease = self.ledger.admit(make_request(), lambda _: None, quota=Quota(), now=1.0)
+        lease = self.ledger.admit(make_request(), lambda *_: None, quota=Quota(), now=1.0)
         assert isinstance(lease, Lease)
         (granted,) = self.ledger.advance(lambda *_: {lease.id: (GPU_0,)}, now=1.0)
         return granted

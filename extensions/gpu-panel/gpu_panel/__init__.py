@@ -1,4 +1,4 @@
-"""The GPU panel's Jupyter server extension: says what it brings and adds its two routes.
+"""The GPU panel's Jupyter server extension: says what it brings and adds its three routes.
 
 Importing it opens nothing: NVML and the hub wait for the first client.
 """
@@ -20,11 +20,24 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
     return [{"module": "gpu_panel"}]
 
 
+async def _start_jupyter_server_extension(server_app: ServerApp) -> None:
+    """Begin to report once the server runs; outside a hub there is nobody to tell."""
+    import asyncio
+
+    from gpu_panel.activity import Reporter, now, read_activity
+
+    settings = server_app.web_app.settings
+    lease = settings["gpu_panel_lease"]
+    if lease.has_hub:
+        reporter = Reporter(lease, lambda: read_activity(settings, now()), server_app.log)
+        settings["gpu_panel_reporting"] = asyncio.create_task(reporter.run())
+
+
 def _load_jupyter_server_extension(server_app: ServerApp) -> None:
     from gpu_panel.handler import StreamHandler
     from gpu_panel.hub import Hub
     from gpu_panel.lease import LeaseWatch
-    from gpu_panel.lease_handler import LeaseHandler
+    from gpu_panel.lease_handler import HereHandler, LeaseHandler
     from gpu_panel.nvml import NvmlReader
     from gpu_panel.sampler import Sampler
 
@@ -34,5 +47,7 @@ def _load_jupyter_server_extension(server_app: ServerApp) -> None:
     routes = [
         (f"{root}/stream", StreamHandler, {"sampler": sampler}),
         (f"{root}/lease", LeaseHandler, {"lease": lease}),
+        (f"{root}/here", HereHandler, {"lease": lease}),
     ]
+    server_app.web_app.settings["gpu_panel_lease"] = lease
     server_app.web_app.add_handlers(".*$", routes)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
 
-from gpu_panel.message import Lease
+from gpu_panel.message import ACTIVITY_SCHEMA, Activity, Lease
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
@@ -32,9 +33,10 @@ class HubError(Exception):
 class Hub:
     """The hub's REST API, as far as it is about the lease of one server."""
 
-    def __init__(self, url: str, token: str) -> None:
-        """Take the lease's ``url`` and the server's ``token``."""
+    def __init__(self, url: str, server: str, token: str) -> None:
+        """Take the API's ``url``, the ``server``'s name as it stands in addresses, and its ``token``."""
         self._url = url
+        self._server = server
         self._headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
 
     @classmethod
@@ -44,19 +46,28 @@ class Hub:
         if not api or not token:
             return None
         server = quote(environment.get("JUPYTERHUB_SERVER_NAME", ""), safe="")
-        return cls(f"{api.rstrip('/')}/workbench/lease/{server}", token)
+        return cls(f"{api.rstrip('/')}/workbench", server, token)
 
     async def read(self) -> Lease:
         """Return the lease as it is now; raises HubError."""
-        return await self._ask("GET", None)
+        return await self._ask("GET", "lease", None)
 
     async def extend(self, hours: object) -> Lease:
         """Ask for ``hours`` more and return the lease as it is then; raises HubError, with the hub's own words."""
-        return await self._ask("POST", json.dumps({"hours": hours}))
+        return await self._ask("POST", "lease", json.dumps({"hours": hours}))
 
-    async def _ask(self, method: str, body: str | None) -> Lease:
+    async def stay(self) -> Lease:
+        """Say that the user is still here, and return the lease as it is then; raises HubError."""
+        return await self._ask("POST", "here", "{}")
+
+    async def report(self, activity: Activity) -> Lease:
+        """Say what this server does, and return the lease as it is now; raises HubError."""
+        said = {"schema": ACTIVITY_SCHEMA, **asdict(activity)}
+        return await self._ask("POST", "activity", json.dumps(said))
+
+    async def _ask(self, method: str, about: str, body: str | None) -> Lease:
         request = HTTPRequest(
-            self._url,
+            f"{self._url}/{about}/{self._server}",
             method,
             self._headers,
             body,
@@ -95,6 +106,7 @@ def _parse_lease(body: bytes) -> Lease:
             seconds_left=_expect(said["seconds_left"], int, float, type(None)),
             most_hours=_expect(said["max_lease_hours"], int, float, type(None)),
             trouble=_expect(said.get("trouble"), str, type(None)),
+            idle_seconds_left=_expect(said["idle_seconds_left"], int, float, type(None)),
             confirmed=True,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

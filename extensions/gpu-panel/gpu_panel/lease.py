@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from http import HTTPStatus
 
 from gpu_panel.hub import Hub, HubError
-from gpu_panel.message import Lease
+from gpu_panel.message import Activity, Lease
 
 PERIOD_SECONDS = 30.0
 OVERTIME_SECONDS = 2.0
@@ -47,18 +47,38 @@ class LeaseWatch:
     def view(self) -> Lease | None:
         """Return the lease as it is now, None where the hub has not said anything yet."""
         known = self._known
-        if known is None or known.seconds_left is None:
-            return known
+        if known is None:
+            return None
         passed = self._clock() - self._known_at
-        return replace(known, seconds_left=round(known.seconds_left - passed, 1))
+        return replace(
+            known,
+            seconds_left=_count_down(known.seconds_left, passed),
+            idle_seconds_left=_count_down(known.idle_seconds_left, passed),
+        )
+
+    @property
+    def has_hub(self) -> bool:
+        """False outside a hub."""
+        return self._hub is not None
 
     async def extend(self, hours: object) -> Lease:
         """Ask the hub for ``hours`` more and return the lease as it is then; raises HubError."""
+        return await self._converse(lambda hub: hub.extend(hours))
+
+    async def stay(self) -> Lease:
+        """Tell the hub that the user is still here, and return the lease as it is then; raises HubError."""
+        return await self._converse(lambda hub: hub.stay())
+
+    async def report(self, activity: Activity) -> Lease:
+        """Tell the hub what this server does, and return the lease as it is then; raises HubError."""
+        return await self._converse(lambda hub: hub.report(activity))
+
+    async def _converse(self, ask: Callable[[Hub], Awaitable[Lease]]) -> Lease:
         if self._hub is None:
             raise HubError(HTTPStatus.NOT_FOUND, "No hub started this server: it has no lease.")
         async with self._talk:
             asked_at = self._clock()
-            lease = await self._hub.extend(hours)
+            lease = await ask(self._hub)
             self._know(lease, asked_at)
             return lease
 
@@ -110,3 +130,7 @@ class LeaseWatch:
         if lease is None or lease.seconds_left is None or not lease.confirmed:
             return self._period_seconds
         return min(self._period_seconds, max(lease.seconds_left, OVERTIME_SECONDS))
+
+
+def _count_down(left: float | None, passed: float) -> float | None:
+    return None if left is None else round(left - passed, 1)

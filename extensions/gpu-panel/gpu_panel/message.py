@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-SCHEMA = 2
+SCHEMA = 3
+ACTIVITY_SCHEMA = 1
 SIMULATED_SUFFIX = "(simulated)"
 
 
@@ -64,7 +65,8 @@ class Lease:
 
     ``seconds_left`` is None for one without an end, and below 0 once its time is over. ``most_hours`` is
     the longest that a lease may last from now on, None where there is no bound. ``trouble`` is a sentence for
-    people when a GPU has failed. ``confirmed`` is False where the hub did not answer lately: then the lease is
+    people when a GPU has failed. ``idle_seconds_left`` is until its GPUs are given back because nothing uses them,
+    None unless that is soon. ``confirmed`` is False where the hub did not answer lately: then the lease is
     as it was last known.
     """
 
@@ -73,7 +75,21 @@ class Lease:
     seconds_left: float | None
     most_hours: float | None
     trouble: str | None
+    idle_seconds_left: float | None
     confirmed: bool
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What this server does, as it tells the hub; ``tests/contract/panel-activity.json`` is the sample.
+
+    How many kernels compute, and how long ago the last kernel, and the last terminal, did anything, since the start of
+    the server where there is none; None is unknown.
+    """
+
+    busy_kernels: int | None
+    kernels_quiet_seconds: float | None
+    terminals_quiet_seconds: float | None
 
 
 def build_message(

@@ -9,7 +9,7 @@ import { Dialog, InputDialog, Notification } from '@jupyterlab/apputils';
 import { Attendant } from './guard';
 import { LeaseModel } from './lease';
 import { LeaseReading } from './message';
-import { ENDED, NO_ROOM, sayExtended, sayWarning } from './words';
+import { ENDED, NO_ROOM, STILL_HERE, sayExtended, sayIdleWarning, sayWarning } from './words';
 
 const SUCCESS_MS = 10000;
 const EXTEND = 'Extend your GPU lease';
@@ -17,6 +17,8 @@ const EXTEND = 'Extend your GPU lease';
 export interface AttendantOptions {
   lease: LeaseModel;
   extend: (hours: number) => Promise<LeaseReading>;
+  /** Tells the hub that somebody is still here. */
+  stay: () => Promise<LeaseReading>;
   saveAll: () => Promise<unknown>;
   showPanel: () => void;
   /** The hub's page of one's servers. */
@@ -28,6 +30,7 @@ export interface AttendantOptions {
 export class LabAttendant implements Attendant {
   private _answerId = '';
   private _ended: Dialog<unknown> | null = null;
+  private _idleId = '';
   private _troubleId = '';
   private _warningId = '';
 
@@ -118,6 +121,32 @@ export class LabAttendant implements Attendant {
       info.isConnected = true;
     }
     this._ended?.reject();
+  }
+
+  idle(isSoon: boolean): void {
+    Notification.dismiss(this._idleId);
+    if (isSoon) {
+      const text = sayIdleWarning(this._options.lease.idle_seconds_left ?? 0, new Date());
+      this._idleId = Notification.warning(text, {
+        autoClose: false,
+        actions: [
+          { label: STILL_HERE, displayType: 'accent', callback: () => void this.stay() },
+          { label: 'Dismiss', callback: () => undefined }
+        ]
+      });
+    }
+  }
+
+  /** Tell the hub that somebody is still here. */
+  async stay(): Promise<void> {
+    const { lease, stay } = this._options;
+    try {
+      lease.accept(await stay());
+    } catch (error: unknown) {
+      Notification.error(error instanceof Error ? error.message : String(error), {
+        autoClose: false
+      });
+    }
   }
 
   trouble(sentence: string | null): void {

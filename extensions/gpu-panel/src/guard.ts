@@ -27,6 +27,8 @@ export interface Attendant {
   end(): void;
   /** Take that back: there is time again. */
   resume(): void;
+  /** Warn that GPUs which nothing uses are given back soon, or take that back. */
+  idle(isSoon: boolean): void;
   /** Tell the sentence about a failed GPU, or take it back. */
   trouble(sentence: string | null): void;
 }
@@ -36,6 +38,7 @@ export class LeaseGuard {
   private _hasSaved = false;
   private _hasEnded = false;
   private _trouble: string | null = null;
+  private _isIdle = false;
 
   constructor(
     private readonly _lease: LeaseModel,
@@ -46,6 +49,9 @@ export class LeaseGuard {
   update(connection: Connection): void {
     const { reading, seconds_left } = this._lease;
     this._tell(reading?.trouble ?? null);
+    if (connection === 'live') {
+      this._tellIdle(this._lease.idle_seconds_left !== null);
+    }
     if (seconds_left === null) {
       return;
     }
@@ -72,6 +78,13 @@ export class LeaseGuard {
     if (trouble !== this._trouble) {
       this._trouble = trouble;
       this._attendant.trouble(trouble);
+    }
+  }
+
+  private _tellIdle(isIdle: boolean): void {
+    if (isIdle !== this._isIdle) {
+      this._isIdle = isIdle;
+      this._attendant.idle(isIdle);
     }
   }
 

@@ -10,7 +10,7 @@ import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { IStatusBar } from '@jupyterlab/statusbar';
 
 import { LabAttendant } from './attendant';
-import { extendLease } from './extend';
+import { extendLease, sayHere } from './extend';
 import { LeaseGuard } from './guard';
 import { gpuIcon } from './icon';
 import { LeaseModel } from './lease';
@@ -41,12 +41,18 @@ const plugin: JupyterFrontEndPlugin<void> = {
     const model = new GpuModel();
     const lease = new LeaseModel(() => performance.now());
     const show = (): void => void app.commands.execute(OPEN_COMMAND);
-    const panel = new GpuPanel(model, lease, () => void app.commands.execute(EXTEND_COMMAND));
+    const attendant = guardLease(app, model, lease, info);
+    const panel = new GpuPanel(
+      model,
+      lease,
+      () => void app.commands.execute(EXTEND_COMMAND),
+      () => void attendant.stay()
+    );
     app.shell.add(panel, 'right', { rank: 900 });
     restorer?.add(panel, PANEL_ID);
     themes?.themeChanged.connect(() => panel.redraw());
 
-    addCommands(app, lease, guardLease(app, model, lease, info));
+    addCommands(app, lease, attendant);
     palette?.addItem({ command: OPEN_COMMAND, category: 'GPU' });
     palette?.addItem({ command: EXTEND_COMMAND, category: 'GPU' });
     const status = new GpuStatus(model, show);
@@ -83,6 +89,7 @@ function guardLease(
     info,
     home: PageConfig.getOption('hubHost') + home,
     extend: hours => extendLease(hours, app.serviceManager.serverSettings),
+    stay: () => sayHere(app.serviceManager.serverSettings),
     saveAll: () => app.commands.execute('docmanager:save-all'),
     showPanel: () => void app.commands.execute(OPEN_COMMAND)
   });

@@ -1,14 +1,17 @@
 /**
- * The panel's part about the lease: what is left, until when, what went wrong, and a button to extend it.
+ * The panel's part about the lease: what is left, until when, what went wrong, and buttons to extend it and to stay.
  *
  * Hidden where there is nothing to say. The countdown is silent to screen readers; the warnings are not.
  */
 import { element, setText } from './dom';
 import { LeaseModel } from './lease';
-import { sayCountdown } from './words';
+import { STILL_HERE, sayCountdown, sayIdle } from './words';
 
 export class LeaseCard {
   private _trouble = element('p', 'gpu-panel-Problem');
+  private _idle = element('div', 'gpu-panel-Lease-idle');
+  private _stay = element('button', 'jp-mod-styled gpu-panel-Extend', STILL_HERE);
+  private _idleRow = element('div', 'gpu-panel-Card', this._idle, this._stay);
   private _left = element('span', 'gpu-panel-Value');
   private _until = element('div', 'gpu-panel-Lease-until');
   private _button = element('button', 'jp-mod-styled gpu-panel-Extend', 'Extend…');
@@ -18,23 +21,34 @@ export class LeaseCard {
     element('div', 'gpu-panel-Row', element('span', '', 'Lease'), this._left),
     element('div', 'gpu-panel-Row', this._until, this._button)
   );
-  readonly node = element('section', 'gpu-panel-Lease', this._trouble, this._countdown);
+  readonly node = element(
+    'section',
+    'gpu-panel-Lease',
+    this._trouble,
+    this._idleRow,
+    this._countdown
+  );
 
-  constructor(onExtend: () => void) {
+  constructor(onExtend: () => void, onStay: () => void) {
     this.node.setAttribute('aria-label', 'GPU lease');
     this._trouble.setAttribute('role', 'status');
     this._left.setAttribute('role', 'timer');
     this._button.type = 'button';
     this._button.setAttribute('aria-label', 'Extend the GPU lease');
     this._button.addEventListener('click', onExtend);
+    this._stay.type = 'button';
+    this._stay.addEventListener('click', onStay);
   }
 
   update(lease: LeaseModel): void {
     const countdown = sayCountdown(lease, new Date());
     const trouble = lease.reading?.trouble ?? null;
-    this.node.hidden = countdown === null && trouble === null;
+    this.node.hidden = countdown === null && trouble === null && lease.idle_seconds_left === null;
     this._trouble.hidden = trouble === null;
     setText(this._trouble, trouble ?? '');
+    const idle_seconds = lease.idle_seconds_left;
+    this._idleRow.hidden = idle_seconds === null;
+    setText(this._idle, idle_seconds === null ? '' : sayIdle(idle_seconds));
     this._countdown.hidden = countdown === null;
     setText(this._left, countdown?.left ?? '');
     setText(this._until, countdown?.until ?? '');

@@ -31,7 +31,9 @@ export class LeaseStatus extends Widget {
   private _update(): void {
     const { reading, seconds_left } = this._lease;
     const countdown = sayCountdown(this._lease, new Date());
-    const text = `${countdown?.status ?? ''}${reading?.trouble ? ' · GPU failed' : ''}`;
+    const text = `${countdown?.status ?? ''}${reading?.trouble ? ' · GPU failed' : ''}${
+      reading?.idle_seconds_left == null ? '' : ' · unused'
+    }`;
     this.setHidden(countdown === null);
     setText(this._button, text);
     this._button.setAttribute('aria-label', `${text}. Open the GPU panel`);

@@ -48,6 +48,12 @@ export class LeaseModel {
     return left === null ? null : left - (this._now_ms() - this._accepted_ms) / 1000;
   }
 
+  /** What is left until GPUs that nothing uses are given back, at least 0; `null` unless that is soon. */
+  get idle_seconds_left(): number | null {
+    const left = this._reading?.idle_seconds_left ?? null;
+    return left === null ? null : Math.max(left - (this._now_ms() - this._accepted_ms) / 1000, 0);
+  }
+
   accept(reading: LeaseReading | null): void {
     this._reading = reading;
     this._accepted_ms = this._now_ms();

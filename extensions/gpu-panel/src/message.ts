@@ -34,7 +34,8 @@ export interface GpuHistory {
  * What the hub says of this server's lease.
  *
  * `seconds_left` is `null` for one without an end and below 0 once its time is over; no lease lasts longer than
- * `most_hours` from now; `trouble` is a sentence when a GPU has failed; a lease that is not `confirmed` is as it was
+ * `most_hours` from now; `trouble` is a sentence when a GPU has failed; `idle_seconds_left` is until its GPUs are given
+ * back because nothing uses them, `null` unless that is soon; a lease that is not `confirmed` is as it was
  * last known.
  */
 export interface LeaseReading {
@@ -43,12 +44,13 @@ export interface LeaseReading {
   seconds_left: number | null;
   most_hours: number | null;
   trouble: string | null;
+  idle_seconds_left: number | null;
   confirmed: boolean;
 }
 
 /** `sampled_at` is in seconds since the Unix epoch; `history` is empty after the first message, `lease` is `null` outside a hub. */
 export interface PanelMessage {
-  schema: 2;
+  schema: 3;
   sampled_at: number;
   period_seconds: number;
   error: string | null;
@@ -99,11 +101,12 @@ const LEASE_CHECKS: Record<keyof LeaseReading, Check> = {
   seconds_left: orNull(isNumber),
   most_hours: orNull(isNumber),
   trouble: orNull(isString),
+  idle_seconds_left: orNull(isNumber),
   confirmed: isBoolean
 };
 
 const MESSAGE_CHECKS: Record<keyof PanelMessage, Check> = {
-  schema: value => value === 2,
+  schema: value => value === 3,
   sampled_at: isNumber,
   period_seconds: value => isNumber(value) && (value as number) > 0,
   error: orNull(isString),

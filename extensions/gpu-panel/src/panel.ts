@@ -29,10 +29,11 @@ export class GpuPanel extends Widget {
   constructor(
     private readonly _model: GpuModel,
     private readonly _lease: LeaseModel,
-    onExtend: () => void
+    onExtend: () => void,
+    onStay: () => void
   ) {
     super();
-    this._leaseCard = new LeaseCard(onExtend);
+    this._leaseCard = new LeaseCard(onExtend, onStay);
     this.id = PANEL_ID;
     this.addClass('gpu-panel-Panel');
     this.title.icon = gpuIcon;

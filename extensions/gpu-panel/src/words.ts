@@ -37,6 +37,19 @@ export function sayWarning(threshold_seconds: number, seconds: number, now: Date
   );
 }
 
+/** Return for the panel what becomes of GPUs that nothing uses. */
+export function sayIdle(seconds: number): string {
+  return `Nothing uses your GPUs: they are given back in ${formatDuration(seconds)}.`;
+}
+
+/** Return the warning about that: true until the end. */
+export function sayIdleWarning(seconds: number, now: Date): string {
+  return (
+    `Nothing uses your GPUs. They are given back at ${sayMoment(seconds, now)}, ` +
+    'unless something computes or you are still here.'
+  );
+}
+
 export function sayExtended(seconds: number, now: Date): string {
   return `Your GPU lease now ends at ${sayMoment(seconds, now)}, in ${formatDuration(seconds)}.`;
 }
@@ -47,6 +60,8 @@ export const ENDED = {
     'Its time is over, so this server is stopped and its GPUs are given back. ' +
     'Your files are kept: start a server again from the hub.'
 };
+
+export const STILL_HERE = "I'm still here";
 
 export const NO_ROOM = 'Your lease cannot be made longer than it is now: extend it later.';
 

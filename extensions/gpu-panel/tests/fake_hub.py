@@ -29,7 +29,7 @@ class Asked:
 
 
 class FakeHub:
-    """One lease behind ``/hub/api/workbench/lease/<server>``.
+    """One lease behind ``/hub/api/workbench/lease/<server>``, ``here`` and ``activity``.
 
     ``refusal`` is a status and a body to answer instead; while ``is_silent`` nothing is answered.
     """
@@ -39,7 +39,9 @@ class FakeHub:
         self.refusal: tuple[int, str] | None = None
         self.asked: list[Asked] = []
         self.is_silent = False
-        application = Application([(r"/hub/api/workbench/lease/.*", _Lease, {"hub": self})])
+        application = Application(
+            [(r"/hub/api/workbench/(?:lease|here|activity)/.*", _Lease, {"hub": self})]
+        )
         self._server = HTTPServer(application)
         self._sockets = bind_sockets(0, "127.0.0.1")
         self.port = self._sockets[0].getsockname()[1]
@@ -73,7 +75,9 @@ class _Lease(RequestHandler):
         await self._answer()
 
     async def post(self) -> None:
-        hours = json.loads(self.request.body)["hours"]
+        hours = json.loads(self.request.body).get("hours", 0)
+        if "/here/" in self.request.path:
+            self._hub.lease["idle_seconds_left"] = None
         if self._hub.refusal is None and not self._hub.is_silent:
             self._hub.lease["seconds_left"] += hours * 3600
         await self._answer()

@@ -43,6 +43,7 @@ describe('LabAttendant', () => {
   let lease: LeaseModel;
   let attendant: LabAttendant;
   const extend = jest.fn<AttendantOptions['extend']>();
+  const stay = jest.fn<AttendantOptions['stay']>();
   const saveAll = jest.fn<AttendantOptions['saveAll']>();
   const showPanel = jest.fn();
   const texts = (): string[] => [...shown.values()].map(({ type, text }) => `${type}: ${text}`);
@@ -51,12 +52,14 @@ describe('LabAttendant', () => {
     shown.clear();
     offered = [];
     extend.mockReset();
+    stay.mockReset();
     lease = new LeaseModel(() => 0);
     lease.accept(makeLease({ seconds_left: 1000 }));
     answer = { button: { accept: true }, value: '4 hours' };
     attendant = new LabAttendant({
       lease,
       extend,
+      stay,
       saveAll,
       showPanel,
       home: '/hub/home',
@@ -121,5 +124,25 @@ describe('LabAttendant', () => {
     await new Promise(resolve => setTimeout(resolve));
     expect(warn).toHaveBeenCalledTimes(1);
     warn.mockRestore();
+  });
+
+  it('warns of unused GPUs, and lets people say that they are here', async () => {
+    lease.accept(makeLease({ idle_seconds_left: 900 }));
+    attendant.idle(true);
+    const [warning] = [...shown.values()];
+    expect(warning?.text).toMatch(/^Nothing uses your GPUs\. They are given back at .*\d\d:\d\d,/);
+    expect(warning?.text.length).toBeLessThanOrEqual(140);
+    stay.mockResolvedValue(makeLease());
+    warning?.actions[0]?.callback();
+    await Promise.resolve();
+    expect(lease.idle_seconds_left).toBeNull();
+    attendant.idle(false);
+    expect(shown.size).toBe(0);
+  });
+
+  it('tells why the hub did not hear that', async () => {
+    stay.mockRejectedValue(new Error('The hub does not answer.'));
+    await attendant.stay();
+    expect(texts()).toEqual(['error: The hub does not answer.']);
   });
 });

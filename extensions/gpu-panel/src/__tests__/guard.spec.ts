@@ -40,6 +40,7 @@ describe('LeaseGuard', () => {
       save: () => said.push('save'),
       end: () => said.push('end'),
       resume: () => said.push('resume'),
+      idle: isSoon => said.push(`idle ${isSoon}`),
       trouble: sentence => said.push(`trouble: ${sentence ?? 'over'}`)
     });
   });
@@ -61,6 +62,20 @@ describe('LeaseGuard', () => {
     expect(said).toEqual(['warn 1800', 'warn 300']);
     pass(3 * MINUTE);
     expect(said.at(-1)).toBe('save');
+  });
+
+  it('warns once of GPUs that nothing uses, and takes it back', () => {
+    tell(10000, { idle_seconds_left: 900 });
+    pass(60);
+    expect(said).toEqual(['idle true']);
+    tell(9940, { idle_seconds_left: null });
+    expect(said).toEqual(['idle true', 'idle false']);
+  });
+
+  it('says nothing about that without a connection', () => {
+    connection = 'lost';
+    tell(10000, { idle_seconds_left: 900 });
+    expect(said).toEqual([]);
   });
 
   it('gives only the nearest warning after a reload', () => {

@@ -8,6 +8,7 @@ import { makeLease } from './sample';
 describe('LeaseCard', () => {
   let card: LeaseCard;
   const onExtend = jest.fn();
+  const onStay = jest.fn();
   const find = (selector: string): HTMLElement => {
     const node = card.node.querySelector<HTMLElement>(selector);
     if (node === null) {
@@ -23,7 +24,8 @@ describe('LeaseCard', () => {
 
   beforeEach(() => {
     onExtend.mockReset();
-    card = new LeaseCard(onExtend);
+    onStay.mockReset();
+    card = new LeaseCard(onExtend, onStay);
   });
 
   it('counts down, and tells the end', () => {
@@ -38,6 +40,17 @@ describe('LeaseCard', () => {
   it('says quietly that nobody confirms it', () => {
     show(makeLease({ confirmed: false }));
     expect(find('.gpu-panel-Lease-until').textContent).toContain('(not confirmed)');
+  });
+
+  it('says that nothing uses the GPUs, and lets people stay', () => {
+    show(makeLease());
+    expect(find('.gpu-panel-Lease-idle').parentElement?.hidden).toBe(true);
+    show(makeLease({ idle_seconds_left: 725 }));
+    const row = find('.gpu-panel-Lease-idle').parentElement;
+    expect(row?.hidden).toBe(false);
+    expect(row?.textContent).toContain('given back in 12 min');
+    row?.querySelector('button')?.click();
+    expect(onStay).toHaveBeenCalledTimes(1);
   });
 
   it('is not there outside a hub, nor without an end', () => {
@@ -58,11 +71,11 @@ describe('LeaseCard', () => {
 
   it('has a button to extend a lease that runs, and only that', () => {
     show(makeLease());
-    find('button').click();
+    find('[aria-label="Extend the GPU lease"]').click();
     expect(onExtend).toHaveBeenCalledTimes(1);
     for (const ended of [makeLease({ state: 'lost' }), makeLease({ seconds_left: 0 })]) {
       show(ended);
-      expect(find('button').hidden).toBe(true);
+      expect(find('[aria-label="Extend the GPU lease"]').hidden).toBe(true);
     }
   });
 });

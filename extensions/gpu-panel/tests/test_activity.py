@@ -1,0 +1,112 @@
+"""What the server tells the hub of itself: on real kernels and terminals, and on broken ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import eventually
+from fake_hub import FakeHub
+from gpu_panel.activity import PERIOD_SECONDS, Reporter, now, read_activity
+from gpu_panel.hub import Hub
+from gpu_panel.lease import LeaseWatch
+
+GOLDEN = json.loads(
+    (Path(__file__).parents[3] / "tests" / "contract" / "panel-activity.json").read_text()
+)
+Fetch = Callable[..., Awaitable[Any]]
+QUICK_SECONDS = 0.02
+
+
+def make_reporter(hub: FakeHub, period_seconds: float = QUICK_SECONDS) -> Reporter:
+    log = logging.getLogger("test")
+    watch = LeaseWatch(Hub.from_environment(hub.environment), log)
+    return Reporter(watch, lambda: read_activity({}, now()), log, period_seconds)
+
+
+async def test_a_server_at_rest_is_quiet_since_its_start(jp_serverapp: Any) -> None:
+    settings = jp_serverapp.web_app.settings
+    later = now() + timedelta(seconds=1000)
+    activity = read_activity(settings, later)
+    assert activity.busy_kernels == 0
+    assert 999 < (activity.kernels_quiet_seconds or 0) < 1100
+    assert 999 < (activity.terminals_quiet_seconds or 0) < 1100
+
+
+async def test_a_kernel_that_computes_in_silence_is_busy(jp_serverapp: Any) -> None:
+    kernels = jp_serverapp.kernel_manager
+    kernel_id = await kernels.start_kernel(kernel_name="echo")
+    kernel = kernels.get_kernel(kernel_id)
+    settings = jp_serverapp.web_app.settings
+    kernel.execution_state = "busy"
+    assert read_activity(settings, now()).busy_kernels == 1
+    kernel.execution_state = "idle"
+    later = now() + timedelta(seconds=500)
+    activity = read_activity(settings, later)
+    assert activity.busy_kernels == 0
+    assert 499 < (activity.kernels_quiet_seconds or 0) < 600
+    await kernels.shutdown_kernel(kernel_id, now=True)
+
+
+def test_what_cannot_be_read_is_unknown() -> None:
+    activity = read_activity({"terminals_available": True}, now())
+    assert activity.busy_kernels is None
+    assert activity.kernels_quiet_seconds is None
+    assert activity.terminals_quiet_seconds is None
+
+
+async def test_it_reports_until_there_is_no_gpu(hub: FakeHub) -> None:
+    task = asyncio.create_task(make_reporter(hub).run())
+    await eventually(lambda: len(hub.asked) >= 2)
+    assert {asked.path for asked in hub.asked} == {"/hub/api/workbench/activity/b%C3%BCro%2F2"}
+    assert json.loads(hub.asked[0].body).keys() == GOLDEN.keys(), "the hub reads these"
+    hub.lease["gpus"] = 0
+    await asyncio.wait_for(task, 20)
+
+
+async def test_a_hub_that_is_gone_ends_no_reporting(hub: FakeHub) -> None:
+    hub.refusal = (500, "")
+    task = asyncio.create_task(make_reporter(hub).run())
+    await eventually(lambda: len(hub.asked) >= 2)
+    assert not task.done()
+    task.cancel()
+
+
+async def test_it_speaks_more_often_while_gpus_are_about_to_go(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpu_panel.activity.SOON_SECONDS", QUICK_SECONDS)
+    hub.lease["idle_seconds_left"] = 800
+    task = asyncio.create_task(make_reporter(hub, PERIOD_SECONDS).run())
+    await eventually(lambda: len(hub.asked) >= 3)
+    task.cancel()
+
+
+@pytest.fixture
+def jp_environ(jp_environ: None, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server of this test be one that the hub started."""
+    for name, value in hub.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+async def test_im_still_here_reaches_the_hub(jp_fetch: Fetch, hub: FakeHub) -> None:
+    hub.lease["idle_seconds_left"] = 800
+    answer = await jp_fetch("gpu-panel", "here", method="POST", body="{}")
+    assert json.loads(answer.body)["idle_seconds_left"] is None
+    assert hub.asked[-1].path.startswith("/hub/api/workbench/here/")
+    hub.refusal = (403, '{"message": "No."}')
+    refused = await jp_fetch("gpu-panel", "here", method="POST", body="{}", raise_error=False)
+    assert (refused.code, json.loads(refused.body)) == (403, {"message": "No."})
+
+
+async def test_the_server_begins_to_report_by_itself(jp_serverapp: Any, hub: FakeHub) -> None:
+    await jp_serverapp.extension_manager.start_all_extensions()
+    await eventually(lambda: bool(hub.asked))
+    jp_serverapp.web_app.settings["gpu_panel_reporting"].cancel()
+    assert hub.asked[0].path.startswith("/hub/api/workbench/activity/")

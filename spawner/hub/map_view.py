@@ -1,0 +1,198 @@
+"""The map of the GPUs as page and stream show it: each one, who has it, how it is, and who waits.
+
+It is built once for all who look, with the names or without; unknown is null. A GPU that nobody sees any more, but
+that somebody holds or that is out of use, is shown too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import Any
+
+from spawner.gpus import GpuSample
+from spawner.hub.moments import Moment
+from spawner.hub.offer import find_kinds, offer_gpus
+from spawner.ledger import Standing
+from spawner.line import LineEntry
+from spawner.model import SIMULATED_SUFFIX, Drain, Gpu, GpuHealth, Lease, Quarantine
+from spawner.policy.words import name_gpu
+
+WAITERS_SHOWN = 50
+"""How many in line, of all kinds, are shown one by one."""
+NOBODY_SEEN = "somebody"
+Json = dict[str, Any]
+NOTHING_OWN: Json = {"leases": [], "places": []}
+"""What ``build_own`` has for who is not in it."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What agent, ledger and line said at one moment; ``error`` says why the agent is silent.
+
+    ``gpus`` are then those of its last word, and ``samples`` are empty. ``to_wall`` moves the lease clock's times by
+    ``ahead`` seconds to those of the wall clock.
+    """
+
+    host: str | None
+    gpus: tuple[Gpu, ...]
+    samples: Mapping[str, GpuSample]
+    standing: Standing
+    line: tuple[LineEntry, ...]
+    error: str | None
+    ahead: float
+
+    def tell(self, at: float) -> str:
+        """Return a time of the lease clock as the browser reads it."""
+        return Moment(at + self.ahead).iso
+
+
+def build_map(seen: Seen, *, names: bool) -> Json:
+    """Return the whole map, with people's names only where ``names``."""
+    leases, quarantines = seen.standing.leases, seen.standing.quarantines
+    offers = offer_gpus(seen.gpus, leases, quarantines, seen.standing.drains)
+    holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
+    kinds = () if seen.error is not None else find_kinds(offers)
+    return {
+        "at": Moment(time.time()).iso,
+        "host": seen.host,
+        "error": seen.error,
+        "gpus": [
+            _build_tile(seen, gpu, holders.get(gpu.uuid), names=names) for gpu in _every(seen)
+        ],
+        "kinds": [asdict(kind) for kind in kinds],
+        "line": [_build_waiter(seen, entry, names=names) for entry in seen.line[:WAITERS_SHOWN]],
+        "line_length": len(seen.line),
+    }
+
+
+def group_tiles(told: Json) -> list[Json]:
+    """Return the GPUs of a map in the same order, the MIG instances of one GPU together under its title."""
+    groups = []
+    for key, gpus in groupby(told["gpus"], lambda gpu: gpu["mig_profile"] and gpu["index"]):
+        tiles = list(gpus)
+        title = None if key is None else f"GPU {key}"
+        groups.append({"title": title, "name": tiles[0]["name"], "gpus": tiles})
+    return groups
+
+
+def build_own(seen: Seen) -> dict[str, Json]:
+    """Return, for each user, which leases of the map are theirs, and the places at which they wait."""
+    own: dict[str, Json] = {}
+    for lease in seen.standing.leases:
+        own.setdefault(lease.user, {"leases": [], "places": []})["leases"].append(lease.id)
+    for entry in seen.line:
+        theirs = own.setdefault(entry.lease.user, {"leases": [], "places": []})
+        theirs["places"].append(_build_waiter(seen, entry, names=False))
+    return own
+
+
+def find_changes(before: Json, after: Json) -> Json | None:
+    """Return what of ``before`` has to be changed to have ``after``; None where the GPUs are others.
+
+    That is ``after`` without what stayed, where ``gpus`` has the changed fields of the changed GPUs by their index.
+    """
+    if _uuids(before) != _uuids(after):
+        return None
+    changes = {key: value for key, value in after.items() if value != before[key]}
+    if "gpus" in changes:
+        pairs = zip(before["gpus"], after["gpus"], strict=True)
+        changes["gpus"] = {
+            str(index): {key: value for key, value in new.items() if value != old[key]}
+            for index, (old, new) in enumerate(pairs)
+            if new != old
+        }
+    return changes
+
+
+def _uuids(told: Json) -> list[str]:
+    return [gpu["uuid"] for gpu in told["gpus"]]
+
+
+def _every(seen: Seen) -> Iterable[Gpu]:
+    """Yield the GPUs by their number, then those that only the ledger knows."""
+    listed = sorted(seen.gpus, key=lambda gpu: (gpu.index, gpu.mig_index or 0))
+    if seen.error is not None:
+        listed = [replace(gpu, health=GpuHealth.UNKNOWN) for gpu in listed]
+    yield from listed
+    known = {gpu.uuid for gpu in listed}
+    held = (uuid for lease in seen.standing.leases for uuid in lease.gpu_uuids)
+    out = (*held, *seen.standing.quarantines, *seen.standing.drains)
+    for uuid in dict.fromkeys(uuid for uuid in out if uuid not in known):
+        yield Gpu(uuid, _NO_INDEX, "", None)
+
+
+_NO_INDEX = -1
+
+
+def _build_tile(seen: Seen, gpu: Gpu, lease: Lease | None, *, names: bool) -> Json:
+    standing = seen.standing
+    drain, quarantine = standing.drains.get(gpu.uuid), standing.quarantines.get(gpu.uuid)
+    sample = seen.samples.get(gpu.uuid)
+    is_listed = gpu.index != _NO_INDEX
+    return {
+        "uuid": gpu.uuid,
+        "index": gpu.index if is_listed else None,
+        "title": name_gpu(gpu) if is_listed else "A GPU that is not seen",
+        "name": gpu.name.removesuffix(SIMULATED_SUFFIX).strip() or None,
+        "simulated": gpu.is_simulated,
+        "mig_profile": gpu.mig_profile,
+        "mig_index": gpu.mig_index,
+        "state": _find_state(gpu, lease, drain, quarantine),
+        "health": gpu.health.value,
+        "memory_used_bytes": sample and sample.memory_used_bytes,
+        "memory_total_bytes": gpu.memory_total_bytes,
+        "temperature_celsius": sample and sample.temperature_celsius,
+        "utilization_percent": sample and sample.utilization_percent,
+        "power_watts": sample and sample.power_watts,
+        **_build_hold(seen, lease, names=names),
+        "drain": drain
+        and {
+            "reason": drain.reason,
+            "by": drain.by if names else None,
+            "since": seen.tell(drain.since),
+        },
+        "quarantine": quarantine
+        and {"reason": quarantine.reason, "since": seen.tell(quarantine.since)},
+    }
+
+
+def _find_state(
+    gpu: Gpu, lease: Lease | None, drain: Drain | None, quarantine: Quarantine | None
+) -> str:
+    """Return ``quarantined``, ``drained``, ``unknown``, ``closing``, ``held`` or ``free``: what matters most."""
+    if quarantine is not None:
+        return "quarantined"
+    if drain is not None:
+        return "drained"
+    if gpu.health is not GpuHealth.OK:
+        return "unknown"
+    if lease is None:
+        return "free"
+    return "held" if lease.ended_at is None else "closing"
+
+
+def _build_hold(seen: Seen, lease: Lease | None, *, names: bool) -> Json:
+    if lease is None:
+        return {"lease": None, "holder": None, "ends_at": None}
+    return {
+        "lease": lease.id,
+        "holder": lease.user if names else NOBODY_SEEN,
+        "ends_at": None if lease.ends_at is None else seen.tell(lease.ends_at),
+    }
+
+
+def _build_waiter(seen: Seen, entry: LineEntry, *, names: bool) -> Json:
+    lease, place = entry.lease, entry.place
+    return {
+        "lease": lease.id,
+        "position": place.position,
+        "line_length": place.line_length,
+        "user": lease.user if names else NOBODY_SEEN,
+        "gpus": lease.gpu_count,
+        "mig_profile": lease.mig_profile,
+        "hours": lease.hours,
+        "starts_at": None if place.starts_at is None else seen.tell(place.starts_at),
+    }

@@ -1,0 +1,251 @@
+"""Page and REST API of the quotas: rows, and what they come to for one user.
+
+Everybody may read what concerns themselves, who was given a group's scope what concerns that group and its members;
+only admins, and holders of ``custom:workbench:quotas``, change a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from jupyterhub.handlers.base import BaseHandler
+from tornado import web
+
+from spawner.hub import scopes
+from spawner.hub.doors import Door, bad_request
+from spawner.hub.handlers import actor_of, require
+from spawner.hub.identity import own
+from spawner.hub.quota_view import QuotaView, see_quota
+from spawner.hub.subjects import PLURALS, as_file, find_subject, name_rows
+from spawner.hub.workbench import Workbench
+from spawner.model import LimitsError, Unknown
+from spawner.policy.limits import (
+    DEFAULT,
+    NOTHING,
+    Limits,
+    Subject,
+    SubjectKind,
+    parse_limits,
+)
+from spawner.quotas import Change, Owner, find_changes
+
+MOST_REASON = 500
+
+
+class QuotaDesk(BaseHandler):  # type: ignore[misc]
+    """What page and REST API have in common: who may see which row."""
+
+    def initialize(self, get_workbench: Callable[[], Workbench]) -> None:
+        """Take the parts from the configuration."""
+        self._workbench = get_workbench()
+
+    def _may_see(self, subject: Subject) -> bool:
+        if self.has_scope(scopes.ADMIN) or self.has_scope(scopes.READ_QUOTAS):
+            return True
+        if subject == DEFAULT:
+            return scopes.READ_QUOTAS in self.parsed_scopes
+        return bool(self.has_scope(f"{scopes.READ_QUOTAS}!{subject.kind.value}={subject.name}"))
+
+    async def _read_rows(self) -> dict[Subject, Limits]:
+        """Return the rows that the viewer may see."""
+        rows = await _ask_ledger(self._workbench.ledger.quota_rows)
+        named = name_rows(self.db, rows)
+        return {subject: limits for subject, limits in named.items() if self._may_see(subject)}
+
+    def _require_some(self) -> None:
+        if not self.current_user or scopes.READ_QUOTAS not in self.parsed_scopes:
+            require(self, scopes.READ_QUOTAS, scopes.ADMIN)
+
+
+class QuotasPage(QuotaDesk):
+    """Shows the rows, to be edited by who may, and the effective quota of one user."""
+
+    @web.authenticated
+    async def get(self) -> None:
+        """Render the page; ``?user=`` names whose quota is looked up."""
+        self._require_some()
+        me = self.current_user
+        name = self.get_argument("user", "") or me.name
+        view, error = await self._look_up(name)
+        rows = await self._read_rows()
+        may_edit = self.has_scope(scopes.QUOTAS) or self.has_scope(scopes.ADMIN)
+        groups = [one for one in rows if one.kind is SubjectKind.GROUP]
+        page = await self.render_template(
+            "quotas.html",
+            view=view,
+            error=error,
+            looked_up=name,
+            rows={DEFAULT: rows.get(DEFAULT, NOTHING), **rows},
+            sees_others=may_edit or bool(groups) or self.has_scope(scopes.READ_QUOTAS),
+            may_edit=may_edit,
+            releases=list(self._workbench.offered.releases),
+            settings_quota=self._workbench.settings.quota,
+        )
+        self.finish(page)
+
+    async def _look_up(self, name: str) -> tuple[QuotaView | None, str | None]:
+        """Return the quota of the user ``name``, or why it is not shown."""
+        if not self._may_see(Subject(SubjectKind.USER, name, name)):
+            return None, f"You cannot see the quota of {name[:40]!r}."
+        user = self.find_user(name)
+        if user is None:
+            return None, f"There is no user {name[:40]!r}."
+        return await _see(self._workbench, own(user)), None
+
+
+class QuotasAPI(QuotaDesk, Door):
+    """``/hub/api/workbench/quotas``: all rows, as a quota file has them."""
+
+    async def get(self) -> None:
+        """Answer every row that the viewer may see."""
+        self._require_some()
+        self.finish(json.dumps({"quotas": as_file(await self._read_rows())}))
+
+    async def post(self) -> None:
+        """Make the rows exactly what ``quotas`` says and answer what changed; with ``?dry-run`` nothing is."""
+        require(self, scopes.QUOTAS, scopes.ADMIN)
+        body = self.get_json_body() or {}
+        if body.keys() - {"quotas", "reason"} or not isinstance(body.get("quotas"), dict):
+            raise bad_request('Send {"quotas": {"default": …, "groups": …, "users": …}}.')
+        wanted = self._parse_file(body["quotas"])
+        reason = _read_reason(body)
+        if self.get_argument("dry-run", None) is None:
+            changes = await _ask_ledger(
+                self._workbench.ledger.set_quotas,
+                wanted,
+                by=actor_of(self),
+                reason=reason,
+                now=self._workbench.clock(),
+                whole=True,
+            )
+        else:
+            before = await _ask_ledger(self._workbench.ledger.quota_rows)
+            changes = find_changes(before, {**dict.fromkeys(before), **wanted})
+        self.finish(json.dumps({"changes": [_as_json(change) for change in changes]}))
+
+    def _parse_file(self, file: Mapping[str, object]) -> dict[Subject, Limits]:
+        stranger = next((key for key in file if key not in ("default", *PLURALS)), None)
+        if stranger is not None:
+            raise bad_request(f"{stranger[:40]!r} is no part of a quota file.")
+        wanted = {DEFAULT: self._parse_row(DEFAULT, file.get("default", {}))}
+        for plural in PLURALS:
+            rows = file.get(plural, {})
+            if not isinstance(rows, dict):
+                raise bad_request(f"{plural!r} must be an object of rows by name.")
+            for name, row in rows.items():
+                subject = find_subject(self.db, plural, name)
+                wanted[subject] = self._parse_row(subject, row)
+        return wanted
+
+    def _parse_row(self, subject: Subject, row: object) -> Limits:
+        try:
+            return parse_limits(row, subject.kind, self._workbench.offered.releases)
+        except LimitsError as error:
+            raise bad_request(f"The row of {subject} cannot be: {error}") from error
+
+
+class QuotaAPI(QuotaDesk, Door):
+    """``/hub/api/workbench/quotas/default``, ``…/groups/<name>`` and ``…/users/<name>``: one row."""
+
+    async def get(self, kind: str, name: str = "") -> None:
+        """Answer what the row says."""
+        self._require_some()
+        subject = self._find(kind, name, must_see=True)
+        rows = await _ask_ledger(self._workbench.ledger.quota_rows)
+        self.finish(json.dumps(rows.get(subject, NOTHING).as_json()))
+
+    async def put(self, kind: str, name: str = "") -> None:
+        """Make the row exactly what the body says, and keep its ``reason`` in the trail."""
+        require(self, scopes.QUOTAS, scopes.ADMIN)
+        subject, body = self._find(kind, name), dict(self.get_json_body() or {})
+        reason = _read_reason(body)
+        body.pop("reason", None)
+        try:
+            limits = parse_limits(body, subject.kind, self._workbench.offered.releases)
+        except LimitsError as error:
+            raise bad_request(str(error)) from error
+        await self._set(subject, limits, reason)
+        self.finish(json.dumps(limits.as_json()))
+
+    async def delete(self, kind: str, name: str = "") -> None:
+        """Delete the row; ``?reason=`` is kept in the trail."""
+        require(self, scopes.QUOTAS, scopes.ADMIN)
+        subject = self._find(kind, name)
+        await self._set(subject, None, _read_reason({"reason": self.get_argument("reason", None)}))
+        self.set_status(HTTPStatus.NO_CONTENT)
+
+    def _find(self, kind: str, name: str, *, must_see: bool = False) -> Subject:
+        if kind == "default":
+            return DEFAULT
+        if must_see and not self._may_see(Subject(PLURALS[kind], name, name)):
+            raise web.HTTPError(HTTPStatus.FORBIDDEN, f"You cannot see the quota of {name[:40]!r}.")
+        return find_subject(self.db, kind, name)
+
+    async def _set(self, subject: Subject, limits: Limits | None, reason: str | None) -> None:
+        await _ask_ledger(
+            self._workbench.ledger.set_quotas,
+            {subject: limits},
+            by=actor_of(self),
+            reason=reason,
+            now=self._workbench.clock(),
+        )
+
+
+class EffectiveAPI(QuotaDesk, Door):
+    """``GET /hub/api/workbench/quotas/users/<name>/effective``."""
+
+    async def get(self, name: str) -> None:
+        """Answer what the rows come to for the user, why, and what would be refused now."""
+        require(self, f"{scopes.READ_QUOTAS}!user={name}", scopes.ADMIN)
+        find_subject(self.db, "users", name)
+        view = await _see(self._workbench, own(self.find_user(name)))
+        self.finish(json.dumps(view.as_json()))
+
+
+def quota_handlers(
+    get_workbench: Callable[[], Workbench],
+) -> list[tuple[str, type, dict[str, Any]]]:
+    """Return the routes below the hub's prefix."""
+    parts = {"get_workbench": get_workbench}
+    return [
+        ("/quotas", QuotasPage, parts),
+        ("/api/workbench/quotas", QuotasAPI, parts),
+        ("/api/workbench/quotas/(default)", QuotaAPI, parts),
+        ("/api/workbench/quotas/(groups|users)/([^/]+)", QuotaAPI, parts),
+        ("/api/workbench/quotas/users/([^/]+)/effective", EffectiveAPI, parts),
+    ]
+
+
+async def _see(workbench: Workbench, owner: Owner) -> QuotaView:
+    try:
+        return await see_quota(workbench, owner)
+    except Unknown as error:
+        raise web.HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
+
+
+def _read_reason(body: Mapping[str, object]) -> str | None:
+    reason = body.get("reason")
+    if reason is None or reason == "":
+        return None
+    if not isinstance(reason, str) or len(reason) > MOST_REASON or not reason.isprintable():
+        raise bad_request(f"The reason must be one line of at most {MOST_REASON} characters.")
+    return reason
+
+
+def _as_json(change: Change) -> dict[str, Any]:
+    sides = {"before": change.before, "after": change.after}
+    return {
+        "subject": str(change.subject),
+        **{name: None if side is None else side.as_json() for name, side in sides.items()},
+    }
+
+
+async def _ask_ledger(call: Callable[..., Any], *args: object, **options: object) -> Any:  # noqa: ANN401
+    try:
+        return await asyncio.to_thread(call, *args, **options)
+    except Unknown as error:
+        raise web.HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error

@@ -1,0 +1,145 @@
+"""One user's quota as pages and REST show it: what it is and why, what counts against it, what it would refuse now.
+
+The judgement is ``policy``'s; nothing is claimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from spawner.hub.workbench import Workbench
+from spawner.model import Options, Quota, Reason, Refused, Request, Unknown
+from spawner.policy.admission import count_kinds
+from spawner.policy.limits import Explained, explain
+from spawner.policy.quota import (
+    check_quota,
+    coming_gpu_hours,
+    count_group,
+    count_own,
+    gpu_hours_left,
+)
+from spawner.policy.words import count_gpus, say_hours
+from spawner.quotas import Entitlement, Owner
+
+
+@dataclass(frozen=True)
+class QuotaView:
+    """The effective quota of ``owner``.
+
+    ``gpus`` are those that they hold or wait for; ``hours_held`` the GPU-hours of the window, ``hours_coming`` what
+    their leases may still take, ``hours_left`` what they may ask for (None: any number). ``over`` says what they hold
+    beyond the quota, ``refused`` what they would be told now if they asked for too much.
+    """
+
+    owner: Owner
+    quota: Quota
+    explained: tuple[Explained, ...]
+    gpus: int
+    hours_held: float
+    hours_coming: float
+    hours_left: float | None
+    over: tuple[str, ...]
+    refused: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the API says."""
+        quota, releases = self.quota, self.quota.releases
+        return {
+            "user": self.owner.name,
+            "groups": list(self.owner.groups),
+            "quota": {
+                "max_gpus": quota.max_gpus,
+                "gpu_hours": quota.gpu_hours,
+                "window_days": quota.window_days,
+                "max_lease_hours": quota.max_lease_hours,
+                "priority": quota.priority,
+                "releases": None if releases is None else list(releases),
+                "caps": {cap.group: cap.total_gpus for cap in quota.caps},
+            },
+            "explained": [vars(one) for one in self.explained],
+            "gpus": self.gpus,
+            "gpu_hours_held": self.hours_held,
+            "gpu_hours_coming": self.hours_coming,
+            "gpu_hours_left": self.hours_left,
+            "over_quota": list(self.over),
+            "refused_now": list(self.refused),
+        }
+
+
+async def read_entitlement(workbench: Workbench, owner: Owner) -> Entitlement:
+    """Return what ``owner`` may have now; raises Unknown."""
+    return await asyncio.to_thread(
+        workbench.ledger.entitlement, owner, workbench.settings.quota, now=workbench.clock()
+    )
+
+
+async def see_quota(workbench: Workbench, owner: Owner) -> QuotaView:
+    """Return the quota of ``owner`` as it is now; raises Unknown where the ledger does not answer."""
+    entitled = await read_entitlement(workbench, owner)
+    quota, leases, now = entitled.quota, entitled.leases, workbench.clock()
+    try:
+        kinds = count_kinds(await workbench.gpus.inventory())
+    except Unknown:
+        kinds = {}  # how many there are does not change the quota
+    own = [lease for lease in leases if lease.user == owner.name]
+    return QuotaView(
+        owner=owner,
+        quota=quota,
+        explained=explain(entitled.effective, entitled.rows, owner.subject, owner.groups),
+        gpus=count_own(owner.name, leases),
+        hours_held=round(entitled.held, 2),
+        hours_coming=round(coming_gpu_hours(own, now), 2),
+        hours_left=_round(gpu_hours_left(owner.name, quota, leases, entitled.held, now)),
+        over=tuple(_say_over(owner, entitled)),
+        refused=tuple(
+            _foresee(
+                owner, entitled, workbench.offered.releases, max(kinds.values(), default=1), now
+            )
+        ),
+    )
+
+
+def _round(number: float | None) -> float | None:
+    return None if number is None else round(number, 2)
+
+
+def _say_over(owner: Owner, entitled: Entitlement) -> Iterable[str]:
+    quota, own = entitled.quota, count_own(owner.name, entitled.leases)
+    if quota.max_gpus is not None and own > quota.max_gpus:
+        yield f"{count_gpus(own)} held or waited for, {quota.max_gpus} allowed"
+    for cap in quota.caps:
+        held = count_group(cap.group, entitled.leases)
+        if held > cap.total_gpus:
+            yield f"group {cap.group}: {count_gpus(held)} held or waited for, {cap.total_gpus} allowed"
+    if quota.gpu_hours is not None and entitled.held > quota.gpu_hours:
+        yield f"{entitled.held:.1f} GPU-hours held, {quota.gpu_hours:g} allowed"
+
+
+def _foresee(
+    owner: Owner, entitled: Entitlement, releases: Iterable[str], gpus: int, now: float
+) -> Iterable[str]:
+    """Yield the sentence for the fewest GPUs that would be refused, for too long a time, and for each release."""
+    allowed = entitled.quota.releases
+    release = next((one for one in releases if allowed is None or one in allowed), "")
+    for options in (
+        *(Options(release, count) for count in range(1, gpus + 1)),
+        Options(release, gpus + 1),
+    ):
+        refused = _ask(owner, entitled, options, now)
+        if refused is not None:
+            yield refused.message
+            break
+    longest = entitled.quota.max_lease_hours
+    yield f"More than {say_hours(longest)} at a time with GPUs."
+    for name in releases:
+        refused = _ask(owner, entitled, Options(name, 0), now)
+        if refused is not None and refused.reason is Reason.RELEASE_NOT_ALLOWED:
+            yield f"Release {name}."
+
+
+def _ask(owner: Owner, entitled: Entitlement, options: Options, now: float) -> Refused | None:
+    request = Request(owner.name, "", options, owner.identity, owner.groups)
+    return check_quota(request, entitled.quota, entitled.leases, held=entitled.held, now=now)

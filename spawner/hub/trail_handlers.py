@@ -1,0 +1,208 @@
+"""Page and REST API of the audit trail: searched, page by page, or all of it as CSV or JSON lines.
+
+Only admins, and holders of ``custom:workbench:read:trail``, see it. A whole trail is sent as it is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode
+
+from jupyterhub.handlers.base import BaseHandler
+from tornado import web
+
+from spawner.hub import scopes
+from spawner.hub.doors import Door, bad_request
+from spawner.hub.handlers import require
+from spawner.hub.moments import Moment
+from spawner.hub.workbench import Workbench
+from spawner.model import Unknown
+from spawner.trail import CHUNK, Action, Search, Written
+
+PAGE = 50
+MOST_ID = 2**31 - 1
+COLUMNS = ("id", "at", "actor", "action", "subject", "before", "after", "reason")
+FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
+_FILTERS = ("actor", "action", "subject", "text", "since", "until")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class TrailDesk(BaseHandler):  # type: ignore[misc]
+    """What page and REST API have in common: the search, and the stream."""
+
+    def initialize(self, get_workbench: Callable[[], Workbench]) -> None:
+        """Take the parts from the configuration."""
+        self._workbench = get_workbench()
+
+    def _read_search(self) -> Search:
+        """Return what the address asks for; raises a 400 with one sentence."""
+        given = self._given()
+        action = given.get("action")
+        if action is not None and action not in list(Action):
+            raise bad_request(f"There is no action {action[:40]!r}: {', '.join(Action)}.")
+        return Search(
+            actor=given.get("actor"),
+            action=None if action is None else Action(action),
+            subject=given.get("subject"),
+            text=given.get("text"),
+            since=self._read_moment(given.get("since")),
+            until=self._read_moment(given.get("until")),
+        )
+
+    def _given(self) -> dict[str, str]:
+        given = {name: self.get_argument(name, "") for name in _FILTERS}
+        return {name: text for name, text in given.items() if text}
+
+    def _read_moment(self, text: str | None) -> float | None:
+        """Return the moment of the lease clock that ``text`` means; without a time zone it is UTC."""
+        if text is None:
+            return None
+        try:
+            at = datetime.fromisoformat(text)
+            wall = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError) as error:
+            raise bad_request(
+                f"{text[:40]!r} is no time: give one such as 2026-11-23T14:30Z."
+            ) from error
+        return wall - self._workbench.clock.to_wall(0.0)
+
+    def _read_before(self) -> int | None:
+        text = self.get_argument("before", "")
+        if not text:
+            return None
+        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_ID))
+        if not is_number or int(text) > MOST_ID:
+            raise bad_request(f"{text[:40]!r} is no id of an entry: take it from 'next'.")
+        return int(text)
+
+    async def _read_page(self) -> tuple[tuple[Written, ...], int | None]:
+        """Return one page, and the id with which the next begins (None: there is none)."""
+        search, before_id = self._read_search(), self._read_before()
+        found = await self._read(search, before_id, PAGE + 1)
+        return found[:PAGE], found[PAGE - 1].id if len(found) > PAGE else None
+
+    async def _read(self, search: Search, before_id: int | None, limit: int) -> tuple[Written, ...]:
+        try:
+            return await asyncio.to_thread(
+                self._workbench.ledger.trail, search, before_id=before_id, limit=limit
+            )
+        except Unknown as error:
+            raise web.HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
+
+    async def _stream(self, kind: str) -> None:
+        """Send everything that is meant, some hundred entries at a time."""
+        search, before_id = self._read_search(), self._read_before()
+        chunk = await self._read(search, before_id, CHUNK)
+        self.set_header("Content-Type", FORMATS[kind])
+        self.set_header("Content-Disposition", f'attachment; filename="trail.{kind}"')
+        if kind == "csv":
+            self.write(_as_csv([COLUMNS]))
+        while chunk:
+            told = [self._tell(written) for written in chunk]
+            if kind == "csv":
+                self.write(_as_csv([_cells(one) for one in told]))
+            else:
+                self.write("".join(json.dumps(one) + "\n" for one in told))
+            await self.flush()
+            chunk = await self._read(search, chunk[-1].id, CHUNK)
+        self.finish()
+
+    def _tell(self, written: Written) -> dict[str, Any]:
+        entry = written.entry
+        at = Moment(self._workbench.clock.to_wall(entry.at)).iso
+        return {"id": written.id, **vars(entry), "at": at, "action": entry.action.value}
+
+
+class AuditPage(TrailDesk):
+    """Shows the trail, newest first, with a form to search it."""
+
+    @web.authenticated
+    async def get(self) -> None:
+        """Render one page."""
+        require(self, scopes.READ_TRAIL, scopes.ADMIN)
+        error: str | None = None
+        found: tuple[Written, ...] = ()
+        next_id: int | None = None
+        try:
+            found, next_id = await self._read_page()
+        except web.HTTPError as refusal:
+            if refusal.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            error = refusal.log_message
+        given = self._given()
+        self.finish(
+            await self.render_template(
+                "audit.html",
+                entries=[self._tell(written) for written in found],
+                given=given,
+                error=error,
+                actions=list(Action),
+                query=urlencode(given),
+                older=None if next_id is None else urlencode({**given, "before": next_id}),
+                is_later_page=bool(self.get_argument("before", "")),
+            )
+        )
+
+
+class AuditFile(TrailDesk):
+    """``/hub/audit/trail.csv`` and ``trail.jsonl``: what the page shows, all of it, for browsers."""
+
+    @web.authenticated
+    async def get(self, kind: str) -> None:
+        """Send the file."""
+        require(self, scopes.READ_TRAIL, scopes.ADMIN)
+        await self._stream(kind)
+
+
+class TrailAPI(TrailDesk, Door):
+    """``GET /hub/api/workbench/trail``."""
+
+    async def get(self) -> None:
+        """Answer one page, ``next`` being the ``before`` of the next; with ``format``, all of it as a file."""
+        require(self, scopes.READ_TRAIL, scopes.ADMIN)
+        kind = self.get_argument("format", "json")
+        if kind in FORMATS:
+            await self._stream(kind)
+            return
+        if kind != "json":
+            raise bad_request(f"There is no format {kind[:40]!r}: json, {', '.join(FORMATS)}.")
+        found, next_id = await self._read_page()
+        entries = [self._tell(written) for written in found]
+        self.finish(json.dumps({"entries": entries, "next": next_id}))
+
+
+def trail_handlers(
+    get_workbench: Callable[[], Workbench],
+) -> list[tuple[str, type, dict[str, Any]]]:
+    """Return the routes below the hub's prefix."""
+    parts = {"get_workbench": get_workbench}
+    return [
+        ("/audit", AuditPage, parts),
+        ("/audit/trail[.](csv|jsonl)", AuditFile, parts),
+        ("/api/workbench/trail", TrailAPI, parts),
+    ]
+
+
+def _cells(told: dict[str, Any]) -> list[str]:
+    return [_cell(told[name]) for name in COLUMNS]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    # a spreadsheet would compute it
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _as_csv(rows: Sequence[Sequence[str]]) -> str:
+    out = io.StringIO()
+    csv.writer(out).writerows(rows)
+    return out.getvalue()

@@ -1,0 +1,68 @@
+"""What the page shows of one's own: GPUs and GPU-hours of those allowed, and the hours of the last seven days."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from jupyterhub.user import User
+
+from spawner.hub.identity import identify, own
+from spawner.hub.quota_view import QuotaView, see_quota
+from spawner.hub.workbench import Workbench
+from spawner.policy.usage import DAY_SECONDS, day_of
+
+DAYS = 7
+
+
+@dataclass(frozen=True)
+class Day:
+    """GPU-hours held on one day (UTC); ``percent`` is of the busiest day shown, or of one hour."""
+
+    on: date
+    gpu_hours: float
+    percent: float
+
+    @property
+    def name(self) -> str:
+        """Return ``Mon``."""
+        return f"{self.on:%a}"
+
+
+@dataclass(frozen=True)
+class Week:
+    """One's own quota, with what of it is used, and the last days."""
+
+    quota: QuotaView
+    days: tuple[Day, ...]
+
+    @property
+    def gpu_hours(self) -> float:
+        """Return the GPU-hours of all days shown."""
+        return sum(day.gpu_hours for day in self.days)
+
+
+async def see_week(workbench: Workbench, user: User) -> Week:
+    """Return what ``user`` holds, may hold, and held lately; raises Unknown."""
+    account = await asyncio.to_thread(workbench.ledger.find_account, identify(user))
+    now = workbench.clock()
+    first = day_of(now) - DAYS + 1
+    hours: dict[int, float] = {}
+    if account is not None:
+        hours = await asyncio.to_thread(
+            workbench.ledger.held_by_day, account.uid, since=float(first * DAY_SECONDS), now=now
+        )
+    today = datetime.fromtimestamp(workbench.clock.to_wall(now), UTC).date()
+    most = max((1.0, *hours.values()))
+    return Week(
+        quota=await see_quota(workbench, own(user)),
+        days=tuple(
+            Day(
+                today - timedelta(days=DAYS - 1 - at),
+                hours.get(first + at, 0.0),
+                100.0 * hours.get(first + at, 0.0) / most,
+            )
+            for at in range(DAYS)
+        ),
+    )

@@ -1,0 +1,35 @@
+"""Makes the accounting of what was used, and lets the recent use follow the account instead of the name."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Add what leases and accounting need; the recent use begins anew."""
+    op.add_column(
+        "leases", sa.Column("groups", sa.JSON, nullable=False, server_default=sa.text("'[]'"))
+    )
+    op.add_column(
+        "leases", sa.Column("when_idle", sa.String(16), nullable=False, server_default="stop")
+    )
+    op.create_index("leases_by_grant", "leases", ["granted_at"])
+    op.drop_table("use")
+    op.create_table(
+        "use",
+        sa.Column("uid", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("gpu_hours", sa.Float, nullable=False),
+        sa.Column("at", sa.Float, nullable=False),
+    )
+    op.create_table(
+        "usage",
+        sa.Column("lease_id", sa.String(16), sa.ForeignKey("leases.id"), primary_key=True),
+        sa.Column("gpu_uuid", sa.String, primary_key=True),
+        sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("measured_seconds", sa.Float, nullable=False),
+        sa.Column("used_seconds", sa.Float, nullable=False),
+        sa.Column("measured_until", sa.Float, nullable=False),
+    )
+    op.create_index("usage_by_day", "usage", ["day"])

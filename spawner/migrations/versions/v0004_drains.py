@@ -1,0 +1,18 @@
+"""Makes the drains: the GPUs that an admin lets nobody be given."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """Make the table."""
+    op.create_table(
+        "drains",
+        sa.Column("gpu_uuid", sa.String, primary_key=True),
+        sa.Column("reason", sa.String, nullable=False),
+        sa.Column("by", sa.String, nullable=False),
+        sa.Column("since", sa.Float, nullable=False),
+    )

@@ -1,0 +1,186 @@
+"""The ledger's quotas: one row for each subject, and what they come to for one user.
+
+A change and its entry in the trail are one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from spawner import rows, tables
+from spawner.accounts import Accounts
+from spawner.database import reading, transaction
+from spawner.model import Lease, Quota
+from spawner.policy.limits import (
+    DEFAULT,
+    Effective,
+    Limits,
+    Rows,
+    Subject,
+    SubjectKind,
+    find_quota,
+    group,
+)
+from spawner.policy.quota import DAY_SECONDS, held_gpu_hours
+from spawner.trail import Action, Entry, record
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A hub user as quotas know them: ``name`` is on their leases, ``identity`` in their row."""
+
+    name: str
+    identity: str
+    groups: tuple[str, ...]
+
+    @property
+    def subject(self) -> Subject:
+        """Return whom a row of their own is for."""
+        return Subject(SubjectKind.USER, self.identity, self.name)
+
+
+@dataclass(frozen=True)
+class Entitlement:
+    """What somebody may have, and what counts against it.
+
+    ``rows`` are those that say something about them. ``leases`` are the live ones of theirs, and of the groups that
+    have a total; ``held`` are the GPU-hours that they held in the quota's window.
+    """
+
+    effective: Effective
+    rows: Rows
+    leases: tuple[Lease, ...]
+    held: float
+
+    @property
+    def quota(self) -> Quota:
+        """Return the quota itself."""
+        return self.effective.quota
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of one row; None is no row."""
+
+    subject: Subject
+    before: Limits | None
+    after: Limits | None
+
+
+def find_changes(before: Rows, after: Mapping[Subject, Limits | None]) -> tuple[Change, ...]:
+    """Return what ``after`` changes; a row that says nothing is none."""
+    wanted = {subject: limits if limits != Limits() else None for subject, limits in after.items()}
+    return tuple(
+        Change(subject, before.get(subject), limits)
+        for subject, limits in wanted.items()
+        if before.get(subject) != limits
+    )
+
+
+class Quotas(Accounts):
+    """The part of the ledger that knows who may have how much."""
+
+    def quota_rows(self) -> dict[Subject, Limits]:
+        """Return every row."""
+        with reading(self._engine) as connection:
+            return _read(connection, sa.true())
+
+    def set_quotas(
+        self,
+        wanted: Mapping[Subject, Limits | None],
+        *,
+        by: str,
+        reason: str | None,
+        now: float,
+        whole: bool = False,
+    ) -> tuple[Change, ...]:
+        """Make the rows of the subjects in ``wanted`` what it says; with ``whole``, there is no other row then.
+
+        Returns what changed, which the trail tells with ``by`` and ``reason``.
+        """
+        with transaction(self._engine) as connection:
+            before = _read(connection, sa.true())
+            others: dict[Subject, Limits | None] = dict.fromkeys(before) if whole else {}
+            changes = find_changes(before, {**others, **wanted})
+            for change in changes:
+                _write(connection, change)
+                record(connection, _tell(change, by, reason, now))
+            return changes
+
+    def keep_quotas_of(
+        self, kept: Collection[Subject], *, by: str, now: float
+    ) -> tuple[Change, ...]:
+        """Delete the rows of groups and users that are not among ``kept``: they have left the hub."""
+        gone = [s for s in self.quota_rows() if s not in kept and s != DEFAULT]
+        reason = "it is not in the hub any more"
+        return self.set_quotas(dict.fromkeys(gone), by=by, reason=reason, now=now) if gone else ()
+
+    def entitlement(self, owner: Owner, settings: Quota, *, now: float) -> Entitlement:
+        """Return what ``owner`` may have now; where no row says a field, ``settings`` do."""
+        with reading(self._engine) as connection:
+            return self._entitle(connection, owner, settings, now)
+
+    def _entitle(
+        self, connection: sa.Connection, owner: Owner, settings: Quota, now: float
+    ) -> Entitlement:
+        own = owner.subject
+        columns = tables.quotas.c
+        keys = [DEFAULT, own, *map(group, owner.groups)]
+        pairs = [(subject.kind.value, subject.key) for subject in keys]
+        said = _read(connection, sa.tuple_(columns.kind, columns.key).in_(pairs))
+        effective = find_quota(said, own, owner.groups, settings)
+        capped = {cap.group for cap in effective.quota.caps}
+        live = (
+            rows.live_leases(connection) if capped else rows.live_leases_of(connection, owner.name)
+        )
+        counted = tuple(
+            lease for lease in live if lease.user == owner.name or capped.intersection(lease.groups)
+        )
+        held = self._read_held(connection, owner, effective.quota, now)
+        return Entitlement(effective, said, counted, held)
+
+    def _read_held(
+        self, connection: sa.Connection, owner: Owner, quota: Quota, now: float
+    ) -> float:
+        account = self._find_account(connection, owner.identity)
+        if account is None or quota.window_days is None:
+            return 0.0
+        since = now - quota.window_days * DAY_SECONDS
+        columns = tables.leases.c
+        ends_later = sa.or_(columns.ended_at.is_(None), columns.ended_at > since)
+        where = (columns.uid == account.uid, columns.granted_at.is_not(None), ends_later)
+        found = connection.execute(sa.select(tables.leases).where(*where))
+        return held_gpu_hours((tables.as_lease(row) for row in found), quota, now)
+
+
+def _read(connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[Subject, Limits]:
+    order = (tables.quotas.c.kind, tables.quotas.c.name)
+    found = connection.execute(sa.select(tables.quotas).where(where).order_by(*order))
+    return dict(_as_row(row) for row in found)
+
+
+def _as_row(row: sa.Row[Any]) -> tuple[Subject, Limits]:
+    values = dict(row._mapping)
+    subject = Subject(SubjectKind(values.pop("kind")), values.pop("key"), values.pop("name"))
+    if values["releases"] is not None:
+        values["releases"] = tuple(values["releases"])
+    return subject, Limits(**values)
+
+
+def _write(connection: sa.Connection, change: Change) -> None:
+    subject, columns = change.subject, tables.quotas.c
+    where = sa.and_(columns.kind == subject.kind.value, columns.key == subject.key)
+    connection.execute(sa.delete(tables.quotas).where(where))
+    if change.after is not None:
+        values = {**asdict(subject), **asdict(change.after), "kind": subject.kind.value}
+        connection.execute(sa.insert(tables.quotas).values(values))
+
+
+def _tell(change: Change, by: str, reason: str | None, now: float) -> Entry:
+    sides = (None if side is None else side.as_json() for side in (change.before, change.after))
+    before, after = sides
+    return Entry(now, by, Action.QUOTA_CHANGED, str(change.subject), before, after, reason)

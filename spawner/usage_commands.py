@@ -1,0 +1,63 @@
+"""The command ``workbench usage``: GPU-hours held and used, over the hub's REST API.
+
+What nobody measured is shown as a dash, never as 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from spawner.hub_client import DONE, HubClient, run_with_hub
+from spawner.policy.usage import By
+
+_HEADS = {
+    "held_gpu_hours": "HELD",
+    "used_gpu_hours": "USED",
+    "unmeasured_gpu_hours": "UNMEASURED",
+}
+
+
+def add_usage_command(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type to itself
+    """Add it to the ``commands`` of a parser."""
+    command = commands.add_parser("usage", help="GPU-hours held and used")
+    command.add_argument("--from", dest="first", metavar="DAY", help="such as 2026-11-17 (UTC)")
+    command.add_argument("--to", dest="last", metavar="DAY", help="the last day, itself included")
+    command.add_argument("--by", choices=[by.value for by in By], default=By.USER.value)
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object")
+    form.add_argument("--csv", action="store_true", help="print CSV")
+    command.set_defaults(run=lambda flags: run_with_hub(_print, flags))
+
+
+def _print(hub: HubClient, flags: argparse.Namespace) -> int:
+    asked = {"from": flags.first, "to": flags.last, "by": flags.by}
+    query = {name: value for name, value in asked.items() if value is not None}
+    if flags.csv:
+        for line in hub.lines("usage", {**query, "format": "csv"}):
+            sys.stdout.write(line)
+        return DONE
+    answer = hub.ask("GET", "usage", query=query)
+    if flags.json:
+        sys.stdout.write(json.dumps(answer) + "\n")
+    else:
+        sys.stdout.writelines(_as_table(answer))
+    return DONE
+
+
+def _as_table(answer: Mapping[str, Any]) -> Iterator[str]:
+    rows = [{"label": answer["by"].upper(), **_HEADS}]
+    rows += [*answer["rows"], {"label": "total", **answer["total"]}]
+    width = max(len(row["label"]) for row in rows)
+    for row in rows:
+        cells = (_say(row[name]).rjust(12) for name in _HEADS)
+        yield f"{row['label'].ljust(width)}{''.join(cells)}\n"
+
+
+def _say(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,158 @@
+"""The GPU page in Chromium: live without a reload, by keyboard alone, with few and many GPUs, in every theme."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.hub.test_sign_up import ADMIN_PASSWORD
+from tests.hub.town import PASSWORD
+from tests.stack import ROOT
+
+SECONDS = 1000
+LIVE = "[data-live=yes]"
+
+
+class MapTown:
+    """The hub's process, and browsers that look at it."""
+
+    def __init__(self, browser: Browser, process: "subprocess.Popen[str]") -> None:
+        self._browser = browser
+        self._process = process
+        self.url = self._read()
+
+    def tell(self, words: str) -> None:
+        """Let the town do something."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{words}\n")
+        self._process.stdin.flush()
+        assert self._read() == "done"
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(("http", "done")):
+                return line.strip()
+        raise AssertionError("the town ended")
+
+    @contextmanager
+    def page(self, name: str, **options: object) -> Iterator[Page]:
+        """Open the map as ``name``; whatever goes wrong in its script is a failure."""
+        context = self._browser.new_context(base_url=self.url, **options)  # type: ignore[arg-type]
+        page = context.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto("/hub/login?next=/hub/gpus")
+        page.fill("#username_input", name)
+        page.fill("#password_input", ADMIN_PASSWORD if name == "admin" else PASSWORD)
+        page.click("#login_submit")
+        page.wait_for_url("**/hub/gpus")
+        expect(page.locator(LIVE)).to_be_visible(timeout=20 * SECONDS)
+        yield page
+        assert errors == []
+        context.close()
+
+
+@contextmanager
+def running_town(browser: Browser, folder: Path, gpus: int) -> Iterator[MapTown]:
+    command = [sys.executable, "-m", "tests.browser.map_town", str(folder), str(gpus)]
+    with (folder / "town.log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    try:
+        yield MapTown(browser, process)
+    finally:
+        process.communicate(timeout=60)
+
+
+@pytest.fixture
+def town(browser: Browser, tmp_path: Path) -> Iterator[MapTown]:
+    with running_town(browser, tmp_path, 4) as town:
+        yield town
+
+
+def test_it_is_live_and_says_when_it_is_not(town: MapTown, screenshots: Path) -> None:
+    with town.page("mara") as page:
+        first, second = page.locator(".wb-tile").nth(0), page.locator(".wb-tile").nth(1)
+        expect(first).to_contain_text("Free")
+        expect(first).to_contain_text("unknown")
+        town.tell("read 0 87")
+        expect(first).to_contain_text("87 %")
+        town.tell("start mara 1")
+        expect(first).to_contain_text("In use")
+        expect(first).to_contain_text("you")
+        expect(page.locator("#wb-sum")).to_contain_text("3 of 4 GPUs free")
+        town.tell("start noor 1")
+        expect(second).to_contain_text("noor")
+        town.tell("start li 3")
+        expect(page.locator("#wb-waiters")).to_contain_text("li · 3 GPUs for 2 h")
+        page.screenshot(path=screenshots / "gpu-map.png", full_page=True)
+        town.tell("silent")
+        expect(page.locator("#wb-error")).to_be_visible()
+        expect(second).to_contain_text("Unknown")
+        town.tell("speaking")
+        expect(page.locator("#wb-error")).to_be_hidden()
+        page.evaluate("window.isSamePage = true")
+        town.tell("restart")
+        expect(page.locator("#wb-live")).to_have_text("Reconnecting…", timeout=20 * SECONDS)
+        expect(page.locator("#wb-live")).to_have_text("Live", timeout=30 * SECONDS)
+        assert page.evaluate("window.isSamePage")
+
+
+def test_an_admin_orders_everything_by_keyboard(town: MapTown, screenshots: Path) -> None:
+    town.tell("start mara 1")
+    town.tell("start noor 3")
+    town.tell("start li 1")
+    town.tell("start amara 1")
+    with town.page("admin", color_scheme="dark") as page:
+        press = page.keyboard.press
+        page.locator(".wb-tile-open").first.focus()
+        press("ArrowRight")
+        press("Enter")
+        details = page.get_by_role("dialog")
+        expect(details).to_contain_text("GPU 1")
+        expect(details.get_by_role("button", name="Drain")).to_be_focused()
+        press("Enter")
+        page.keyboard.type("the fan is loud")
+        page.screenshot(path=screenshots / "gpu-map-order-dark.png")
+        press("Enter")
+        expect(page.locator("#wb-said")).to_have_text("GPU 1 is drained.")
+        expect(page.locator(".wb-tile").nth(1)).to_contain_text("Drained")
+        assert page.evaluate("document.activeElement.closest('.wb-tile')?.dataset.uuid") == "GPU-1"
+        waiters = page.locator("#wb-waiters > li")
+        expect(waiters.nth(0)).to_contain_text("li")
+        waiters.nth(1).get_by_role("button", name="First").focus()
+        press("Enter")
+        page.keyboard.type("a deadline")
+        press("Enter")
+        expect(waiters.nth(0)).to_contain_text("amara")
+        press("Escape")
+        page.locator(".wb-tile-open").first.focus()
+        press("Enter")
+        press("Tab")
+        expect(details.get_by_role("button", name="End lease")).to_be_focused()
+        press("Enter")
+        press("Enter")
+        expect(details).to_be_visible()  # a reason is required
+        page.keyboard.type("maintenance")
+        press("Enter")
+        expect(page.locator(".wb-tile").first).to_contain_text("amara", timeout=20 * SECONDS)
+
+
+@pytest.mark.parametrize("gpus", [0, 4, 512])
+def test_a_narrow_window_scrolls_one_way(
+    browser: Browser, tmp_path: Path, screenshots: Path, gpus: int
+) -> None:
+    with running_town(browser, tmp_path, gpus) as town:
+        narrow = {"width": 400, "height": 800}
+        with town.page("mara", viewport=narrow, reduced_motion="reduce") as page:
+            expect(page.locator(".wb-tile")).to_have_count(gpus)
+            assert page.evaluate("document.documentElement.scrollWidth") == 400
+            moving = "document.getAnimations().length"
+            assert page.evaluate(moving) == 0
+            page.screenshot(path=screenshots / f"gpu-map-narrow-{gpus}.png")

@@ -1,0 +1,167 @@
+"""A server whose GPUs do nothing: warned, kept by a sign of life, ended, or gone on with without GPUs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from bs4 import BeautifulSoup
+
+from spawner.model import Cause, Lease, LeaseState
+from spawner.settings import Settings
+from tests.hub.test_lease import read_lease
+from tests.hub.test_sign_up import join
+from tests.hub.test_spawn import start
+from tests.hub.town import Town, eventually
+
+MINUTE = 60.0
+IDLE = 30 * MINUTE
+GOLDEN = json.loads((Path(__file__).parents[1] / "contract" / "panel-activity.json").read_text())
+REST = {**GOLDEN, "kernels_quiet_seconds": 1e6, "terminals_quiet_seconds": 1e6}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite",
+        start_timeout_seconds=10,
+        idle_minutes=30,
+        idle_warning_minutes=10,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _seen(town: Town) -> None:
+    town.agent.busy = {"GPU-0": {}, "GPU-1": {}}
+
+
+async def say(client: httpx.AsyncClient, server: str = "", **words: Any) -> dict[str, Any]:
+    answer = await client.post(f"/hub/api/workbench/activity/{server}", json={**REST, **words})
+    assert answer.status_code == 200, answer.text
+    lease: dict[str, Any] = answer.json()
+    return lease
+
+
+async def rest(town: Town, seconds: float, name: str = "alice", **words: Any) -> dict[str, Any]:
+    """Let time pass in which the server says that it does nothing, but for ``words``, and the GPUs do nothing."""
+    async with town.client(name) as client:
+        for _ in range(int(seconds / 10)):
+            town.skip(10)
+            lease = await say(client, **words)
+            await town.workbench.sampling.look()
+    return lease
+
+
+def ended(town: Town) -> Lease | None:
+    lease = town.ledger.last_ended("alice", "")
+    return lease if lease is not None and lease.state is LeaseState.CLOSED else None
+
+
+async def test_who_does_nothing_is_warned_then_stopped(town: Town) -> None:
+    await start(town, "alice", {"gpus": 1, "hours": 9})
+    assert (await rest(town, IDLE - 11 * MINUTE))["idle_seconds_left"] is None
+    warned = await rest(town, 2 * MINUTE)
+    assert 8.5 * MINUTE <= warned["idle_seconds_left"] <= 9.5 * MINUTE
+    assert (await read_lease(town, "alice"))["idle_seconds_left"] == pytest.approx(
+        warned["idle_seconds_left"], abs=11
+    )
+    await rest(town, 10 * MINUTE)
+    lease = await eventually(lambda: ended(town), "it was ended")
+    assert lease.cause is Cause.IDLE
+    await eventually(lambda: not town.user("alice").spawner.active, "the hub knows")
+    assert (await read_lease(town, "alice"))["last_end"]["cause"] == "idle"
+    assert town.live() == []
+
+
+async def test_a_word_of_its_user_keeps_it(town: Town) -> None:
+    await start(town, "alice", {"gpus": 1, "hours": 9})
+    await rest(town, IDLE - 5 * MINUTE)
+    async with town.client("alice") as client:
+        answer = await client.post("/hub/api/workbench/here/")
+        stranger = await client.post("/hub/api/workbench/here/none")
+    assert answer.json()["idle_seconds_left"] is None
+    assert stranger.json()["state"] is None
+    await rest(town, 15 * MINUTE)
+    assert [lease.state for lease in town.live()] == [LeaseState.RUNNING]
+
+
+@pytest.mark.parametrize("sign", ["kernel", "gpu", "unknown"])
+async def test_a_training_and_what_nobody_knows_keep_it(town: Town, sign: str) -> None:
+    await start(town, "alice", {"gpus": 1, "hours": 20})
+    words: dict[str, Any] = {}
+    if sign == "kernel":
+        words["busy_kernels"] = 1
+    if sign == "gpu":
+        town.agent.busy["GPU-0"] = {"utilization_percent": 1}
+    if sign == "unknown":
+        town.agent.busy["GPU-0"] = {"utilization_percent": None}
+    await rest(town, 2 * IDLE, **words)
+    assert [lease.state for lease in town.live()] == [LeaseState.RUNNING]
+
+
+async def test_a_restart_of_the_hub_is_no_idleness(town: Town) -> None:
+    await start(town, "alice", {"gpus": 1, "hours": 20})
+    await rest(town, IDLE - 2 * MINUTE)
+    await town.close_hub()
+    town.skip(10 * IDLE / 30)
+    await town.open_hub()
+    await eventually(lambda: town.controller.is_ready, "the hub is back")
+    lease = await rest(town, 10 * MINUTE)
+    assert (lease["state"], lease["idle_seconds_left"]) == ("running", None)
+
+
+async def test_who_chose_so_goes_on_without_gpus_and_asks_again_with_one_click(
+    town: Town,
+) -> None:
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+        await start(town, "alice", {"gpus": 2, "hours": 9, "when_idle": "go_on"})
+        volume = town.container(town.last_lease()).body["HostConfig"]["Mounts"]
+        await rest(town, IDLE - 5 * MINUTE)
+        home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
+        assert "given back in" in home.select_one("#wb-idle").text
+        await rest(town, 6 * MINUTE)
+
+        def goes_on() -> bool:
+            states = [(lease.state, lease.gpu_count) for lease in town.live()]
+            return states == [(LeaseState.RUNNING, 0)] and town.user("alice").spawner.ready
+
+        await eventually(goes_on, "it goes on without GPUs", 20)
+        assert town.container(town.last_lease()).body["HostConfig"]["Mounts"] == volume
+        home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
+        assert "Ask for 2 GPUs again" in home.select_one("#wb-again").text
+    async with town.client("alice") as client:
+        answer = await client.post("/hub/api/workbench/again/")
+        assert answer.status_code == 202, answer.text
+        await eventually(lambda: town.user("alice").spawner.ready, "it has GPUs again")
+        twice = await client.post("/hub/api/workbench/again/")
+    (lease,) = town.live()
+    assert (lease.gpu_count, lease.hours, lease.when_idle.value) == (2, 9.0, "go_on")
+    assert twice.status_code == 409
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema": 2},
+        {"busy_kernels": True},
+        {"busy_kernels": -1},
+        {"kernels_quiet_seconds": "long"},
+        {"terminals_quiet_seconds": 1e300},
+        {"more": 1},
+    ],
+)
+async def test_what_is_no_word_of_a_server_is_refused(town: Town, changes: Any) -> None:
+    async with town.client("alice") as client:
+        answer = await client.post("/hub/api/workbench/activity/", json={**GOLDEN, **changes})
+    assert answer.status_code == 400
+    assert answer.json()["message"].endswith(".")
+
+
+async def test_the_form_lets_people_choose(town: Town) -> None:
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+        page = BeautifulSoup((await browser.get("/hub/spawn/alice")).text, "html.parser")
+    assert "do nothing for 30 min" in page.select_one("#wb-when-idle legend").text
+    assert page.select_one("#when-idle-stop").has_attr("checked")

@@ -1,0 +1,323 @@
+"""The GPU page and its stream: everyone sees the same, live, and nobody is asked for while nobody looks."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from bs4 import BeautifulSoup
+
+from spawner.hub import feed, stream
+from spawner.hub.feed import Feed, Frame, Viewer
+from spawner.hub.map_view import NOTHING_OWN, find_changes
+from spawner.model import GpuHealth
+from spawner.settings import Settings
+from tests.hub.test_sign_up import admin, join
+from tests.hub.test_spawn import start
+from tests.hub.test_wait import lease_of, wait_in_line
+from tests.hub.town import Town, eventually
+
+STREAM = "/hub/api/workbench/gpus/stream"
+GIB = 1024**3
+Event = tuple[str, dict[str, Any]]
+
+
+class Watcher:
+    """A browser's end of the stream; ``gpus`` are as its events leave them."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self._lines = answer.aiter_lines()
+        self.map: dict[str, Any] = {}
+        self.own: dict[str, Any] = {}
+
+    async def hear(self) -> Event:
+        """Return the next event, and take it in."""
+        kind = ""
+        async with asyncio.timeout(20):
+            async for line in self._lines:
+                if line.startswith("event: "):
+                    kind = line.removeprefix("event: ")
+                if line.startswith("data: "):
+                    return self._take(kind, json.loads(line.removeprefix("data: ")))
+        raise EOFError
+
+    def _take(self, kind: str, told: dict[str, Any]) -> Event:
+        if kind == "map":
+            self.map = told
+        elif kind == "own":
+            self.own = told
+        else:
+            gpus = self.map["gpus"]
+            self.map |= {key: value for key, value in told.items() if key != "gpus"}
+            for index, changed in told.get("gpus", {}).items():
+                gpus[int(index)] |= changed
+        return kind, told
+
+    async def until(self, is_so: Any) -> None:
+        """Listen until ``is_so(map)``."""
+        while not self.map or not is_so(self.map):
+            await self.hear()
+
+
+@asynccontextmanager
+async def watching(town: Town, name: str, *, is_admin: bool = False) -> AsyncIterator[Watcher]:
+    async with (
+        town.client(name, is_admin=is_admin) as client,
+        client.stream("GET", STREAM) as answer,
+    ):
+        assert answer.status_code == 200, await answer.aread()
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        yield Watcher(answer)
+
+
+async def test_a_map_then_only_what_changes(town: Town) -> None:
+    town.agent.read(0, memory_used_bytes=GIB, temperature_celsius=40, utilization_percent=7)
+    async with watching(town, "alice") as watcher:
+        await watcher.until(lambda told: told["gpus"])
+        first, second = watcher.map["gpus"]
+        assert (watcher.map["host"], watcher.map["error"]) == ("gpu-host", None)
+        assert (first["title"], first["name"], first["simulated"], first["state"]) == (
+            "GPU 0", "NVIDIA A100-SXM4-80GB", True, "free",
+        )  # fmt: skip
+        assert (first["memory_used_bytes"], first["temperature_celsius"]) == (GIB, 40)
+        unknown = ("memory_used_bytes", "temperature_celsius", "utilization_percent", "power_watts")
+        assert [second[name] for name in unknown] == [None] * 4, "what nobody read is no zero"
+        town.agent.read(0, memory_used_bytes=GIB, temperature_celsius=41, utilization_percent=7)
+        kind, told = await watcher.hear()
+        while "gpus" not in told:
+            kind, told = await watcher.hear()
+        assert (kind, told["gpus"]) == ("changes", {"0": {"temperature_celsius": 41}})
+
+
+async def test_holders_places_and_orders_are_seen_as_they_come(town: Town) -> None:
+    town.be_brisk()
+    async with watching(town, "alice") as watcher:
+        await start(town, "alice", {"gpus": 1})
+        await watcher.until(lambda told: told["gpus"][0]["holder"])
+        assert watcher.map["gpus"][0]["state"] == "held"
+        assert watcher.map["gpus"][0]["ends_at"]
+        assert watcher.own == {"leases": [lease_of(town, "alice").id], "places": []}
+        await town.controller.orders.drain("GPU-1", by="root", reason="loud")
+        await watcher.until(lambda told: told["gpus"][1]["state"] == "drained")
+        drain = watcher.map["gpus"][1]["drain"]
+        assert (drain["reason"], drain["by"]) == ("loud", "root")
+        assert watcher.map["kinds"] == [{"mig_profile": None, "total": 2, "free": 0, "drained": 1}]
+        await wait_in_line(town, "bob")
+        await watcher.until(lambda told: told["line"])
+        (waiter,) = watcher.map["line"]
+        assert (waiter["user"], waiter["position"], waiter["gpus"]) == ("bob", 1, 1)
+        assert waiter["starts_at"]
+
+
+async def test_what_is_out_or_silent_is_unknown_and_stays_on_the_map(town: Town) -> None:
+    town.agent.read(1, temperature_celsius=40)
+    async with watching(town, "alice") as watcher:
+        await watcher.until(lambda told: told["gpus"][1]["temperature_celsius"] == 40)
+        town.agent.set(0, xid=79, xid_at=5.0)
+        await watcher.until(lambda told: told["gpus"][0]["state"] == "quarantined")
+        town.agent.set(1, health=GpuHealth.UNKNOWN)
+        await watcher.until(lambda told: told["gpus"][1]["state"] == "unknown")
+        town.agent.set(1, health=GpuHealth.OK)
+        await watcher.until(lambda told: told["gpus"][1]["state"] == "free")
+        town.agent.is_silent = True
+        await watcher.until(lambda told: told["error"])
+        assert watcher.map["gpus"][1]["state"] == "unknown"
+        assert watcher.map["gpus"][1]["temperature_celsius"] is None
+        assert watcher.map["kinds"] == []
+        town.agent.is_silent = False
+        await watcher.until(lambda told: told["error"] is None)
+        assert watcher.map["gpus"][1]["temperature_celsius"] == 40
+
+
+async def test_the_agent_is_asked_once_for_all_and_not_without_anybody(town: Town) -> None:
+    async def count(seconds: float) -> int:
+        before = town.agent.asked_samples
+        await asyncio.sleep(seconds)
+        return town.agent.asked_samples - before
+
+    async with (
+        watching(town, "alice") as alice,
+        watching(town, "bob") as bob,
+        watching(town, "carol") as carol,
+    ):
+        for one in (alice, bob, carol):
+            await one.hear()
+        assert await count(3.0) <= 4
+    assert await count(1.2) <= 1, "the look that was under way"
+    assert await count(1.5) == 0
+
+
+async def test_a_hub_that_ends_ends_the_stream_and_the_next_goes_on(town: Town) -> None:
+    async with watching(town, "alice") as watcher:
+        await watcher.hear()
+        await town.close_hub()
+        with pytest.raises((EOFError, httpx.HTTPError)):
+            while True:
+                await watcher.hear()
+    await town.open_hub()
+    async with watching(town, "alice") as watcher:
+        await watcher.until(lambda told: told["gpus"])
+
+
+async def test_a_stream_ends_after_a_while(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "LONGEST_SECONDS", 0.5)
+    async with watching(town, "alice") as watcher:
+        with pytest.raises(EOFError):
+            while True:
+                await watcher.hear()
+
+
+async def test_who_may_look(town: Town) -> None:
+    async with town.browser() as browser:
+        assert (await browser.get(STREAM)).status_code == 403
+        assert (await browser.get("/hub/gpus")).status_code == 302
+        token = town.user("alice").new_api_token(scopes=["read:users:name!user"])
+        headers = {"Authorization": f"token {token}"}
+        assert (await browser.get(STREAM, headers=headers)).status_code == 403
+
+
+# --- the page
+
+
+async def test_the_page_shows_it_before_the_stream_does(town: Town) -> None:
+    town.be_brisk()
+    town.agent.read(0, memory_used_bytes=8 * GIB, temperature_celsius=55, utilization_percent=90)
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+        await start(town, "alice", {"gpus": 1})
+        await town.controller.orders.drain("GPU-1", by="root", reason="loud")
+        await wait_in_line(town, "bob")
+        page = BeautifulSoup((await browser.get("/hub/gpus")).text, "html.parser")
+        own, other = (" ".join(tile.text.split()) for tile in page.select(".wb-tile"))
+        for said in ("GPU 0 In use", "simulated", "8.0 / 80 GiB", "90 %", "55 °C", "you"):
+            assert said in own
+        assert "GPU 1 Drained" in other
+        assert "Memory unknown Load unknown" in other
+        assert "? °C" in other
+        (waiter,) = page.select("#wb-waiters > li")
+        assert " ".join(waiter.text.split()).startswith("1 bob · 1 GPU for 1 h about ")
+        assert page.select("[data-order]") == [], "orders are an admin's"
+        assert page.select_one("#wb-map")["data-may"].strip() == ""
+        assert len(page.select(".wb-week rect")) == 7
+        assert not [
+            tag for tag in page.find_all(True) if any(a.startswith("on") for a in tag.attrs)
+        ]
+        for tag, at in (("script", "src"), ("link", "href")):
+            (found,) = (t[at] for t in page.find_all(tag) if "workbench/static" in t.get(at, ""))
+            assert (await browser.get(found)).status_code == 200
+        assert "GPUs" in [a.text for a in page.select('.navbar a[href="/hub/gpus"]')]
+    async with admin(town) as browser:
+        page = BeautifulSoup((await browser.get("/hub/gpus")).text, "html.parser")
+        assert page.select_one("#wb-map")["data-may"].split() == ["gpus", "line", "leases"]
+        assert [b["data-order"] for b in page.select("#wb-waiters button")] == [
+            "first", "last", "remove",
+        ]  # fmt: skip
+
+
+async def test_the_page_without_gpus_and_without_an_answer(town: Town) -> None:
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+        town.agent.is_silent = True
+        page = await browser.get("/hub/gpus")
+        assert "The gpu-agent does not answer." in page.text
+        assert "Nobody knows the GPUs yet." in page.text
+        town.agent.is_silent = False
+        town.agent.gpus.clear()
+        await asyncio.sleep(1)  # what everyone who looks shares is at most so old
+        page = await browser.get("/hub/gpus")
+        assert "This workbench has no GPU." in page.text
+
+
+class TestWithoutNames:
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> Settings:
+        return Settings(ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite", show_line_names=False)
+
+    async def test_nobody_but_admins_is_told_names(self, town: Town) -> None:
+        town.be_brisk()
+        await start(town, "alice", {"gpus": 2})
+        await wait_in_line(town, "bob", "carol")
+        await town.controller.orders.drain("GPU-1", by="root", reason="loud")
+        async with watching(town, "bob") as bob, watching(town, "root", is_admin=True) as root:
+            await bob.until(lambda told: told["gpus"])
+            await root.until(lambda told: told["gpus"])
+            told = json.dumps([bob.map, bob.own])
+            assert not [name for name in ("alice", "bob", "carol", "root") if f'"{name}"' in told]
+            assert bob.own["leases"] == [lease_of(town, "bob").id]
+            assert root.map["gpus"][0]["holder"] == "alice"
+            assert [one["user"] for one in root.map["line"]] == ["bob", "carol"]
+
+
+# --- who is slow
+
+
+class SlowChannel:
+    """A connection that takes nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.is_dropped = False
+        self.last: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def send(self, data: bytes) -> asyncio.Future[None]:
+        self.sent.append(data)
+        self.last = asyncio.get_running_loop().create_future()
+        return self.last
+
+    def drop(self) -> None:
+        self.is_dropped = True
+
+
+def frames(number: int) -> list[Frame]:
+    maps: list[dict[str, Any]] = [{"gpus": [{"uuid": "a", "at": i}]} for i in range(number)]
+    return [Frame(told, maps[index - 1] if index else None) for index, told in enumerate(maps)]
+
+
+async def test_who_is_slow_gets_one_whole_map_later_and_no_queue() -> None:
+    channel = SlowChannel()
+    viewer = Viewer("alice", channel, sees_names=True)
+    told = frames(5)
+    for index, frame in enumerate(told[:4]):
+        viewer.tell(frame, NOTHING_OWN, float(index))
+    assert len(channel.sent) == 1
+    channel.last.set_result(None)
+    viewer.tell(told[4], NOTHING_OWN, 4.0)
+    assert channel.sent[1] == told[4].whole() != told[4].changes
+    assert not channel.is_dropped
+
+
+async def test_who_does_not_read_at_all_is_let_go() -> None:
+    channel = SlowChannel()
+    viewer = Viewer("alice", channel, sees_names=True)
+    viewer.tell(frames(1)[0], NOTHING_OWN, 0.0)
+    for now in (1.0, feed.STUCK_SECONDS, feed.STUCK_SECONDS + 2.0):
+        viewer.beat(now)
+    assert channel.is_dropped
+    assert len(channel.sent) == 1
+
+
+async def test_everyone_is_sent_the_same_bytes(town: Town) -> None:
+    channels = [SlowChannel() for _ in range(3)]
+    shown = Feed(town.workbench)
+    for number, channel in enumerate(channels):
+        shown.join(Viewer(f"user-{number}", channel, sees_names=True))
+    await eventually(lambda: all(channel.sent for channel in channels), "they are told")
+    first, *others = (channel.sent[0] for channel in channels)
+    assert others == [first, first]
+    assert shown.viewers == 3
+
+
+def test_changes_make_the_one_map_of_the_other() -> None:
+    before = {
+        "at": 1,
+        "error": None,
+        "gpus": [{"uuid": "a", "x": 1, "y": 2}, {"uuid": "b", "x": 1}],
+    }
+    after = {"at": 2, "error": None, "gpus": [{"uuid": "a", "x": 1, "y": 3}, {"uuid": "b", "x": 1}]}
+    assert find_changes(before, after) == {"at": 2, "gpus": {"0": {"y": 3}}}
+    assert find_changes(after, after) == {}
+    assert find_changes(before, {**after, "gpus": [{"uuid": "b", "x": 1}]}) is None

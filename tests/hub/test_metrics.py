@@ -1,0 +1,111 @@
+"""What Prometheus scrapes from the hub: leases, line, refusals, quarantines and GPU-hours by UUID."""
+
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from spawner.model import GpuHealth, Reason, Unknown
+from tests.hub.test_spawn import start
+from tests.hub.test_wait import wait_in_line
+from tests.hub.town import Town, eventually
+
+
+async def scrape(town: Town) -> tuple[str, dict[str, Metric]]:
+    headers = {"Accept": "text/plain"}
+    async with town.client("admin", is_admin=True) as client:
+        answer = await client.get("/hub/metrics", headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.text, {one.name: one for one in text_string_to_metric_families(answer.text)}
+
+
+def read(found: dict[str, Metric], family: str, suffix: str = "", **labels: str) -> float:
+    values = [
+        sample.value
+        for sample in found[family].samples
+        if sample.name == family + suffix and labels.items() <= sample.labels.items()
+    ]
+    assert len(values) == 1, (family, labels, values)
+    return values[0]
+
+
+async def test_a_scrape_tells_how_leases_line_and_gpus_are(town: Town) -> None:
+    _, before = await scrape(town)
+    await start(town, "alice", {"gpus": 2})
+    await wait_in_line(town, "bob")
+    await town.workbench.sampling.look()
+    town.agent.busy["GPU-0"] = {"utilization_percent": 50}
+    town.agent.busy["GPU-1"] = {"utilization_percent": None}
+    town.skip(10)
+    await town.workbench.sampling.look()
+    async with town.client("carol") as client:
+        await client.post("/hub/api/users/carol/server", json={"gpus": 9})
+    _, after = await scrape(town)
+    assert read(after, "workbench_leases", state="running") == 1
+    assert read(after, "workbench_leases", state="waiting") == 1
+    assert read(after, "workbench_leases", state="lost") == 0
+    assert read(after, "workbench_waiting") == 1
+    assert read(after, "workbench_waiting_gpus") == 1
+
+    def grew(family: str, suffix: str = "_total", **labels: str) -> float:
+        return read(after, family, suffix, **labels) - read(before, family, suffix, **labels)
+
+    assert grew("workbench_grants") == 1
+    assert grew("workbench_wait_seconds", "_count") == 1
+    assert grew("workbench_refusals", reason="not_enough_gpus") == 1
+    assert read(after, "workbench_gpu_held_seconds", "_total", uuid="GPU-1") >= 10
+    used = read(after, "workbench_gpu_used_seconds", "_total", uuid="GPU-0")
+    assert used == pytest.approx(5, abs=1)
+
+
+async def test_a_quarantine_is_told_by_uuid(town: Town) -> None:
+    town.agent.set(0, health=GpuHealth.LOST)
+    await eventually(lambda: town.ledger.quarantines(), "it is quarantined")
+    await town.workbench.sampling.look()
+    _, found = await scrape(town)
+    assert read(found, "workbench_gpu_quarantined", uuid="GPU-0") == 1
+
+
+async def test_labels_are_bounded_and_name_nobody(town: Town) -> None:
+    await start(town, "alice", {"gpus": 1})
+    await town.workbench.sampling.look()
+    _, found = await scrape(town)
+    own = {name: one for name, one in found.items() if name.startswith("workbench_")}
+    assert {key for one in own.values() for s in one.samples for key in s.labels} == {
+        "state",
+        "reason",
+        "uuid",
+        "le",
+    }
+    reasons = {sample.labels["reason"] for sample in own["workbench_refusals"].samples}
+    assert reasons == {reason.value for reason in Reason}
+
+
+async def test_a_silent_ledger_does_not_silence_the_scrape(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await start(town, "alice", {"gpus": 1})
+    await town.workbench.sampling.look()
+
+    def fail() -> None:
+        raise Unknown("The ledger cannot be reached.")
+
+    with monkeypatch.context() as silent:
+        silent.setattr(town.ledger, "live_leases", fail)
+        await town.workbench.sampling.look()
+        _, found = await scrape(town)
+    assert read(found, "workbench_leases", state="running") == 1
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is of Debian's prometheus")
+async def test_promtool_finds_nothing_in_it(town: Town) -> None:
+    await start(town, "alice", {"gpus": 1})
+    await town.workbench.sampling.look()
+    text, _ = await scrape(town)
+    done = subprocess.run(  # noqa: ASYNC221
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "workbench_" in line]
+    assert said == []

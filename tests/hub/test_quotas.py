@@ -1,0 +1,387 @@
+"""Quotas through every door of the hub: who sees and sets them, what they refuse, and who leaves none behind."""
+
+from typing import Any
+
+import httpx
+import pytest
+from bs4 import BeautifulSoup
+from jupyterhub import orm
+from jupyterhub.roles import create_role, grant_role
+
+from spawner.model import Unknown
+from spawner.policy.limits import DEFAULT, Limits, Subject, SubjectKind, group
+from tests.hub.test_sign_up import admin, join
+from tests.hub.test_spawn import start
+from tests.hub.town import Town, eventually
+
+QUOTAS = "/hub/api/workbench/quotas"
+
+
+def make_group(town: Town, name: str, *members: str) -> None:
+    found = orm.Group(name=name)
+    found.users = [town.user(member).orm_user for member in members]
+    town.hub.db.add(found)
+    town.hub.db.commit()
+
+
+def give_scopes(town: Town, entity: Any, *scopes: str) -> None:
+    name = f"role-{entity.name}"
+    create_role(town.hub.db, {"name": name, "scopes": list(scopes)})
+    grant_role(town.hub.db, entity, name)
+    town.hub.db.commit()
+
+
+async def ask(
+    town: Town, who: str, method: str, path: str = "", body: Any = None, **options: Any
+) -> tuple[int, Any]:
+    """Return the status and the answer; a refusal's is its sentence."""
+    async with town.client(who, is_admin=who == "root") as client:
+        answer = await client.request(method, QUOTAS + path, json=body, **options)
+    if not answer.content:
+        return answer.status_code, None
+    said = answer.json()
+    return answer.status_code, said.get("message", said) if answer.is_error else said
+
+
+async def put(town: Town, path: str, **row: Any) -> None:
+    status, said = await ask(town, "root", "PUT", path, row)
+    assert status == 200, said
+
+
+# --- what they refuse
+
+
+async def test_a_member_of_a_group_is_told_why_and_gets_what_it_allows(town: Town) -> None:
+    make_group(town, "vision", "alice")
+    await put(town, "/groups/vision", max_gpus=1, reason="a paper")
+    status, message = await start(town, "alice", {"gpus": 2})
+    assert (status, message) == (
+        409,
+        "You asked for 2 GPUs and hold or wait for 0, but your quota is 1 at once: ask for 1 or fewer, or ask an "
+        "admin to raise it.",
+    )
+    assert (await start(town, "alice", {"gpus": 1}))[0] == 201
+    assert (await start(town, "bob", {"gpus": 1}))[0] == 201, "the quota is the group's alone"
+
+
+async def test_the_total_of_a_group_binds_its_members(town: Town) -> None:
+    make_group(town, "vision", "alice", "bob")
+    await put(town, "/groups/vision", total_gpus=1)
+    assert (await start(town, "alice", {"gpus": 1}))[0] == 201
+    status, message = await start(town, "bob", {"gpus": 1})
+    assert status == 409
+    assert message.startswith("You asked for 1 GPU, and group vision holds or waits for 1, but")
+
+
+async def test_a_lease_is_extended_within_the_quota_of_now(town: Town) -> None:
+    town.user("alice")
+    await put(town, "/users/alice", gpu_hours=2, window_days=7)
+    assert (await start(town, "alice", {"gpus": 1, "hours": 1}))[0] == 201
+    async with town.client("alice") as client:
+        fine = await client.post("/hub/api/workbench/lease/", json={"hours": 0.5})
+        refused = await client.post("/hub/api/workbench/lease/", json={"hours": 1})
+    assert fine.status_code == 200, fine.text
+    assert refused.status_code == 409
+    assert "your quota is 2: ask for at most 0." in refused.json()["message"]
+
+
+async def test_a_lowered_quota_stops_nothing_and_is_shown(town: Town) -> None:
+    await start(town, "alice", {"gpus": 2})
+    await put(town, "/default", max_gpus=1)
+    _, view = await ask(town, "alice", "GET", "/users/alice/effective")
+    assert view["over_quota"] == ["2 GPUs held or waited for, 1 allowed"]
+    assert view["refused_now"][0].startswith("You asked for 1 GPU and hold or wait for 2, but")
+    assert town.user("alice").spawner.ready
+    assert (await start(town, "bob", {"gpus": 2}))[0] == 409
+
+
+async def test_the_form_offers_what_the_quota_allows(town: Town) -> None:
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+        make_group(town, "vision", "alice", "bob")
+        await start(town, "bob", {"gpus": 1})
+        await put(town, "/groups/vision", total_gpus=2, max_lease_hours=3, releases=["v2.7"])
+        page = BeautifulSoup((await browser.get("/hub/spawn")).text, "html.parser")
+    reasons = [small.text for small in page.select(".wb-choice small")]
+    assert "group vision has 1 of its 2" in reasons
+    assert [option["value"] for option in page.select("#release option")] == ["v2.7"]
+    assert page.select_one("[name=hours]")["max"] == "3"
+
+
+# --- who leaves
+
+
+async def test_a_deleted_group_leaves_no_row(town: Town) -> None:
+    make_group(town, "vision", "alice")
+    await put(town, "/groups/vision", max_gpus=1)
+    async with town.client("alice") as client:
+        refused = await client.delete("/hub/api/groups/vision")
+    assert refused.status_code == 403
+    assert group("vision") in town.ledger.quota_rows()
+    async with town.client("root", is_admin=True) as client:
+        gone = await client.delete("/hub/api/groups/vision")
+    assert gone.status_code == 204
+    assert town.ledger.quota_rows() == {}
+    entry = town.ledger.trail(limit=1)[0].entry
+    assert (entry.actor, entry.reason) == ("root", "group vision was deleted")
+
+
+async def test_a_deleted_user_leaves_no_row_and_the_next_of_that_name_inherits_none(
+    town: Town,
+) -> None:
+    town.user("alice")
+    await put(town, "/users/alice", max_gpus=0)
+    async with town.client("root", is_admin=True) as client:
+        assert (await client.delete("/hub/api/users/alice")).status_code == 204
+    assert town.ledger.quota_rows() == {}
+    assert (await start(town, "alice", {"gpus": 1}))[0] == 201
+
+
+async def test_who_left_while_no_hub_looked_leaves_no_row_either(town: Town) -> None:
+    make_group(town, "vision")
+    town.user("alice")
+    await put(town, "/groups/vision", max_gpus=1)
+    await put(town, "/users/alice", max_gpus=1)
+    ghost = {
+        group("chess"): Limits(max_gpus=9),
+        Subject(SubjectKind.USER, "0 then", "eve"): Limits(1),
+    }
+    town.ledger.set_quotas(ghost, by="root", reason=None, now=1.0)
+    await town.close_hub()
+    await town.open_hub()
+    await eventually(lambda: len(town.ledger.quota_rows()) == 2, "the others are gone")
+    assert group("vision") in town.ledger.quota_rows()
+
+
+async def test_a_renamed_user_keeps_their_row(town: Town) -> None:
+    town.user("alice")
+    await put(town, "/users/alice", max_gpus=1)
+    async with town.client("root", is_admin=True) as client:
+        renamed = await client.patch("/hub/api/users/alice", json={"name": "alicia"})
+        assert renamed.status_code == 200, renamed.text
+    _, rows = await ask(town, "root", "GET")
+    assert rows["quotas"]["users"] == {"alicia": {"max_gpus": 1}}
+
+
+# --- rows over REST
+
+
+async def test_rows_are_set_read_and_deleted(town: Town) -> None:
+    make_group(town, "vision team/ü")
+    town.user("alice")
+    address = "/groups/vision%20team%2F%C3%BC"
+    row = {"max_gpus": 2, "gpu_hours": 10.0, "window_days": 7, "releases": ["v2.7"]}
+    assert await ask(town, "root", "PUT", address, {**row, "reason": "a paper"}) == (200, row)
+    await put(town, "/default", max_gpus=1, total_gpus=None)
+    await put(town, "/users/alice", priority=-3)
+    assert await ask(town, "root", "GET", address) == (200, row)
+    assert await ask(town, "root", "GET") == (
+        200,
+        {
+            "quotas": {
+                "default": {"max_gpus": 1},
+                "groups": {"vision team/ü": row},
+                "users": {"alice": {"priority": -3}},
+            }
+        },
+    )
+    assert await ask(town, "root", "DELETE", address + "?reason=over") == (204, None)
+    assert await ask(town, "root", "GET", address) == (200, {})
+    told = [w.entry for w in town.ledger.trail()]
+    assert [(e.actor, e.subject, e.reason) for e in told] == [
+        ("root", "group vision team/ü", "over"),
+        ("root", "user alice", None),
+        ("root", "default", None),
+        ("root", "group vision team/ü", "a paper"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        (
+            "/groups/chess",
+            {"max_gpus": 1},
+            404,
+            "There is no group 'chess': add it in Admin first.",
+        ),
+        ("/users/eve", {"max_gpus": 1}, 404, "There is no user 'eve': add them in Admin first."),
+        (
+            "/default",
+            {"max_gpus": "1"},
+            400,
+            "max_gpus must be a whole number from 0 to 1024, or null.",
+        ),
+        ("/default", {"gpus": 1}, 400, "'gpus' is no field of a quota"),
+        ("/default", {"max_gpus": 1, "reason": 7}, 400, "The reason must be one line"),
+        ("/default", {"max_gpus": 1, "reason": "x" * 501}, 400, "The reason must be one line"),
+        ("/default", [1], 400, "The body must be a JSON object."),
+    ],
+)
+async def test_what_cannot_be_is_refused_in_one_sentence(
+    town: Town, path: str, body: Any, status: int, said: str
+) -> None:
+    answered, message = await ask(town, "root", "PUT", path, body)
+    assert (answered, message[: len(said)]) == (status, said)
+    assert town.ledger.quota_rows() == {}
+
+
+FILE = {"default": {"max_gpus": 1}, "groups": {"vision": {"total_gpus": 4}}, "users": {}}
+
+
+async def test_a_file_is_shown_first_then_applied_then_changes_nothing(town: Town) -> None:
+    make_group(town, "vision")
+    town.user("alice")
+    await put(town, "/users/alice", priority=1)
+    changes = {
+        "changes": [
+            {"subject": "default", "before": None, "after": {"max_gpus": 1}},
+            {"subject": "group vision", "before": None, "after": {"total_gpus": 4}},
+            {"subject": "user alice", "before": {"priority": 1}, "after": None},
+        ]
+    }
+
+    def ordered(said: tuple[int, Any]) -> tuple[int, Any]:
+        said[1]["changes"].sort(key=lambda change: change["subject"])
+        return said
+
+    assert ordered(await ask(town, "root", "POST", "?dry-run", {"quotas": FILE})) == (200, changes)
+    assert len(town.ledger.quota_rows()) == 1
+    assert ordered(await ask(town, "root", "POST", "", {"quotas": FILE})) == (200, changes)
+    assert set(town.ledger.quota_rows()) == {DEFAULT, group("vision")}
+    assert await ask(town, "root", "POST", "", {"quotas": FILE}) == (200, {"changes": []})
+    assert (await ask(town, "root", "GET"))[1]["quotas"] == FILE
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ({"group": {}}, "'group' is no part of a quota file."),
+        ({"users": []}, "'users' must be an object"),
+        ({"users": {"eve": {}}}, "There is no user 'eve'"),
+        (
+            {"default": {"total_gpus": 1}},
+            "The row of default cannot be: Only a group has total_gpus",
+        ),
+    ],
+)
+async def test_a_file_that_cannot_be_changes_nothing(town: Town, file: Any, said: str) -> None:
+    await put(town, "/default", max_gpus=1)
+    status, message = await ask(town, "root", "POST", "", {"quotas": file})
+    assert status in (400, 404)
+    assert said in message
+    assert town.ledger.quota_rows() == {DEFAULT: Limits(max_gpus=1)}
+
+
+# --- who may what
+
+
+async def test_everybody_sees_what_concerns_them_and_sets_nothing(town: Town) -> None:
+    make_group(town, "vision", "alice", "bob")
+    for path in ("/default", "/groups/vision", "/users/alice", "/users/bob"):
+        town.user(path.rpartition("/")[2])
+        await put(town, path, max_gpus=1)
+    _, seen = await ask(town, "alice", "GET")
+    assert seen["quotas"] == {
+        "default": {"max_gpus": 1},
+        "groups": {},
+        "users": {"alice": {"max_gpus": 1}},
+    }
+    assert (await ask(town, "alice", "GET", "/users/alice/effective"))[0] == 200
+    for path in ("/users/bob", "/users/bob/effective", "/groups/vision", "/users/nobody/effective"):
+        assert (await ask(town, "alice", "GET", path))[0] == 403, path
+    for method, path in (("PUT", "/users/alice"), ("DELETE", "/default"), ("POST", "")):
+        assert (await ask(town, "alice", method, path, {}))[0] == 403, (method, path)
+
+
+async def test_a_group_s_admin_sees_their_group_and_its_members(town: Town) -> None:
+    make_group(town, "vision", "alice")
+    make_group(town, "audio", "carol")
+    for path in ("/groups/vision", "/groups/audio", "/users/alice", "/users/carol"):
+        await put(town, path, max_gpus=1)
+    give_scopes(town, town.user("gina").orm_user, "custom:workbench:read:quotas!group=vision")
+    _, seen = await ask(town, "gina", "GET")
+    assert seen["quotas"] == {
+        "default": {},
+        "groups": {"vision": {"max_gpus": 1}},
+        "users": {"alice": {"max_gpus": 1}},
+    }
+    assert (await ask(town, "gina", "GET", "/users/alice/effective"))[0] == 200
+    assert (await ask(town, "gina", "GET", "/users/carol/effective"))[0] == 403
+    assert (await ask(town, "gina", "PUT", "/groups/vision", {"max_gpus": 2}))[0] == 403
+
+
+async def test_a_stranger_is_answered_403(town: Town) -> None:
+    async with town.browser() as stranger:
+        for method, path in (
+            ("GET", ""),
+            ("POST", ""),
+            ("GET", "/default"),
+            ("PUT", "/users/alice"),
+            ("DELETE", "/groups/vision"),
+            ("GET", "/users/alice/effective"),
+        ):
+            assert (await stranger.request(method, QUOTAS + path)).status_code == 403
+        assert (await stranger.get("/hub/quotas")).status_code == 302
+
+
+async def test_a_service_sets_quotas_with_the_scope_alone(town: Town) -> None:
+    service = orm.Service(name="billing")
+    town.hub.db.add(service)
+    town.hub.db.commit()
+    token = service.new_api_token()
+    give_scopes(town, service, "custom:workbench:read:line")
+    headers = {"Authorization": f"token {token}"}
+    async with httpx.AsyncClient(base_url=town.url, headers=headers) as client:
+        assert (await client.get(QUOTAS)).status_code == 403
+        create_role(town.hub.db, {"name": "quotas", "scopes": ["custom:workbench:quotas"]})
+        grant_role(town.hub.db, service, "quotas")
+        done = await client.put(f"{QUOTAS}/default", json={"max_gpus": 1})
+        assert done.status_code == 200, done.text
+        assert (await client.get(QUOTAS)).json()["quotas"]["default"] == {"max_gpus": 1}
+    assert town.ledger.trail(limit=1)[0].entry.actor == "service billing"
+
+
+async def test_a_ledger_that_does_not_answer_is_a_503(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise Unknown("The ledger cannot be reached: it is locked.")
+
+    town.user("alice")
+    for name in ("quota_rows", "set_quotas", "entitlement"):
+        monkeypatch.setattr(town.ledger, name, fail)
+    for method, path in (("GET", ""), ("PUT", "/default"), ("GET", "/users/alice/effective")):
+        status, message = await ask(town, "root", method, path, {} if method == "PUT" else None)
+        assert (status, message) == (503, "The ledger cannot be reached: it is locked.")
+
+
+# --- the page
+
+
+async def test_the_page_shows_a_researcher_their_own_quota_alone(town: Town) -> None:
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+        make_group(town, "vision", "alice")
+        await put(town, "/groups/vision", max_gpus=2, reason="a paper")
+        page = BeautifulSoup((await browser.get("/hub/quotas")).text, "html.parser")
+        other = BeautifulSoup((await browser.get("/hub/quotas?user=root")).text, "html.parser")
+    explained = {dt.text: dt.find_next("dd").text for dt in page.select("#wb-effective dt")}
+    assert explained["2 GPUs at once"] == "from group vision; own row: none"
+    assert page.select("form[data-path], #wb-add, #wb-user") == []
+    assert [a.text for a in page.select(".nav-link") if "uotas" in a["href"]] == ["Quotas"]
+    assert other.select_one("[role=status]").text == "You cannot see the quota of 'root'."
+
+
+async def test_the_page_lets_an_admin_look_anybody_up_and_edit_rows(town: Town) -> None:
+    make_group(town, "vision", "alice")
+    await put(town, "/groups/vision", max_gpus=2, total_gpus=4)
+    async with admin(town) as browser:
+        page = BeautifulSoup((await browser.get("/hub/quotas?user=alice")).text, "html.parser")
+        nobody = BeautifulSoup((await browser.get("/hub/quotas?user=nobody")).text, "html.parser")
+    assert page.select_one("#wb-effective h2").text.strip() == "Quota of alice"
+    forms = {form["data-path"]: form for form in page.select("form[data-path]")}
+    assert list(forms) == ["default", "groups/vision"]
+    assert forms["groups/vision"].select_one("[name=total_gpus]")["value"] == "4"
+    assert forms["default"].select_one("[name=total_gpus]") is None
+    assert nobody.select_one("[role=status]").text == "There is no user 'nobody'."

@@ -1,0 +1,169 @@
+"""GPU-hours on the page, as CSV and over REST: everybody sees what they may, and no more."""
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from bs4 import BeautifulSoup
+from jupyterhub import orm, roles
+
+from spawner.hub import scopes
+from spawner.hub.usage_view import QuestionError, read_question
+from tests.hub.test_sign_up import join
+from tests.hub.test_spawn import start, stop
+from tests.hub.town import Town
+
+USAGE = "/hub/api/workbench/usage"
+HOUR = 3600.0
+TODAY = datetime(2026, 11, 23, tzinfo=UTC).date()
+
+
+async def ask(client: httpx.AsyncClient, **question: str) -> dict[str, Any]:
+    answer = await client.get(USAGE, params=question)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def join_group(town: Town, user: str, name: str) -> None:
+    group = orm.Group.find(town.hub.db, name) or orm.Group(name=name)
+    group.users.append(town.user(user).orm_user)
+    town.hub.db.add(group)
+    town.hub.db.commit()
+
+
+async def work(town: Town, seconds: float, percent: int | None) -> None:
+    """Let time pass in which the first GPU is that busy, and is looked at."""
+    town.agent.busy["GPU-0"] = {"utilization_percent": percent}
+    for _ in range(int(seconds / 10)):
+        town.skip(10)
+        await town.workbench.sampling.look()
+
+
+async def two_people_compute(town: Town) -> None:
+    """Alice of vision holds two GPUs for an hour, one of which computes for a quarter; then Bob holds one."""
+    join_group(town, "alice", "vision")
+    town.user("bob")
+    await start(town, "alice", {"gpus": 2})
+    await work(town, 600, 50)
+    await stop(town, "alice")
+    await start(town, "bob", {"gpus": 1})
+    town.agent.is_silent = True
+    await work(town, 300, 100)
+    town.agent.is_silent = False
+
+
+async def test_hours_held_and_used_by_everything(town: Town) -> None:
+    await two_people_compute(town)
+    async with town.client("admin", is_admin=True) as client:
+        by_user = await ask(client, by="user")
+        by_day = await ask(client, by="day")
+        by_gpu = await ask(client, by="gpu")
+        by_group = await ask(client, by="group")
+        by_release = await ask(client, by="release")
+    alice, bob = by_user["rows"]
+    assert (alice["label"], bob["label"]) == ("alice", "bob")
+    assert alice["held_gpu_hours"] == pytest.approx(2 * 600 / HOUR, abs=0.02)
+    assert alice["used_gpu_hours"] == pytest.approx(300 / HOUR, abs=0.01)
+    assert bob["held_gpu_hours"] == pytest.approx(300 / HOUR, abs=0.02)
+    assert bob["unmeasured_gpu_hours"] == pytest.approx(300 / HOUR, abs=0.02)
+    held = by_user["total"]["held_gpu_hours"]
+    for answer in (by_day, by_gpu, by_release):
+        assert sum(row["held_gpu_hours"] for row in answer["rows"]) == pytest.approx(held, abs=1e-3)
+    assert {row["label"] for row in by_gpu["rows"]} == {"GPU 0", "GPU 1"}
+    assert [row["label"] for row in by_group["rows"]] == ["vision"]
+    assert {row["label"] for row in by_release["rows"]} == {"v2.7"}
+
+
+async def test_everybody_sees_their_own_a_group_admin_the_groups_and_an_admin_all(
+    town: Town,
+) -> None:
+    await two_people_compute(town)
+    lead = town.user("lead")
+    role = {
+        "name": "vision-lead",
+        "scopes": [f"{scopes.READ_USAGE}!group=vision"],
+        "users": ["lead"],
+    }
+    roles.create_role(town.hub.db, role)
+    roles.grant_role(town.hub.db, lead.orm_user, "vision-lead")
+    seen = {}
+    for name, is_admin in (("alice", False), ("bob", False), ("lead", False), ("admin", True)):
+        async with town.client(name, is_admin=is_admin) as client:
+            seen[name] = [row["label"] for row in (await ask(client))["rows"]]
+    assert seen == {
+        "alice": ["alice"],
+        "bob": ["bob"],
+        "lead": ["alice"],
+        "admin": ["alice", "bob"],
+    }
+
+
+async def test_a_user_made_anew_has_no_hours_of_the_one_before(town: Town) -> None:
+    await start(town, "alice", {"gpus": 1})
+    town.skip(600)
+    async with town.client("admin", is_admin=True) as client:
+        assert (await client.delete("/hub/api/users/alice")).status_code == 204
+        assert (await client.post("/hub/api/users/alice")).status_code == 201
+    async with town.client("alice") as client:
+        assert (await ask(client))["rows"] == []
+
+
+async def test_who_is_nobody_sees_nothing(town: Town) -> None:
+    async with town.browser() as browser:
+        assert (await browser.get(USAGE)).status_code == 403
+        assert (await browser.get("/hub/usage")).status_code == 302
+        assert (await browser.get("/hub/usage.csv")).status_code == 302
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"by": "moon"},
+        {"from": "yesterday"},
+        {"from": "2026-1-1"},
+        {"from": "2026-11-24", "to": "2026-11-23"},
+        {"from": "0001-01-01", "to": "2026-11-23"},
+        {"to": "9999-12-31"},
+        {"since": "2026-11-23"},
+        {"by": ["user", "day"]},
+        {"to": "\uff12\uff10\uff12\uff16-11-23"},
+    ],
+)
+async def test_what_is_not_understood_is_one_sentence(town: Town, question: Any) -> None:
+    async with town.client("alice") as client:
+        answer = await client.get(USAGE, params=question)
+        page = await client.get("/hub/usage", params=question)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["message"].endswith(".")
+    assert page.status_code == 302, "a page asks for a login"
+
+
+def test_a_question_without_words_is_the_last_week() -> None:
+    question = read_question({}, TODAY)
+    assert (question.first, question.last) == (TODAY - timedelta(days=6), TODAY)
+    with pytest.raises(QuestionError):
+        read_question({"by": [b"\xff"]}, TODAY)
+
+
+async def test_the_page_shows_table_chart_and_csv(town: Town) -> None:
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+        empty = BeautifulSoup((await browser.get("/hub/usage")).text, "html.parser")
+        assert empty.select_one("#wb-nothing")
+        await start(town, "alice", {"gpus": 1})
+        await work(town, 600, 50)
+        page = BeautifulSoup((await browser.get("/hub/usage?by=day")).text, "html.parser")
+        assert len(page.select("svg .wb-bar-held")) == 7
+        cells = [cell.text.split() for cell in page.select(".wb-hours-table td")]
+        assert cells[1:] == [["0.1"], ["50", "%"]]
+        sheet = await browser.get("/hub" + page.select_one("#wb-csv")["href"].split("/hub")[1])
+        wrong = await browser.get("/hub/usage?by=moon")
+    rows = list(csv.reader(io.StringIO(sheet.text)))
+    assert rows[0][:3] == ["day", "key", "held_gpu_hours"]
+    assert float(rows[1][3]) == pytest.approx(300 / HOUR, abs=0.01)
+    assert wrong.status_code == 400
+    assert "nothing to add up by" in wrong.text
