@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -28,8 +28,9 @@ _PATTERNS = {
 _LISTS = {
     "architectures": (r"(sm|compute)_[1-9][0-9]{1,2}", '["sm_80", "sm_90", "compute_90"]'),
     "constraints": (r"[a-z0-9-]+(==|<|>=)[0-9]+(\.[0-9]+)*", '["torchaudio==2.7.1"]'),
+    "without": (r"[a-z0-9-]+", '["torchaudio"]'),
 }
-"""What each item looks like, and an example of the whole."""
+"""What each item looks like, and an example of the whole; only ``without`` may be empty."""
 _EXAMPLES = {
     "image": "pytorch-cuda:v2.7",
     "title": "PyTorch 2.7 · CUDA 12.6",
@@ -48,7 +49,8 @@ class Release:
 
     ``driver`` is the least NVIDIA driver that its CUDA runs with; ``architectures`` are what its PyTorch is compiled
     for: ``sm_90`` for machine code, ``compute_90`` for PTX, which the driver compiles for newer GPUs. ``constraints``
-    are the versions of other packages that go with its PyTorch, where those packages do not say so themselves.
+    are the versions of other packages that go with its PyTorch, where those packages do not say so themselves, and
+    ``without`` the packages that none goes with, which it does without.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Release:
     driver: str
     architectures: tuple[str, ...]
     constraints: tuple[str, ...]
+    without: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,21 @@ class Catalog:
 
     default: str
     releases: Mapping[str, Release]
+
+    def choose(self, names: Collection[str]) -> Catalog:
+        """Return what of it is offered: the releases of ``names``, or the default one where there are none.
+
+        The first name is the default where the catalog's own is not among them. Raises SettingsError.
+        """
+        for name in names:
+            if name not in self.releases:
+                known = ", ".join(self.releases)
+                raise SettingsError(
+                    f"WORKBENCH_RELEASES names {name!r}, which is not in the catalog: choose of {known}."
+                )
+        chosen = {name: self.releases[name] for name in names or (self.default,)}
+        default = self.default if self.default in chosen else next(iter(chosen))
+        return Catalog(default, MappingProxyType(chosen))
 
 
 def load_catalog(path: Path) -> Catalog:
@@ -119,8 +137,12 @@ def _parse_release(name: str, table: object) -> Release:
 
 def _parse_list(name: str, key: str, value: object) -> tuple[str, ...]:
     pattern, example = _LISTS[key]
-    words = value if isinstance(value, list) else []
-    if not words or not all(re.fullmatch(pattern, str(word)) for word in words):
+    words = value if isinstance(value, list) else None
+    if (
+        words is None
+        or not (words or key == "without")
+        or not all(re.fullmatch(pattern, str(word)) for word in words)
+    ):
         raise ValueError(
             f"release {name} has {key} = {value!r}, which must be a list such as {example}"
         )

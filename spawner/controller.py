@@ -178,7 +178,7 @@ class Controller(Leases):
 
     async def _inventory(self) -> Sequence[Gpu]:
         try:
-            return await self._gpus.inventory()
+            return await self._gpus.known()
         except Unknown as error:
             raise Unknown(f"{error} Only a server with 0 GPUs can.") from error
 
@@ -213,6 +213,10 @@ class Controller(Leases):
     def place_of(self, lease_id: str) -> Place | None:
         """Return where the lease stands in line, None when it does not wait."""
         return self._line.find(lease_id)
+
+    def queue_of(self, lease_id: str) -> Sequence[LineEntry]:
+        """Return all who wait for the same kind of GPU as the lease, in order; nobody when it does not wait."""
+        return self._line.queue_of(lease_id)
 
     def line(self) -> tuple[LineEntry, ...]:
         """Return everyone who waits, in order."""

@@ -167,6 +167,7 @@ class Agent:
         self._session: aiohttp.ClientSession | None = None
         self._gpus: tuple[Gpu, ...] = ()
         self._known_until = 0.0
+        self._answered: asyncio.Task[None] | None = None
         self._complaint: str | None = None
         self._asking: asyncio.Task[None] | None = None
 
@@ -176,11 +177,20 @@ class Agent:
         That is each GPU, or in its place the MIG instances of one that is divided.
         Raises ``Unknown`` when the agent cannot be asked.
         """
-        if time.monotonic() >= self._known_until:
-            # a crowd asks once, for the agent would be slow to answer a thousand times
-            if self._asking is None or self._asking.done():
-                self._asking = asyncio.create_task(self._ask())
-            await asyncio.shield(self._asking)
+        asking = self._ask_where_old()
+        if asking is not None:
+            await asyncio.shield(asking)
+        return self._gpus
+
+    async def known(self) -> tuple[Gpu, ...]:
+        """Return what ``inventory`` gave last, and raise what it raised last: nobody waits for the agent but the first.
+
+        What is too old is asked anew for whoever comes next.
+        """
+        if self._answered is None:
+            return await self.inventory()
+        self._ask_where_old()
+        self._answered.result()
         return self._gpus
 
     async def samples(self) -> dict[str, GpuSample]:
@@ -193,6 +203,20 @@ class Agent:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def _ask_where_old(self) -> asyncio.Task[None] | None:
+        if time.monotonic() < self._known_until:
+            return None
+        # a crowd asks once, for the agent would be slow to answer a thousand times
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+            self._asking.add_done_callback(self._keep)
+        return self._asking
+
+    def _keep(self, asked: asyncio.Task[None]) -> None:
+        if not asked.cancelled():
+            asked.exception()  # asyncio complains of one that nobody looked at
+            self._answered = asked
 
     async def _ask(self) -> None:
         answer = await self._get("/inventory", _INVENTORY)

@@ -6,6 +6,7 @@ is compare-and-set on lease id and epoch. Synchronous and thread-safe: callers k
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
@@ -58,6 +59,11 @@ class Standing:
     leases: tuple[Lease, ...]
     use: Mapping[int, float]
     quarantines: Mapping[str, Quarantine]
+
+    @functools.cached_property
+    def holding(self) -> tuple[Lease, ...]:
+        """Those that have GPUs in hand."""
+        return tuple(lease for lease in self.leases if lease.gpu_uuids)
 
 
 class Ledger(Quotas, Quarantines, Accounting, Trail):

@@ -32,7 +32,10 @@ class Inventory(Protocol):
     """Who knows the host's GPUs; raises Unknown."""
 
     async def inventory(self) -> tuple[Gpu, ...]:
-        """Return the GPUs there are."""
+        """Return the GPUs there are now: what is granted is of these."""
+
+    async def known(self) -> tuple[Gpu, ...]:
+        """Return the GPUs there were a moment ago, without waiting for the answer to a new question."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,8 @@ class Line:
         self._in_ledger = in_ledger
         self._gpus = gpus
         self._clock = clock
-        self._waiting: dict[str, Lease] = {}
-        self._plan = _NOBODY
-        self._positions: dict[str, int] = {}
+        self._queues: Mapping[str | None, Sequence[LineEntry]] = {}
+        self._entries: Mapping[str, LineEntry] = {}
         self._turns: dict[str, _Turn] = {}
         self._withheld: frozenset[str] = frozenset()
         self._moved = asyncio.Event()
@@ -99,11 +101,13 @@ class Line:
 
     def find(self, lease_id: str) -> Place | None:
         """Return where the lease stands, None when it does not wait any more."""
-        position = self._positions.get(lease_id)
-        if position is None:
-            return None
-        queue = self._plan.queues[self._waiting[lease_id].mig_profile]
-        return Place(lease_id, position, len(queue), self._plan.starts_at.get(lease_id))
+        entry = self._entries.get(lease_id)
+        return None if entry is None else entry.place
+
+    def queue_of(self, lease_id: str) -> Sequence[LineEntry]:
+        """Return all who want the same kind of GPU as the lease, in order; nobody when it does not wait any more."""
+        entry = self._entries.get(lease_id)
+        return () if entry is None else self._queues[entry.lease.mig_profile]
 
     async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
         """Return the lease once it is granted, None once it is closed; ``report`` every change of its place."""
@@ -125,8 +129,7 @@ class Line:
 
     def entries(self) -> tuple[LineEntry, ...]:
         """Return everyone who waits, each kind of GPU in order, as of the last advance."""
-        places = (self.find(lease_id) for lease_id in self._positions)
-        return tuple(LineEntry(self._waiting[at.lease_id], at) for at in places if at is not None)
+        return tuple(self._entries.values())
 
     async def _advance(self) -> None:
         async with self._under_way:
@@ -153,12 +156,8 @@ class Line:
                 return planned.grants
 
             granted = await self._in_ledger(self._ledger.advance, plan, now=now)
-            self._waiting, self._plan = {lease.id: lease for lease in waiting}, planned
-            self._positions = {
-                lease_id: position
-                for queue in planned.queues.values()
-                for position, lease_id in enumerate(queue, 1)
-            }
+            self._queues = _enter(waiting, planned)
+            self._entries = {e.lease.id: e for queue in self._queues.values() for e in queue}
             self._tell()
             for lease in granted:
                 log.info(
@@ -187,6 +186,18 @@ class Line:
             live = (LeaseState.WAITING, LeaseState.LOST, *IN_HAND)
             is_live = lease is not None and lease.state in live
             return lease if is_live else None
+
+
+def _enter(waiting: Sequence[Lease], plan: LinePlan) -> dict[str | None, tuple[LineEntry, ...]]:
+    """Return everyone who goes on waiting, by the kind they want, made once for however many look."""
+    leases = {lease.id: lease for lease in waiting}
+    return {
+        kind: tuple(
+            LineEntry(leases[id_], Place(id_, position, len(queue), plan.starts_at.get(id_)))
+            for position, id_ in enumerate(queue, 1)
+        )
+        for kind, queue in plan.queues.items()
+    }
 
 
 class _Turn:

@@ -52,6 +52,12 @@ def _cpus(text: str) -> float:
     return float(text)
 
 
+def _release_names(text: str) -> tuple[str, ...]:
+    if not re.fullmatch(r"|v[0-9]+(\.[0-9]+)*( +v[0-9]+(\.[0-9]+)*)*", text):
+        raise ValueError("names of releases such as v2.7 v2.15, with blanks between them")
+    return tuple(text.split())
+
+
 def _yes_or_no(text: str) -> bool:
     if text not in ("yes", "no"):
         raise ValueError("yes or no")
@@ -102,6 +108,11 @@ class Settings:
         "admin",
         _matching(r"[a-z][a-z0-9._-]{0,31}", "a lower-case user name of at most 32 characters"),
         "User name of the first admin.",
+    )
+    releases: tuple[str, ...] = _setting(
+        (),
+        _release_names,
+        "Releases of `images/catalog.toml` that are built and offered (`v2.7 v2.15`); empty for the default one.",
     )
     max_gpus: int | None = _setting(
         None,

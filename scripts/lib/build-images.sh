@@ -8,14 +8,15 @@ hub_image=gpu-workbench-hub:local
 agent_image=gpu-workbench-agent:local
 build_arguments=()
 
-# Builds every flavor of each release of the catalog, the hub and the agent.
+# Builds every flavor of each release that WORKBENCH_RELEASES chooses, the hub and the agent.
 build_images() {
-  local name image
+  local name image chosen
+  chosen=$(chosen_images)
   while read -r name image; do
     build_release "$name" "$image" lab "torch train lab" "$release_gigabytes"
     build_release "$name" "$image-train" train "torch train" "$service_gigabytes"
     build_release "$name" "$image-serve" serve "torch serve" "$service_gigabytes"
-  done < <(catalog_images)
+  done <<<"$chosen"
   build_image "$hub_image" hub "$service_gigabytes" "" images/catalog.toml jupyterhub_config.py spawner
   build_image "$agent_image" agent "$service_gigabytes" "" spawner
 }
@@ -26,12 +27,26 @@ catalog_images() {
     | paste -d ' ' - -
 }
 
+# Prints of catalog_images what WORKBENCH_RELEASES names, in its order, or the catalog's default.
+chosen_images() {
+  local names name row
+  read -ra names <<<"$(value_of WORKBENCH_RELEASES)"
+  [ ${#names[@]} -gt 0 ] || mapfile -t names < <(sed -nE 's/^default = "([^"]+)"$/\1/p' "$repository/images/catalog.toml")
+  for name in "${names[@]}"; do
+    row=$(catalog_images | grep -F -m 1 "$name ") || true
+    [ "${row%% *}" = "$name" ] \
+      || fail "WORKBENCH_RELEASES names \"$name\", which images/catalog.toml does not: see there." 2
+    printf '%s\n' "$row"
+  done
+}
+
 # build_release RELEASE IMAGE FLAVOR LOCKS GIGABYTES: the image's labels say what its manifest does.
 # The flavors after the first need room for their difference only.
 build_release() {
-  local release=$1 image=$2 flavor=$3 locks=$4 gigabytes=$5 key revision
-  revision=$(git -C "$repository" rev-parse HEAD 2>/dev/null || true)
+  local release=$1 image=$2 flavor=$3 locks=$4 gigabytes=$5 key revision committed
+  read -r revision committed < <(git -C "$repository" log -1 --format='%H %ct' 2>/dev/null || true) || true
   build_arguments=(--target "$flavor" --build-arg "REVISION=$revision"
+    ${committed:+--build-arg "SOURCE_DATE_EPOCH=$committed"}
     --label "org.opencontainers.image.title=$(catalog_value "$release" title)"
     --label "org.opencontainers.image.version=$release-$flavor"
     --label "org.opencontainers.image.revision=$revision"

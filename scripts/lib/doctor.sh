@@ -103,7 +103,7 @@ look_at_disk() {
   root=${root:-/var/lib/docker}
   until [ -d "$root" ]; do root=$(dirname "$root"); done
   free=$(df --output=avail --block-size=1G "$root" 2>/dev/null | tail -n 1 | tr -d ' ')
-  missing=$(catalog_images | while read -r _ image; do docker image inspect "$image" >/dev/null 2>&1 || echo "$image"; done | paste -s -d ' ')
+  missing=$(chosen_images | while read -r _ image; do docker image inspect "$image" >/dev/null 2>&1 || echo "$image"; done | paste -s -d ' ')
   if [ -z "$free" ]; then found disk unknown "df does not say what is free at $root"
   elif [ -n "$missing" ] && ((free < release_gigabytes)); then
     found disk fails "$free GB free at $root; building $missing needs $release_gigabytes GB" \

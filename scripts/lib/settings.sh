@@ -84,6 +84,8 @@ load_settings() {
   require_value WORKBENCH_INSTANCE '[a-z][a-z0-9-]{0,18}[a-z0-9]' "2 to 20 characters of a-z, 0-9 and -"
   require_value WORKBENCH_BIND '[0-9a-fA-F.:]+' "an IP address"
   require_between WORKBENCH_PORT 1 65535
+  require_value WORKBENCH_RELEASES '|v[0-9]+(\.[0-9]+)*( +v[0-9]+(\.[0-9]+)*)*' \
+    "names of releases such as v2.7 v2.15, with blanks between them"
   require_between WORKBENCH_PIDS_LIMIT 64 4194304
   require_between WORKBENCH_FIRST_UID 1000 2000000
   require_between WORKBENCH_START_TIMEOUT 10 3600

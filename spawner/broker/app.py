@@ -151,7 +151,7 @@ class Broker:
             raise Refusal(403, "The broker refuses this container: its uid is no account's.")
         # any image of the catalog will do: the one that the user is about to start
         image_ids = [await self._image_id(tag) for tag in self._images.values()]
-        if posted.get("Image") not in image_ids:
+        if posted.get("Image") is None or posted["Image"] not in image_ids:
             raise Refusal(403, "The broker refuses this container: Image is not in the catalog.")
         body = policy.build_home_preparation(
             account, instance=self._instance, image_id=posted["Image"]

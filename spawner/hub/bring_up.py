@@ -57,7 +57,7 @@ async def _name_gpus(workbench: Workbench, lease: Lease) -> tuple[Gpu, ...]:
     if not lease.gpu_uuids:
         return ()
     try:
-        gpus = await workbench.gpus.inventory()
+        gpus = await workbench.gpus.known()
     except Unknown:
         return ()  # only the pages' names are missing then
     return tuple(gpu for gpu in gpus if gpu.uuid in lease.gpu_uuids)

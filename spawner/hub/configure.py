@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
 
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import Authenticator
@@ -23,6 +22,7 @@ from spawner.gpus import Agent
 from spawner.hub import scopes
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.form import TEMPLATES
+from spawner.hub.hub_database import ask_sparingly, write_quickly
 from spawner.hub.lease_view import see_lease
 from spawner.hub.only import open_ledger
 from spawner.hub.reissue import SERVICE, SERVICE_SCOPES, reissue
@@ -91,11 +91,12 @@ def run_beside_hub(workbench: Workbench, api: str) -> None:
 
 
 def _configure_hub(c: Config) -> None:
+    ask_sparingly()
     c.JupyterHub.hub_bind_url = f"http://0.0.0.0:{HUB_PORT}"
     c.JupyterHub.hub_connect_url = f"http://hub:{HUB_PORT}"
     c.JupyterHub.db_url = HUB_DATABASE
     c.JupyterHub.db_kwargs = {
-        "pool_events": [(_write_quickly, "connect")],
+        "pool_events": [(write_quickly, "connect")],
         # what is under way waits for it; who comes meanwhile is told to come again
         "connect_args": {"timeout": PATIENCE_SECONDS, "check_same_thread": False},
     }
@@ -114,15 +115,6 @@ def _configure_hub(c: Config) -> None:
     # the proxy is a process of its own; both read CONFIGPROXY_AUTH_TOKEN
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = "http://proxy-api:8001"
-
-
-def _write_quickly(connection: Any, _record: object) -> None:  # noqa: ANN401
-    """Let the hub commit without waiting for the disk: it does so about 16 times per start, and holds up everybody.
-
-    A process that is killed loses nothing; a power cut may lose the last moments, and ends every server anyhow.
-    """
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 def _configure_line(c: Config, workbench: Workbench) -> None:

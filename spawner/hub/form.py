@@ -186,7 +186,7 @@ async def render_form(workbench: Workbench, spawner: WorkbenchSpawner) -> str:
         last = replace(last, gpus=1, mig_profile=offer.kinds[0].mig_profile)
     return render(
         offer,
-        _allowed(workbench.catalog.releases, entitled.quota),
+        _allowed(workbench.offered.releases, entitled.quota),
         replace(last, hours=hours),
         Viewer(spawner.user.name, workbench.settings.show_line_names),
         workbench.clock.to_wall,

@@ -102,7 +102,7 @@ async def see_gpus(workbench: Workbench, viewer: Viewer) -> GpusView:
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
-        gpus = await workbench.gpus.inventory()
+        gpus = await workbench.gpus.known()
     except Unknown as unknown:
         error = str(unknown)
     return GpusView(

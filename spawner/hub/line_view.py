@@ -122,7 +122,7 @@ async def see_line(workbench: Workbench, viewer: Viewer) -> LineView:
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
-        gpus = await workbench.gpus.inventory()
+        gpus = await workbench.gpus.known()
     except Unknown as unknown:
         error = str(unknown)
     line = sorted(
@@ -152,23 +152,22 @@ def say_place(workbench: Workbench, lease: Lease, place: Place) -> str:
 
 async def see_wait(workbench: Workbench, viewer: Viewer, place: Place) -> dict[str, Any]:
     """Return what somebody at ``place`` is told: where they stand, who is ahead, who holds the GPUs until when."""
-    line = workbench.controller.line()
-    own = next((entry for entry in line if entry.lease.id == place.lease_id), None)
-    place = place if own is None else own.place
-    kind = None if own is None else own.lease.mig_profile
-    alike = [entry for entry in line if entry.lease.mig_profile == kind]
-    ahead = alike[: place.position - 1]
-    shown = [_waiter(workbench, viewer, entry) for entry in ahead[-AHEAD_SHOWN:]]
-    leases = [one for one in (await workbench.recent()).leases if one.mig_profile == kind]
+    queue = workbench.controller.queue_of(place.lease_id)
+    place = workbench.controller.place_of(place.lease_id) or place
+    own = queue[place.position - 1].lease if queue else None
+    kind = None if own is None else own.mig_profile
+    ahead = place.position - 1 if queue else 0
+    nearest = queue[max(ahead - AHEAD_SHOWN, 0) : ahead]
+    leases = [one for one in (await workbench.recent()).holding if one.mig_profile == kind]
     starts_at = _moment(workbench, place.starts_at)
     return {
-        "gpus": None if own is None else own.lease.gpu_count,
+        "gpus": None if own is None else own.gpu_count,
         "mig_profile": kind,
         "position": place.position,
         "line_length": place.line_length,
         "starts_at": starts_at and starts_at.iso,
-        "ahead": [waiter.as_json() for waiter in shown],
-        "not_shown": len(ahead) - len(shown),
+        "ahead": [_waiter(workbench, viewer, entry).as_json() for entry in nearest],
+        "not_shown": ahead - len(nearest),
         "holders": [holder.as_json() for holder in _holders(workbench, viewer, leases)],
     }
 

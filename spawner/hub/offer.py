@@ -109,7 +109,7 @@ async def make_offer(
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
-        gpus = await workbench.gpus.inventory()
+        gpus = await workbench.gpus.known()
     except Unknown as unknown:
         error = str(unknown)
     user, quota, now = owner.name, entitled.quota, workbench.clock()

@@ -82,7 +82,7 @@ class QuotasPage(QuotaDesk):
             rows={DEFAULT: rows.get(DEFAULT, NOTHING), **rows},
             sees_others=may_edit or bool(groups) or self.has_scope(scopes.READ_QUOTAS),
             may_edit=may_edit,
-            releases=list(self._workbench.catalog.releases),
+            releases=list(self._workbench.offered.releases),
             settings_quota=self._workbench.settings.quota,
         )
         self.finish(page)
@@ -143,7 +143,7 @@ class QuotasAPI(QuotaDesk, Door):
 
     def _parse_row(self, subject: Subject, row: object) -> Limits:
         try:
-            return parse_limits(row, subject.kind, self._workbench.catalog.releases)
+            return parse_limits(row, subject.kind, self._workbench.offered.releases)
         except LimitsError as error:
             raise bad_request(f"The row of {subject} cannot be: {error}") from error
 
@@ -165,7 +165,7 @@ class QuotaAPI(QuotaDesk, Door):
         reason = _read_reason(body)
         body.pop("reason", None)
         try:
-            limits = parse_limits(body, subject.kind, self._workbench.catalog.releases)
+            limits = parse_limits(body, subject.kind, self._workbench.offered.releases)
         except LimitsError as error:
             raise bad_request(str(error)) from error
         await self._set(subject, limits, reason)

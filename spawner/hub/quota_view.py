@@ -96,7 +96,7 @@ async def see_quota(workbench: Workbench, owner: Owner) -> QuotaView:
         over=tuple(_say_over(owner, entitled)),
         refused=tuple(
             _foresee(
-                owner, entitled, workbench.catalog.releases, max(kinds.values(), default=1), now
+                owner, entitled, workbench.offered.releases, max(kinds.values(), default=1), now
             )
         ),
     )

@@ -42,6 +42,7 @@ class Server(Protocol):
 class Workbench:
     """What spawners and pages need of the rest of the package; belongs to one event loop.
 
+    ``offered`` is what of the catalog people can choose now; whoever holds another release keeps it.
     ``bring_ups`` bounds how many containers are being started at once; who waits in line is not counted.
     ``servers`` are those that this process has in hand, by (user, server); ``beside`` are the tasks beside the hub.
     ``recent()`` is how things stood within the last second, and ``running()`` the leases whose containers Docker listed
@@ -62,7 +63,7 @@ class Workbench:
         self.ledger = ledger
         self.gpus = gpus
         self.clock = clock
-        self.catalog = catalog
+        self.offered = catalog.choose(settings.releases)
         self.settings = settings
         self.bring_ups = asyncio.Semaphore(BRING_UPS_AT_ONCE)
         self.servers: WeakValueDictionary[tuple[str, str], Server] = WeakValueDictionary()
@@ -76,7 +77,7 @@ class Workbench:
     def parse(self, raw: object) -> Options:
         """Return the options in ``raw`` by the one closed schema; raises OptionsError."""
         return parse_options(
-            raw, releases=tuple(self.catalog.releases), default_release=self.catalog.default
+            raw, releases=tuple(self.offered.releases), default_release=self.offered.default
         )
 
     async def tell_ended(self, user: str, server: str) -> None:

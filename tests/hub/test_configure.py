@@ -13,7 +13,7 @@ from spawner.hub.configure import build_workbench, configure, start_beside_hub
 from spawner.hub.spawner import WorkbenchSpawner
 from spawner.hub.workbench import Workbench
 from spawner.ledger import Ledger
-from spawner.model import SettingsError
+from spawner.model import OptionsError, SettingsError
 from spawner.settings import Settings
 from tests.hub.town import ROOT
 from tests.ports import free_port
@@ -39,6 +39,18 @@ def test_a_hub_restart_cuts_nobody_off(tmp_path: Path) -> None:
     assert c.JupyterHub.hub_connect_url == "http://hub:8081"
     assert c.JupyterHub.db_url == "sqlite:////data/jupyterhub.sqlite"
     assert c.JupyterHub.cookie_secret_file.startswith("/data/")
+
+
+def test_only_the_chosen_releases_are_offered(tmp_path: Path) -> None:
+    plain = built(tmp_path)
+    assert plain.parse({}).release == "v2.7"
+    with pytest.raises(OptionsError, match="choose one of v2.7"):
+        plain.parse({"release": "v2.15"})
+    newest = built(tmp_path, releases=("v2.15",))
+    assert newest.parse({}).release == "v2.15"
+    assert list(newest.offered.releases) == ["v2.15"]
+    with pytest.raises(SettingsError, match="WORKBENCH_RELEASES names 'v9'"):
+        built(tmp_path, releases=("v9",))
 
 
 def test_a_wait_in_line_is_bounded_in_days_and_a_start_as_the_settings_say(tmp_path: Path) -> None:
@@ -117,9 +129,9 @@ def test_the_file_reads_the_environment_and_configures(
     monkeypatch.setenv("WORKBENCH_ADMIN", "ada")
     config = PyFileConfigLoader("jupyterhub_config.py", str(installed)).load_config()
     assert config.Authenticator.admin_users == {"ada"}
-    assert config.WorkbenchSpawner.get_workbench().catalog == load_catalog(
+    assert config.WorkbenchSpawner.get_workbench().offered == load_catalog(
         ROOT / "images/catalog.toml"
-    )
+    ).choose(())
 
 
 def test_a_wrong_setting_ends_the_hub_with_one_sentence(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from spawner.hub import reissue
+from spawner.hub.line_view import Viewer, see_wait
 from spawner.model import Cause, Lease, LeaseState
 from tests.fakes.docker_engine import Fault
 from tests.hub.test_progress import events
@@ -109,6 +110,21 @@ async def test_a_late_viewer_is_told_of_a_wait_only_the_place_now(full: Town) ->
     await eventually(lambda: full.user("dan").spawner.ready, "dan's server runs")
     steps = [step async for step in full.user("dan").spawner._progress.follow()]
     assert [step.place.position for step in steps if step.place is not None] == [1]
+
+
+async def test_who_looks_is_told_of_the_nearest_ahead_and_walks_no_whole_line(
+    full: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spawner.hub.line_view.AHEAD_SHOWN", 2)
+    await wait_in_line(full, "bob", "carol", "dan", "erin")
+    (erin,) = (entry for entry in full.controller.line() if entry.lease.user == "erin")
+    monkeypatch.setattr(full.controller, "line", None)
+    told = await see_wait(full.workbench, Viewer("erin", sees_names=True), erin.place)
+    assert (told["position"], told["line_length"], told["not_shown"]) == (4, 4, 1)
+    assert [(one["user"], one["position"]) for one in told["ahead"]] == [("carol", 2), ("dan", 3)]
+    assert await stop(full, "erin") == 204
+    left = await see_wait(full.workbench, Viewer("erin", sees_names=True), erin.place)
+    assert (left["gpus"], left["ahead"], left["not_shown"]) == (None, [], 0)
 
 
 async def test_giving_up_leaves_the_line_and_nothing_is_claimed_afterwards(full: Town) -> None:

@@ -68,6 +68,9 @@ class Agent:
             raise Unknown("The gpu-agent does not answer.")
         return tuple(self.gpus)
 
+    async def known(self) -> tuple[Gpu, ...]:
+        return await self.inventory()
+
 
 class Servers:
     """What answers at port 8888 of every running container that is not ``mute``.

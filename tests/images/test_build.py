@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.images.conftest import RELEASES, REPOSITORY, docker, inspect
+from tests.images.conftest import CATALOG, RELEASES, REPOSITORY, bash, docker, inspect
 
-SOURCES = """
-set -euo pipefail
-lib=$repository/scripts/lib
-for part in terminal settings packages base-image build-images; do . "$lib/$part.sh"; done
-"""
 HUB = 'source_hash "" images/hub spawner'
 
 
@@ -29,28 +23,32 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def bash(repository: Path, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a script with the library of ``repository`` loaded; the caller looks at the exit code."""
-    path = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
-    return subprocess.run(
-        ["bash", "-c", SOURCES + script],
-        env={"PATH": path, "HOME": "/root", "repository": str(repository), **environment},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-
-
 def hash_of(repository: Path) -> str:
-    done = bash(repository, HUB)
+    done = bash(HUB, repository)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout) == 65
     return done.stdout
 
 
 def test_names_come_from_the_catalog() -> None:
-    rows = bash(REPOSITORY, "catalog_images").stdout.splitlines()
-    assert rows == [f"{release.name} {release.image}" for release in RELEASES]
+    rows = bash("catalog_images").stdout.splitlines()
+    assert rows == [f"{release.name} {release.image}" for release in CATALOG.releases.values()]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [("", [CATALOG.default]), ("v2.15", ["v2.15"]), (" v2.15  v2.7 ", ["v2.15", "v2.7"])],
+)
+def test_setting_chooses_the_releases(chosen: str, names: list[str]) -> None:
+    rows = bash("chosen_images", WORKBENCH_RELEASES=chosen).stdout.splitlines()
+    assert rows == [f"{name} {CATALOG.releases[name].image}" for name in names]
+
+
+def test_unknown_release_is_one_sentence_before_anything_is_built() -> None:
+    done = bash("build_images", WORKBENCH_RELEASES="v2.7 v2.1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith('error: WORKBENCH_RELEASES names "v2.1"')
+    assert done.stderr.count("\n") == 1
 
 
 def test_hash_follows_content_names_and_modes(copy: Path) -> None:
@@ -77,9 +75,9 @@ def test_hash_ignores_what_the_build_ignores(copy: Path) -> None:
 def test_images_that_are_up_to_date_are_left_alone() -> None:
     images = [f"{release.image}{end}" for release in RELEASES for end in ("", "-train", "-serve")]
     images += ["gpu-workbench-hub:local", "gpu-workbench-agent:local"]
-    assert bash(REPOSITORY, "ensure_base_image; build_images").returncode == 0
+    assert bash("ensure_base_image; build_images").returncode == 0
     before = [inspect(image)["Id"] for image in images]
-    again = bash(REPOSITORY, "ensure_base_image; build_images")
+    again = bash("ensure_base_image; build_images")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
     assert [inspect(image)["Id"] for image in images] == before
 
@@ -87,7 +85,7 @@ def test_images_that_are_up_to_date_are_left_alone() -> None:
 def test_failing_build_is_shown_and_leaves_no_image(copy: Path) -> None:
     dockerfile = "FROM debian:bookworm-slim AS base\nFROM base AS hub\nRUN echo why >&2; exit 3\n"
     (copy / "images" / "hub" / "Dockerfile").write_text(dockerfile, encoding="utf-8")
-    done = bash(copy, 'build_image workbench-test-broken:x hub 1 "" spawner')
+    done = bash('build_image workbench-test-broken:x hub 1 "" spawner', copy)
     assert done.returncode == 1
     assert "hub: step 1 of 1" in done.stdout
     assert "why" in done.stderr
@@ -96,7 +94,7 @@ def test_failing_build_is_shown_and_leaves_no_image(copy: Path) -> None:
 
 
 def test_short_disk_is_one_sentence() -> None:
-    done = bash(REPOSITORY, "require_disk 1000000")
+    done = bash("require_disk 1000000")
     assert (done.returncode, done.stdout) == (1, "")
     assert "GB free and the images need 1000000 GB" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -104,7 +102,7 @@ def test_short_disk_is_one_sentence() -> None:
 
 def test_missing_ca_bundle_is_one_sentence(copy: Path) -> None:
     script = 'build_image workbench-test-broken:x hub 1 "" spawner'
-    done = bash(copy, script, WORKBENCH_CA_BUNDLE="/absent")
+    done = bash(script, copy, WORKBENCH_CA_BUNDLE="/absent")
     assert done.returncode == 2
     assert done.stderr.startswith('error: WORKBENCH_CA_BUNDLE="/absent" cannot be read')
     assert done.stderr.count("\n") == 1

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 import pytest
 
 from spawner.catalog import Release
-from tests.images.conftest import REPOSITORY, docker, inspect, run
+from tests.images.conftest import REPOSITORY, docker, image_of, inspect, run
 
 LOCKS = {"train": ("torch", "train"), "lab": ("lab", "torch", "train"), "serve": ("serve", "torch")}
+IMPORT = """
+import importlib, json, sys
+from importlib.metadata import packages_distributions
+modules = {name: module for module, names in packages_distributions().items() for name in names
+           if not module.startswith("_")}
+failed = {}
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(modules[name])
+    except Exception as error:
+        failed[name] = repr(error)
+print(json.dumps(failed))
+"""
 DIFFERENT = """
 import json, pathlib
 path = pathlib.Path("/opt/pytorch/manifest.json")
@@ -27,10 +41,6 @@ def flavor(request: pytest.FixtureRequest) -> str:
     """Each flavor."""
     found: str = request.param
     return found
-
-
-def image_of(release: Release, flavor: str) -> str:
-    return release.image if flavor == "lab" else f"{release.image}-{flavor}"
 
 
 def manifest_of(image: str) -> dict[str, Any]:
@@ -76,6 +86,28 @@ def test_image_is_what_it_declares(release: Release, flavor: str) -> None:
     assert "fails" not in run(image_of(release, flavor), "wb", "verify", "--files")
 
 
+def test_doctor_finds_nothing_wrong(release: Release, flavor: str) -> None:
+    assert f"{release.name} ({flavor})" in run(image_of(release, flavor), "wb", "doctor")
+
+
+def test_everything_wished_for_can_be_imported(release: Release, flavor: str) -> None:
+    wishes = {
+        re.split(r"[=<>]", line)[0]
+        for name in LOCKS[flavor]
+        for line in read_wishes(name)
+        if line not in release.without
+    }
+    found = run(image_of(release, flavor), "python", "-c", IMPORT, *sorted(wishes))
+    assert json.loads(found) == {}
+
+
+def read_wishes(name: str) -> list[str]:
+    """Return the lines of a list of wishes; the torch stack is one word of the catalog."""
+    path = REPOSITORY / "images" / "pytorch-cuda" / f"{name}.in"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ["torch"]
+    return [line for line in lines if not line.startswith("#")]
+
+
 def test_what_differs_is_found(release: Release, flavor: str) -> None:
     script = f"python -c '{DIFFERENT}' && wb verify --manifest /tmp/other.json || echo exit $?"
     lines = run(image_of(release, flavor), "sh", "-c", script).splitlines()
@@ -93,9 +125,10 @@ def test_changed_file_is_found(release: Release) -> None:
 
 def test_flavors_share_their_layers(release: Release) -> None:
     layers = {flavor: inspect(image_of(release, flavor))["RootFS"]["Layers"] for flavor in LOCKS}
-    torch = 3  # Debian, Python, the lock's copy; the stack is the next one
-    assert len({tuple(of[: torch + 1]) for of in layers.values()}) == 1
-    assert layers["lab"][: len(layers["train"]) - 1] == layers["train"][:-1]
+    torch = 3  # Debian, Python, the torch stack
+    train = 6  # and compiler, packages, this repository's files
+    assert len({tuple(of[:torch]) for of in layers.values()}) == 1
+    assert layers["lab"][:train] == layers["train"][:train]
 
 
 def test_serve_has_no_jupyter_and_no_compiler(release: Release) -> None:

@@ -19,6 +19,7 @@ VALUES = {
     "WORKBENCH_INSTANCE": ["a", "ab", "a-", "1a", "team-2", "x" * 20, "x" * 21, "ä", ""],
     "WORKBENCH_BIND": ["127.0.0.1", "::1", "localhost", "", "0.0.0.0:80"],
     "WORKBENCH_PORT": ["1", "65535", "0", "65536", "080", "1.5", "+1", "99999999999", ""],
+    "WORKBENCH_RELEASES": ["", "v2.7", "v2.7  v2.15", "2.7", "v2.7,v2.15", "v2.7 latest", "v"],
     "WORKBENCH_MAX_GPUS": ["", "0", "1024", "1025", "-1", "two", "NaN", "1e3"],
     "WORKBENCH_MEMORY_LIMIT": ["512M", "1.5T", "32g", "G", "1GB", "1 G", "-1G", ""],
     "WORKBENCH_CPU_LIMIT": ["", "4", "7.25", "7.255", "12345", ".5", "-1", "inf"],

@@ -27,6 +27,7 @@ def make_release(**changes: Any) -> Release:
         "driver": "525.60.13",
         "architectures": ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"),
         "constraints": ("torchaudio==2.7.1",),
+        "without": (),
     }
     return Release(**{**values, **changes})
 

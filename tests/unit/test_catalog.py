@@ -26,6 +26,7 @@ nccl = "2.26.2"
 driver = "525.60.13"
 architectures = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
 constraints = ["torchaudio==2.7.1"]
+without = []
 """
 
 
@@ -73,6 +74,8 @@ def test_catalog_cannot_be_changed(tmp_path: Path) -> None:
         ('architectures = ["', 'architectures = "["  #', "architectures = '['"),
         ("torchaudio==2.7.1", "torchaudio @ x", "constraints = ['torchaudio @ x'"),
         ('["torchaudio==2.7.1"]', "[]", "constraints = []"),
+        ("without = []", "without = ''", "without = ''"),
+        ("without = []", "without = ['torch audio']", "without = ['torch audio']"),
         ('default = "v2.7"', "default = ", "not valid TOML"),
     ],
 )
@@ -104,13 +107,25 @@ def test_missing_file_is_one_sentence(tmp_path: Path) -> None:
         load_catalog(tmp_path / "absent.toml")
 
 
+def test_names_choose_what_is_offered() -> None:
+    old, new, newest = (make_release(name=name) for name in ("v2.7", "v3", "v4"))
+    catalog = Catalog("v2.7", {"v2.7": old, "v3": new, "v4": newest})
+    assert catalog.choose(()) == Catalog("v2.7", {"v2.7": old})
+    assert catalog.choose(("v4", "v2.7")) == Catalog("v2.7", {"v4": newest, "v2.7": old})
+    assert catalog.choose(("v4", "v3")).default == "v4"
+    with pytest.raises(SettingsError, match=r"WORKBENCH_RELEASES names 'v5'.* v2\.7, v3, v4\."):
+        catalog.choose(("v3", "v5"))
+
+
 def test_project_catalog_and_locks_agree() -> None:
     catalog = load_catalog(REPOSITORY / "images" / "catalog.toml")
     for release in catalog.releases.values():
         folder = REPOSITORY / "images" / "pytorch-cuda" / release.name
         torch_lock = (folder / "torch.lock").read_text(encoding="utf-8")
         assert re.search(rf"^torch=={re.escape(release.torch)} ", torch_lock, re.MULTILINE)
-        runtime = re.search(r"^nvidia-cuda-runtime-cu\d+==(\d+\.\d+)\.", torch_lock, re.MULTILINE)
+        runtime = re.search(
+            r"^nvidia-cuda-runtime(?:-cu\d+)?==(\d+\.\d+)\.", torch_lock, re.MULTILINE
+        )
         assert runtime is not None
         assert runtime[1] == release.cuda
         for name, version in (("cudnn", release.cudnn), ("nccl", release.nccl)):

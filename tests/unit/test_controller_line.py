@@ -46,6 +46,16 @@ async def test_a_hundred_requests_at_once_get_two_gpus_and_ninety_eight_places(
     assert len(shop.controller.line()) == 98
 
 
+async def test_a_place_is_taken_without_the_agent_and_a_grant_waits_for_it(shop: Workshop) -> None:
+    shop.host.may_answer.clear()
+    asking = asyncio.create_task(shop.controller.acquire(make_request("alice")))
+    await eventually(lambda: len(shop.ledger.live_leases()) == 1)
+    (lease,) = shop.ledger.live_leases()
+    assert lease.state is LeaseState.WAITING
+    shop.host.may_answer.set()
+    assert isinstance(await asyncio.wait_for(asking, 30), Granted)
+
+
 async def test_the_next_in_line_starts_by_itself(shop: Workshop) -> None:
     holder = await shop.running("alice", 2)
     first, second = await shop.waiting("bob", 2), await shop.waiting("carol")

@@ -334,6 +334,47 @@ async def test_a_failure_is_not_remembered_and_no_old_answer_covers_it() -> None
         assert len(await agent.inventory()) == 4
 
 
+async def test_nobody_but_the_first_waits_for_what_is_known_already() -> None:
+    may_answer = asyncio.Event()
+    may_answer.set()
+
+    async def answer(_: web.Request) -> web.Response:
+        await may_answer.wait()
+        return web.json_response(GOLDEN["/inventory"])
+
+    app = web.Application()
+    app.router.add_get("/inventory", answer)
+    async with asking(app) as agent:
+        first = await agent.known()
+        assert len(first) == 4
+        may_answer.clear()
+        agent._known_until = 0
+        assert await asyncio.wait_for(agent.known(), 30) is first
+        # whoever needs it fresh waits for the question that was asked meanwhile
+        fresh = asyncio.create_task(agent.inventory())
+        assert not (await asyncio.wait((fresh,), timeout=0.1))[0]
+        may_answer.set()
+        assert await fresh == first
+
+
+async def test_what_was_unknown_last_is_unknown_and_asked_again() -> None:
+    answers = iter([200, 500, 200])
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(GOLDEN["/inventory"], status=next(answers))
+
+    app = web.Application()
+    app.router.add_get("/inventory", answer)
+    async with asking(app) as agent:
+        await agent.known()
+        agent._known_until = 0
+        with pytest.raises(Unknown):
+            await agent.inventory()
+        with pytest.raises(Unknown):
+            await agent.known()
+        assert len(await agent.inventory()) == len(await agent.known()) == 4
+
+
 async def test_what_the_agent_cannot_see_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     none = {**GOLDEN["/inventory"], "gpus": [], "error": "This host has no NVIDIA driver."}
     with caplog.at_level(logging.WARNING):

@@ -32,9 +32,15 @@ class Host:
 
     def __init__(self, gpus: int = 2) -> None:
         self.is_silent = False
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.gpus = [make_gpu(index) for index in range(gpus)]
 
     async def inventory(self) -> tuple[Gpu, ...]:
+        await self.may_answer.wait()
+        return await self.known()
+
+    async def known(self) -> tuple[Gpu, ...]:
         if self.is_silent:
             raise Unknown("The GPU agent does not answer.")
         return tuple(self.gpus)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from workbench_toolkit.cli import main
 from workbench_toolkit.export.contract import TensorSpec, read_contract
+from workbench_toolkit.grace.checkpoint import save_checkpoint
 
 MODELS = """
     import torch
@@ -147,7 +148,7 @@ def test_inputs_come_from_a_file(export: Callable[..., int], tmp_path: Path, suf
     assert not (tmp_path / "out" / "model.onnx").exists()
 
 
-@pytest.mark.parametrize("kind", ["plain", "from DDP", "with more in it"])
+@pytest.mark.parametrize("kind", ["plain", "from DDP", "with more in it", "from Grace"])
 def test_a_checkpoint_fills_the_model(
     export: Callable[..., int], models: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -156,12 +157,16 @@ def test_a_checkpoint_fills_the_model(
     exec(models.read_text(), namespace)  # noqa: S102
     model = namespace["Net"]()
     state = model.state_dict()
-    saved: object = {
+    with_more = {"model": state, "epoch": 3}
+    saved = {
         "plain": state,
         "from DDP": {f"module.{name}": value for name, value in state.items()},
-        "with more in it": {"model": state, "epoch": 3},
-    }[kind]
-    torch.save(saved, tmp_path / "weights.pt")
+        "with more in it": with_more,
+    }
+    if kind == "from Grace":
+        save_checkpoint(tmp_path / "weights.pt", with_more)
+    else:
+        torch.save(saved[kind], tmp_path / "weights.pt")
 
     assert (
         export("Net", "--input", "features=2x8", "--checkpoint", str(tmp_path / "weights.pt")) == 0

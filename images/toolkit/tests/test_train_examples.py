@@ -50,15 +50,13 @@ def run_script(home: Path, *words: str) -> str:
 
 
 def test_packing(home: Path) -> None:
-    said, _ = run_notebook(home / "packing.ipynb")
+    said, figures = run_notebook(home / "packing.ipynb")
     assert "images.h5: 2000 files, 1568000 bytes" in said
     assert "images.h5: whole, 2000 files" in said
     assert "2000 0/000000.raw (784,) 0" in said
-    # digit d is grey between 25 d and 25 d + 24
-    brightness = [
-        float(number) for number in re.findall(r"\d\.\d+", said.split("tensor(")[1].split(")")[0])
-    ]
-    assert brightness == pytest.approx([(25 * digit + 12) / 255 for digit in range(10)], abs=0.01)
+    assert figures == 1
+    # whatever the order, an image keeps its digit: each lights two rows of its own
+    assert "tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])" in said
     assert "the GPU would wait" in said
     run_script(home, "packing.py", "others")
     assert len(list((home / "others").rglob("*.raw"))) == 2_000

@@ -59,14 +59,24 @@ def main(words: Sequence[str] | None = None) -> int:
         subparsers.add_parser(name, help=purpose, description=purpose, add_help=False)
     chosen = parser.parse_args(given[:1]).command
     module, purpose = COMMANDS[chosen]
-    command: Command = importlib.import_module(module)
     own = argparse.ArgumentParser(prog=f"wb {chosen}", description=purpose)
-    command.add_arguments(own)
     try:
+        command = _find(module)
+        command.add_arguments(own)
         return command.run(own.parse_args(given[1:]))
     except ToolError as error:
         sys.stderr.write(f"wb {chosen}: {error}\n")
         return 2
+
+
+def _find(module: str) -> Command:
+    try:
+        command: Command = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ToolError(
+            f"{error.name} is not in this image: this is for the flavors train and lab."
+        ) from None
+    return command
 
 
 if __name__ == "__main__":

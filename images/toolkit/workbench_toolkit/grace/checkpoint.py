@@ -1,6 +1,7 @@
 """Writes and reads a run's checkpoint.
 
 A reader finds the old one or the new one, never a part; a new one is on the disk before any rank goes on.
+The file is the script's own state, as ``torch.load`` and ``wb export`` read it, with one key more.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import torch.distributed as dist
 from workbench_toolkit.errors import ToolError
 
 UNFINISHED = ".unfinished"
+GENERATORS = "random generators"
+"""The one key of the file that is not the script's own."""
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -26,7 +29,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     failure = None
     if _rank() == 0:
         try:
-            _write(path, {"state": dict(state), "generators": generators})
+            _write(path, {**state, GENERATORS: generators})
         except Exception as error:  # noqa: BLE001 - the other ranks have to hear of whatever it is
             path.with_name(f"{path.name}{UNFINISHED}").unlink(missing_ok=True)
             failure = (
@@ -42,9 +45,8 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        state: dict[str, Any] = saved["state"]
-        generators = saved["generators"]
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        generators = state.pop(GENERATORS)
     except Exception as error:
         raise ToolError(
             f"{path} is no checkpoint of Grace ({error}): remove it to start anew."

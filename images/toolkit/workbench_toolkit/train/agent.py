@@ -19,7 +19,7 @@ from torch.distributed.run import run as run_torchrun
 
 from workbench_toolkit.grace.codes import RESUME
 from workbench_toolkit.train.cores import usable_cores
-from workbench_toolkit.train.supervisor import exit_code_of, say
+from workbench_toolkit.train.supervisor import exit_code_of, leave_terminal, say
 
 PR_SET_PDEATHSIG = 1
 BAD_REQUEST = 2
@@ -71,4 +71,7 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # torchrun's tee never flushes
+    exit_code = main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    leave_terminal()
+    sys.exit(exit_code)

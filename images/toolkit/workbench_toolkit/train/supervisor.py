@@ -45,6 +45,7 @@ class Supervisor:
         code = self._agent.wait()
         signal.setitimer(signal.ITIMER_REAL, 0)
         _end_children()
+        leave_terminal()
         return exit_code_of(code)
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
@@ -86,6 +87,15 @@ def say(sentence: str) -> None:
     with contextlib.suppress(OSError):
         sys.stderr.write(f"wb train: {sentence}\n")
         sys.stderr.flush()
+
+
+def leave_terminal() -> None:
+    """Drop what a terminal that is gone can't be told: Python would fail to, and end with 120."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except OSError:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the end
 
 
 def _end_children() -> None:

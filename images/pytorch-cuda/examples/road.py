@@ -1,0 +1,64 @@
+"""SimpleNet learns a pack: ``wb train -- road.py``, or ``wb train --nproc 2 -- road.py`` without a GPU.
+
+It begins with the first try of road.ipynb; stopped in the middle, the same command goes on where it was.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+from packing import open_images
+from simplenet import SimpleNet
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.tensorboard import SummaryWriter
+from workbench_toolkit.grace import Grace
+from workbench_toolkit.train.ranks import join
+
+EPOCHS = 10
+BATCH = 32
+FIRST_TRY = Path("road-first.pt")
+RUN = Path("runs/road")
+
+
+def main() -> None:
+    """Train; each process reads its part of the pack, and all of them hold the same model."""
+    place = join()  # NCCL with GPUs, gloo without
+    grace = Grace(RUN / "checkpoint.pt")
+    network = SimpleNet().to(place.device)
+    optimizer = torch.optim.Adam(network.parameters())
+    epoch = 0
+    if saved := grace.load():
+        network.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        epoch = saved["epoch"]
+    elif FIRST_TRY.exists():
+        network.load_state_dict(torch.load(FIRST_TRY, map_location=place.device))
+    model = DistributedDataParallel(network) if place.world_size > 1 else network
+    files = open_images()
+    sampler = DistributedSampler(files, place.world_size, place.rank)
+    loader = DataLoader(files, BATCH, sampler=sampler)
+    board = SummaryWriter(os.environ.get("TENSORBOARD_LOGDIR", RUN)) if place.rank == 0 else None
+    while epoch < EPOCHS:
+        sampler.set_epoch(epoch)
+        for images, digits in loader:
+            optimizer.zero_grad()
+            scores = model(images.to(place.device))
+            loss = nn.functional.cross_entropy(scores, digits.to(place.device))
+            loss.backward()  # here the processes exchange their gradients
+            optimizer.step()
+        epoch += 1
+        if board:
+            board.add_scalar("loss", loss.item(), epoch)
+            print(f"epoch {epoch}: loss {loss.item():.3f}")
+        state = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
+        if grace.should_stop:
+            grace.stop(state)
+        grace.save(state)
+    if board:
+        board.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Two builds of one lock are one image, to the byte: the same layers, the same description.
+
+At every commit each flavor's own stage is built a second time; ``scripts/test nightly images`` builds every stage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from spawner.catalog import Release
+from tests.images.conftest import bash, docker, image_of, inspect
+from tests.scale import IS_NIGHTLY
+
+AGAIN = """
+docker() {{
+  if [ "$1" != build ]; then command docker "$@"; return; fi
+  shift
+  command docker build {cache} "$@"
+}}
+build_release {release} {image} {flavor} "{locks}" 3
+"""
+LOCKS = {"serve": "torch serve", "train": "torch train", "lab": "torch train lab"}
+
+
+@pytest.fixture
+def again() -> Iterator[str]:
+    """A name for a second image, which goes with everything that only it holds."""
+    name = f"workbench-test-{uuid4().hex}:again"
+    yield name
+    subprocess.run(["docker", "image", "rm", name], check=False, capture_output=True)
+
+
+def read_files(image: str) -> dict[str, tuple[object, ...]]:
+    """Return every file of ``image`` by its path, with all that a layer says of it."""
+    container = docker("create", image)
+    files: dict[str, tuple[object, ...]] = {}
+    try:
+        with (
+            subprocess.Popen(["docker", "export", container], stdout=subprocess.PIPE) as export,
+            tarfile.open(fileobj=export.stdout, mode="r|") as archive,
+        ):
+            for entry in archive:
+                content = archive.extractfile(entry) if entry.isreg() else None
+                digest = hashlib.sha256(content.read()).hexdigest() if content else ""
+                about = (entry.type, entry.mode, entry.uid, entry.gid, entry.linkname)
+                files[entry.name] = (digest, *about, int(entry.mtime))
+    finally:
+        docker("rm", container)
+    return files
+
+
+def find_differences(one: str, other: str) -> list[str]:
+    """Return the paths at which two images differ."""
+    first, second = read_files(one), read_files(other)
+    return sorted(
+        path for path in first.keys() | second.keys() if first.get(path) != second.get(path)
+    )
+
+
+@pytest.mark.parametrize("flavor", LOCKS)
+def test_second_build_gives_the_same_image(release: Release, flavor: str, again: str) -> None:
+    image = image_of(release, flavor)
+    cache = "--no-cache" if IS_NIGHTLY else f"--no-cache-filter={flavor},{flavor}-stack,toolkit"
+    script = AGAIN.format(
+        cache=cache, release=release.name, image=again, flavor=flavor, locks=LOCKS[flavor]
+    )
+    built = bash(script)
+    assert built.returncode == 0, built.stdout + built.stderr
+    first, second = inspect(image), inspect(again)
+    if first["RootFS"]["Layers"] != second["RootFS"]["Layers"]:
+        pytest.fail("these files differ:\n" + "\n".join(find_differences(image, again)[:200]))
+    assert first["Config"] == second["Config"]
+    assert first["Id"] == second["Id"]
