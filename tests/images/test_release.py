@@ -140,7 +140,8 @@ def test_no_gpu_and_no_address_is_baked_in(release: Release) -> None:
     names = {line.partition("=")[0] for line in inspect(release.image)["Config"]["Env"]}
     assert not names & {"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "JUPYTER_TOKEN"}
     assert not [name for name in names if name.startswith(("PIP_", "UV_", "SSL_", "NODE_"))]
-    script = "ls -A /usr/local/share/ca-certificates; ls -d /etc/pip.conf /root/.c* /run/secrets /run/ca /run/*cache 2>&1 || true"
+    script = "ls -A /usr/local/share/ca-certificates; "
+    script += "ls -d /etc/pip.conf /root/.c* /run/secrets /run/ca /run/*cache 2>&1 || true"
     files = docker("run", "--rm", *ROOT, release.image, "-c", script)
     assert [line for line in files.splitlines() if "No such file" not in line] == []
     assert "://" not in docker("history", "--no-trunc", "--format={{.CreatedBy}}", release.image)
