@@ -69,10 +69,10 @@ async def test_a_stop_ends_only_when_the_container_is_seen_gone(
     tries = 0
     release = town.controller.release
 
-    async def count(*args: Any) -> bool:
+    async def count(*args: Any, **options: Any) -> bool:
         nonlocal tries
         tries += 1
-        return await release(*args)
+        return await release(*args, **options)
 
     monkeypatch.setattr(town.controller, "release", count)
     town.hub.tornado_application.settings["slow_stop_timeout"] = 0.1
