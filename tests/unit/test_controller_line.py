@@ -312,10 +312,10 @@ async def test_what_the_next_server_needs_is_not_what_the_last_one_left(shop: Wo
 async def test_the_plan_sees_the_use_of_everyone(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Mapping[str, float]] = []
+    seen: list[Mapping[int, float]] = []
 
     def plan_nothing(
-        waiting: Sequence[Lease], *, use: Mapping[str, float], **_: object
+        waiting: Sequence[Lease], *, use: Mapping[int, float], **_: object
     ) -> LinePlan:
         seen.append(use)
         return LinePlan({}, {None: [lease.id for lease in waiting]}, {})
@@ -325,4 +325,4 @@ async def test_the_plan_sees_the_use_of_everyone(
     await shop.controller.release(lease.id, Cause.USER)
     monkeypatch.setattr("spawner.line.plan_line", plan_nothing)
     await shop.waiting("bob")
-    assert 0.9 < seen[-1]["alice"] <= 1.0
+    assert 0.9 < seen[-1][lease.uid] <= 1.0
