@@ -71,8 +71,10 @@ def test_exported_model_is_served(release: Release, name: str, exported: Path, u
             options=(f"--volume={exported}:/workspace",),
         )
     )
+    # root needs the capability to become somebody else
+    rights = [] if user == "0:0" else ["--cap-drop=ALL"]
     docker(
-        *("run", "--detach", f"--name={name}", f"--user={user}", "--cap-drop=ALL"),
+        *("run", "--detach", f"--name={name}", f"--user={user}", *rights),
         *(
             f"--volume={exported}/model:/model:ro",
             f"{release.image}-serve",

@@ -1,6 +1,7 @@
 """Two builds of one lock give the same files and the same description.
 
-At every commit each flavor's own stage is built a second time; ``scripts/test nightly images`` builds every stage.
+At every commit the own stages of one flavor are built a second time; ``scripts/test nightly images`` builds every
+stage of all flavors.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 
 from spawner.catalog import Release
 from tests.images.conftest import bash, docker, image_of, inspect
-from tests.scale import IS_NIGHTLY
+from tests.scale import IS_NIGHTLY, at_scale
 
 AGAIN = """
 docker() {{
@@ -69,7 +70,7 @@ def find_differences(one: str, other: str) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("flavor", LOCKS)
+@pytest.mark.parametrize("flavor", at_scale(["serve"], list(LOCKS)))
 def test_second_build_gives_the_same_image(release: Release, flavor: str, again: str) -> None:
     image = image_of(release, flavor)
     cache = "--no-cache" if IS_NIGHTLY else f"--no-cache-filter={flavor},{flavor}-stack,toolkit"
