@@ -1,0 +1,139 @@
+"""Who may do what: every page and REST route against everybody, compared with the committed table ``roles.json``.
+
+The table holds the statuses; what nobody refuses is answered 400, because the bodies sent here are of no route.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from jupyterhub import orm
+
+from spawner.hub.routes import _routes
+from tests.hub.test_openapi import METHODS, PREFIX, answers, own_routes
+from tests.hub.test_quotas import give_scopes, make_group
+from tests.hub.test_sign_up import admin, join
+from tests.hub.town import Town
+
+TABLE = Path(__file__).with_name("roles.json")
+ROLES = ("anonymous", "user", "group admin", "admin", "service")
+BOTH = ("GET", "PUT", "DELETE")
+REST = [
+    *(f"GET /workbench/{path}" for path in ("openapi.json", "line", "gpus", "gpus/stream")),
+    *(f"{method} /workbench/lease/" for method in ("GET", "POST")),
+    *(f"POST /workbench/gpus/GPU-0/{order}" for order in ("return", "drain", "undrain")),
+    "POST /workbench/leases/0123456789abcdef/end",
+    "POST /workbench/line/0123456789abcdef/move",
+    *(f"{method} /workbench/quotas" for method in ("GET", "POST")),
+    *(f"{method} /workbench/quotas/default" for method in BOTH),
+    *(f"{method} /workbench/quotas/groups/vision" for method in BOTH),
+    *(f"{method} /workbench/quotas/groups/chess" for method in BOTH),
+    *(f"{method} /workbench/quotas/users/bob" for method in BOTH),
+    *(f"GET /workbench/quotas/users/{name}/effective" for name in ("alice", "bob", "carl")),
+    "GET /workbench/trail",
+    *(f"POST /workbench/{what}/" for what in ("activity", "here", "again")),
+    *(f"GET /workbench/usage?by={what}" for what in ("user", "group")),
+    *(f"GET /{path}" for path in ("users", "users/alice", "users/bob", "groups", "groups/vision")),
+    *(f"GET /{path}" for path in ("info", "proxy", "services", "no/such/thing")),
+    "POST /users/bob/server",
+    "DELETE /users/bob/server",
+    "POST /groups/vision/users",
+]
+PAGES = [
+    *("home", "token", "admin", "authorize", "change-password", "change-password/bob", "login"),
+    *("signup", "metrics", "health", "line", "gpus", "usage", "usage.csv", "quotas"),
+    *("quotas?user=alice", "quotas?user=bob", "audit", "audit/trail.csv", "audit/trail.jsonl"),
+    *("spawn", "spawn/alice", "spawn/bob", "spawn/bob/second", "workbench/static/gpu-map.js"),
+]
+
+
+@pytest.fixture
+async def everybody(town: Town) -> dict[str, tuple[httpx.AsyncClient, httpx.AsyncClient | None]]:
+    """Return for each role a client with its token, and a browser where it has one."""
+    async with AsyncExitStack() as stack:
+
+        async def browser(name: str) -> httpx.AsyncClient:
+            opened = await stack.enter_async_context(town.browser())
+            await join(town, opened, name)
+            return opened
+
+        browsers = {"user": await browser("alice"), "group admin": await browser("gina")}
+        browsers["admin"] = await stack.enter_async_context(admin(town))
+        browsers["anonymous"] = await stack.enter_async_context(town.browser())
+        for name in ("bob", "carl"):
+            town.user(name)
+        make_group(town, "vision", "bob")
+        make_group(town, "chess", "carl")
+        reads = [f"custom:workbench:read:{what}!group=vision" for what in ("quotas", "usage")]
+        give_scopes(town, town.user("gina").orm_user, *reads)
+        service = orm.Service(name="dashboard")
+        town.hub.db.add(service)
+        town.hub.db.commit()
+        give_scopes(town, service, "custom:workbench:read:gpus", "custom:workbench:read:usage")
+        tokens = {
+            "user": town.user("alice").new_api_token(note="test"),
+            "group admin": town.user("gina").new_api_token(note="test"),
+            "admin": town.user("admin").new_api_token(note="test"),
+            "service": service.new_api_token(note="test"),
+        }
+        clients = {}
+        for role in ROLES:
+            headers = {"Authorization": f"token {tokens[role]}"} if role in tokens else {}
+            clients[role] = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=town.url, headers=headers, timeout=30)
+            )
+        yield {role: (clients[role], browsers.get(role)) for role in ROLES}
+
+
+async def knock(client: httpx.AsyncClient, method: str, path: str) -> int:
+    """Return the status; a body is sent that no route takes, so that nothing is changed."""
+    body = None if method == "GET" else []
+    async with client.stream(method, path, json=body) as answer:
+        return answer.status_code
+
+
+async def test_everybody_may_what_the_table_says(
+    everybody: dict[str, tuple[httpx.AsyncClient, httpx.AsyncClient | None]],
+) -> None:
+    found: dict[str, dict[str, int]] = {}
+    for line in REST:
+        method, path = line.split(" ", 1)
+        found[line] = {
+            role: await knock(client, method, f"/hub/api{path}")
+            for role, (client, _) in everybody.items()
+        }
+    for page in PAGES:
+        found[f"page /{page}"] = {
+            role: await knock(browser, "GET", f"/hub/{page}")
+            for role, (_, browser) in everybody.items()
+            if browser is not None
+        }
+    told = json.loads(TABLE.read_text())
+    assert list(told) == list(found)
+    differences = {line: row for line, row in found.items() if row != told[line]}
+    assert differences == {}, "the table says otherwise"
+
+
+def test_no_route_is_left_out() -> None:
+    rest = [line.split(" ", 1) for line in REST]
+    asked = {(method.lower(), PREFIX + path.partition("?")[0]) for method, path in rest}
+    pages = [f"/{page.partition('?')[0]}" for page in PAGES]
+    missing = [
+        (pattern.pattern, method)
+        for pattern, handler in own_routes()
+        for method in METHODS
+        if answers(handler, method)
+        and not any(pattern.match(path) and m == method for m, path in asked)
+    ]
+    missing += [
+        (route[0], "page")
+        for route in _routes(lambda: None)  # type: ignore[arg-type, return-value]
+        if not route[0].startswith(PREFIX)
+        and not any(re.fullmatch(route[0], page) for page in pages)
+    ]
+    assert missing == []
