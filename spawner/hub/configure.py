@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import nativeauthenticator.handlers
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import Authenticator
 from jupyterhub.proxy import ConfigurableHTTPProxy
@@ -111,7 +112,8 @@ def _configure_hub(c: Config) -> None:
     c.JupyterHub.cleanup_servers = False  # a restart of the hub cuts nobody off
     # people in line are pending spawns; how many containers start at once is bounded by Workbench.bring_ups
     c.JupyterHub.concurrent_spawn_limit = 0
-    c.JupyterHub.template_paths = [str(TEMPLATES)]
+    # NativeAuthenticator adds its own to the first hub of a process only
+    c.JupyterHub.template_paths = [str(TEMPLATES), nativeauthenticator.handlers.TEMPLATE_DIR]
     # what the controller says stands among JupyterHub's own lines
     c.JupyterHub.logging_config = {
         "filters": {"refusals": {"()": "spawner.hub.refusal.without_traceback"}},

@@ -161,7 +161,10 @@ class QuotaAPI(QuotaDesk, Door):
     async def put(self, kind: str, name: str = "") -> None:
         """Make the row exactly what the body says, and keep its ``reason`` in the trail."""
         require(self, scopes.QUOTAS, scopes.ADMIN)
-        subject, body = self._find(kind, name), dict(self.get_json_body() or {})
+        subject, sent = self._find(kind, name), self.get_json_body()
+        if sent is None:
+            raise bad_request('Send the row as an object such as {"max_gpus": 2}.')
+        body = dict(sent)
         reason = _read_reason(body)
         body.pop("reason", None)
         try:
@@ -175,7 +178,8 @@ class QuotaAPI(QuotaDesk, Door):
         """Delete the row; ``?reason=`` is kept in the trail."""
         require(self, scopes.QUOTAS, scopes.ADMIN)
         subject = self._find(kind, name)
-        await self._set(subject, None, _read_reason({"reason": self.get_argument("reason", None)}))
+        reason = self.get_argument("reason", None, strip=False)
+        await self._set(subject, None, _read_reason({"reason": reason}))
         self.set_status(HTTPStatus.NO_CONTENT)
 
     def _find(self, kind: str, name: str, *, must_see: bool = False) -> Subject:

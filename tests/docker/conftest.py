@@ -173,7 +173,9 @@ def _start_broker(
 ) -> subprocess.Popen[bytes]:
     catalog = folder / "catalog.toml"
     product = (ROOT / "images/catalog.toml").read_text()
-    catalog.write_text(re.sub(r'^image = ".*"$', f'image = "{image}"', product, flags=re.M))
+    catalog.write_text(
+        re.sub(r'^image = ".*"$', f'image = "{image}"', product, count=1, flags=re.M)
+    )
     flags = {"--listen": socket_path, "--catalog": catalog, "--group": os.getgid()}
     return subprocess.Popen(
         [sys.executable, "-m", "spawner.broker", *(str(w) for pair in flags.items() for w in pair)],

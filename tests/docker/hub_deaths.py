@@ -77,9 +77,10 @@ class Hub:
 def order_line(crowd: Crowd, leases: Sequence[SeenLease]) -> tuple[str, ...]:
     """Return who waits, by the rule: who used least lately, then first come."""
     # all decay alike, so the order is that of the logarithms at any one moment
+    query = "SELECT * FROM use JOIN leases USING (uid) WHERE state = 'waiting' AND gpu_hours > 0"
     weight = {
         row["user"]: math.log2(row["gpu_hours"]) + row["at"] / 3600 / HALF_LIFE_HOURS
-        for row in crowd.read_ledger("SELECT * FROM use WHERE gpu_hours > 0")
+        for row in crowd.read_ledger(query)
     }
     waiting = [lease for lease in leases if lease.state == "waiting"]
     waiting.sort(key=lambda one: (weight.get(one.user, -math.inf), one.requested_at, one.id))
