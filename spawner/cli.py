@@ -6,47 +6,22 @@ The exit code is the answer: 0 all is well, 1 something is not, 2 nobody knows.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 
-from spawner.audit.looks import Places, look
-from spawner.audit.rules import Finding, World, audit
-from spawner.gpu_commands import add_gpu_commands
-from spawner.model import SettingsError, Unknown
-from spawner.order_commands import add_order_commands
-from spawner.quota_commands import add_quota_commands
-from spawner.settings import Settings
-from spawner.trail_commands import add_trail_command
-from spawner.usage_commands import add_usage_command
-
-CLEAN, FOUND, UNKNOWN = 0, 1, 2
+from spawner.commands.audit import add_audit_command
+from spawner.commands.gpus import add_gpu_commands
+from spawner.commands.orders import add_order_commands
+from spawner.commands.quotas import add_quota_commands
+from spawner.commands.trail import add_trail_command
+from spawner.commands.usage import add_usage_command
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser("workbench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser(
-        "audit", help="say where Docker, the ledger and the hub contradict each other"
-    )
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-    command.add_argument(
-        "--socket",
-        type=Path,
-        default=Path("/run/workbench/docker.sock"),
-        help="where the broker listens (default: %(default)s)",
-    )
-    command.add_argument(
-        "--hub-database",
-        default="sqlite:////data/jupyterhub.sqlite",
-        help="JupyterHub's database (default: %(default)s)",
-    )
-    command.set_defaults(run=_audit)
+    add_audit_command(commands)
     add_gpu_commands(commands)
     add_order_commands(commands)
     add_quota_commands(commands)
@@ -55,56 +30,6 @@ def main(words: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(words)
     code: int = flags.run(flags)
     return code
-
-
-def _audit(flags: argparse.Namespace) -> int:
-    try:
-        settings = Settings.from_environ(os.environ)
-        places = Places(
-            instance=settings.instance,
-            first_uid=settings.first_uid,
-            docker_socket=flags.socket,
-            ledger_url=settings.ledger_url,
-            hub_database_url=flags.hub_database,
-        )
-        world, findings = audit(partial(look, places))
-    except (SettingsError, Unknown) as error:
-        if flags.json:
-            _print_json((), None, str(error))
-        sys.stderr.write(f"The audit could not look: {error}\n")
-        return UNKNOWN
-    if flags.json:
-        _print_json(findings, world, None)
-    else:
-        _print_lines(findings, world)
-    return FOUND if findings else CLEAN
-
-
-def _print_json(findings: Sequence[Finding], world: World | None, error: str | None) -> None:
-    looked_at = None if world is None else _count(world)
-    answer = {
-        "findings": [asdict(finding) for finding in findings],
-        "looked_at": looked_at,
-        "error": error,
-    }
-    sys.stdout.write(json.dumps(answer) + "\n")
-
-
-def _print_lines(findings: Sequence[Finding], world: World) -> None:
-    for finding in findings:
-        sys.stdout.write(f"{finding.rule.value} {finding.subject}: {finding.sentence}\n")
-    if not findings:
-        counted = ", ".join(f"{number} {what}" for what, number in _count(world).items())
-        sys.stdout.write(f"Clean: {counted}.\n")
-
-
-def _count(world: World) -> dict[str, int]:
-    return {
-        "containers": len(world.containers),
-        "leases": len(world.leases),
-        "homes": len(world.homes),
-        "servers": len(world.servers),
-    }
 
 
 if __name__ == "__main__":

@@ -5,15 +5,21 @@ import socket
 
 # below the ports that the kernel gives to clients, one of which could take ours before we listen
 RANGE = range(20000, 32000)
+_ours: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens now."""
+    """Return a port on which nobody listens now, and which no other test that runs meanwhile is given."""
     for port in random.sample(RANGE, 100):
-        with socket.socket() as probe:
-            try:
+        # a name of the machine's, held as long as this process runs
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0workbench-test-port-{port}")
+            with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        except OSError:
+            mark.close()
+            continue
+        _ours.append(mark)
+        return port
     raise AssertionError(f"a hundred ports of {RANGE} are taken")

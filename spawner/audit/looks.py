@@ -32,6 +32,7 @@ _LEASES = sa.text("SELECT * FROM leases WHERE state != 'closed' OR cause IS NULL
 )
 _CLAIMS = sa.text("SELECT gpu_uuid, lease_id FROM claims")
 _QUARANTINES = sa.text("SELECT gpu_uuid, since FROM quarantines WHERE returned_at IS NULL")
+_DRAINS = sa.text("SELECT gpu_uuid, since FROM drains")
 _HOMES = sa.text('SELECT number, "user" FROM accounts WHERE is_home_prepared')
 _HEARTBEAT = sa.text("SELECT * FROM heartbeat")
 _SERVERS = sa.text(
@@ -62,6 +63,7 @@ def look(places: Places) -> World:
             leases = tuple(_as_lease(row._asdict()) for row in ledger.execute(_LEASES))
             claims = {row.gpu_uuid: row.lease_id for row in ledger.execute(_CLAIMS)}
             quarantined_at = {row.gpu_uuid: row.since for row in ledger.execute(_QUARANTINES)}
+            drained_at = {row.gpu_uuid: row.since for row in ledger.execute(_DRAINS)}
             accounts = [
                 Account(places.first_uid + row.number, row.user, is_home_prepared=True)
                 for row in ledger.execute(_HOMES)
@@ -79,7 +81,16 @@ def look(places: Places) -> World:
     except (AttributeError, LookupError, TypeError, ValueError, sa.exc.SQLAlchemyError) as error:
         raise Unknown(f"What was read makes no sense: {error!r}.") from error
     return World(
-        places.instance, now, containers, leases, claims, quarantined_at, homes, servers, users
+        places.instance,
+        now,
+        containers,
+        leases,
+        claims,
+        quarantined_at,
+        drained_at,
+        homes,
+        servers,
+        users,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,6 +29,7 @@ class Rule(StrEnum):
     CLAIM_WITHOUT_LEASE = "claim_without_lease"
     LEASE_WITHOUT_CONTAINER = "lease_without_container"
     GRANTED_IN_QUARANTINE = "granted_in_quarantine"
+    GRANTED_WHILE_DRAINED = "granted_while_drained"
     CLOSED_WITHOUT_CAUSE = "closed_without_cause"
     LEASE_OF_NOBODY = "lease_of_nobody"
     HOME_MISSING = "home_missing"
@@ -66,8 +67,8 @@ class World:
     """Everything that was seen at ``now`` (of the lease clock).
 
     ``leases`` are the live ones and the closed ones without a cause; ``claims`` map a GPU's UUID to a lease id;
-    ``quarantined_at`` maps the UUIDs of GPUs in quarantine to when that began; ``homes`` are the accounts whose home
-    was prepared, each with whether its volume is there; ``users`` are those whom the hub knows.
+    ``quarantined_at`` and ``drained_at`` map the UUIDs of GPUs that are to when that began; ``homes`` are the accounts
+    whose home was prepared, each with whether its volume is there; ``users`` are those whom the hub knows.
     """
 
     instance: str
@@ -76,6 +77,7 @@ class World:
     leases: tuple[Lease, ...]
     claims: Mapping[str, str]
     quarantined_at: Mapping[str, float]
+    drained_at: Mapping[str, float]
     homes: Mapping[Account, bool]
     servers: tuple[SeenServer, ...]
     users: frozenset[str]
@@ -169,13 +171,27 @@ def _leases(world: World) -> Iterator[Finding]:
 
 def _quarantines(world: World) -> Iterator[Finding]:
     # one whose container was adopted on such a GPU is LOST from the beginning
-    granted = (one for one in world.holders().values() if one.state is not LeaseState.LOST)
-    for lease in granted:
+    granted = [one for one in world.holders().values() if one.state is not LeaseState.LOST]
+    for uuid, lease in _granted_since(world.quarantined_at, granted):
+        sentence = (
+            f"Lease {lease.id} of {lease.user} was granted this GPU while it was in quarantine."
+        )
+        yield Finding(Rule.GRANTED_IN_QUARANTINE, uuid, sentence)
+
+
+def _drains(world: World) -> Iterator[Finding]:
+    for uuid, lease in _granted_since(world.drained_at, world.holders().values()):
+        sentence = f"Lease {lease.id} of {lease.user} was granted this GPU while it was drained."
+        yield Finding(Rule.GRANTED_WHILE_DRAINED, uuid, sentence)
+
+
+def _granted_since(
+    closed_at: Mapping[str, float], leases: Iterable[Lease]
+) -> Iterator[tuple[str, Lease]]:
+    for lease in leases:
         for uuid in lease.gpu_uuids:
-            since = world.quarantined_at.get(uuid)
-            if since is not None and (lease.granted_at or 0.0) > since:
-                sentence = f"Lease {lease.id} of {lease.user} was granted this GPU while it was in quarantine."
-                yield Finding(Rule.GRANTED_IN_QUARANTINE, uuid, sentence)
+            if uuid in closed_at and (lease.granted_at or 0.0) > closed_at[uuid]:
+                yield uuid, lease
 
 
 def _causes(world: World) -> Iterator[Finding]:
@@ -225,6 +241,7 @@ _RULES = (
     _claims,
     _leases,
     _quarantines,
+    _drains,
     _causes,
     _owners,
     _homes,

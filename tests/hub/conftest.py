@@ -11,6 +11,7 @@ import pytest
 
 from spawner.settings import Settings
 from tests.fakes.docker_engine import FakeEngine
+from tests.hub.shell import Shell
 from tests.hub.town import Agent, Town
 
 
@@ -43,3 +44,8 @@ async def town(
             engine.forget()
             await town.close_hub()
             town.ledger.close()
+
+
+@pytest.fixture
+def shell(town: Town, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    return Shell(town, capsys, monkeypatch)

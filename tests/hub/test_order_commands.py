@@ -3,12 +3,11 @@
 import json
 
 from spawner.model import Cause
-from tests.hub.test_quota_commands import Shell, shell
+from tests.hub.shell import Shell
 from tests.hub.test_spawn import start
 from tests.hub.test_wait import lease_of, line, wait_in_line
 from tests.hub.town import Town, eventually
 
-__all__ = ["shell"]
 WHY = ("--reason", "the fan is loud")
 
 

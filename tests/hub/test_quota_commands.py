@@ -1,42 +1,14 @@
 """``workbench quota``, ``quotas`` and ``trail`` against a running hub: tables, JSON, a file there and back."""
 
-import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
-from spawner import cli
 from spawner.policy.limits import DEFAULT, Limits, group
+from tests.hub.shell import Shell
 from tests.hub.test_quotas import make_group, put
 from tests.hub.town import Town
-
-
-class Shell:
-    """The command line of one who has a token; what was printed is in ``out`` and ``err``."""
-
-    def __init__(
-        self, town: Town, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self.capsys = capsys
-        self.monkeypatch = monkeypatch
-        monkeypatch.setenv("JUPYTERHUB_API_URL", f"{town.url}/hub/api")
-        self.log_in(town, "root")
-
-    def log_in(self, town: Town, name: str) -> None:
-        token = town.user(name, is_admin=name == "root").new_api_token()
-        self.monkeypatch.setenv("JUPYTERHUB_API_TOKEN", token)
-
-    async def run(self, *words: str) -> int:
-        self.capsys.readouterr()
-        code = await asyncio.to_thread(cli.main, words)
-        self.out, self.err = self.capsys.readouterr()
-        return code
-
-
-@pytest.fixture
-def shell(town: Town, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
-    return Shell(town, capsys, monkeypatch)
 
 
 async def test_a_row_is_set_field_by_field_and_cleared(town: Town, shell: Shell) -> None:

@@ -13,19 +13,12 @@ FLOORS = [
     {"tables", "database", "off_loop"},
     {"trail"},
     {"rows", "migrations"},
-    {"hub_client", "accounts", "quarantines", "drains", "order", "accounting"},
+    {"accounts", "quarantines", "drains", "order", "accounting"},
     {"quotas"},
     {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
     {"leases", "line", "ends", "sampling"},
     {"reconcile", "health", "idle", "orders"},
-    {
-        "controller",
-        "gpu_commands",
-        "order_commands",
-        "quota_commands",
-        "trail_commands",
-        "usage_commands",
-    },
+    {"controller", "commands"},
     {"hub", "agent", "broker", "cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -83,6 +83,10 @@ def granted_ill(town: AuditTown) -> None:
     quarantine(town, since=LONG_AGO)
 
 
+def granted_drained(town: AuditTown) -> None:
+    drain(town, since=LONG_AGO)
+
+
 def no_cause(town: AuditTown) -> None:
     town.write("UPDATE leases SET cause = NULL WHERE id = :id", id=town.eve.id)
 
@@ -125,6 +129,7 @@ PLANTED: list[tuple[Callable[[AuditTown], None], set[Rule]]] = [
     (exited, {Rule.LEASE_WITHOUT_CONTAINER}),
     (never_began, {Rule.LEASE_WITHOUT_CONTAINER}),
     (granted_ill, {Rule.GRANTED_IN_QUARANTINE}),
+    (granted_drained, {Rule.GRANTED_WHILE_DRAINED}),
     (no_cause, {Rule.CLOSED_WITHOUT_CAUSE}),
     (deleted_user, {Rule.LEASE_OF_NOBODY}),
     (home_removed, {Rule.HOME_MISSING}),
@@ -171,6 +176,18 @@ async def test_whose_gpu_failed_under_them_breaks_no_rule(town: AuditTown) -> No
 
 def quarantine(town: AuditTown, since: float) -> None:
     statement = "INSERT INTO quarantines (gpu_uuid, reason, since) VALUES (:uuid, '', :since)"
+    town.write(statement, uuid=UUID, since=since)
+
+
+async def test_who_has_a_gpu_when_it_is_drained_keeps_it(town: AuditTown) -> None:
+    drain(town, since=time.time())
+    assert judge(await town.look()) == ()
+
+
+def drain(town: AuditTown, since: float) -> None:
+    statement = (
+        "INSERT INTO drains (gpu_uuid, reason, \"by\", since) VALUES (:uuid, '', '', :since)"
+    )
     town.write(statement, uuid=UUID, since=since)
 
 

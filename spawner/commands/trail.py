@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
 from typing import Any
 
-from spawner.hub_client import DONE, HubClient, run_with_hub
+from spawner.commands.hub_client import DONE, HubClient, run_with_hub
+from spawner.commands.table import print_table
 
 _FILTERS = {
     "actor": "who did it, exactly",
@@ -43,18 +43,10 @@ def _print(hub: HubClient, flags: argparse.Namespace) -> int:
             sys.stdout.write(line)
         return DONE
     answer = hub.ask("GET", "trail", query=query)
-    sys.stdout.writelines(_as_table(answer["entries"]))
+    rows = [[str(entry[name] or "-") for name in _HEADS] for entry in answer["entries"]]
+    print_table([*_HEADS.values()], rows)
     if answer["next"] is not None:
         sys.stdout.write(
             "There is more: search for less, or print all of it with --json or --csv.\n"
         )
     return DONE
-
-
-def _as_table(entries: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    lines = [tuple(_HEADS.values())]
-    lines += [tuple(str(entry[name] or "-") for name in _HEADS) for entry in entries]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADS))]
-    for line in lines:
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        yield "  ".join(padded).rstrip() + "\n"

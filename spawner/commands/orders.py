@@ -11,7 +11,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from spawner.hub_client import DONE, HubClient, run_with_hub, segment
+from spawner.commands.hub_client import DONE, HubClient, run_with_hub, segment
+from spawner.commands.table import print_table
 
 
 def add_order_commands(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type to itself
@@ -62,7 +63,7 @@ def _list(hub: HubClient, flags: argparse.Namespace) -> int:
     if flags.json:
         sys.stdout.write(json.dumps(line) + "\n")
         return DONE
-    rows = [("LEASE", "USER", "GPUS", "STATE", "WHEN")]
+    rows: list[tuple[str, ...]] = []
     for one in line["holders"]:
         state = "ending" if one["is_closing"] else "held"
         rows.append((one["lease"], one["user"], _count(one), state, _until(one["ends_at"])))
@@ -70,10 +71,7 @@ def _list(hub: HubClient, flags: argparse.Namespace) -> int:
         about = f"about {one['starts_at']}" if one["starts_at"] else "no estimate yet"
         place = f"place {one['position']}"
         rows.append((one["lease"], one["user"], _count(one), place, about))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+    print_table(("LEASE", "USER", "GPUS", "STATE", "WHEN"), rows)
     return DONE
 
 

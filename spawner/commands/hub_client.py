@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.error import HTTPError
@@ -78,7 +79,8 @@ class HubClient:
             with urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
                 yield answer
         except HTTPError as error:
-            raise HubRefused(_read_sentence(error)) from error
+            kind = HubRefused if error.code < HTTPStatus.INTERNAL_SERVER_ERROR else Unknown
+            raise kind(_read_sentence(error)) from error
         except (OSError, HTTPException, ValueError) as error:
             raise Unknown(f"The hub at {self._url} does not answer: {error}.") from error
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spawner.hub_client import DONE, REFUSED, HubClient, HubRefused, run_with_hub, segment
+from spawner.commands.hub_client import DONE, REFUSED, HubClient, HubRefused, run_with_hub, segment
+from spawner.commands.table import print_table
 from spawner.policy.limits import Limits
 
 _NUMBERS = ("max_gpus", "gpu_hours", "window_days", "max_lease_hours", "priority", "total_gpus")
@@ -24,14 +25,15 @@ _SUBJECT = "default, group:NAME or user:NAME"
 def add_quota_commands(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type to itself
     """Add both to the ``commands`` of a parser."""
     command = commands.add_parser("quotas", help="list, export or apply everybody's quotas")
-    command.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_json(command)
     command.set_defaults(run=lambda flags: run_with_hub(_list, flags))
     parts = command.add_subparsers(metavar="export|apply")
     part = parts.add_parser("export", help="print all rows as a quota file (TOML)")
     part.set_defaults(run=lambda flags: run_with_hub(_export, flags))
     part = parts.add_parser("apply", help="make the rows exactly what a quota file says")
-    part.add_argument("file", type=Path, metavar="FILE.toml")
+    part.add_argument("file", type=Path, metavar="FILE.toml", help="- is standard input")
     part.add_argument("--yes", action="store_true", help="apply without asking")
+    _add_json(part)
     part.add_argument("--reason", help="why; kept in the audit trail")
     part.set_defaults(run=lambda flags: run_with_hub(_apply, flags))
     _add_quota(commands.add_parser("quota", help="show, set or clear one quota"))
@@ -41,7 +43,7 @@ def _add_quota(command: argparse.ArgumentParser) -> None:
     parts = command.add_subparsers(required=True, metavar="show|set|clear")
     part = parts.add_parser("show", help="print a row; of a user, what all rows come to, and why")
     part.add_argument("subject", metavar="SUBJECT", help=_SUBJECT)
-    part.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_json(part)
     part.set_defaults(run=lambda flags: run_with_hub(_show, flags))
     part = parts.add_parser("set", help="change what a row says; `none` is: not said here")
     part.add_argument("subject", metavar="SUBJECT", help=_SUBJECT)
@@ -49,11 +51,17 @@ def _add_quota(command: argparse.ArgumentParser) -> None:
         part.add_argument(f"--{name.replace('_', '-')}", type=_number, metavar="N", dest=name)
     part.add_argument("--releases", type=_releases, metavar="R,R", help="those that may be started")
     part.add_argument("--reason", help="why; kept in the audit trail")
+    _add_json(part)
     part.set_defaults(run=lambda flags: run_with_hub(_set, flags))
     part = parts.add_parser("clear", help="delete a row")
     part.add_argument("subject", metavar="SUBJECT", help=_SUBJECT)
     part.add_argument("--reason", help="why; kept in the audit trail")
+    _add_json(part)
     part.set_defaults(run=lambda flags: run_with_hub(_clear, flags))
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 _NONE = "none"
@@ -107,14 +115,17 @@ def _set(hub: HubClient, flags: argparse.Namespace) -> int:
     row = {**hub.ask("GET", path), **changes}
     said = {name: value for name, value in row.items() if value != _NONE}
     answer = hub.ask("PUT", path, {**said, "reason": flags.reason})
-    sys.stdout.write(f"{flags.subject}: {'; '.join(_say_row(answer)) or 'nothing is said here'}\n")
+    words = "; ".join(_say_row(answer)) or "nothing is said here"
+    sys.stdout.write(json.dumps(answer) if flags.json else f"{flags.subject}: {words}")
+    sys.stdout.write("\n")
     return DONE
 
 
 def _clear(hub: HubClient, flags: argparse.Namespace) -> int:
     path = _find_path(flags.subject)
     hub.ask("DELETE", path, query={"reason": flags.reason} if flags.reason else None)
-    sys.stdout.write(f"{flags.subject}: no row.\n")
+    sys.stdout.write(json.dumps({}) if flags.json else f"{flags.subject}: no row.")
+    sys.stdout.write("\n")
     return DONE
 
 
@@ -147,11 +158,7 @@ def _list(hub: HubClient, flags: argparse.Namespace) -> int:
     if flags.json:
         sys.stdout.write(json.dumps(answer) + "\n")
         return DONE
-    lines = [_HEADS, *(_cells(subject, row) for subject, row in _flatten(answer["quotas"]))]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADS))]
-    for line in lines:
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+    print_table(_HEADS, [_cells(subject, row) for subject, row in _flatten(answer["quotas"])])
     return DONE
 
 
@@ -193,30 +200,33 @@ def _quote(text: str) -> str:
 
 def _apply(hub: HubClient, flags: argparse.Namespace) -> int:
     try:
-        file = tomllib.loads(flags.file.read_text())
+        is_input = str(flags.file) == "-"
+        file = tomllib.loads(sys.stdin.read() if is_input else flags.file.read_text())
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{flags.file} cannot be read: {error}.\n")
         return REFUSED
     body = {"quotas": file, "reason": flags.reason}
     changes = hub.ask("POST", "quotas", body, {"dry-run": ""})["changes"]
-    sys.stdout.writelines(_say_change(change) for change in changes)
-    if not changes:
-        sys.stdout.write("Nothing changes.\n")
-        return DONE
-    if not flags.yes and not _is_wanted():
+    if not flags.json:
+        sys.stdout.writelines([_say_change(change) for change in changes] or ["Nothing changes.\n"])
+    is_wanted = not changes or flags.yes or _is_wanted()
+    if is_wanted and changes:
+        hub.ask("POST", "quotas", body)
+    if flags.json:
+        sys.stdout.write(json.dumps({"changes": changes, "applied": is_wanted}) + "\n")
+    elif is_wanted and changes:
+        sys.stdout.write("Applied.\n")
+    if not is_wanted:
         sys.stderr.write("Nothing was changed.\n")
-        return REFUSED
-    hub.ask("POST", "quotas", body)
-    sys.stdout.write("Applied.\n")
-    return DONE
+    return DONE if is_wanted else REFUSED
 
 
 def _is_wanted() -> bool:
     if not sys.stdin.isatty():
         sys.stderr.write("Give --yes to apply this. ")
         return False
-    sys.stdout.write("Apply? [y/N] ")
-    sys.stdout.flush()
+    sys.stderr.write("Apply? [y/N] ")
+    sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spawner.hub_client import DONE, HubClient, run_with_hub
+from spawner.commands.hub_client import DONE, HubClient, run_with_hub
+from spawner.commands.table import print_table
 from spawner.policy.usage import By
 
 _HEADS = {
@@ -44,17 +44,10 @@ def _print(hub: HubClient, flags: argparse.Namespace) -> int:
     if flags.json:
         sys.stdout.write(json.dumps(answer) + "\n")
     else:
-        sys.stdout.writelines(_as_table(answer))
+        rows = [*answer["rows"], {"label": "total", **answer["total"]}]
+        cells = [[row["label"], *(_say(row[name]) for name in _HEADS)] for row in rows]
+        print_table([answer["by"].upper(), *_HEADS.values()], cells, is_number=True)
     return DONE
-
-
-def _as_table(answer: Mapping[str, Any]) -> Iterator[str]:
-    rows = [{"label": answer["by"].upper(), **_HEADS}]
-    rows += [*answer["rows"], {"label": "total", **answer["total"]}]
-    width = max(len(row["label"]) for row in rows)
-    for row in rows:
-        cells = (_say(row[name]).rjust(12) for name in _HEADS)
-        yield f"{row['label'].ljust(width)}{''.join(cells)}\n"
 
 
 def _say(value: object) -> str:

@@ -1,0 +1,90 @@
+"""The command ``workbench audit``: asks Docker, the ledger and JupyterHub's database, and needs no hub."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from spawner.audit.looks import Places, look
+from spawner.audit.rules import Finding, World, audit
+from spawner.model import SettingsError, Unknown
+from spawner.settings import Settings
+
+CLEAN, FOUND, UNKNOWN = 0, 1, 2
+
+
+def add_audit_command(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type to itself
+    """Add it to the ``commands`` of a parser."""
+    command = commands.add_parser(
+        "audit", help="say where Docker, the ledger and the hub contradict each other"
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.add_argument(
+        "--socket",
+        type=Path,
+        default=Path("/run/workbench/docker.sock"),
+        help="where the broker listens (default: %(default)s)",
+    )
+    command.add_argument(
+        "--hub-database",
+        default="sqlite:////data/jupyterhub.sqlite",
+        help="JupyterHub's database (default: %(default)s)",
+    )
+    command.set_defaults(run=_audit)
+
+
+def _audit(flags: argparse.Namespace) -> int:
+    try:
+        settings = Settings.from_environ(os.environ)
+        places = Places(
+            instance=settings.instance,
+            first_uid=settings.first_uid,
+            docker_socket=flags.socket,
+            ledger_url=settings.ledger_url,
+            hub_database_url=flags.hub_database,
+        )
+        world, findings = audit(partial(look, places))
+    except (SettingsError, Unknown) as error:
+        if flags.json:
+            _print_json((), None, str(error))
+        sys.stderr.write(f"The audit could not look: {error}\n")
+        return UNKNOWN
+    if flags.json:
+        _print_json(findings, world, None)
+    else:
+        _print_lines(findings, world)
+    return FOUND if findings else CLEAN
+
+
+def _print_json(findings: Sequence[Finding], world: World | None, error: str | None) -> None:
+    looked_at = None if world is None else _count(world)
+    answer = {
+        "findings": [asdict(finding) for finding in findings],
+        "looked_at": looked_at,
+        "error": error,
+    }
+    sys.stdout.write(json.dumps(answer) + "\n")
+
+
+def _print_lines(findings: Sequence[Finding], world: World) -> None:
+    for finding in findings:
+        sys.stdout.write(f"{finding.rule.value} {finding.subject}: {finding.sentence}\n")
+    if not findings:
+        counted = ", ".join(f"{number} {what}" for what, number in _count(world).items())
+        sys.stdout.write(f"Clean: {counted}.\n")
+
+
+def _count(world: World) -> dict[str, int]:
+    return {
+        "containers": len(world.containers),
+        "leases": len(world.leases),
+        "homes": len(world.homes),
+        "servers": len(world.servers),
+    }

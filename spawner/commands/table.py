@@ -1,0 +1,19 @@
+"""A table as people read it in a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+
+def print_table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], *, is_number: bool = False
+) -> None:
+    """Print columns as wide as they have to be; where ``is_number``, all but the first are aligned at the right."""
+    lines = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *rest in lines:
+        cells = [first.ljust(widths[0])]
+        for cell, width in zip(rest, widths[1:], strict=True):
+            cells.append(cell.rjust(width) if is_number else cell.ljust(width))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
