@@ -92,6 +92,7 @@ class LeaseView:
             "max_lease_hours": self.most_hours,
             "idle_seconds_left": self.idle_seconds_left and round(self.idle_seconds_left),
             "trouble": self.trouble,
+            "gpus_given_back": self.again and self.again["gpus"],
             "last_end": self.ended and {"cause": self.ended.cause.value, "at": self.ended.at.iso},
         }
 

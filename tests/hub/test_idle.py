@@ -128,6 +128,7 @@ async def test_who_chose_so_goes_on_without_gpus_and_asks_again_with_one_click(
             return states == [(LeaseState.RUNNING, 0)] and town.user("alice").spawner.ready
 
         await eventually(goes_on, "it goes on without GPUs", 20)
+        assert (await read_lease(town, "alice"))["gpus_given_back"] == 2
         assert town.container(town.last_lease()).body["HostConfig"]["Mounts"] == volume
         home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
         assert "Ask for 2 GPUs again" in home.select_one("#wb-again").text

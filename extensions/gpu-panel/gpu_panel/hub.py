@@ -107,6 +107,7 @@ def _parse_lease(body: bytes) -> Lease:
             most_hours=_expect(said["max_lease_hours"], int, float, type(None)),
             trouble=_expect(said.get("trouble"), str, type(None)),
             idle_seconds_left=_expect(said["idle_seconds_left"], int, float, type(None)),
+            gpus_given_back=_expect(said["gpus_given_back"], int, type(None)),
             confirmed=True,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

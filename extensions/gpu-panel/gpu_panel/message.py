@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-SCHEMA = 3
+SCHEMA = 4
 ACTIVITY_SCHEMA = 1
 SIMULATED_SUFFIX = "(simulated)"
 
@@ -66,8 +66,8 @@ class Lease:
     ``seconds_left`` is None for one without an end, and below 0 once its time is over. ``most_hours`` is
     the longest that a lease may last from now on, None where there is no bound. ``trouble`` is a sentence for
     people when a GPU has failed. ``idle_seconds_left`` is until its GPUs are given back because nothing uses them,
-    None unless that is soon. ``confirmed`` is False where the hub did not answer lately: then the lease is
-    as it was last known.
+    None unless that is soon; ``gpus_given_back`` is how many it had for which that came, None where it did not.
+    ``confirmed`` is False where the hub did not answer lately: then the lease is as it was last known.
     """
 
     state: str | None
@@ -76,6 +76,7 @@ class Lease:
     most_hours: float | None
     trouble: str | None
     idle_seconds_left: float | None
+    gpus_given_back: int | None
     confirmed: bool
 
 

@@ -9,7 +9,16 @@ import { Dialog, InputDialog, Notification } from '@jupyterlab/apputils';
 import { Attendant } from './guard';
 import { LeaseModel } from './lease';
 import { LeaseReading } from './message';
-import { ENDED, NO_ROOM, STILL_HERE, sayExtended, sayIdleWarning, sayWarning } from './words';
+import {
+  ENDED,
+  GIVEN_BACK,
+  NO_ROOM,
+  STILL_HERE,
+  WITHOUT_GPUS,
+  sayExtended,
+  sayIdleWarning,
+  sayWarning
+} from './words';
 
 const SUCCESS_MS = 10000;
 const EXTEND = 'Extend your GPU lease';
@@ -31,6 +40,7 @@ export class LabAttendant implements Attendant {
   private _answerId = '';
   private _ended: Dialog<unknown> | null = null;
   private _idleId = '';
+  private _withoutId = '';
   private _troubleId = '';
   private _warningId = '';
 
@@ -93,14 +103,14 @@ export class LabAttendant implements Attendant {
     });
   }
 
-  end(): void {
-    const { home, info } = this._options;
+  end(wasIdle: boolean): void {
+    const { info } = this._options;
     if (info !== null) {
       info.isConnected = false; // nothing asks the server again, so nothing reports that it is gone
     }
     this.unwarn();
     const dialog = new Dialog({
-      ...ENDED,
+      ...(wasIdle ? GIVEN_BACK : ENDED),
       hasClose: false,
       buttons: [
         Dialog.cancelButton({ label: 'Stay on this page' }),
@@ -110,7 +120,7 @@ export class LabAttendant implements Attendant {
     this._ended = dialog;
     void dialog.launch().then(result => {
       if (result.button.accept) {
-        window.location.assign(home);
+        this._openHub();
       }
     });
   }
@@ -149,6 +159,24 @@ export class LabAttendant implements Attendant {
     }
   }
 
+  goOn(isWithout: boolean): void {
+    Notification.dismiss(this._withoutId);
+    if (isWithout) {
+      this._withoutId = Notification.warning(WITHOUT_GPUS, {
+        autoClose: false,
+        actions: [
+          {
+            label: 'Ask for them again …',
+            caption: 'Opens the hub, where one button does it',
+            displayType: 'accent',
+            callback: () => this._openHub()
+          },
+          { label: 'Dismiss', callback: () => undefined }
+        ]
+      });
+    }
+  }
+
   trouble(sentence: string | null): void {
     Notification.dismiss(this._troubleId);
     if (sentence !== null) {
@@ -157,5 +185,9 @@ export class LabAttendant implements Attendant {
         actions: [{ label: 'Show', callback: () => this._options.showPanel() }]
       });
     }
+  }
+
+  private _openHub(): void {
+    window.location.assign(this._options.home);
   }
 }

@@ -23,12 +23,14 @@ export interface Attendant {
   unwarn(): void;
   /** Save open documents. */
   save(): void;
-  /** Say that the lease has ended. */
-  end(): void;
+  /** Say that the lease has ended: its time was over, or nothing used its GPUs. */
+  end(wasIdle: boolean): void;
   /** Take that back: there is time again. */
   resume(): void;
   /** Warn that GPUs which nothing uses are given back soon, or take that back. */
   idle(isSoon: boolean): void;
+  /** Say that the server goes on without its GPUs, because nothing used them, or take that back. */
+  goOn(isWithout: boolean): void;
   /** Tell the sentence about a failed GPU, or take it back. */
   trouble(sentence: string | null): void;
 }
@@ -39,6 +41,7 @@ export class LeaseGuard {
   private _hasEnded = false;
   private _trouble: string | null = null;
   private _isIdle = false;
+  private _isWithout = false;
 
   constructor(
     private readonly _lease: LeaseModel,
@@ -47,27 +50,25 @@ export class LeaseGuard {
 
   /** Look at the lease as it is now. */
   update(connection: Connection): void {
-    const { reading, seconds_left } = this._lease;
-    this._tell(reading?.trouble ?? null);
-    if (connection === 'live') {
-      this._tellIdle(this._lease.idle_seconds_left !== null);
-    }
-    if (seconds_left === null) {
-      return;
-    }
+    const { reading, idle_seconds_left } = this._lease;
+    const seconds_left = this._lease.seconds_left ?? Infinity;
     const isLive = connection === 'live';
+    this._tell(reading?.trouble ?? null);
     if (isLive) {
+      this._tellIdle(idle_seconds_left !== null);
+      this._tellWithout((reading?.gpus_given_back ?? null) !== null);
       this._warn(seconds_left);
     }
     if (isLive || connection === 'standby') {
-      this._save(seconds_left);
+      this._save(Math.min(seconds_left, idle_seconds_left ?? Infinity));
     }
+    const wasIdle = connection === 'lost' && idle_seconds_left === 0;
     const isOver =
       (connection === 'lost' && seconds_left <= 0) ||
       (isLive && reading?.confirmed === true && seconds_left <= -DOUBT_SECONDS);
-    if (isOver && !this._hasEnded) {
+    if ((isOver || wasIdle) && !this._hasEnded) {
       this._hasEnded = true;
-      this._attendant.end();
+      this._attendant.end(wasIdle);
     } else if (this._hasEnded && isLive && seconds_left > 0) {
       this._hasEnded = false;
       this._attendant.resume();
@@ -85,6 +86,13 @@ export class LeaseGuard {
     if (isIdle !== this._isIdle) {
       this._isIdle = isIdle;
       this._attendant.idle(isIdle);
+    }
+  }
+
+  private _tellWithout(isWithout: boolean): void {
+    if (isWithout !== this._isWithout) {
+      this._isWithout = isWithout;
+      this._attendant.goOn(isWithout);
     }
   }
 

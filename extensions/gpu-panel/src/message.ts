@@ -35,8 +35,8 @@ export interface GpuHistory {
  *
  * `seconds_left` is `null` for one without an end and below 0 once its time is over; no lease lasts longer than
  * `most_hours` from now; `trouble` is a sentence when a GPU has failed; `idle_seconds_left` is until its GPUs are given
- * back because nothing uses them, `null` unless that is soon; a lease that is not `confirmed` is as it was
- * last known.
+ * back because nothing uses them, `null` unless that is soon; `gpus_given_back` is how many it had for which that came,
+ * `null` where it did not; a lease that is not `confirmed` is as it was last known.
  */
 export interface LeaseReading {
   state: string | null;
@@ -45,12 +45,13 @@ export interface LeaseReading {
   most_hours: number | null;
   trouble: string | null;
   idle_seconds_left: number | null;
+  gpus_given_back: number | null;
   confirmed: boolean;
 }
 
 /** `sampled_at` is in seconds since the Unix epoch; `history` is empty after the first message, `lease` is `null` outside a hub. */
 export interface PanelMessage {
-  schema: 3;
+  schema: 4;
   sampled_at: number;
   period_seconds: number;
   error: string | null;
@@ -102,11 +103,12 @@ const LEASE_CHECKS: Record<keyof LeaseReading, Check> = {
   most_hours: orNull(isNumber),
   trouble: orNull(isString),
   idle_seconds_left: orNull(isNumber),
+  gpus_given_back: orNull(isNumber),
   confirmed: isBoolean
 };
 
 const MESSAGE_CHECKS: Record<keyof PanelMessage, Check> = {
-  schema: value => value === 3,
+  schema: value => value === 4,
   sampled_at: isNumber,
   period_seconds: value => isNumber(value) && (value as number) > 0,
   error: orNull(isString),

@@ -61,6 +61,16 @@ export const ENDED = {
     'Your files are kept: start a server again from the hub.'
 };
 
+export const GIVEN_BACK = {
+  title: 'Your GPUs were given back',
+  body:
+    'Nothing used them, so this server is stopped; if you chose so, it goes on without GPUs in a moment. ' +
+    'Your files are kept.'
+};
+
+export const WITHOUT_GPUS =
+  'Nothing used your GPUs, so they were given back, and this server was started anew without any.';
+
 export const STILL_HERE = "I'm still here";
 
 export const NO_ROOM = 'Your lease cannot be made longer than it is now: extend it later.';

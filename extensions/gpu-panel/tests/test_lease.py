@@ -23,7 +23,7 @@ from gpu_panel.message import Lease
 
 LOG = logging.getLogger("test")
 PERIOD_SECONDS = 0.03
-KNOWN = Lease("running", 2, 8040, 24.0, None, None, True)
+KNOWN = Lease("running", 2, 8040, 24.0, None, None, None, True)
 
 
 class Clock:

@@ -21,7 +21,7 @@ def test_the_golden_sample_is_built_from_its_readings() -> None:
         Reading(1794999999.25, (lost,)),
     ]
     now = Reading(1795000000.25, (make_gpu(0), make_gpu(1, GpuHealth.LOST)))
-    lease = Lease("running", 2, 8040.5, 24.0, None, None, True)
+    lease = Lease("running", 2, 8040.5, 24.0, None, None, None, True)
     message = json.loads(build_message(now, 1.0, history, lease))
     assert message == golden
     assert types_of(message) == types_of(golden)

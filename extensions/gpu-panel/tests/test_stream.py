@@ -38,7 +38,7 @@ async def test_another_origin_is_refused_even_with_the_login_cookie(
     assert refusal.value.code == 403
     assert reader.count == 0
     stream = await jp_ws_fetch(*PATH, headers={**headers, "Origin": f"http://{host}"})
-    assert json.loads(str(await stream.read_message()))["schema"] == 3
+    assert json.loads(str(await stream.read_message()))["schema"] == 4
     stream.close()
 
 

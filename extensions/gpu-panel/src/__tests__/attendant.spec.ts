@@ -140,6 +140,15 @@ describe('LabAttendant', () => {
     expect(shown.size).toBe(0);
   });
 
+  it('says that the server goes on without GPUs, and takes it back', () => {
+    attendant.goOn(true);
+    expect(texts()).toHaveLength(1);
+    expect(texts()[0]).toContain('started anew without any');
+    expect([...shown.values()][0]?.text.length).toBeLessThanOrEqual(140);
+    attendant.goOn(false);
+    expect(texts()).toEqual([]);
+  });
+
   it('tells why the hub did not hear that', async () => {
     stay.mockRejectedValue(new Error('The hub does not answer.'));
     await attendant.stay();

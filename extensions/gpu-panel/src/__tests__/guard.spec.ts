@@ -38,8 +38,9 @@ describe('LeaseGuard', () => {
       warn: seconds => said.push(`warn ${seconds}`),
       unwarn: () => said.push('unwarn'),
       save: () => said.push('save'),
-      end: () => said.push('end'),
+      end: wasIdle => said.push(wasIdle ? 'end idle' : 'end'),
       resume: () => said.push('resume'),
+      goOn: isWithout => said.push(`go on ${isWithout}`),
       idle: isSoon => said.push(`idle ${isSoon}`),
       trouble: sentence => said.push(`trouble: ${sentence ?? 'over'}`)
     });
@@ -70,6 +71,36 @@ describe('LeaseGuard', () => {
     expect(said).toEqual(['idle true']);
     tell(9940, { idle_seconds_left: null });
     expect(said).toEqual(['idle true', 'idle false']);
+  });
+
+  it('says that they were given back when the server is gone then, until it goes on without', () => {
+    tell(10000, { idle_seconds_left: 30 });
+    pass(40);
+    expect(said).toEqual(['idle true', 'save']);
+    connection = 'lost';
+    pass(5);
+    expect(said.slice(2)).toEqual(['end idle']);
+    connection = 'live';
+    tell(null, { gpus_given_back: 1 });
+    pass(5);
+    expect(said.slice(3)).toEqual(['idle false', 'go on true', 'resume']);
+    tell(10000);
+    expect(said.slice(6)).toEqual(['go on false']);
+  });
+
+  it('saves before they are given back', () => {
+    tell(10000, { idle_seconds_left: 200 });
+    pass(79);
+    expect(said).toEqual(['idle true']);
+    pass(1);
+    expect(said).toEqual(['idle true', 'save']);
+  });
+
+  it('takes a server that is gone before that for no end', () => {
+    tell(10000, { idle_seconds_left: 30 });
+    connection = 'lost';
+    pass(29);
+    expect(said).toEqual(['idle true', 'save']);
   });
 
   it('says nothing about that without a connection', () => {
