@@ -51,6 +51,7 @@ def test_the_shell_reads_the_catalog_as_the_hub_does() -> None:
 
 
 def test_a_bare_machine_is_told_what_it_has_not(machine: BareMachine) -> None:
+    machine.stub("df", "printf 'Avail\\n  500\\n'")
     outcome = machine.run("scripts/doctor --json", user="nobody")
     report = json.loads(outcome.stdout)
     assert (outcome.code, report["exit_code"], outcome.stderr) == (0, 0, "")
