@@ -1,0 +1,98 @@
+"""GPUs that nothing uses, as their users meet it, on a workbench that waits for two minutes instead of three hours.
+
+The tests are chapters of one story and run in order. Ida leaves her notebook open; Theo's training computes all the
+while, without a word in any notebook.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser.test_story import SECONDS, SEES, People, wait_for_lab
+from tests.stack import Person, Stack, eventually, running_stack
+
+WARNING = "Nothing uses your GPUs. They are given back at"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    settings = {"WORKBENCH_IDLE_MINUTES": "2", "WORKBENCH_IDLE_WARNING_MINUTES": "1"}
+    with running_stack("wbidle", gpus=2, **settings) as running:
+        for uuid in running.gpu_uuids:
+            running.simulate(uuid, utilization_percent=0, wave_seconds=0)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ida(stack: Stack) -> Person:
+    return stack.person("ida")
+
+
+@pytest.fixture(scope="module")
+def theo(stack: Stack) -> Person:
+    return stack.person("theo")
+
+
+@pytest.fixture(scope="module")
+def people(browser: Browser, stack: Stack, screenshots: Path) -> Iterator[People]:
+    everyone = People(browser, stack, screenshots)
+    yield everyone
+    for name, context in everyone.contexts.items():
+        everyone.shoot(name, f"last-idle-{name}")
+        context.close()
+
+
+def test_1_who_leaves_a_notebook_open_is_warned_and_may_stay(
+    people: People, stack: Stack, ida: Person, theo: Person
+) -> None:
+    theo.start(gpus=1)
+    stack.simulate(stack.inside("theo", "python", "-c", SEES), utilization_percent=97)
+    ida.start(gpus=1, when_idle="go_on")
+    people.log_in("ida")
+    page = people.page("ida")
+    page.goto("/user/ida/lab")
+    wait_for_lab(page)
+    page.locator(".gpu-panel-Status").first.click()
+    warning = page.locator(".Toastify__toast", has_text=WARNING)
+    expect(warning).to_be_visible(timeout=180 * SECONDS)
+    expect(page.locator(".gpu-panel-Lease")).to_contain_text("they are given back in")
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("unused")
+    people.shoot("ida", "50-idle-warning")
+    warning.get_by_role("button", name="I'm still here").click()
+    expect(warning).to_have_count(0)
+    expect(page.locator("#jp-main-statusbar")).not_to_contain_text("unused")
+
+
+def test_2_who_does_not_answer_goes_on_without_gpus(
+    people: People, stack: Stack, ida: Person
+) -> None:
+    page = people.page("ida")
+    stack.inside("ida", "sh", "-c", "echo kept > ~/note.txt")
+    expect(page.locator(".Toastify__toast", has_text=WARNING)).to_be_visible(timeout=180 * SECONDS)
+    gone_on = page.locator(".Toastify__toast", has_text="this server was started anew without any")
+    expect(gone_on).to_be_visible(timeout=180 * SECONDS)
+    people.shoot("ida", "51-goes-on-without-gpus")
+    assert stack.inside("ida", "sh", "-c", "cat ~/note.txt") == "kept"
+    assert stack.inside("ida", "python", "-c", SEES) == ""
+    assert ida.server is not None
+
+
+def test_3_one_click_asks_for_them_again(people: People, stack: Stack, ida: Person) -> None:
+    page = people.page("ida")
+    page.get_by_role("button", name="Ask for them again").click()
+    page.get_by_role("button", name="Ask for 1 GPU again").click()
+    eventually(
+        lambda: (ida.server or {}).get("ready") and stack.inside("ida", "python", "-c", SEES),
+        seconds=60,
+        what="she has a GPU again",
+    )
+    people.shoot("ida", "52-asked-again")
+
+
+def test_4_a_training_is_never_stopped(stack: Stack, theo: Person) -> None:
+    lease = theo.api("GET", "/workbench/lease/").json()
+    assert (lease["state"], lease["idle_seconds_left"]) == ("running", None)
+    ends = stack.admin().api("GET", "/workbench/trail", params={"action": "lease.ended"}).json()
+    assert [end["subject"] for end in ends["entries"] if "theo" in str(end)] == []
