@@ -58,6 +58,7 @@ def test_1_who_leaves_a_notebook_open_is_warned_and_may_stay(
     warning = page.locator(".Toastify__toast", has_text=WARNING)
     expect(warning).to_be_visible(timeout=180 * SECONDS)
     expect(page.locator(".gpu-panel-Lease")).to_contain_text("they are given back in")
+    page.wait_for_timeout(1 * SECONDS)  # it slides in
     expect(page.locator("#jp-main-statusbar")).to_contain_text("unused")
     people.shoot("ida", "50-idle-warning")
     warning.get_by_role("button", name="I'm still here").click()
@@ -71,12 +72,18 @@ def test_2_who_does_not_answer_goes_on_without_gpus(
     page = people.page("ida")
     stack.inside("ida", "sh", "-c", "echo kept > ~/note.txt")
     expect(page.locator(".Toastify__toast", has_text=WARNING)).to_be_visible(timeout=180 * SECONDS)
+    given_back = page.locator(".jp-Dialog", has_text="Your GPUs were given back")
+    expect(given_back).to_be_visible(timeout=180 * SECONDS)
+    expect(page.locator(".Toastify__toast", has_text=WARNING)).to_have_count(0)
+    people.shoot("ida", "51-given-back")
+    eventually(lambda: (ida.server or {}).get("ready"), seconds=60, what="she has a server again")
+    page.goto("/user/ida/lab")
     gone_on = page.locator(".Toastify__toast", has_text="this server was started anew without any")
-    expect(gone_on).to_be_visible(timeout=180 * SECONDS)
-    people.shoot("ida", "51-goes-on-without-gpus")
+    expect(gone_on).to_be_visible(timeout=60 * SECONDS)
+    page.wait_for_timeout(1 * SECONDS)
+    people.shoot("ida", "52-goes-on-without-gpus")
     assert stack.inside("ida", "sh", "-c", "cat ~/note.txt") == "kept"
     assert stack.inside("ida", "python", "-c", SEES) == ""
-    assert ida.server is not None
 
 
 def test_3_one_click_asks_for_them_again(people: People, stack: Stack, ida: Person) -> None:
@@ -88,7 +95,7 @@ def test_3_one_click_asks_for_them_again(people: People, stack: Stack, ida: Pers
         seconds=60,
         what="she has a GPU again",
     )
-    people.shoot("ida", "52-asked-again")
+    people.shoot("ida", "53-asked-again")
 
 
 def test_4_a_training_is_never_stopped(stack: Stack, theo: Person) -> None:

@@ -257,6 +257,7 @@ async def test_the_form_says_what_is_wrong_and_can_be_sent_again(
             data={"gpus": "1", "release": "v2.7", "hours": "1.5"},
         )
     assert again.status_code == 302, again.text
+    await eventually(lambda: bool(town.live()), "it was asked for")
     assert [(lease.gpu_uuids, lease.hours) for lease in town.live()] == [(("GPU-0",), 1.5)]
 
 

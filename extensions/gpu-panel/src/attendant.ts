@@ -109,6 +109,7 @@ export class LabAttendant implements Attendant {
       info.isConnected = false; // nothing asks the server again, so nothing reports that it is gone
     }
     this.unwarn();
+    Notification.dismiss(this._idleId);
     const dialog = new Dialog({
       ...(wasIdle ? GIVEN_BACK : ENDED),
       hasClose: false,
