@@ -248,9 +248,9 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
         return None if row is None else tables.as_lease(row)
 
     def last_ended(self, user: str, server: str) -> Lease | None:
-        """Return the lease of the server that ended last."""
+        """Return the lease with GPUs of the server that ended last."""
         columns = tables.leases.c
-        where = sa.and_(columns.user == user, columns.server == server)
+        where = sa.and_(columns.user == user, columns.server == server, columns.gpu_count > 0)
         ended = where & columns.ended_at.is_not(None)
         latest = sa.select(tables.leases).where(ended).order_by(columns.ended_at.desc())
         with self._reading() as connection:

@@ -68,6 +68,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     _exit_code: int | None
     _has_lease_ended: bool
     _closing: asyncio.Task[None] | None
+    _noticing: asyncio.Task[int | None] | None
     _progress: Progress
     ended_by: str
     """Who asked for its end last, as the audit trail calls them."""
@@ -75,6 +76,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
         """Begin with no lease; JupyterHub then calls ``load_state``."""
         self._forget()
+        self._noticing = None
         super().__init__(**kwargs)
         self._accepted_options = self.user_options
         self.options_form = functools.partial(render_form, self.get_workbench())
@@ -274,6 +276,16 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         await controller.release(self._lease_id, cause_of_end(status))
         self._exit_code = (status.exit_code if status is not None else None) or 0
         return self._exit_code
+
+    async def poll_and_notify(self) -> int | None:
+        """As JupyterHub's, but whoever asks while an end is being noticed waits for that.
+
+        JupyterHub would let them start the server anew, and then stop that one with the old one.
+        """
+        if self._noticing is None or self._noticing.done():
+            self._noticing = asyncio.create_task(super().poll_and_notify())
+        status: int | None = await asyncio.shield(self._noticing)
+        return status
 
     async def notice_end(self) -> None:
         """Let JupyterHub remove route and row of a server whose lease has ended."""

@@ -129,6 +129,8 @@ async def test_who_chose_so_goes_on_without_gpus_and_asks_again_with_one_click(
 
         await eventually(goes_on, "it goes on without GPUs", 20)
         assert (await read_lease(town, "alice"))["gpus_given_back"] == 2
+        servers = {name for what, name in town.engine.calls if what == "create" and "-lab-" in name}
+        assert len(servers) == 2, "it was started anew once"
         assert town.container(town.last_lease()).body["HostConfig"]["Mounts"] == volume
         home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
         assert "Ask for 2 GPUs again" in home.select_one("#wb-again").text

@@ -9,7 +9,7 @@ from spawner.hub.workbench import keep_running
 from spawner.model import Cause, Lease, LeaseState
 from tests.fakes.docker_engine import Fault
 from tests.hub.test_spawn import start, stop
-from tests.hub.town import Town, eventually
+from tests.hub.town import RouteTable, Town, eventually
 
 SILENCE = [Fault.ERROR, Fault.GARBAGE, Fault.WRONG_SHAPE, Fault.DROP, Fault.PAGE_NOT_FOUND]
 
@@ -52,6 +52,27 @@ async def test_a_container_that_ended_is_noticed_and_its_gpu_freed(
     assert town.leftovers("alice") == {}
     assert "/user/alice/" not in town.hub.proxy.routes
     await running(town, "bob", 2)
+
+
+async def test_whoever_asks_while_an_end_is_noticed_waits_for_it(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def delete_route(table: RouteTable, routespec: str) -> None:
+        await asyncio.sleep(1)
+        table.routes.pop(routespec, None)
+
+    monkeypatch.setattr(RouteTable, "delete_route", delete_route)
+    lease = await running(town)
+    user = town.user("alice")
+    spawner = user.spawner
+    town.engine.forget()
+    await town.controller.release(lease.id, Cause.IDLE)
+    first = asyncio.create_task(spawner.poll_and_notify())
+    await asyncio.sleep(0.3)
+    assert not first.done()
+    # a start comes through here, and would be stopped with the old server
+    assert await spawner.poll_and_notify() is not None
+    assert not user.active
 
 
 async def test_a_container_that_vanished_is_recorded_as_lost(town: Town) -> None:
