@@ -129,7 +129,10 @@ async def see_lease(workbench: Workbench, user: User, server: str) -> LeaseView:
 
 
 def _last_lease(workbench: Workbench, user: User, server: str, lease: Lease | None) -> Lease | None:
-    """Return the lease that the server had before ``lease``; that of who had the name before is none of theirs."""
+    """Return the last lease, or, where it has one without GPUs, the one with GPUs that ended last.
+
+    That of who had the name before is none of theirs.
+    """
     ledger = workbench.ledger
     find = ledger.last_lease if lease is None else ledger.last_ended
     last, account = find(user.name, server), ledger.find_account(identify(user))

@@ -33,7 +33,8 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture(autouse=True)
 def _seen(town: Town) -> None:
-    town.agent.busy = {"GPU-0": {}, "GPU-1": {}}
+    town.agent.rest(0)
+    town.agent.rest(1)
 
 
 async def say(client: httpx.AsyncClient, server: str = "", **words: Any) -> dict[str, Any]:
@@ -93,9 +94,9 @@ async def test_a_training_and_what_nobody_knows_keep_it(town: Town, sign: str) -
     if sign == "kernel":
         words["busy_kernels"] = 1
     if sign == "gpu":
-        town.agent.busy["GPU-0"] = {"utilization_percent": 1}
+        town.agent.rest(0, utilization_percent=1)
     if sign == "unknown":
-        town.agent.busy["GPU-0"] = {"utilization_percent": None}
+        town.agent.rest(0, utilization_percent=None)
     await rest(town, 2 * IDLE, **words)
     assert [lease.state for lease in town.live()] == [LeaseState.RUNNING]
 

@@ -36,8 +36,8 @@ async def test_a_scrape_tells_how_leases_line_and_gpus_are(town: Town) -> None:
     await start(town, "alice", {"gpus": 2})
     await wait_in_line(town, "bob")
     await town.workbench.sampling.look()
-    town.agent.busy["GPU-0"] = {"utilization_percent": 50}
-    town.agent.busy["GPU-1"] = {"utilization_percent": None}
+    town.agent.rest(0, utilization_percent=50)
+    town.agent.rest(1, utilization_percent=None)
     town.skip(10)
     await town.workbench.sampling.look()
     async with town.client("carol") as client:

@@ -37,7 +37,7 @@ def join_group(town: Town, user: str, name: str) -> None:
 
 async def work(town: Town, seconds: float, percent: int | None) -> None:
     """Let time pass in which the first GPU is that busy, and is looked at."""
-    town.agent.busy["GPU-0"] = {"utilization_percent": percent}
+    town.agent.rest(0, utilization_percent=percent)
     for _ in range(int(seconds / 10)):
         town.skip(10)
         await town.workbench.sampling.look()

@@ -45,34 +45,24 @@ QUICK = Bounds(ask_seconds=2.0, launch_seconds=3.0, prepare_seconds=3.0, remove_
 PASSWORD = "correct-horse-battery"
 
 
-def make_quiet(uuid: str, **changes: Any) -> GpuSample:
-    """Return how a GPU is that does nothing, but for the ``changes``."""
-    values: dict[str, Any] = {
-        "memory_used_bytes": 0,
-        "memory_total_bytes": 80 * 1024**3,
-        "temperature_celsius": 40,
-        "utilization_percent": 0,
-        "power_watts": 60.0,
-        "power_limit_watts": 400.0,
-        "sm_clock_mhz": 210,
-        "health": GpuHealth.OK,
-        "processes": (),
-    }
-    sample = object.__new__(GpuSample)  # its UUID need not be one of NVIDIA's
-    for name, value in {"uuid": uuid, **values, **changes}.items():
-        object.__setattr__(sample, name, value)
-    return sample
+QUIET = {
+    "memory_used_bytes": 0,
+    "temperature_celsius": 40,
+    "utilization_percent": 0,
+    "power_watts": 60.0,
+    "power_limit_watts": 400.0,
+    "sm_clock_mhz": 210,
+}
+"""How a GPU is read that does nothing."""
 
 
 class Agent:
-    """The host's inventory: ``gpus`` GPUs, or silence; ``readings`` are how they are now,
-    and ``busy`` what those do that do nothing else."""
+    """The host's inventory: ``gpus`` GPUs, or silence; ``readings`` are how they are now, as far as anybody knows."""
 
     host = "gpu-host"
 
     def __init__(self, gpus: int) -> None:
         self.is_silent = False
-        self.busy: dict[str, dict[str, Any]] = {}
         self.asked_samples = 0
         self.readings: dict[str, GpuSample] = {}
         self.was_asked = asyncio.Event()
@@ -102,30 +92,23 @@ class Agent:
         gpu = self.gpus[index]
         self.readings[gpu.uuid] = make_sample(gpu, **values)
 
+    def rest(self, index: int, **changes: Any) -> None:
+        """Let a GPU do nothing, but for the ``changes``."""
+        self.read(index, **{**QUIET, **changes})
+
     async def samples(self) -> dict[str, GpuSample]:
         self.asked_samples += 1
         if self.is_silent:
             raise Unknown("The gpu-agent does not answer.")
-        quiet = {uuid: make_quiet(uuid, **changes) for uuid, changes in self.busy.items()}
-        return {**self.readings, **quiet}
+        return dict(self.readings)
 
 
 def make_sample(gpu: Gpu, **values: Any) -> GpuSample:
     """Return a reading of ``gpu`` that knows ``values`` and nothing else."""
-    nothing = dict.fromkeys(
-        (
-            "memory_used_bytes",
-            "temperature_celsius",
-            "utilization_percent",
-            "power_watts",
-            "power_limit_watts",
-            "sm_clock_mhz",
-        )
-    )
     known = {"uuid": gpu.uuid, "memory_total_bytes": gpu.memory_total_bytes, "health": gpu.health}
     # the town's UUIDs are short, so that tests can be read
     sample: GpuSample = object.__new__(GpuSample)
-    sample.__dict__.update({**nothing, **known, "processes": (), **values})
+    sample.__dict__.update({**dict.fromkeys(QUIET), **known, "processes": (), **values})
     return sample
 
 
