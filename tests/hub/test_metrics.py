@@ -1,6 +1,5 @@
 """What Prometheus scrapes from the hub: leases, line, refusals, quarantines and GPU-hours by UUID."""
 
-import shutil
 import subprocess
 
 import pytest
@@ -99,7 +98,6 @@ async def test_a_silent_ledger_does_not_silence_the_scrape(
     assert read(found, "workbench_leases", state="running") == 1
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is of Debian's prometheus")
 async def test_promtool_finds_nothing_in_it(town: Town) -> None:
     await start(town, "alice", {"gpus": 1})
     await town.workbench.sampling.look()
