@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.browser.test_lease import choose_theme
 from tests.browser.test_story import SECONDS, SEES, People, wait_for_lab
 from tests.stack import Person, Stack, eventually, running_stack
 
@@ -64,6 +65,7 @@ def test_1_who_leaves_a_notebook_open_is_warned_and_may_stay(
     warning.get_by_role("button", name="I'm still here").click()
     expect(warning).to_have_count(0)
     expect(page.locator("#jp-main-statusbar")).not_to_contain_text("unused")
+    choose_theme(page, "Dark")
 
 
 def test_2_who_does_not_answer_goes_on_without_gpus(
@@ -75,13 +77,16 @@ def test_2_who_does_not_answer_goes_on_without_gpus(
     given_back = page.locator(".jp-Dialog", has_text="Your GPUs were given back")
     expect(given_back).to_be_visible(timeout=180 * SECONDS)
     expect(page.locator(".Toastify__toast", has_text=WARNING)).to_have_count(0)
-    people.shoot("ida", "51-given-back")
+    people.shoot("ida", "51-given-back-dark")
+    page.set_viewport_size({"width": 480, "height": 800})
+    people.shoot("ida", "51-given-back-narrow")
+    page.set_viewport_size({"width": 1280, "height": 800})
     eventually(lambda: (ida.server or {}).get("ready"), seconds=60, what="she has a server again")
     page.goto("/user/ida/lab")
     gone_on = page.locator(".Toastify__toast", has_text="this server was started anew without any")
     expect(gone_on).to_be_visible(timeout=60 * SECONDS)
     page.wait_for_timeout(1 * SECONDS)
-    people.shoot("ida", "52-goes-on-without-gpus")
+    people.shoot("ida", "52-goes-on-without-gpus-dark")
     assert stack.inside("ida", "sh", "-c", "cat ~/note.txt") == "kept"
     assert stack.inside("ida", "python", "-c", SEES) == ""
 

@@ -11,7 +11,12 @@ export class LeaseCard {
   private _trouble = element('p', 'gpu-panel-Problem');
   private _idle = element('div', 'gpu-panel-Lease-idle');
   private _stay = element('button', 'jp-mod-styled gpu-panel-Extend', STILL_HERE);
-  private _idleRow = element('div', 'gpu-panel-Card', this._idle, this._stay);
+  private _idleCard = element(
+    'div',
+    'gpu-panel-Card',
+    this._idle,
+    element('div', 'gpu-panel-Row', this._stay)
+  );
   private _left = element('span', 'gpu-panel-Value');
   private _until = element('div', 'gpu-panel-Lease-until');
   private _button = element('button', 'jp-mod-styled gpu-panel-Extend', 'Extend…');
@@ -25,7 +30,7 @@ export class LeaseCard {
     'section',
     'gpu-panel-Lease',
     this._trouble,
-    this._idleRow,
+    this._idleCard,
     this._countdown
   );
 
@@ -47,7 +52,7 @@ export class LeaseCard {
     this._trouble.hidden = trouble === null;
     setText(this._trouble, trouble ?? '');
     const idle_seconds = lease.idle_seconds_left;
-    this._idleRow.hidden = idle_seconds === null;
+    this._idleCard.hidden = idle_seconds === null;
     setText(this._idle, idle_seconds === null ? '' : sayIdle(idle_seconds));
     this._countdown.hidden = countdown === null;
     setText(this._left, countdown?.left ?? '');

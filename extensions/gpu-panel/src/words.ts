@@ -39,7 +39,8 @@ export function sayWarning(threshold_seconds: number, seconds: number, now: Date
 
 /** Return for the panel what becomes of GPUs that nothing uses. */
 export function sayIdle(seconds: number): string {
-  return `Nothing uses your GPUs: they are given back in ${formatDuration(seconds)}.`;
+  const when = seconds > 0 ? `in ${formatDuration(seconds)}` : 'now';
+  return `Nothing uses your GPUs: they are given back ${when}.`;
 }
 
 /** Return the warning about that: true until the end. */

@@ -51,6 +51,8 @@ describe('LeaseCard', () => {
     expect(row?.textContent).toContain('given back in 12 min');
     row?.querySelector('button')?.click();
     expect(onStay).toHaveBeenCalledTimes(1);
+    show(makeLease({ idle_seconds_left: 0 }));
+    expect(row?.textContent).toContain('given back now');
   });
 
   it('is not there outside a hub, nor without an end', () => {
