@@ -18,10 +18,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from spawner.audit.rules import SeenContainer, SeenServer, World
+from spawner.ledger.tables import VERSION
 from spawner.model import Account, Cause, Lease, LeaseState, Unknown
 from spawner.policy import names
 from spawner.policy.container import LABEL_ROLE, ROLE_SERVER
-from spawner.tables import VERSION
 
 ANSWER_SECONDS = 30.0
 CDI_PREFIX = "nvidia.com/gpu="

@@ -8,7 +8,7 @@ from __future__ import annotations
 from jupyterhub import orm
 from jupyterhub.user import User
 
-from spawner.quotas import Owner
+from spawner.ledger.quotas import Owner
 
 
 def identify(user: User) -> str:

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
 
+from spawner.controller.line import LineEntry
 from spawner.gpus import GpuSample
 from spawner.hub.moments import Moment
 from spawner.hub.offer import find_kinds, offer_gpus
 from spawner.ledger import Standing
-from spawner.line import LineEntry
 from spawner.model import SIMULATED_SUFFIX, Drain, Gpu, GpuHealth, Lease, Quarantine
 from spawner.policy.words import name_gpu
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from spawner.hub.workbench import Workbench
+from spawner.ledger.quotas import Entitlement, Owner
 from spawner.model import (
     Drain,
     Gpu,
@@ -27,7 +28,6 @@ from spawner.policy.idle import IdleRules
 from spawner.policy.line import plan_line
 from spawner.policy.quota import count_group, count_own, gpu_hours_left
 from spawner.policy.words import count_gpus
-from spawner.quotas import Entitlement, Owner
 
 _NOBODY = Lease(
     id="",

@@ -15,8 +15,8 @@ import psycopg
 import sqlalchemy as sa
 from jupyterhub.app import JupyterHub
 
-from spawner.database import LEDGER_LOCK, describe, open_postgresql, unknown_unless_answered
 from spawner.ledger import Ledger
+from spawner.ledger.database import LEDGER_LOCK, describe, open_postgresql, unknown_unless_answered
 from spawner.model import SettingsError
 from spawner.settings import Settings
 

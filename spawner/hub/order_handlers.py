@@ -11,13 +11,13 @@ from typing import Any
 
 from tornado import web
 
+from spawner.controller.orders import Orders
 from spawner.hub import scopes
 from spawner.hub.doors import Door, bad_request
 from spawner.hub.handlers import require
 from spawner.hub.refusal import refuse
 from spawner.hub.workbench import Workbench
 from spawner.model import LineEnd, Refused, Unknown
-from spawner.orders import Orders
 
 MOST_CHARACTERS = 200
 

@@ -22,6 +22,7 @@ from spawner.hub.identity import own
 from spawner.hub.quota_view import QuotaView, see_quota
 from spawner.hub.subjects import PLURALS, as_file, find_subject, name_rows
 from spawner.hub.workbench import Workbench
+from spawner.ledger.quotas import Change, Owner, find_changes
 from spawner.model import LimitsError, Unknown
 from spawner.policy.limits import (
     DEFAULT,
@@ -31,7 +32,6 @@ from spawner.policy.limits import (
     SubjectKind,
     parse_limits,
 )
-from spawner.quotas import Change, Owner, find_changes
 
 MOST_REASON = 500
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spawner.hub.workbench import Workbench
+from spawner.ledger.quotas import Entitlement, Owner
 from spawner.model import Options, Quota, Reason, Refused, Request, Unknown
 from spawner.policy.admission import count_kinds
 from spawner.policy.limits import Explained, explain
@@ -22,7 +23,6 @@ from spawner.policy.quota import (
     gpu_hours_left,
 )
 from spawner.policy.words import count_gpus, say_hours
-from spawner.quotas import Entitlement, Owner
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from jupyterhub.spawner import Spawner
 from jupyterhub.traitlets import Callable
 from traitlets import Integer
 
-from spawner.ends import cause_of_end
+from spawner.controller.ends import cause_of_end
 from spawner.hub.bring_up import bring_up, say_failure
 from spawner.hub.form import read_form, render_form
 from spawner.hub.identity import own
@@ -28,6 +28,7 @@ from spawner.hub.progress import Progress
 from spawner.hub.refusal import Refusal
 from spawner.hub.turn import release_until_gone, take_turn
 from spawner.hub.visitor import has_visitor
+from spawner.ledger.trail import HUB
 from spawner.model import (
     Cause,
     Gpu,
@@ -42,7 +43,6 @@ from spawner.model import (
     Request,
     Unknown,
 )
-from spawner.trail import HUB
 
 
 class WorkbenchSpawner(Spawner):  # type: ignore[misc]

@@ -15,9 +15,9 @@ from tornado import web
 
 from spawner.hub.identity import identify_row
 from spawner.hub.workbench import Workbench
+from spawner.ledger.trail import HUB
 from spawner.model import Unknown
 from spawner.policy.limits import DEFAULT, Limits, Rows, Subject, SubjectKind, group
-from spawner.trail import HUB
 
 log = logging.getLogger("workbench.hub")
 

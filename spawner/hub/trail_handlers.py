@@ -23,8 +23,8 @@ from spawner.hub.doors import Door, bad_request
 from spawner.hub.handlers import require
 from spawner.hub.moments import Moment
 from spawner.hub.workbench import Workbench
+from spawner.ledger.trail import CHUNK, Action, Search, Written
 from spawner.model import Unknown
-from spawner.trail import CHUNK, Action, Search, Written
 
 PAGE = 50
 MOST_ID = 2**31 - 1

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from spawner.hub.metrics import count_grant
 from spawner.hub.refusal import Refusal
 from spawner.hub.workbench import Workbench
+from spawner.ledger.trail import HUB
 from spawner.model import Cause, Granted, Lease, Place, Reason, Refused, Request, Unknown, Waiting
-from spawner.trail import HUB
 
 log = logging.getLogger("workbench.hub")
 

@@ -17,11 +17,11 @@ from weakref import WeakValueDictionary
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.controller import Controller
+from spawner.controller.line import Inventory
 from spawner.hub.metrics import Metrics
 from spawner.hub.shared import Shared
 from spawner.idle import Idling
 from spawner.ledger import Ledger, Standing
-from spawner.line import Inventory
 from spawner.model import Lease, Options
 from spawner.policy.options import parse_options
 from spawner.sampling import Samples, Sampling

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import bcrypt
 
-from spawner import leases
+from spawner.controller import leases
 from spawner.settings import Settings
 from tests.fakes.docker_engine import FakeEngine
 from tests.hub.test_sign_up import admin, join

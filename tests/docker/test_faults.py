@@ -10,8 +10,8 @@ import pytest
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.containers import Containers, Ended, Gap
-from spawner.ends import Ends
-from spawner.leases import Leases
+from spawner.controller.ends import Ends
+from spawner.controller.leases import Leases
 from spawner.model import Cause, Lease, LeaseState
 from spawner.off_loop import OffLoop
 from tests.docker.conftest import RELEASE, Bench

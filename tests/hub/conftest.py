@@ -26,9 +26,9 @@ async def town(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Town]:
     monkeypatch.setattr("bcrypt.gensalt", functools.partial(bcrypt.gensalt, 4))  # as slow as needed
-    monkeypatch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
-    monkeypatch.setattr("spawner.controller.TICK_SECONDS", 0.2)
-    monkeypatch.setattr("spawner.health.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("spawner.controller.leases.STOP_GRACE_SECONDS", 0)
+    monkeypatch.setattr("spawner.controller.controller.TICK_SECONDS", 0.2)
+    monkeypatch.setattr("spawner.controller.health.LOOK_SECONDS", 0.1)
     monkeypatch.setattr("spawner.hub.turn.RETRY_SECONDS", 0.1)
     monkeypatch.setattr("spawner.hub.reissue.RETRY_SECONDS", 0.1)
     monkeypatch.setattr("spawner.hub.knock.LOOK_SECONDS", 0.05)

@@ -7,8 +7,8 @@ import pytest
 from bs4 import BeautifulSoup
 from jupyterhub.roles import create_role, grant_role
 
+from spawner.ledger.trail import Action
 from spawner.model import Cause, LeaseState
-from spawner.trail import Action
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start
 from tests.hub.test_wait import lease_of, line, wait_in_line

@@ -208,7 +208,7 @@ async def test_a_claim_made_while_its_user_gives_up_is_given_back(
 async def test_nothing_starts_before_the_controller_has_reconciled(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.controller.READY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.controller.controller.READY_TIMEOUT_SECONDS", 0.05)
     await town.close_hub()
     await town.open_hub(is_running=False)
     status, message = await start(town, "alice", {"gpus": 1})

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from bs4 import BeautifulSoup
 
-from spawner.database import transaction
-from spawner.trail import CHUNK, Action, Entry, record
+from spawner.ledger.database import transaction
+from spawner.ledger.trail import CHUNK, Action, Entry, record
 from tests.hub.test_quotas import give_scopes, put
 from tests.hub.test_sign_up import admin, join
 from tests.hub.test_spawn import start, stop

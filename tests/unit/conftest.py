@@ -49,7 +49,7 @@ async def town(tmp_path: Path, ledger_url: str) -> AsyncIterator[AuditTown]:
 
 @pytest.fixture
 async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workshop]:
-    monkeypatch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
+    monkeypatch.setattr("spawner.controller.leases.STOP_GRACE_SECONDS", 0)
     async with FakeEngine(tmp_path / "docker.sock") as engine:
         shop = Workshop(engine, tmp_path)
         await shop.controller.reconcile()

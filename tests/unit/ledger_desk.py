@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence, Set
 
 from spawner.ledger import Ledger
+from spawner.ledger.quotas import Owner
 from spawner.model import Cause, Lease, LeaseState, Quota, Refused, Request
 from spawner.policy.admission import admit
 from spawner.policy.line import plan_line
-from spawner.quotas import Owner
 from tests.unit.made import make_gpu, make_request
 
 GPUS = (make_gpu(0), make_gpu(1))

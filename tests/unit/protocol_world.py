@@ -103,11 +103,11 @@ class World:
 
     def __init__(self) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("spawner.controller.OffLoop", OnLoop)
-        self.patch.setattr("spawner.leases.STOP_GRACE_SECONDS", 0)
+        self.patch.setattr("spawner.controller.controller.OffLoop", OnLoop)
+        self.patch.setattr("spawner.controller.leases.STOP_GRACE_SECONDS", 0)
         # the same steps have to lead to the same end, so that what fails can be repeated
         ids = (f"{number:016x}" for number in itertools.count())
-        self.patch.setattr("spawner.ledger._new_id", lambda: next(ids))
+        self.patch.setattr("spawner.ledger.ledger._new_id", lambda: next(ids))
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp(dir=FAST_DISK if FAST_DISK.is_dir() else None))
         self.path = self.folder / "ledger.sqlite"

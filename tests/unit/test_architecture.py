@@ -10,18 +10,35 @@ ROOT = Path(__file__).parents[2]
 FLOORS = [
     {"model"},
     {"policy"},
-    {"tables", "database", "off_loop"},
-    {"trail"},
-    {"rows", "migrations"},
-    {"accounts", "quarantines", "drains", "order", "accounting"},
-    {"quotas"},
-    {"ledger", "clock", "gpus", "containers", "settings", "catalog", "audit"},
-    {"leases", "line", "ends", "sampling"},
-    {"reconcile", "health", "idle", "orders"},
-    {"controller", "commands"},
+    {"off_loop"},
+    {"ledger", "clock", "gpus", "containers", "settings", "catalog"},
+    {"controller", "sampling", "audit"},
+    {"idle", "commands"},
     {"hub", "agent", "broker", "cli"},
 ]
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+FLOORS_WITHIN = {
+    "ledger": [
+        {"tables", "database"},
+        {"trail"},
+        {"rows", "migrations"},
+        {"accounts", "quarantines", "drains", "order", "accounting"},
+        {"quotas"},
+        {"ledger"},
+    ],
+    "controller": [
+        {"leases", "line", "ends"},
+        {"reconcile", "health", "orders"},
+        {"controller"},
+    ],
+}
+
+
+def number(floors: list[set[str]]) -> dict[str, int]:
+    return {room: number for number, rooms in enumerate(floors) for room in rooms}
+
+
+FLOOR = number(FLOORS)
+FLOOR_WITHIN = {house: number(floors) for house, floors in FLOORS_WITHIN.items()}
 
 
 def python_files(folder: str) -> list[Path]:
@@ -39,14 +56,16 @@ def imported_modules(file: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("file", python_files("spawner"), ids=str)
 def test_imports_point_downward(file: Path) -> None:
-    room = file.relative_to(ROOT / "spawner").with_suffix("").parts[0]
-    if room == "__init__":
-        return
+    room, *within = file.relative_to(ROOT / "spawner").with_suffix("").parts
     for module in imported_modules(file):
-        parts = module.split(".")
-        if parts[0] != "spawner" or parts[1] == room:
+        house, *names = module.split(".")
+        if house != "spawner":
             continue
-        assert FLOOR[parts[1]] < FLOOR[room], f"{file.relative_to(ROOT)} imports {module}"
+        if names[0] != room:
+            assert FLOOR[names[0]] < FLOOR[room], f"{file.relative_to(ROOT)} imports {module}"
+        elif room in FLOORS_WITHIN and within[0] != "__init__" and names[1] != within[0]:
+            floor = FLOOR_WITHIN[room]
+            assert floor[names[1]] < floor[within[0]], f"{file.relative_to(ROOT)} imports {module}"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +94,10 @@ def test_the_houses_never_import_each_other(folder: str, stranger: str) -> None:
             assert module.split(".")[0] != stranger, f"{file.relative_to(ROOT)} imports {module}"
 
 
-def test_every_room_of_the_package_has_a_floor() -> None:
-    rooms = {p.stem for p in (ROOT / "spawner").iterdir() if not p.name.startswith("__")}
-    assert rooms <= set(FLOOR)
+@pytest.mark.parametrize(
+    ("folder", "floors"),
+    [("", FLOOR), *((house, floors) for house, floors in FLOOR_WITHIN.items())],
+)
+def test_every_room_has_a_floor(folder: str, floors: dict[str, int]) -> None:
+    rooms = {p.stem for p in (ROOT / "spawner" / folder).iterdir() if not p.name.startswith("__")}
+    assert rooms == set(floors)

@@ -234,7 +234,7 @@ def test_the_auditor_shares_only_nouns_and_names() -> None:
         "spawner.policy.names",
         "spawner.policy.container.LABEL_ROLE",
         "spawner.policy.container.ROLE_SERVER",
-        "spawner.tables.VERSION",
+        "spawner.ledger.tables.VERSION",
     }
 
 

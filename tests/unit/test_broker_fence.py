@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from spawner import tables
 from spawner.containers import Bounds, Containers
-from spawner.database import transaction
+from spawner.ledger import tables
+from spawner.ledger.database import transaction
 from spawner.model import Cause, LaunchError, Lease, LeaseState, Unknown
 from tests.fakes.docker_engine import Fault
 from tests.unit.broker_house import INSTANCE, OTHER_UUID, UUID, House, running_house

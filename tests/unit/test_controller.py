@@ -125,7 +125,7 @@ async def test_a_gpu_is_not_freed_without_proof_of_absence(
 async def test_the_loop_finishes_what_a_release_could_not(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.controller.TICK_SECONDS", 0.01)
+    monkeypatch.setattr("spawner.controller.controller.TICK_SECONDS", 0.01)
     lease = await shop.running()
     shop.engine.plan("delete", *[Fault.ERROR] * 500)
     assert await shop.controller.release(lease.id, Cause.USER) is False

@@ -11,9 +11,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from spawner import tables
-from spawner.database import LEDGER_LOCK, open_engine, reading, transaction
-from spawner.ledger import Ledger
+from spawner.ledger import Ledger, tables
+from spawner.ledger.database import LEDGER_LOCK, open_engine, reading, transaction
 from spawner.model import Heartbeat, LeaseState, Refused, Unknown
 from tests.ports import free_port
 from tests.postgresql import PASSWORD, PostgreSQL
@@ -50,7 +49,7 @@ def end_connections(server: PostgreSQL, url: str) -> None:
 def test_a_locked_database_is_unknown_not_an_answer(
     ledger_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.database.BUSY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.ledger.database.BUSY_TIMEOUT_SECONDS", 0.05)
     ledger = Ledger.open(ledger_url, first_uid=20000)
     with held(ledger_url), pytest.raises(Unknown, match=r"locked|lock timeout"):
         ledger.beat(HEARTBEAT)
@@ -160,7 +159,7 @@ def test_a_server_that_is_away_is_unknown_until_it_is_back(
 def test_a_hub_that_stalls_in_a_transaction_does_not_stop_the_others_for_ever(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.database.BUSY_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr("spawner.ledger.database.BUSY_TIMEOUT_SECONDS", 1)
     engine = open_engine(postgresql_url, may_create=True)
     ledger = Ledger.open(postgresql_url, first_uid=20000)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from spawner.ledger import Ledger
+from spawner.ledger.trail import Action, Search
 from spawner.model import (
     Cause,
     Drain,
@@ -15,7 +16,6 @@ from spawner.model import (
 )
 from spawner.policy.admission import admit
 from spawner.policy.line import PATIENCE_SECONDS, find_priority
-from spawner.trail import Action, Search
 from tests.unit.ledger_desk import advance, close, grant, read, stand
 from tests.unit.made import GPU_0, GPU_1, make_gpu, make_lease, make_request
 from tests.unit.workshop import Workshop

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from spawner.containers import ContainerStatus
-from spawner.ends import Ends, cause_of_end
+from spawner.controller.ends import Ends, cause_of_end
 from spawner.ledger import Ledger
 from spawner.model import Cause, Lease, LeaseState, Unknown
 from tests.fakes.docker_engine import Fault
@@ -17,8 +17,8 @@ RUNNING, CLOSED = LeaseState.RUNNING, LeaseState.CLOSED
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spawner.ends.SETTLE_SECONDS", 0.05)
-    monkeypatch.setattr("spawner.ends.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.controller.ends.SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.controller.ends.RETRY_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def test_a_server_removed_by_hand_is_lost(shop: Workshop) -> None:
 async def test_a_server_restarted_by_hand_runs_on(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.ends.SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr("spawner.controller.ends.SETTLE_SECONDS", 1.0)
     lease, other = await shop.running(), await shop.running("bob")
     shop.engine.end(shop.container(lease), 0)
     await asyncio.sleep(0.1)  # it takes Docker a moment to start it again

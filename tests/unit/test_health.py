@@ -82,9 +82,9 @@ def test_an_earlier_users_failure_is_not_this_ones() -> None:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spawner.health.LOOK_SECONDS", 0.01)
-    monkeypatch.setattr("spawner.controller.TICK_SECONDS", 0.05)
-    monkeypatch.setattr("spawner.ends.SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.controller.health.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("spawner.controller.controller.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.controller.ends.SETTLE_SECONDS", 0.05)
 
 
 @pytest.mark.parametrize("how", ["lost", "xid"])
@@ -228,7 +228,7 @@ async def test_the_xid_of_a_gpu_that_was_lost_is_settled_with_its_return(shop: W
 async def test_a_returned_gpu_goes_to_the_next_at_once(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.line.TICK_SECONDS", 3600.0)
+    monkeypatch.setattr("spawner.controller.line.TICK_SECONDS", 3600.0)
     shop.host.fail(0)
     await shop.controller.health.look()
     bob = await shop.waiting("bob", gpus=2)

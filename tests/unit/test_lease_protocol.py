@@ -16,13 +16,13 @@ import sqlalchemy as sa
 from hypothesis import Phase, seed, settings
 from hypothesis.stateful import RULE_MARKER, run_state_machine_as_test
 
-from spawner import ledger, reconcile, rows, tables
 from spawner.broker.app import Broker
 from spawner.containers import Containers, ContainerStatus, Listed
-from spawner.controller import Controller
-from spawner.leases import Leases
-from spawner.ledger import Ledger
-from spawner.line import Line
+from spawner.controller import Controller, reconcile
+from spawner.controller.leases import Leases
+from spawner.controller.line import Line
+from spawner.controller.reconcile import Reconciliation
+from spawner.ledger import Ledger, ledger, rows, tables
 from spawner.model import (
     Cause,
     Granted,
@@ -34,7 +34,6 @@ from spawner.model import (
     StaleLease,
     Unknown,
 )
-from spawner.reconcile import Reconciliation
 from tests.scale import at_scale
 from tests.unit.made import make_lease
 from tests.unit.protocol_machine import SEARCH, LeaseProtocol

@@ -18,9 +18,9 @@ LOST = LeaseState.LOST
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spawner.health.LOOK_SECONDS", 0.01)
-    monkeypatch.setattr("spawner.controller.TICK_SECONDS", 0.05)
-    monkeypatch.setattr("spawner.ends.SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.controller.health.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("spawner.controller.controller.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.controller.ends.SETTLE_SECONDS", 0.05)
 
 
 async def lose(shop: Workshop, lease: Lease) -> Lease:

@@ -14,9 +14,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from spawner import migrations, tables
-from spawner.database import open_engine, transaction
-from spawner.ledger import Ledger
+from spawner.ledger import Ledger, migrations, tables
+from spawner.ledger.database import open_engine, transaction
 from spawner.model import Account, SettingsError, Unknown
 from tests.postgresql import PostgreSQL
 from tests.stack import ROOT
@@ -36,7 +35,7 @@ IS_KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
 OPEN = """
 import sys
 from pathlib import Path
-from spawner import migrations, tables
+from spawner.ledger import migrations, tables
 from spawner.ledger import Ledger
 migrations.SCRIPTS, tables.VERSION = Path(sys.argv[2]), sys.argv[3]
 Ledger.open(sys.argv[1], first_uid=20000)

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from spawner.ledger import Ledger
+from spawner.ledger.quotas import Owner
+from spawner.ledger.trail import Action, Search
 from spawner.model import Cap, Lease, Options, Quota, Reason, Refused, Request
 from spawner.policy.limits import DEFAULT, Limits, Subject, group
-from spawner.quotas import Owner
-from spawner.trail import Action, Search
 from tests.unit.ledger_desk import ALICE, HOUR, advance, ask, close, grant, read, stand
 
 SETTINGS = Quota(max_lease_hours=8, priority=3)

@@ -23,7 +23,7 @@ def age(shop: Workshop, name: str, seconds: float) -> None:
 async def test_nothing_is_acquired_before_reconcile(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.controller.READY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.controller.controller.READY_TIMEOUT_SECONDS", 0.05)
     controller = shop.restart_hub()
     shop.engine.plan("list", *[Fault.ERROR] * 3)
     for _ in range(3):
@@ -222,7 +222,7 @@ async def test_a_granted_lease_whose_container_has_run_for_long_is_running(
 
 
 async def test_the_hub_begins_by_itself(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spawner.controller.RECONCILE_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("spawner.controller.controller.RECONCILE_RETRY_SECONDS", 0.01)
     lease = replace(await shop.running(), id="f" * 16)
     shop.put(lease, is_running=False)
     controller = shop.restart_hub()

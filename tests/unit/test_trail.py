@@ -7,11 +7,10 @@ from itertools import count
 import pytest
 import sqlalchemy as sa
 
-from spawner import tables
-from spawner.database import transaction
-from spawner.ledger import Ledger
+from spawner.ledger import Ledger, tables
+from spawner.ledger.database import transaction
+from spawner.ledger.trail import CHUNK, HUB, Action, Entry, Search, record
 from spawner.model import Cause, Lease, LeaseState, Refused, StaleLease
-from spawner.trail import CHUNK, HUB, Action, Entry, Search, record
 from tests.unit.ledger_desk import ALICE, QUOTA, advance, begin_closing, close, grant, read, stand
 from tests.unit.made import GPU_0
 

@@ -9,8 +9,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from spawner.controller.line import Inventory
 from spawner.ledger import Ledger
-from spawner.line import Inventory
+from spawner.ledger.trail import Action, Search
 from spawner.model import (
     Cause,
     Drain,
@@ -24,7 +25,6 @@ from spawner.model import (
 )
 from spawner.off_loop import OffLoop
 from spawner.policy.words import name_gpu
-from spawner.trail import Action, Search
 
 log = logging.getLogger("workbench.orders")
 

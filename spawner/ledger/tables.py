@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from spawner.model import Cause, Lease, LeaseState, WhenIdle
 
 VERSION = "0004"
-"""The script of ``spawner.migrations`` that makes these tables."""
+"""The script of ``spawner.ledger.migrations`` that makes these tables."""
 metadata = sa.MetaData()
 
 accounts = sa.Table(

@@ -6,8 +6,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from spawner import tables
-from spawner.database import reading, transaction
+from spawner.ledger import tables
+from spawner.ledger.database import reading, transaction
 from spawner.model import Account
 
 

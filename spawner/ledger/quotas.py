@@ -11,9 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from spawner import rows, tables
-from spawner.accounts import Accounts
-from spawner.database import reading, transaction
+from spawner.ledger import rows, tables
+from spawner.ledger.accounts import Accounts
+from spawner.ledger.database import reading, transaction
+from spawner.ledger.trail import Action, Entry, record
 from spawner.model import Lease, Quota
 from spawner.policy.limits import (
     DEFAULT,
@@ -26,7 +27,6 @@ from spawner.policy.limits import (
     group,
 )
 from spawner.policy.quota import DAY_SECONDS, held_gpu_hours
-from spawner.trail import Action, Entry, record
 
 
 @dataclass(frozen=True)

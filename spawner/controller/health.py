@@ -9,9 +9,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from spawner.leases import describe
+from spawner.controller.leases import describe
+from spawner.controller.line import Inventory
 from spawner.ledger import Ledger
-from spawner.line import Inventory
 from spawner.model import Gpu, Lease, LeaseState, Quarantine, Reason, Refused, Unknown
 from spawner.off_loop import OffLoop
 from spawner.policy.health import diagnose, find_failures, say_failed_start, say_trouble

@@ -15,11 +15,13 @@ from collections.abc import Sequence, Set
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.containers import Containers
-from spawner.ends import Ends
-from spawner.health import Health
-from spawner.leases import Leases, describe
+from spawner.controller.ends import Ends
+from spawner.controller.health import Health
+from spawner.controller.leases import Leases, describe
+from spawner.controller.line import Inventory, Line, LineEntry, PlaceReport
+from spawner.controller.orders import Orders
+from spawner.controller.reconcile import Reconciliation
 from spawner.ledger import Ledger
-from spawner.line import Inventory, Line, LineEntry, PlaceReport
 from spawner.model import (
     IN_HAND,
     Cause,
@@ -36,10 +38,8 @@ from spawner.model import (
     Waiting,
 )
 from spawner.off_loop import OffLoop
-from spawner.orders import Orders
 from spawner.policy.admission import admit
 from spawner.policy.compatibility import Stack, refuse_misfit
-from spawner.reconcile import Reconciliation
 from spawner.settings import Settings
 
 log = logging.getLogger("workbench.controller")

@@ -1,4 +1,4 @@
-"""Alembic's own entry: runs the scripts on the connection that ``spawner.migrations`` hands over.
+"""Alembic's own entry: runs the scripts on the connection that ``spawner.ledger.migrations`` hands over.
 
 Within the transaction that is open there, so that all of them happen or none.
 """

@@ -14,6 +14,8 @@ from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.containers import Containers, ContainerStatus
 from spawner.ledger import Ledger
+from spawner.ledger.quotas import Owner
+from spawner.ledger.trail import HUB
 from spawner.model import (
     IN_HAND,
     Cause,
@@ -29,9 +31,7 @@ from spawner.off_loop import OffLoop
 from spawner.policy import container as policy
 from spawner.policy import names
 from spawner.policy.quota import extend_lease
-from spawner.quotas import Owner
 from spawner.settings import Settings
-from spawner.trail import HUB
 
 log = logging.getLogger("workbench.controller")
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from spawner import rows
-from spawner.database import transaction
+from spawner.ledger import rows
+from spawner.ledger.database import transaction
+from spawner.ledger.trail import Action
 from spawner.model import Lease, LeaseState, LineEnd, Reason, Refused
 from spawner.policy.line import find_priority
-from spawner.trail import Action
 
 
 class Order:

@@ -14,8 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from spawner import tables
-from spawner.database import reading
+from spawner.ledger import tables
+from spawner.ledger.database import reading
 
 HUB = "(hub)"
 """The actor of what nobody in particular did; the parentheses keep it apart from user names."""

@@ -14,8 +14,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from spawner import tables
-from spawner.database import describe, no_ledger, transaction
+from spawner.ledger import tables
+from spawner.ledger.database import describe, no_ledger, transaction
 from spawner.model import SettingsError, Unknown
 
 SCRIPTS = Path(__file__).parent

@@ -14,11 +14,15 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from spawner import rows, tables
-from spawner.accounting import Accounting
-from spawner.database import Guard, open_engine, reading, transaction
-from spawner.drains import Drains
-from spawner.migrations import migrate, require_current
+from spawner.ledger import rows, tables
+from spawner.ledger.accounting import Accounting
+from spawner.ledger.database import Guard, open_engine, reading, transaction
+from spawner.ledger.drains import Drains
+from spawner.ledger.migrations import migrate, require_current
+from spawner.ledger.order import Order
+from spawner.ledger.quarantines import Quarantines
+from spawner.ledger.quotas import Owner, Quotas
+from spawner.ledger.trail import HUB, Action, Trail
 from spawner.model import (
     TRANSITIONS,
     Cause,
@@ -32,12 +36,8 @@ from spawner.model import (
     Refused,
     Request,
 )
-from spawner.order import Order
 from spawner.policy.quota import lease_hours
 from spawner.policy.use import HALF_LIFE_HOURS
-from spawner.quarantines import Quarantines
-from spawner.quotas import Owner, Quotas
-from spawner.trail import HUB, Action, Trail
 
 Check = Callable[[Sequence[Lease], Quota, float], Refused | None]
 """(live leases that count, but this server's place in line; quota; GPU-hours held) → why not, or None."""

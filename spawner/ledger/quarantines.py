@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from spawner import rows
-from spawner.database import reading, transaction
+from spawner.ledger import rows
+from spawner.ledger.database import reading, transaction
+from spawner.ledger.trail import HUB, Action, Entry, record
 from spawner.model import TRANSITIONS, Lease, LeaseState, Quarantine
-from spawner.trail import HUB, Action, Entry, record
 
 
 class Quarantines:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterable
 
 from spawner.clock import Clock
 from spawner.containers import Containers, ContainerStatus, Listed
-from spawner.ends import cause_of_end
-from spawner.leases import Leases, describe
+from spawner.controller.ends import cause_of_end
+from spawner.controller.leases import Leases, describe
 from spawner.ledger import Ledger
 from spawner.model import Cause, Lease, LeaseState
 from spawner.off_loop import OffLoop

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from spawner import rows, tables
-from spawner.database import reading, transaction
+from spawner.ledger import rows, tables
+from spawner.ledger.database import reading, transaction
+from spawner.ledger.trail import Action, Entry, record
 from spawner.model import Drain
-from spawner.trail import Action, Entry, record
 
 
 class Drains:

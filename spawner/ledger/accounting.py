@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from spawner import tables
-from spawner.database import reading, transaction
+from spawner.ledger import tables
+from spawner.ledger.database import reading, transaction
 from spawner.model import Cause, Lease
 from spawner.policy.usage import BRIDGED_PERIODS, Span, day_of, measure, split_days
 

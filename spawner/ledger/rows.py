@@ -11,11 +11,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from spawner import tables, trail
+from spawner.ledger import tables, trail
+from spawner.ledger.trail import HUB, Action, Entry
 from spawner.model import Cause, Drain, Lease, LeaseState, Quarantine, StaleLease
 from spawner.policy.line import is_present
 from spawner.policy.use import accrue, decay
-from spawner.trail import HUB, Action, Entry
 
 
 def is_row(lease: Lease) -> sa.ColumnElement[bool]:
