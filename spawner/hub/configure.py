@@ -20,17 +20,17 @@ from spawner.clock import Clock
 from spawner.containers import Containers
 from spawner.controller import Controller
 from spawner.gpus import Agent
-from spawner.hub import scopes
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
-from spawner.hub.form import TEMPLATES
+from spawner.hub.handlers import scopes
+from spawner.hub.handlers.routes import stand_before
 from spawner.hub.hub_database import ask_sparingly, write_quickly
-from spawner.hub.idle_ends import IdleEnds
-from spawner.hub.lease_view import see_lease
 from spawner.hub.only import open_ledger
-from spawner.hub.reissue import SERVICE, SERVICE_SCOPES, reissue
-from spawner.hub.routes import stand_before
-from spawner.hub.spawner import WorkbenchSpawner
+from spawner.hub.servers.idle_ends import IdleEnds
+from spawner.hub.servers.reissue import SERVICE, SERVICE_SCOPES, reissue
+from spawner.hub.servers.spawner import WorkbenchSpawner
 from spawner.hub.unavailable import PATIENCE_SECONDS, answer_unavailable
+from spawner.hub.views.form import TEMPLATES
+from spawner.hub.views.lease import see_lease
 from spawner.hub.workbench import Workbench, keep_running
 from spawner.model import SettingsError
 from spawner.policy.container import PORT

@@ -10,7 +10,7 @@ from traitlets.config import Config, PyFileConfigLoader
 from spawner.catalog import load_catalog
 from spawner.hub.approval import ApprovedSignUp
 from spawner.hub.configure import build_workbench, configure, start_beside_hub
-from spawner.hub.spawner import WorkbenchSpawner
+from spawner.hub.servers.spawner import WorkbenchSpawner
 from spawner.hub.workbench import Workbench
 from spawner.ledger import Ledger
 from spawner.model import OptionsError, SettingsError

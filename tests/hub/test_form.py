@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 
-from spawner.hub.form import build_choices, read_form, render
-from spawner.hub.line_view import Viewer
-from spawner.hub.offer import GpuOffer, Offer, foresee
+from spawner.hub.views.form import build_choices, read_form, render
+from spawner.hub.views.line import Viewer
+from spawner.hub.views.offer import GpuOffer, Offer, foresee
 from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Options, Quarantine, Quota
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 
-from spawner.hub.visitor import SETTLE_SECONDS
+from spawner.hub.servers.visitor import SETTLE_SECONDS
 from spawner.model import Cause, Lease, LeaseState
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start, stop

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from bs4 import BeautifulSoup
 
-from spawner.hub import feed, stream
-from spawner.hub.feed import Feed, Frame, Viewer
-from spawner.hub.map_view import NOTHING_OWN, find_changes
+from spawner.hub.handlers import feed, stream
+from spawner.hub.handlers.feed import Feed, Frame, Viewer
+from spawner.hub.views.gpu_map import NOTHING_OWN, find_changes
 from spawner.model import GpuHealth
 from spawner.settings import Settings
 from tests.hub.test_sign_up import admin, join

@@ -6,8 +6,8 @@ from typing import Any
 
 from tornado.web import RequestHandler
 
-from spawner.hub.openapi import DOCUMENT
-from spawner.hub.routes import _routes
+from spawner.hub.handlers.openapi import DOCUMENT
+from spawner.hub.handlers.routes import _routes
 from tests.hub.town import Town
 
 METHODS = ("get", "post", "put", "patch", "delete")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spawner.hub.progress import Progress
+from spawner.hub.servers.progress import Progress
 from spawner.model import Place
 from tests.hub.town import Town, eventually
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from jupyterhub import orm
 
-from spawner.hub.routes import _routes
+from spawner.hub.handlers.routes import _routes
 from tests.hub.test_openapi import METHODS, PREFIX, answers, own_routes
 from tests.hub.test_quotas import give_scopes, make_group
 from tests.hub.test_sign_up import admin, join

@@ -10,8 +10,8 @@ import pytest
 from bs4 import BeautifulSoup
 from jupyterhub import orm, roles
 
-from spawner.hub import scopes
-from spawner.hub.usage_view import QuestionError, read_question
+from spawner.hub.handlers import scopes
+from spawner.hub.views.usage import QuestionError, read_question
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start, stop
 from tests.hub.town import Town

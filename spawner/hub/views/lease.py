@@ -10,8 +10,8 @@ from typing import Any
 from jupyterhub.user import User
 
 from spawner.hub.identity import identify, own
-from spawner.hub.moments import Moment
-from spawner.hub.quota_view import read_entitlement
+from spawner.hub.views.moments import Moment
+from spawner.hub.views.quota import read_entitlement
 from spawner.hub.workbench import Workbench
 from spawner.model import Cause, Lease, LeaseState
 from spawner.policy.words import count_gpus, say_duration

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from jupyterhub.user import User
 
 from spawner.hub.identity import identify, own
-from spawner.hub.quota_view import QuotaView, see_quota
+from spawner.hub.views.quota import QuotaView, see_quota
 from spawner.hub.workbench import Workbench
 from spawner.policy.usage import DAY_SECONDS, day_of
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spawner.hub.line_view import Viewer
-from spawner.hub.moments import Moment
+from spawner.hub.views.line import Viewer
+from spawner.hub.views.moments import Moment
 from spawner.hub.workbench import Workbench
 from spawner.ledger import Standing
 from spawner.model import Drain, Gpu, GpuHealth, Quarantine, Unknown

@@ -18,10 +18,10 @@ from urllib.parse import urlencode
 from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
-from spawner.hub import scopes
-from spawner.hub.doors import Door, bad_request
-from spawner.hub.handlers import require
-from spawner.hub.moments import Moment
+from spawner.hub.handlers import scopes
+from spawner.hub.handlers.access import require
+from spawner.hub.handlers.doors import Door, bad_request
+from spawner.hub.views.moments import Moment
 from spawner.hub.workbench import Workbench
 from spawner.ledger.trail import CHUNK, Action, Search, Written
 from spawner.model import Unknown

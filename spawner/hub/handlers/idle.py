@@ -11,10 +11,10 @@ from typing import Any
 
 from tornado import web
 
-from spawner.hub import scopes
-from spawner.hub.doors import StartsServers, bad_request
-from spawner.hub.handlers import OwnLease
-from spawner.hub.lease_view import see_lease
+from spawner.hub.handlers import scopes
+from spawner.hub.handlers.doors import StartsServers, bad_request
+from spawner.hub.handlers.lease import OwnLease
+from spawner.hub.views.lease import see_lease
 from spawner.hub.workbench import Workbench
 from spawner.policy.idle import Word
 

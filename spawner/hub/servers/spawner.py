@@ -19,15 +19,15 @@ from jupyterhub.traitlets import Callable
 from traitlets import Integer
 
 from spawner.controller.ends import cause_of_end
-from spawner.hub.bring_up import bring_up, say_failure
-from spawner.hub.form import read_form, render_form
 from spawner.hub.identity import own
-from spawner.hub.knock import take_for_up
-from spawner.hub.line_view import Viewer, say_place, see_wait
-from spawner.hub.progress import Progress
 from spawner.hub.refusal import Refusal
-from spawner.hub.turn import release_until_gone, take_turn
-from spawner.hub.visitor import has_visitor
+from spawner.hub.servers.bring_up import bring_up, say_failure
+from spawner.hub.servers.knock import take_for_up
+from spawner.hub.servers.progress import Progress
+from spawner.hub.servers.turn import release_until_gone, take_turn
+from spawner.hub.servers.visitor import has_visitor
+from spawner.hub.views.form import read_form, render_form
+from spawner.hub.views.line import Viewer, say_place, see_wait
 from spawner.ledger.trail import HUB
 from spawner.model import (
     Cause,

@@ -12,9 +12,9 @@ from typing import Any
 from tornado import web
 
 from spawner.controller.orders import Orders
-from spawner.hub import scopes
-from spawner.hub.doors import Door, bad_request
-from spawner.hub.handlers import require
+from spawner.hub.handlers import scopes
+from spawner.hub.handlers.access import require
+from spawner.hub.handlers.doors import Door, bad_request
 from spawner.hub.refusal import refuse
 from spawner.hub.workbench import Workbench
 from spawner.model import LineEnd, Refused, Unknown

@@ -14,8 +14,8 @@ from typing import Any
 
 from spawner.controller.line import LineEntry
 from spawner.gpus import GpuSample
-from spawner.hub.moments import Moment
-from spawner.hub.offer import find_kinds, offer_gpus
+from spawner.hub.views.moments import Moment
+from spawner.hub.views.offer import find_kinds, offer_gpus
 from spawner.ledger import Standing
 from spawner.model import SIMULATED_SUFFIX, Drain, Gpu, GpuHealth, Lease, Quarantine
 from spawner.policy.words import name_gpu

@@ -18,19 +18,19 @@ from jupyterhub.handlers.static import CacheControlStaticFilesHandler
 from jupyterhub.user import User
 from tornado import web
 
-from spawner.hub import scopes
-from spawner.hub.doors import Door
-from spawner.hub.feed import Feed
-from spawner.hub.gpu_view import see_gpus
-from spawner.hub.handlers import require, viewer_of
-from spawner.hub.map_view import NOTHING_OWN, build_map, build_own, group_tiles
+from spawner.hub.handlers import scopes
+from spawner.hub.handlers.access import require, viewer_of
+from spawner.hub.handlers.doors import Door
+from spawner.hub.handlers.feed import Feed
+from spawner.hub.handlers.stream import GpuStream
 from spawner.hub.refusal import refuse
-from spawner.hub.stream import GpuStream
-from spawner.hub.week import see_week
+from spawner.hub.views.gpu_map import NOTHING_OWN, build_map, build_own, group_tiles
+from spawner.hub.views.gpus import see_gpus
+from spawner.hub.views.week import see_week
 from spawner.hub.workbench import Workbench
 from spawner.model import Refused, Unknown
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 STATIC_VERSION = hashlib.sha256(
     b"".join(p.read_bytes() for p in sorted(STATIC.iterdir()))
 ).hexdigest()[:12]

@@ -1,7 +1,4 @@
-"""The workbench's own page and REST API inside the hub: the line, and the lease of one's server.
-
-Every handler checks a scope of ``spawner.hub.scopes``; a refusal is one sentence.
-"""
+"""REST API of the lease of one of one's own servers."""
 
 from __future__ import annotations
 
@@ -10,49 +7,19 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.user import User
 from tornado import web
 
-from spawner.hub import scopes
-from spawner.hub.doors import Door
-from spawner.hub.identity import call_actor, own
-from spawner.hub.lease_view import see_lease
-from spawner.hub.line_view import Viewer, see_line
+from spawner.hub.handlers import scopes
+from spawner.hub.handlers.access import require
+from spawner.hub.handlers.doors import Door
+from spawner.hub.identity import own
 from spawner.hub.refusal import refuse
+from spawner.hub.views.lease import see_lease
 from spawner.hub.workbench import Workbench
 from spawner.model import Refused
 
 MOST_HOURS = 8760
-
-
-class LinePage(BaseHandler):  # type: ignore[misc]
-    """Shows who holds GPUs and who waits."""
-
-    def initialize(self, get_workbench: Callable[[], Workbench]) -> None:
-        """Take the parts from the configuration."""
-        self._workbench = get_workbench()
-
-    @web.authenticated
-    async def get(self) -> None:
-        """Render the page; it takes itself anew every few seconds."""
-        require(self, scopes.READ_LINE)
-        line = await see_line(self._workbench, viewer_of(self, self._workbench))
-        self.finish(await self.render_template("line.html", line=line))
-
-
-class LineAPI(Door):
-    """``GET /hub/api/workbench/line``."""
-
-    def initialize(self, get_workbench: Callable[[], Workbench]) -> None:
-        """Take the parts from the configuration."""
-        self._workbench = get_workbench()
-
-    async def get(self) -> None:
-        """Answer the whole line."""
-        require(self, scopes.READ_LINE)
-        line = await see_line(self._workbench, viewer_of(self, self._workbench))
-        self.finish(json.dumps(line.as_json()))
 
 
 class OwnLease(Door):
@@ -107,32 +74,8 @@ class LeaseAPI(OwnLease):
         return float(hours)
 
 
-def handlers(get_workbench: Callable[[], Workbench]) -> list[tuple[str, type, dict[str, Any]]]:
+def lease_handlers(
+    get_workbench: Callable[[], Workbench],
+) -> list[tuple[str, type, dict[str, Any]]]:
     """Return the routes below the hub's prefix."""
-    parts = {"get_workbench": get_workbench}
-    return [
-        ("/line", LinePage, parts),
-        ("/api/workbench/line", LineAPI, parts),
-        ("/api/workbench/lease/([^/]*)", LeaseAPI, parts),
-    ]
-
-
-def require(handler: BaseHandler, scope: str, *instead: str) -> None:
-    """Let nobody pass who has neither ``scope`` nor any of those that will do ``instead``."""
-    if not handler.current_user:
-        raise web.HTTPError(HTTPStatus.FORBIDDEN, "Missing or invalid credentials.")
-    if not any(map(handler.has_scope, (scope, *instead))):
-        raise web.HTTPError(
-            HTTPStatus.FORBIDDEN, f"This needs the scope {scope.partition('!')[0]}."
-        )
-
-
-def actor_of(handler: BaseHandler) -> str:
-    """Return what the audit trail calls who asks."""
-    return call_actor(handler.current_user)
-
-
-def viewer_of(handler: BaseHandler, workbench: Workbench) -> Viewer:
-    """Return who looks."""
-    is_admin = handler.has_scope("admin-ui")
-    return Viewer(handler.current_user.name, workbench.settings.show_line_names or is_admin)
+    return [("/api/workbench/lease/([^/]*)", LeaseAPI, {"get_workbench": get_workbench})]

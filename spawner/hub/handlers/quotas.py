@@ -15,12 +15,12 @@ from typing import Any
 from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
-from spawner.hub import scopes
-from spawner.hub.doors import Door, bad_request
-from spawner.hub.handlers import actor_of, require
+from spawner.hub.handlers import scopes
+from spawner.hub.handlers.access import actor_of, require
+from spawner.hub.handlers.doors import Door, bad_request
+from spawner.hub.handlers.subjects import PLURALS, as_file, find_subject, name_rows
 from spawner.hub.identity import own
-from spawner.hub.quota_view import QuotaView, see_quota
-from spawner.hub.subjects import PLURALS, as_file, find_subject, name_rows
+from spawner.hub.views.quota import QuotaView, see_quota
 from spawner.hub.workbench import Workbench
 from spawner.ledger.quotas import Change, Owner, find_changes
 from spawner.model import LimitsError, Unknown

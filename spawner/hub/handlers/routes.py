@@ -14,17 +14,18 @@ from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import Authenticator
 
-from spawner.hub.doors import Door, FormDoor, GetWorkbench, ServerDoor
-from spawner.hub.gpu_handlers import gpu_handlers
-from spawner.hub.handlers import handlers
-from spawner.hub.idle_handlers import idle_handlers
-from spawner.hub.openapi import openapi_handlers
-from spawner.hub.order_handlers import order_handlers
-from spawner.hub.people import GroupDoor, UserDoor
-from spawner.hub.quota_handlers import quota_handlers
-from spawner.hub.subjects import forget_strangers
-from spawner.hub.trail_handlers import trail_handlers
-from spawner.hub.usage_handlers import usage_handlers
+from spawner.hub.handlers.doors import Door, FormDoor, GetWorkbench, ServerDoor
+from spawner.hub.handlers.gpus import gpu_handlers
+from spawner.hub.handlers.idle import idle_handlers
+from spawner.hub.handlers.lease import lease_handlers
+from spawner.hub.handlers.line import line_handlers
+from spawner.hub.handlers.openapi import openapi_handlers
+from spawner.hub.handlers.orders import order_handlers
+from spawner.hub.handlers.people import GroupDoor, UserDoor
+from spawner.hub.handlers.quotas import quota_handlers
+from spawner.hub.handlers.subjects import forget_strangers
+from spawner.hub.handlers.trail import trail_handlers
+from spawner.hub.handlers.usage import usage_handlers
 
 Route = tuple[str, type, dict[str, Any]]
 
@@ -50,7 +51,8 @@ def _routes(get_workbench: GetWorkbench) -> list[Route]:
         GroupAPIHandler: GroupDoor,
     }
     routes: list[Route] = [
-        *handlers(get_workbench),
+        *line_handlers(get_workbench),
+        *lease_handlers(get_workbench),
         *gpu_handlers(get_workbench),
         *usage_handlers(get_workbench),
         *idle_handlers(get_workbench),

@@ -15,11 +15,11 @@ from jupyterhub.user import User
 from tornado import web
 
 from spawner.hub.approval import ApprovedSignUp
-from spawner.hub.departure import end_everything
-from spawner.hub.doors import Door, GetWorkbench, bad_request
-from spawner.hub.handlers import actor_of
+from spawner.hub.handlers.access import actor_of
+from spawner.hub.handlers.doors import Door, GetWorkbench, bad_request
+from spawner.hub.handlers.subjects import forget_subject
 from spawner.hub.identity import own
-from spawner.hub.subjects import forget_subject
+from spawner.hub.servers.departure import end_everything
 from spawner.hub.workbench import Workbench
 from spawner.model import Unknown
 from spawner.policy.limits import Subject, group

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from spawner.gpus import GpuSample
-from spawner.hub.map_view import (
+from spawner.hub.shared import Shared
+from spawner.hub.views.gpu_map import (
     NOTHING_OWN,
     Json,
     Seen,
@@ -21,7 +22,6 @@ from spawner.hub.map_view import (
     build_own,
     find_changes,
 )
-from spawner.hub.shared import Shared
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Unknown
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tornado import web
 
-from spawner.hub.doors import Door
+from spawner.hub.handlers.doors import Door
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 

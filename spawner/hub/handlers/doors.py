@@ -20,7 +20,12 @@ from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.user import User
 from tornado import web
 
-from spawner.hub.bodies import BodyError, read_body, require_display_name, require_server_name
+from spawner.hub.handlers.bodies import (
+    BodyError,
+    read_body,
+    require_display_name,
+    require_server_name,
+)
 from spawner.hub.identity import call_actor
 from spawner.hub.refusal import Refusal
 from spawner.hub.workbench import Workbench

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from spawner.hub import scopes
-from spawner.hub.doors import Door
-from spawner.hub.feed import Feed, Viewer
-from spawner.hub.handlers import require, viewer_of
+from spawner.hub.handlers import scopes
+from spawner.hub.handlers.access import require, viewer_of
+from spawner.hub.handlers.doors import Door
+from spawner.hub.handlers.feed import Feed, Viewer
 from spawner.hub.workbench import Workbench
 
 LONGEST_SECONDS = 600.0

@@ -10,26 +10,24 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
+from jupyterhub.spawner import Spawner
 
 from spawner.catalog import Release
 from spawner.hub.identity import own
-from spawner.hub.line_view import Viewer
-from spawner.hub.moments import Moment
-from spawner.hub.offer import GpuOffer, Offer, make_offer
-from spawner.hub.quota_view import read_entitlement
-from spawner.hub.verdicts import judge_releases
+from spawner.hub.views.line import Viewer
+from spawner.hub.views.moments import Moment
+from spawner.hub.views.offer import GpuOffer, Offer, make_offer
+from spawner.hub.views.quota import read_entitlement
+from spawner.hub.views.verdicts import judge_releases
 from spawner.hub.workbench import Workbench
 from spawner.model import GpuHealth, Options, OptionsError, Quota
 from spawner.policy.quota import LEAST_USEFUL_HOURS
 from spawner.policy.words import count_gpus, name_gpu, say_duration
 
-if TYPE_CHECKING:
-    from spawner.hub.spawner import WorkbenchSpawner
-
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parents[1] / "templates"
 
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
@@ -180,7 +178,7 @@ def build_card(offer: GpuOffer, viewer: Viewer, to_wall: ToWall) -> GpuCard:
     )
 
 
-async def render_form(workbench: Workbench, spawner: WorkbenchSpawner) -> str:
+async def render_form(workbench: Workbench, spawner: Spawner) -> str:
     """Return the form's HTML for the owner of ``spawner``, with their last choice preselected."""
     try:
         last = workbench.parse(spawner.user_options)

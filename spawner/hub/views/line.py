@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from spawner.controller.line import LineEntry
-from spawner.hub.moments import Moment
-from spawner.hub.offer import Kind, find_kinds, offer_gpus
+from spawner.hub.views.moments import Moment
+from spawner.hub.views.offer import Kind, find_kinds, offer_gpus
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Lease, Place, Unknown
 from spawner.policy.words import count_gpus, say_hours

@@ -16,10 +16,10 @@ from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.scopes import Scope
 from tornado import web
 
-from spawner.hub import scopes
-from spawner.hub.doors import Door
+from spawner.hub.handlers import scopes
+from spawner.hub.handlers.doors import Door
 from spawner.hub.identity import identify
-from spawner.hub.usage_view import (
+from spawner.hub.views.usage import (
     Question,
     QuestionError,
     Reach,

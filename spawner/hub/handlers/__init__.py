@@ -1,0 +1,1 @@
+"""Pages and REST API: what they ask, who may, and what is answered."""

@@ -1,0 +1,33 @@
+"""Who asks, what they may, and what they are called where that is kept."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from jupyterhub.handlers.base import BaseHandler
+from tornado import web
+
+from spawner.hub.identity import call_actor
+from spawner.hub.views.line import Viewer
+from spawner.hub.workbench import Workbench
+
+
+def require(handler: BaseHandler, scope: str, *instead: str) -> None:
+    """Let nobody pass who has neither ``scope`` nor any of those that will do ``instead``."""
+    if not handler.current_user:
+        raise web.HTTPError(HTTPStatus.FORBIDDEN, "Missing or invalid credentials.")
+    if not any(map(handler.has_scope, (scope, *instead))):
+        raise web.HTTPError(
+            HTTPStatus.FORBIDDEN, f"This needs the scope {scope.partition('!')[0]}."
+        )
+
+
+def actor_of(handler: BaseHandler) -> str:
+    """Return what the audit trail calls who asks."""
+    return call_actor(handler.current_user)
+
+
+def viewer_of(handler: BaseHandler, workbench: Workbench) -> Viewer:
+    """Return who looks."""
+    is_admin = handler.has_scope("admin-ui")
+    return Viewer(handler.current_user.name, workbench.settings.show_line_names or is_admin)
