@@ -90,7 +90,9 @@ def start_beside_hub(workbench: Workbench) -> None:
 def run_beside_hub(workbench: Workbench, api: str) -> None:
     """Start what runs beside the hub whose REST API is ``api``, in the loop that runs now."""
     workbench.metrics.publish()
-    workbench.idling.on_over = IdleEnds(workbench, api).begin
+    idle_ends = IdleEnds(workbench, api)
+    workbench.idling.on_over = idle_ends.begin
+    workbench.closed_listeners.append(idle_ends.go_on)
     workbench.run_beside_hub(
         keep_running(workbench.controller),
         keep_running(workbench.sampling),

@@ -10,7 +10,7 @@ import hmac
 import logging
 import os
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -93,6 +93,7 @@ class Workbench:
         self.beside: set[asyncio.Task[None]] = set()
         self._was_cancelled = False
         controller.on_closed = self._tell_closed
+        self.closed_listeners: list[Callable[[Lease], None]] = []
         self.recent = Shared(self._read, RECENT_SECONDS)
         self.running = Shared(controller.running, LISTED_SECONDS)
 
@@ -128,6 +129,8 @@ class Workbench:
 
     def _tell_closed(self, lease: Lease) -> None:
         self.run_beside_hub(self.tell_ended(lease.user, lease.server))
+        for listener in self.closed_listeners:
+            listener(lease)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self.beside.discard(task)

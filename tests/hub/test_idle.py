@@ -10,6 +10,7 @@ from bs4 import BeautifulSoup
 
 from spawner.model import Cause, Lease, LeaseState
 from spawner.settings import Settings
+from tests.fakes.docker_engine import Fault
 from tests.hub.test_lease import read_lease
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start
@@ -110,6 +111,24 @@ async def test_a_restart_of_the_hub_is_no_idleness(town: Town) -> None:
     await eventually(lambda: town.controller.is_ready, "the hub is back")
     lease = await rest(town, 10 * MINUTE)
     assert (lease["state"], lease["idle_seconds_left"]) == ("running", None)
+
+
+async def test_who_chose_so_goes_on_even_where_the_hub_dies_before_the_end_is_proved(
+    town: Town,
+) -> None:
+    await start(town, "alice", {"gpus": 1, "hours": 9, "when_idle": "go_on"})
+    town.engine.plan("delete", *[Fault.ERROR] * 1000)
+    await rest(town, IDLE + MINUTE)
+    await eventually(lambda: town.last_lease().state is LeaseState.CLOSING, "it is ended")
+    await town.close_hub()
+    town.engine.forget()
+    await town.open_hub()
+
+    def goes_on() -> bool:
+        states = [(lease.state, lease.gpu_count) for lease in town.live()]
+        return states == [(LeaseState.RUNNING, 0)] and town.user("alice").spawner.ready
+
+    await eventually(goes_on, "it goes on without GPUs", 20)
 
 
 async def test_who_chose_so_goes_on_without_gpus_and_asks_again_with_one_click(

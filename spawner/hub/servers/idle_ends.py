@@ -43,10 +43,16 @@ class IdleEnds:
             minutes = self._workbench.settings.idle_minutes
             log.info("Ends %s of %s: idle for %d min", lease.id, lease.user, minutes)
             await release_until_gone(self._workbench, lease.id, Cause.IDLE)
-            if lease.when_idle is WhenIdle.GO_ON:
-                await self._go_on(lease)
         finally:
             self._ending.discard(lease.id)
+
+    def go_on(self, lease: Lease) -> None:
+        """Start the server of a closed ``lease`` without GPUs where it was idle and its user chose so.
+
+        The hub that saw it end need not be the one that found it idle.
+        """
+        if lease.cause is Cause.IDLE and lease.when_idle is WhenIdle.GO_ON:
+            self._workbench.run_beside_hub(self._go_on(lease))
 
     async def _go_on(self, lease: Lease) -> None:
         """Start the server without GPUs, unless somebody has started it meanwhile."""
