@@ -31,7 +31,11 @@ ROLE_PREPARE_HOME = "prepare-home"
 # exec: PyTorch compiles and loads kernels under /tmp; Docker's own default is noexec
 _TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=8g"}  # noqa: S108
 _LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
-_PREPARE_HOME = f"chown -R --no-dereference $OWNER:$OWNER {HOME} && chmod 0750 {HOME}"
+# the image's own files are of the year 2000, so that two builds are the same; to their owner they are new
+_PREPARE_HOME = (
+    f"find {HOME} ! -newermt 2000-01-02 -exec touch --no-dereference {{}} + "
+    f"&& chown -R --no-dereference $OWNER:$OWNER {HOME} && chmod 0750 {HOME}"
+)
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,8 @@ def test_a_home_persists_and_is_nobody_elses(stack: Stack) -> None:
     assert hal.start().is_success
     (first,) = stack.containers("hal")
     stack.inside("hal", "sh", "-c", "echo kept > ~/note.txt")
-    assert "simplenet.ipynb" in stack.inside("hal", "ls", "/home/researcher/examples")
+    fresh = stack.inside("hal", "find", "/home/researcher/examples", "-newermt", "1 hour ago")
+    assert "/home/researcher/examples/simplenet.ipynb" in fresh.split()
     hal.stop()
     assert hal.start().is_success
     assert stack.containers("hal") != [first]

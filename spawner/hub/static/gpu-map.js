@@ -77,7 +77,7 @@
       row.classList.toggle("wb-you", own.leases.includes(one.lease));
       row.querySelector(".wb-rank").textContent = one.position;
       part("who").textContent = nameOf(one.lease, one.user);
-      part("wants").textContent = `${one.gpus} ${kindName(one.gpus, one.mig_profile)} for ${one.hours} h`;
+      part("wants").textContent = `${one.gpus} ${kindName(one.gpus, one.mig_profile)} for ${one.hours}\u00a0h`;
       part("about").textContent = one.starts_at ? `about ${wbClock(one.starts_at)}` : "no estimate yet";
       return row;
     });
