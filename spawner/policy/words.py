@@ -34,12 +34,11 @@ def say_hours(hours: float) -> str:
 
 
 def say_duration(seconds: float) -> str:
-    """Return ``"under a minute"``, ``"12 min"``, ``"3 h 5 min"`` or ``"2 d 4 h"``."""
+    """Return ``"under a minute"``, ``"12 min"``, ``"3 h 5 min"``, ``"3 h"`` or ``"2 d 4 h"``."""
     minutes = int(seconds // 60)
     if minutes < 1:
         return "under a minute"
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    parts = ((days, "d"), (hours, "h"), (0 if days else minutes, "min"))
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)

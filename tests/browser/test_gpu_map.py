@@ -1,5 +1,6 @@
 """The GPU page in Chromium: live without a reload, by keyboard alone, with few and many GPUs, in every theme."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.hub.town import PASSWORD
 from tests.stack import ROOT
 
 SECONDS = 1000
+DURATIONS = json.loads((ROOT / "tests/contract/panel-durations.json").read_text())
 LIVE = "[data-live=yes]"
 
 
@@ -102,6 +104,12 @@ def test_it_is_live_and_says_when_it_is_not(town: MapTown, screenshots: Path) ->
         expect(page.locator("#wb-live")).to_have_text("Reconnecting…", timeout=20 * SECONDS)
         expect(page.locator("#wb-live")).to_have_text("Live", timeout=30 * SECONDS)
         assert page.evaluate("window.isSamePage")
+
+
+def test_its_script_says_durations_in_the_words_of_the_hub(town: MapTown) -> None:
+    with town.page("mara") as page:
+        said = page.evaluate("all => all.map(({ seconds }) => wbDuration(seconds))", DURATIONS)
+    assert said == [golden["words"] for golden in DURATIONS]
 
 
 def test_an_admin_orders_everything_by_keyboard(town: MapTown, screenshots: Path) -> None:

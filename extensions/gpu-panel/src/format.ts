@@ -59,10 +59,15 @@ export function formatDuration(seconds: number): string {
   if (minutes < 1) {
     return 'under a minute';
   }
-  if (days > 0) {
-    return `${days} d ${hours % 24} h`;
-  }
-  return hours > 0 ? `${hours} h ${minutes % 60} min` : `${minutes} min`;
+  const parts: [number, string][] = [
+    [days, 'd'],
+    [hours % 24, 'h'],
+    [days > 0 ? 0 : minutes % 60, 'min']
+  ];
+  return parts
+    .filter(([count]) => count > 0)
+    .map(([count, unit]) => `${count} ${unit}`)
+    .join(' ');
 }
 
 /** "16:44", or with its weekday unless that is the day of `now`: as the hub's pages write it. */
