@@ -65,8 +65,8 @@ class Orders:
         gpu = (await self._by_uuid()).get(gpu_uuid)
         if gpu is None:
             return Refused(Reason.NO_GPU, f"There is no GPU {gpu_uuid}: take the UUID of the list.")
-        drain = Drain(gpu_uuid, reason, by, self._clock())
-        if not await self._in_ledger(self._ledger.drain, drain):
+        drain = await self._in_ledger(self._write_drain, gpu_uuid, by, reason)
+        if drain is None:
             return Refused(Reason.DRAINED, f"{name_gpu(gpu)} is drained already.")
         log.warning("%s drained %s (%s): %s", by, name_gpu(gpu), gpu_uuid, reason)
         self._changed()
@@ -114,6 +114,11 @@ class Orders:
             log.warning("%s moved lease=%s user=%s %s: %s", by, lease_id, moved.user, to, reason)
             self._changed()
         return moved
+
+    def _write_drain(self, gpu_uuid: str, by: str, reason: str) -> Drain | None:
+        # dated as it is written: whatever was granted while it waited for the ledger came before it
+        drain = Drain(gpu_uuid, reason, by, self._clock())
+        return drain if self._ledger.drain(drain) else None
 
     async def _by_uuid(self) -> Mapping[str, Gpu]:
         try:

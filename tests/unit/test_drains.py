@@ -1,5 +1,8 @@
 """Drains and moves in line, as the ledger keeps them: with who and why, and without ending anything."""
 
+import asyncio
+import threading
+
 import pytest
 
 from spawner.ledger import Ledger
@@ -97,6 +100,22 @@ async def test_the_controller_grants_and_admits_around_a_drain(shop: Workshop) -
     assert await orders.undrain(GPU_0, by="root", reason="oiled") is None
     await shop.controller.unattended()
     assert shop.read(waits).gpu_uuids == (GPU_0,)
+
+
+async def test_what_was_granted_while_a_drain_waited_for_the_ledger_came_before_it(
+    shop: Workshop,
+) -> None:
+    orders = shop.controller.orders
+    ledger_is_free = threading.Event()
+    busy = orders._in_ledger(ledger_is_free.wait)
+    draining = asyncio.create_task(orders.drain(GPU_0, by="root", reason=WHY))
+    await asyncio.sleep(0.1)
+    shop.uptime += 5
+    ledger_is_free.set()
+    await busy
+    drain = await draining
+    assert isinstance(drain, Drain)
+    assert drain.since == shop.clock()
 
 
 # --- the line
