@@ -30,6 +30,7 @@ _VERSION = sa.text("SELECT version_num FROM ledger_version")
 _LEASES = sa.text("SELECT * FROM leases WHERE state != 'closed' OR cause IS NULL").columns(
     gpu_uuids=sa.JSON, is_claimed=sa.Boolean
 )
+_ADOPTED = sa.text("SELECT subject FROM trail WHERE action = 'lease.adopted'")
 _CLAIMS = sa.text("SELECT gpu_uuid, lease_id FROM claims")
 _QUARANTINES = sa.text("SELECT gpu_uuid, since FROM quarantines WHERE returned_at IS NULL")
 _DRAINS = sa.text("SELECT gpu_uuid, since FROM drains")
@@ -61,6 +62,9 @@ def look(places: Places) -> World:
         with _database(places.ledger_url) as ledger:
             _require_version(ledger)
             leases = tuple(_as_lease(row._asdict()) for row in ledger.execute(_LEASES))
+            adopted = frozenset(
+                row.subject.removeprefix("lease ") for row in ledger.execute(_ADOPTED)
+            )
             claims = {row.gpu_uuid: row.lease_id for row in ledger.execute(_CLAIMS)}
             quarantined_at = {row.gpu_uuid: row.since for row in ledger.execute(_QUARANTINES)}
             drained_at = {row.gpu_uuid: row.since for row in ledger.execute(_DRAINS)}
@@ -85,6 +89,7 @@ def look(places: Places) -> World:
         now,
         containers,
         leases,
+        adopted,
         claims,
         quarantined_at,
         drained_at,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -67,6 +67,7 @@ class World:
     """Everything that was seen at ``now`` (of the lease clock).
 
     ``leases`` are the live ones and the closed ones without a cause; ``claims`` map a GPU's UUID to a lease id;
+    ``adopted`` are the ids of those that only a running container proves: when they were granted, nobody knows;
     ``quarantined_at`` and ``drained_at`` map the UUIDs of GPUs that are to when that began; ``homes`` are the accounts
     whose home was prepared, each with whether its volume is there; ``users`` are those whom the hub knows.
     """
@@ -75,6 +76,7 @@ class World:
     now: float
     containers: tuple[SeenContainer, ...]
     leases: tuple[Lease, ...]
+    adopted: frozenset[str]
     claims: Mapping[str, str]
     quarantined_at: Mapping[str, float]
     drained_at: Mapping[str, float]
@@ -170,9 +172,7 @@ def _leases(world: World) -> Iterator[Finding]:
 
 
 def _quarantines(world: World) -> Iterator[Finding]:
-    # one whose container was adopted on such a GPU is LOST from the beginning
-    granted = [one for one in world.holders().values() if one.state is not LeaseState.LOST]
-    for uuid, lease in _granted_since(world.quarantined_at, granted):
+    for uuid, lease in _granted_since(world.quarantined_at, world):
         sentence = (
             f"Lease {lease.id} of {lease.user} was granted this GPU while it was in quarantine."
         )
@@ -180,17 +180,16 @@ def _quarantines(world: World) -> Iterator[Finding]:
 
 
 def _drains(world: World) -> Iterator[Finding]:
-    for uuid, lease in _granted_since(world.drained_at, world.holders().values()):
+    for uuid, lease in _granted_since(world.drained_at, world):
         sentence = f"Lease {lease.id} of {lease.user} was granted this GPU while it was drained."
         yield Finding(Rule.GRANTED_WHILE_DRAINED, uuid, sentence)
 
 
-def _granted_since(
-    closed_at: Mapping[str, float], leases: Iterable[Lease]
-) -> Iterator[tuple[str, Lease]]:
-    for lease in leases:
+def _granted_since(closed_at: Mapping[str, float], world: World) -> Iterator[tuple[str, Lease]]:
+    for lease in world.holders().values():
         for uuid in lease.gpu_uuids:
-            if uuid in closed_at and (lease.granted_at or 0.0) > closed_at[uuid]:
+            is_later = uuid in closed_at and (lease.granted_at or 0.0) > closed_at[uuid]
+            if is_later and lease.id not in world.adopted:
                 yield uuid, lease
 
 

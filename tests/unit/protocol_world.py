@@ -229,7 +229,7 @@ class World:
             self.violated(f"claims {claimed} are not those of the live leases")
         if not self.is_restored:
             self.check_running(leases)
-            self.check_drains(leases)
+        self.check_drains(leases)
         self.check_quarantines(leases)
 
     def check_quarantines(self, leases: tuple[Lease, ...]) -> None:
@@ -240,9 +240,11 @@ class World:
                 self.violated(f"{lease.id} has a GPU that is in quarantine")
 
     def check_drains(self, leases: tuple[Lease, ...]) -> None:
-        """Nobody is given a GPU after it was drained."""
-        drained = read_drained(self.path)
+        """Nobody is given a GPU after it was drained; whoever was adopted on one had it before."""
+        drained, adopted = read_drained(self.path), read_adopted(self.path)
         for lease in leases:
+            if lease.id in adopted:
+                continue
             since = min(
                 (drained[uuid] for uuid in lease.gpu_uuids if uuid in drained), default=None
             )
@@ -332,3 +334,10 @@ def read_drained(path: Path) -> dict[str, float]:
     """Return which GPUs are drained, and since when, read past the product."""
     with closing(sqlite3.connect(path)) as connection:
         return dict(connection.execute("SELECT gpu_uuid, since FROM drains"))
+
+
+def read_adopted(path: Path) -> set[str]:
+    """Return the leases that only a container proved, read past the product."""
+    with closing(sqlite3.connect(path)) as connection:
+        adopted = "SELECT subject FROM trail WHERE action = 'lease.adopted'"
+        return {subject.removeprefix("lease ") for (subject,) in connection.execute(adopted)}

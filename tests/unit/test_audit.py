@@ -167,8 +167,6 @@ async def test_whose_gpu_failed_under_them_breaks_no_rule(town: AuditTown) -> No
     quarantine(town, since=time.time())
     town.write("UPDATE leases SET state = 'lost' WHERE id = :id", id=town.alice.id)
     assert judge(await town.look()) == ()
-    town.write("UPDATE quarantines SET since = :since", since=LONG_AGO)
-    assert judge(await town.look()) == (), "its container was adopted since"
     town.write("UPDATE leases SET state = 'running' WHERE id = :id", id=town.alice.id)
     town.write("UPDATE quarantines SET returned_at = 1.0")
     assert judge(await town.look()) == (), "granted after an admin returned it"
@@ -189,6 +187,19 @@ def drain(town: AuditTown, since: float) -> None:
         "INSERT INTO drains (gpu_uuid, reason, \"by\", since) VALUES (:uuid, '', '', :since)"
     )
     town.write(statement, uuid=UUID, since=since)
+
+
+@pytest.mark.parametrize("close", [quarantine, drain])
+async def test_who_was_adopted_on_such_a_gpu_had_it_before(
+    town: AuditTown, close: Callable[[AuditTown, float], None]
+) -> None:
+    close(town, LONG_AGO)
+    assert len(judge(await town.look())) == 1
+    town.write(
+        "INSERT INTO trail (at, actor, action, subject) VALUES (1, 'the hub', 'lease.adopted', :lease)",
+        lease=f"lease {town.alice.id}",
+    )
+    assert judge(await town.look()) == ()
 
 
 # --- what counts
