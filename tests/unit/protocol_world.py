@@ -211,13 +211,15 @@ class World:
         if lease is None or lease.state is not LeaseState.CLOSING:
             self.violated(f"killed without a word in the ledger: {container.name}")
         elif lease.cause in GUESSED or (
-            lease.cause is Cause.INTERRUPTED and self.is_old(container)
+            # what counts is when it was decided: a removal that Docker refused may come much later
+            lease.cause is Cause.INTERRUPTED and self.is_old(container, lease.ended_at)
         ):
             self.violated(f"killed on a guess: {container.name} ({lease.cause})")
 
-    def is_old(self, container: FakeContainer) -> bool:
+    def is_old(self, container: FakeContainer, at: float | None = None) -> bool:
+        """Return whether it ran for longer than a start takes, at ``at`` or now."""
         started = datetime.fromisoformat(container.started_at).timestamp()
-        return self.uptime - started > SETTINGS.start_timeout_seconds
+        return (self.uptime if at is None else at) - started > SETTINGS.start_timeout_seconds
 
     def check(self) -> None:
         used = Counter(uuid for container in self.servers() for uuid in gpus_of(container))
