@@ -62,7 +62,8 @@ class Workbench:
 
     ``offered`` is what of the catalog people can choose now; whoever holds another release keeps it.
     ``bring_ups`` bounds how many containers are being started at once; who waits in line is not counted.
-    ``servers`` are those that this process has in hand, by (user, server); ``beside`` are the tasks beside the hub.
+    ``servers`` are those that this process has in hand, by (user, server); ``beside`` are the tasks beside the hub;
+    ``closed_listeners`` are told of each lease whose container was seen gone.
     ``recent()`` is how things stood within the last second, and ``running()`` the leases whose containers Docker listed
     as running within the last few: however many want to know, one asks. Both raise Unknown.
     """

@@ -60,6 +60,12 @@ def ended(town: Town) -> Lease | None:
     return lease if lease is not None and lease.state is LeaseState.CLOSED else None
 
 
+def goes_on(town: Town) -> bool:
+    """Return whether the one server there is runs without GPUs."""
+    states = [(lease.state, lease.gpu_count) for lease in town.live()]
+    return states == [(LeaseState.RUNNING, 0)] and town.user("alice").spawner.ready
+
+
 async def test_who_does_nothing_is_warned_then_stopped(town: Town) -> None:
     await start(town, "alice", {"gpus": 1, "hours": 9})
     assert (await rest(town, IDLE - 11 * MINUTE))["idle_seconds_left"] is None
@@ -123,12 +129,7 @@ async def test_who_chose_so_goes_on_even_where_the_hub_dies_before_the_end_is_pr
     await town.close_hub()
     town.engine.forget()
     await town.open_hub()
-
-    def goes_on() -> bool:
-        states = [(lease.state, lease.gpu_count) for lease in town.live()]
-        return states == [(LeaseState.RUNNING, 0)] and town.user("alice").spawner.ready
-
-    await eventually(goes_on, "it goes on without GPUs", 20)
+    await eventually(lambda: goes_on(town), "it goes on without GPUs", 20)
 
 
 async def test_who_chose_so_goes_on_without_gpus_and_asks_again_with_one_click(
@@ -142,12 +143,7 @@ async def test_who_chose_so_goes_on_without_gpus_and_asks_again_with_one_click(
         home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
         assert "given back in" in home.select_one("#wb-idle").text
         await rest(town, 6 * MINUTE)
-
-        def goes_on() -> bool:
-            states = [(lease.state, lease.gpu_count) for lease in town.live()]
-            return states == [(LeaseState.RUNNING, 0)] and town.user("alice").spawner.ready
-
-        await eventually(goes_on, "it goes on without GPUs", 20)
+        await eventually(lambda: goes_on(town), "it goes on without GPUs", 20)
         assert (await read_lease(town, "alice"))["gpus_given_back"] == 2
         servers = {name for what, name in town.engine.calls if what == "create" and "-lab-" in name}
         assert len(servers) == 2, "it was started anew once"
