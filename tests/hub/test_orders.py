@@ -5,10 +5,10 @@ from typing import Any
 import httpx
 import pytest
 from bs4 import BeautifulSoup
-from jupyterhub.roles import create_role, grant_role
 
 from spawner.ledger.trail import Action
 from spawner.model import Cause, LeaseState
+from tests.hub.people import give_scopes, make_service
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start
 from tests.hub.test_wait import lease_of, line, wait_in_line
@@ -140,11 +140,16 @@ async def test_orders_are_for_admins_and_holders_of_the_scope(town: Town, path: 
     assert status == 403
     assert "custom:workbench:" in message
     scope = message.removeprefix("This needs the scope ").rstrip(".")
-    role = {"name": "operator", "scopes": [scope]}
-    create_role(town.hub.db, role)
-    grant_role(town.hub.db, town.user("alice").orm_user, "operator")
+    give_scopes(town, town.user("alice").orm_user, scope)
     status, _ = await order(town, path, body, name="alice")
     assert status in (204, 404, 409), "it was done, or refused for another reason"
+
+
+async def test_the_trail_tells_a_service_from_a_user_of_its_name(town: Town) -> None:
+    async with make_service(town, "root", "custom:workbench:gpus") as client:
+        answer = await client.post(f"{API}/gpus/GPU-0/drain", json={"reason": WHY})
+    assert answer.status_code == 204
+    assert told(town) == (Action.GPU_DRAINED, "service root", WHY)
 
 
 async def test_what_the_agent_or_ledger_does_not_say_is_a_503(town: Town) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 from bs4 import BeautifulSoup
-from jupyterhub.roles import create_role, grant_role
 
 from spawner.model import Cause, GpuHealth, LeaseState
 from spawner.settings import Settings
+from tests.hub.people import make_service
 from tests.hub.test_lease import extend, read_lease
 from tests.hub.test_sign_up import admin, join
 from tests.hub.test_spawn import start, stop
@@ -240,11 +240,10 @@ async def test_only_an_admin_or_who_was_given_the_scope_returns(town: Town) -> N
         stranger = await client.post("/hub/api/workbench/gpus/GPU-0/return")
     assert [answer.status_code for answer in (narrow, nobody, stranger)] == [403] * 3
     assert town.ledger.quarantines()
-    keeper = {"name": "keeper", "scopes": ["custom:workbench:gpus"], "users": ["carol"]}
-    carol = town.user("carol")
-    create_role(town.hub.db, keeper)
-    grant_role(town.hub.db, entity=carol.orm_user, rolename="keeper")
-    assert (await give_back(town, "GPU-0", "carol"))[0] == 204
+    async with make_service(town, "keeper", "custom:workbench:gpus") as keeper:
+        answer = await keeper.post("/hub/api/workbench/gpus/GPU-0/return")
+    assert answer.status_code == 204
+    assert town.ledger.trail(limit=1)[0].entry.actor == "service keeper"
 
 
 async def test_the_page_shows_it_and_its_button_returns_it(town: Town) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from spawner.policy.limits import DEFAULT, Limits, group
+from tests.hub.people import make_group
 from tests.hub.shell import Shell
-from tests.hub.test_quotas import make_group, put
+from tests.hub.test_quotas import put
 from tests.hub.town import Town
 
 

@@ -2,33 +2,17 @@
 
 from typing import Any
 
-import httpx
 import pytest
 from bs4 import BeautifulSoup
-from jupyterhub import orm
-from jupyterhub.roles import create_role, grant_role
 
 from spawner.model import Unknown
 from spawner.policy.limits import DEFAULT, Limits, Subject, SubjectKind, group
+from tests.hub.people import give_scopes, make_group, make_service
 from tests.hub.test_sign_up import admin, join
 from tests.hub.test_spawn import start
 from tests.hub.town import Town, eventually
 
 QUOTAS = "/hub/api/workbench/quotas"
-
-
-def make_group(town: Town, name: str, *members: str) -> None:
-    found = orm.Group(name=name)
-    found.users = [town.user(member).orm_user for member in members]
-    town.hub.db.add(found)
-    town.hub.db.commit()
-
-
-def give_scopes(town: Town, entity: Any, *scopes: str) -> None:
-    name = f"role-{entity.name}"
-    create_role(town.hub.db, {"name": name, "scopes": list(scopes)})
-    grant_role(town.hub.db, entity, name)
-    town.hub.db.commit()
 
 
 async def ask(
@@ -326,16 +310,9 @@ async def test_a_stranger_is_answered_403(town: Town) -> None:
 
 
 async def test_a_service_sets_quotas_with_the_scope_alone(town: Town) -> None:
-    service = orm.Service(name="billing")
-    town.hub.db.add(service)
-    town.hub.db.commit()
-    token = service.new_api_token()
-    give_scopes(town, service, "custom:workbench:read:line")
-    headers = {"Authorization": f"token {token}"}
-    async with httpx.AsyncClient(base_url=town.url, headers=headers) as client:
+    async with make_service(town, "dashboard", "custom:workbench:read:line") as client:
         assert (await client.get(QUOTAS)).status_code == 403
-        create_role(town.hub.db, {"name": "quotas", "scopes": ["custom:workbench:quotas"]})
-        grant_role(town.hub.db, service, "quotas")
+    async with make_service(town, "billing", "custom:workbench:quotas") as client:
         done = await client.put(f"{QUOTAS}/default", json={"max_gpus": 1})
         assert done.status_code == 200, done.text
         assert (await client.get(QUOTAS)).json()["quotas"]["default"] == {"max_gpus": 1}

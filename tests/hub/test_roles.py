@@ -12,11 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from jupyterhub import orm
 
 from spawner.hub.handlers.routes import _routes
+from tests.hub.people import give_scopes, make_group, make_service
 from tests.hub.test_openapi import METHODS, PREFIX, answers, own_routes
-from tests.hub.test_quotas import give_scopes, make_group
 from tests.hub.test_sign_up import admin, join
 from tests.hub.town import Town
 
@@ -71,22 +70,17 @@ async def everybody(town: Town) -> dict[str, tuple[httpx.AsyncClient, httpx.Asyn
         make_group(town, "chess", "carl")
         reads = [f"custom:workbench:read:{what}!group=vision" for what in ("quotas", "usage")]
         give_scopes(town, town.user("gina").orm_user, *reads)
-        service = orm.Service(name="dashboard")
-        town.hub.db.add(service)
-        town.hub.db.commit()
-        give_scopes(town, service, "custom:workbench:read:gpus", "custom:workbench:read:usage")
-        tokens = {
-            "user": town.user("alice").new_api_token(note="test"),
-            "group admin": town.user("gina").new_api_token(note="test"),
-            "admin": town.user("admin").new_api_token(note="test"),
-            "service": service.new_api_token(note="test"),
+        clients = {
+            "anonymous": town.browser(),
+            "user": town.client("alice"),
+            "group admin": town.client("gina"),
+            "admin": town.client("admin"),
+            "service": make_service(
+                town, "dashboard", "custom:workbench:read:gpus", "custom:workbench:read:usage"
+            ),
         }
-        clients = {}
-        for role in ROLES:
-            headers = {"Authorization": f"token {tokens[role]}"} if role in tokens else {}
-            clients[role] = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=town.url, headers=headers, timeout=30)
-            )
+        for client in clients.values():
+            await stack.enter_async_context(client)
         yield {role: (clients[role], browsers.get(role)) for role in ROLES}
 
 

@@ -11,7 +11,8 @@ from bs4 import BeautifulSoup
 
 from spawner.ledger.database import transaction
 from spawner.ledger.trail import CHUNK, Action, Entry, record
-from tests.hub.test_quotas import give_scopes, put
+from tests.hub.people import give_scopes
+from tests.hub.test_quotas import put
 from tests.hub.test_sign_up import admin, join
 from tests.hub.test_spawn import start, stop
 from tests.hub.town import Town, eventually

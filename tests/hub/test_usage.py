@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 from bs4 import BeautifulSoup
-from jupyterhub import orm, roles
 
 from spawner.hub.handlers import scopes
 from spawner.hub.views.usage import QuestionError, read_question
+from tests.hub.people import give_scopes, make_group
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start, stop
 from tests.hub.town import Town
@@ -28,13 +28,6 @@ async def ask(client: httpx.AsyncClient, **question: str) -> dict[str, Any]:
     return found
 
 
-def join_group(town: Town, user: str, name: str) -> None:
-    group = orm.Group.find(town.hub.db, name) or orm.Group(name=name)
-    group.users.append(town.user(user).orm_user)
-    town.hub.db.add(group)
-    town.hub.db.commit()
-
-
 async def work(town: Town, seconds: float, percent: int | None) -> None:
     """Let time pass in which the first GPU is that busy, and is looked at."""
     town.agent.rest(0, utilization_percent=percent)
@@ -45,7 +38,7 @@ async def work(town: Town, seconds: float, percent: int | None) -> None:
 
 async def two_people_compute(town: Town) -> None:
     """Alice of vision holds two GPUs for an hour, one of which computes for a quarter; then Bob holds one."""
-    join_group(town, "alice", "vision")
+    make_group(town, "vision", "alice")
     town.user("bob")
     await start(town, "alice", {"gpus": 2})
     await work(town, 600, 50)
@@ -83,13 +76,7 @@ async def test_everybody_sees_their_own_a_group_admin_the_groups_and_an_admin_al
 ) -> None:
     await two_people_compute(town)
     lead = town.user("lead")
-    role = {
-        "name": "vision-lead",
-        "scopes": [f"{scopes.READ_USAGE}!group=vision"],
-        "users": ["lead"],
-    }
-    roles.create_role(town.hub.db, role)
-    roles.grant_role(town.hub.db, lead.orm_user, "vision-lead")
+    give_scopes(town, lead.orm_user, f"{scopes.READ_USAGE}!group=vision")
     seen = {}
     for name, is_admin in (("alice", False), ("bob", False), ("lead", False), ("admin", True)):
         async with town.client(name, is_admin=is_admin) as client:

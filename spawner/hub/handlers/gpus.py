@@ -19,7 +19,7 @@ from jupyterhub.user import User
 from tornado import web
 
 from spawner.hub.handlers import scopes
-from spawner.hub.handlers.access import require, viewer_of
+from spawner.hub.handlers.access import actor_of, require, viewer_of
 from spawner.hub.handlers.doors import Door
 from spawner.hub.handlers.feed import Feed
 from spawner.hub.handlers.stream import GpuStream
@@ -103,9 +103,7 @@ class ReturnAPI(Door):
         """End the quarantine of the GPU, unless it still is ill."""
         require(self, scopes.GPUS, scopes.ADMIN)
         try:
-            answer = await self._workbench.controller.health.return_gpu(
-                gpu_uuid, self.current_user.name
-            )
+            answer = await self._workbench.controller.health.return_gpu(gpu_uuid, actor_of(self))
         except Unknown as error:
             raise web.HTTPError(
                 HTTPStatus.SERVICE_UNAVAILABLE, f"Nobody knows how this GPU is: {error}"

@@ -13,7 +13,7 @@ from tornado import web
 
 from spawner.controller.orders import Orders
 from spawner.hub.handlers import scopes
-from spawner.hub.handlers.access import require
+from spawner.hub.handlers.access import actor_of, require
 from spawner.hub.handlers.doors import Door, bad_request
 from spawner.hub.refusal import refuse
 from spawner.hub.workbench import Workbench
@@ -51,12 +51,6 @@ class OrderAPI(Door):
         """Give the order about ``subject``; ``body`` is of the order's fields."""
         raise NotImplementedError
 
-    @property
-    def by(self) -> str:
-        """Who gives the order."""
-        name: str = self.current_user.name
-        return name
-
     def _read(self) -> dict[str, str]:
         body: Any = self.get_json_body()
         if not isinstance(body, dict) or set(body) != self.fields:
@@ -79,7 +73,7 @@ class DrainAPI(OrderAPI):
 
     def order(self, orders: Orders, subject: str, body: dict[str, str]) -> Awaitable[object]:
         """Give this GPU to nobody from now on."""
-        return orders.drain(subject, by=self.by, reason=body["reason"])
+        return orders.drain(subject, by=actor_of(self), reason=body["reason"])
 
 
 class UndrainAPI(OrderAPI):
@@ -89,7 +83,7 @@ class UndrainAPI(OrderAPI):
 
     def order(self, orders: Orders, subject: str, body: dict[str, str]) -> Awaitable[object]:
         """Let this GPU be given to people again."""
-        return orders.undrain(subject, by=self.by, reason=body["reason"])
+        return orders.undrain(subject, by=actor_of(self), reason=body["reason"])
 
 
 class EndAPI(OrderAPI):
@@ -99,7 +93,7 @@ class EndAPI(OrderAPI):
 
     def order(self, orders: Orders, subject: str, body: dict[str, str]) -> Awaitable[object]:
         """End this lease, whoever has it, or take who waits out of line."""
-        return orders.end(subject, by=self.by, reason=body["reason"])
+        return orders.end(subject, by=actor_of(self), reason=body["reason"])
 
 
 class MoveAPI(OrderAPI):
@@ -112,7 +106,7 @@ class MoveAPI(OrderAPI):
         """Move who waits with this lease."""
         if body["to"] not in tuple(LineEnd):
             raise bad_request('Say where to: {"to": "first"} or {"to": "last"}.')
-        return orders.move(subject, LineEnd(body["to"]), by=self.by, reason=body["reason"])
+        return orders.move(subject, LineEnd(body["to"]), by=actor_of(self), reason=body["reason"])
 
 
 def order_handlers(
