@@ -78,24 +78,30 @@ def test_the_line_gives_a_tokenised_address(
     assert docker("exec", name, "sh", "-c", "grep ^Uid: /proc/1/status").split()[1] != "0"
 
 
-def test_folder_that_cannot_be_written_is_one_sentence(
-    release: Release, name: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--volume={folder}:/workspace",), "error: /workspace is not writable for uid 1000"),
+        (("--user=0", "--cap-drop=ALL"), "error: this would run as root"),
+        (("--read-only",), "error: /tmp is not writable for uid 1000 either"),
+    ],
+)
+def test_what_cannot_start_is_one_sentence(
+    release: Release, name: str, tmp_path: Path, options: tuple[str, ...], said: str
 ) -> None:
     tmp_path.chmod(0o755)
-    command = (
-        "docker",
-        "run",
-        "--rm",
-        "--name",
-        name,
-        f"--volume={tmp_path}:/workspace",
-        release.image,
-        *NOTEBOOK,
-    )
+    given = [option.format(folder=tmp_path) for option in options]
+    command = ("docker", "run", "--rm", "--name", name, *given, release.image, *NOTEBOOK)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: /workspace is not writable for uid 1000")
-    assert done.stderr.count("\n") == 1
+    (sentence,) = (line for line in done.stderr.splitlines() if not line.startswith("entrypoint: "))
+    assert sentence.startswith(said)
+
+
+def test_a_stand_in_home_is_the_same_after_a_restart(release: Release, name: str) -> None:
+    first = docker("run", "--name", name, "--user=5000", release.image, "ls", "/tmp/home")
+    assert "examples" in first
+    assert docker("start", "--attach", name) == first
 
 
 @pytest.mark.parametrize("kind", ["lab", "notebook", "server"])

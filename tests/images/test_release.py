@@ -49,6 +49,14 @@ def test_any_user_has_a_name_and_a_home(release: Release) -> None:
     assert home == "/tmp/home"  # the image's home belongs to uid 1000
 
 
+@pytest.mark.parametrize("user", ["5000", "501:20", "99:100", "300:300", "33"])
+def test_users_of_other_systems_have_a_name_and_a_home(release: Release, user: str) -> None:
+    name, login, uid, _, home, *environment = who(release, f"--user={user}")
+    assert name
+    assert [login, *environment] == ["researcher"] * 3
+    assert (uid, home) == (int(user.partition(":")[0]), "/tmp/home")
+
+
 def test_hardened_container_has_a_name(release: Release) -> None:
     assert who(release, *SOMEBODY, *HARDENED)[0] == "researcher"
 
