@@ -16,6 +16,7 @@ from typing import Any
 from spawner.commands.hub_client import DONE, REFUSED, HubClient, HubRefused, run_with_hub, segment
 from spawner.commands.table import print_table
 from spawner.policy.limits import Limits
+from spawner.policy.words import count_gpus
 
 _NUMBERS = ("max_gpus", "gpu_hours", "window_days", "max_lease_hours", "priority", "total_gpus")
 _HEADS = ("SUBJECT", "GPUS", "GPU-HOURS", "DAYS", "LEASE-HOURS", "PRIORITY", "TOTAL", "RELEASES")
@@ -142,7 +143,7 @@ def _say_value(value: object) -> str:
 def _say_effective(answer: Mapping[str, Any]) -> Iterator[str]:
     for one in answer["explained"]:
         yield f"{one['what']}: {one['why']}\n"
-    yield f"holds or waits for {answer['gpus']} GPUs"
+    yield f"holds or waits for {count_gpus(answer['gpus'])}"
     if answer["gpu_hours_left"] is not None:
         yield f"; {answer['gpu_hours_held']:g} GPU-hours held, {answer['gpu_hours_left']:g} left"
     yield "\n"

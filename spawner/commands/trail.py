@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from spawner.commands.hub_client import DONE, HubClient, run_with_hub
 from spawner.commands.table import print_table
+from spawner.policy.words import count_gpus
 
 _FILTERS = {
     "actor": "who did it, exactly",
@@ -43,10 +45,18 @@ def _print(hub: HubClient, flags: argparse.Namespace) -> int:
             sys.stdout.write(line)
         return DONE
     answer = hub.ask("GET", "trail", query=query)
-    rows = [[str(entry[name] or "-") for name in _HEADS] for entry in answer["entries"]]
-    print_table([*_HEADS.values()], rows)
+    entries = [{**entry, "subject": _say_subject(entry)} for entry in answer["entries"]]
+    print_table([*_HEADS.values()], [[str(one[name] or "-") for name in _HEADS] for one in entries])
     if answer["next"] is not None:
         sys.stdout.write(
             "There is more: search for less, or print all of it with --json or --csv.\n"
         )
     return DONE
+
+
+def _say_subject(entry: Mapping[str, Any]) -> str:
+    """Return to whom or what it was done; of a lease, whose it is and how many GPUs it has."""
+    after = entry["after"] or {}
+    if "gpu_count" not in after:
+        return str(entry["subject"])
+    return f"{entry['subject']} ({after['user']}, {count_gpus(after['gpu_count'])})"

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 from bs4 import BeautifulSoup
 
@@ -300,3 +301,27 @@ async def test_the_hub_serves_it_with_the_last_choice(town: Town) -> None:
         page = BeautifulSoup((await browser.get("/hub/spawn/alice")).text, "html.parser")
     assert "does not answer" in page.text
     assert [i["value"] for i in page.select("input[name=gpus]")] == ["0"]
+
+
+async def test_the_estimates_are_for_the_hours_asked_for(town: Town) -> None:
+    await start(town, "bob", {"gpus": 1, "hours": 2})
+    await start(
+        town, "carol", {"gpus": 2, "hours": 1}
+    )  # waits for bob, and GPU 1 is free until then
+
+    async def read(browser: httpx.AsyncClient, query: str) -> tuple[str, str | None, bool]:
+        answer = await browser.get(f"/hub/spawn/alice{query}")
+        assert answer.status_code == 200
+        page = BeautifulSoup(answer.text, "html.parser")
+        one = page.select_one("input[name=gpus][value='1']")
+        return page.select_one("#hours")["value"], one.get("checked"), one.has_attr("data-waits")
+
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+        assert await read(browser, "") == ("24", "", True)
+        assert await read(browser, "?hours=1.5") == ("1.5", "", False)
+        assert await read(browser, "?hours=3") == ("3", "", True)
+        for wrong in ("?hours=", "?hours=x", "?hours=-1", "?hours=1&hours=2", "?hours=99999"):
+            assert await read(browser, wrong) == ("24", "", True)
+        assert (await browser.get("/hub/spawn/alice?hours=1&gpus=1")).status_code == 400
+    assert town.leftovers("alice") == {}

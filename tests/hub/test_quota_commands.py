@@ -9,6 +9,7 @@ from spawner.policy.limits import DEFAULT, Limits, group
 from tests.hub.people import make_group
 from tests.hub.shell import Shell
 from tests.hub.test_quotas import put
+from tests.hub.test_spawn import start
 from tests.hub.town import Town
 
 
@@ -130,9 +131,12 @@ async def test_the_trail_is_a_table_lines_or_csv(town: Town, shell: Shell) -> No
     heads, line = shell.out.splitlines()
     assert heads.split() == ["AT", "WHO", "WHAT", "TO", "WHY"]
     assert line.split()[1:] == ["root", "quota.changed", "default", "a", "paper"]
+    await start(town, "alice", {"gpus": 1})
+    assert await shell.run("trail", "--action", "lease.granted") == 0
+    assert "(alice, 1 GPU)" in shell.out.splitlines()[1]
     assert await shell.run("trail", "--actor", "root", "--json") == 0
     lines = [json.loads(line) for line in shell.out.splitlines()]
     assert [line["after"] for line in lines] == [{"max_gpus": 2}, {"max_gpus": 1}]
     assert await shell.run("trail", "--csv") == 0
     assert shell.out.splitlines()[0] == "id,at,actor,action,subject,before,after,reason"
-    assert len(shell.out.splitlines()) == 3
+    assert len(shell.out.splitlines()) == 4

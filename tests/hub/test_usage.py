@@ -10,7 +10,8 @@ import pytest
 from bs4 import BeautifulSoup
 
 from spawner.hub.handlers import scopes
-from spawner.hub.views.usage import QuestionError, read_question
+from spawner.hub.views.usage import CHART_HEIGHT, Question, QuestionError, UsageView, read_question
+from spawner.policy.usage import By, Sum
 from tests.hub.people import give_scopes, make_group
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start, stop
@@ -134,6 +135,29 @@ def test_a_question_without_words_is_the_last_week() -> None:
     assert (question.first, question.last) == (TODAY - timedelta(days=6), TODAY)
     with pytest.raises(QuestionError):
         read_question({"by": [b"\xff"]}, TODAY)
+
+
+@pytest.mark.parametrize(
+    ("most", "top"),
+    [
+        (0.0, 0),
+        (0.004, 1),
+        (1.0, 1),
+        (1.2, 2),
+        (5.0, 5),
+        (5.1, 10),
+        (10.0, 10),
+        (72.0, 100),
+        (192.0, 200),
+    ],
+)
+def test_the_chart_ends_at_a_round_number_of_hours(most: float, top: int) -> None:
+    day = Sum("2026-11-23", "2026-11-23", most, most / 2, 0.0)
+    view = UsageView(Question(TODAY, TODAY, By.USER), (), day, (day,), {})
+    assert view.top_hours == top
+    (bar,) = view.bars()
+    assert bar.held_height == pytest.approx(CHART_HEIGHT * most / max(top, 1), abs=0.01)
+    assert bar.used_height == pytest.approx(bar.held_height / 2, abs=0.01)
 
 
 async def test_the_page_shows_table_chart_and_csv(town: Town) -> None:

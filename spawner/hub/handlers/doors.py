@@ -209,6 +209,12 @@ class FormDoor(StartsServers, SpawnHandler):  # type: ignore[misc]
             )
         self._title = user.orm_spawners[server_name].display_name
 
+    def _get_user_options(self, query_options: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Return what a link wants to start a server with; ``hours`` alone only asks for the form's estimates."""
+        query_options.pop("hours", None)
+        options: dict[str, list[str]] = super()._get_user_options(query_options)
+        return options
+
     def render_template(self, name: str, sync: bool = False, **names: object) -> Any:  # noqa: ANN401
         """Return the page, which is told what the server is called."""
         return super().render_template(name, sync, server_title=self._title, **names)

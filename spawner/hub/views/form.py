@@ -187,7 +187,7 @@ async def render_form(workbench: Workbench, spawner: Spawner) -> str:
     owner = own(spawner.user)
     entitled = await read_entitlement(workbench, owner)
     most_hours = entitled.quota.max_lease_hours
-    hours = min(last.hours or most_hours, most_hours)
+    hours = min(_asked_hours(workbench, spawner) or last.hours or most_hours, most_hours)
     offer = await make_offer(workbench, owner, entitled, hours)
     if not spawner.user_options and offer.kinds:  # the first time one of whatever there is
         last = replace(last, gpus=1, mig_profile=offer.kinds[0].mig_profile)
@@ -198,6 +198,16 @@ async def render_form(workbench: Workbench, spawner: Spawner) -> str:
         Viewer(spawner.user.name, workbench.settings.show_line_names),
         workbench.clock.to_wall,
     )
+
+
+def _asked_hours(workbench: Workbench, spawner: Spawner) -> float | None:
+    """Return the hours in the form's address, for which the page asks anew whenever somebody changes them."""
+    handler = spawner.handler
+    asked = {} if handler is None else {"hours": handler.get_query_arguments("hours")}
+    try:
+        return workbench.parse(read_form(asked)).hours
+    except OptionsError:
+        return None
 
 
 def _allowed(releases: Mapping[str, Release], quota: Quota) -> dict[str, Release]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -102,14 +103,18 @@ class UsageView:
         return write_csv(self.as_json())
 
     @property
-    def most_held(self) -> float:
-        """Return the hours of the fullest day."""
-        return max((day.held_gpu_hours for day in self.days), default=0.0)
+    def top_hours(self) -> int:
+        """The hours at the chart's top: 1, 2 or 5 times a power of ten, at least the fullest day; 0 without any."""
+        most = max((day.held_gpu_hours for day in self.days), default=0.0)
+        if not most:
+            return 0
+        power = int(10 ** max(math.ceil(math.log10(most)) - 1, 0))
+        return next(power * step for step in (1, 2, 5, 10) if most <= power * step)
 
     def bars(self) -> tuple[Bar, ...]:
         """Return the chart's bars, one for each day."""
         step = CHART_WIDTH / max(len(self.days), 1)
-        scale = CHART_HEIGHT / self.most_held if self.most_held else 0.0
+        scale = CHART_HEIGHT / self.top_hours if self.top_hours else 0.0
         every = max(1, -(-len(self.days) // 12))
         return tuple(
             Bar(
