@@ -110,6 +110,7 @@ export class LabAttendant implements Attendant {
     }
     this.unwarn();
     Notification.dismiss(this._idleId);
+    Dialog.flush(); // JupyterLab may have noticed first, and offers to restart what was stopped on purpose
     const dialog = new Dialog({
       ...(wasIdle ? GIVEN_BACK : ENDED),
       hasClose: false,

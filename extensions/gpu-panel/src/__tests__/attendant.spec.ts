@@ -13,6 +13,7 @@ interface Action {
 const shown = new Map<string, { type: string; text: string; actions: Action[] }>();
 let answer: { button: { accept: boolean }; value: string | null };
 let offered: string[] = [];
+let dialogs: string[] = [];
 
 jest.mock('@jupyterlab/apputils', () => {
   const notify =
@@ -22,7 +23,21 @@ jest.mock('@jupyterlab/apputils', () => {
       shown.set(id, { type, text, actions: options.actions ?? [] });
       return id;
     };
+  class Dialog {
+    static flush = (): void => void (dialogs = []);
+    static cancelButton = ({ label }: { label: string }): string => label;
+    static okButton = Dialog.cancelButton;
+    constructor(private readonly _options: { title: string }) {}
+    launch(): Promise<unknown> {
+      dialogs.push(this._options.title);
+      return new Promise(() => undefined);
+    }
+    reject(): void {
+      dialogs = dialogs.filter(title => title !== this._options.title);
+    }
+  }
   return {
+    Dialog,
     Notification: {
       info: notify('info'),
       success: notify('success'),
@@ -51,6 +66,7 @@ describe('LabAttendant', () => {
   beforeEach(() => {
     shown.clear();
     offered = [];
+    dialogs = [];
     extend.mockReset();
     stay.mockReset();
     lease = new LeaseModel(() => 0);
@@ -105,6 +121,15 @@ describe('LabAttendant', () => {
     await attendant.extend();
     expect(texts()[0]).toContain('cannot be made longer');
     expect(extend).not.toHaveBeenCalled();
+  });
+
+  it('says what became of the server in place of what JupyterLab thinks of it', () => {
+    dialogs = ['Server unavailable or unreachable'];
+    attendant.end(true);
+    expect(dialogs).toEqual(['Your GPUs were given back']);
+    attendant.resume();
+    attendant.end(false);
+    expect(dialogs).toEqual(['Your GPU lease has ended']);
   });
 
   it('tells the newest trouble only, and shows the panel on demand', () => {
