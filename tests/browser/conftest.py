@@ -1,4 +1,4 @@
-"""One workbench and one Chromium for the whole story; screenshots are kept under ``artifacts/``."""
+"""One workbench and one Chromium in each process of tests; screenshots are kept under ``artifacts/``."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,8 @@ FLAGS = [
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    with running_stack("wbbrowser") as running:
+    process = os.environ.get("PYTEST_XDIST_WORKER", "")
+    with running_stack(f"wbbrowser{process}") as running:
         yield running
 
 
