@@ -1,4 +1,7 @@
-"""The GPU page in Chromium: live without a reload, by keyboard alone, with few and many GPUs, in every theme."""
+"""The GPU page in Chromium: live without a reload, by keyboard alone, with few and many GPUs, in every theme.
+
+And the form that leads to it, whose estimates follow what is asked for.
+"""
 
 import json
 import subprocess
@@ -104,6 +107,27 @@ def test_it_is_live_and_says_when_it_is_not(town: MapTown, screenshots: Path) ->
         expect(page.locator("#wb-live")).to_have_text("Reconnecting…", timeout=20 * SECONDS)
         expect(page.locator("#wb-live")).to_have_text("Live", timeout=30 * SECONDS)
         assert page.evaluate("window.isSamePage")
+
+
+def test_who_asks_for_less_time_in_the_form_need_not_wait(town: MapTown, screenshots: Path) -> None:
+    town.tell("start noor 2")
+    town.tell("start li 3")  # in two hours; until then two are free
+    with town.page("mara") as page:
+        page.goto("/hub/spawn")
+        two = page.locator(".wb-choice", has=page.locator("input[value='2']"))
+        button, hours = page.locator("#spawn_form [type=submit]"), page.locator("#hours")
+        two.locator("input").check(force=True)
+        expect(two).to_contain_text("you would wait: place 2")
+        expect(button).to_have_text("Wait in line")
+        page.screenshot(path=screenshots / "form-waits.png", full_page=True)
+        hours.fill("1.5")
+        expect(button).to_have_text("Start")
+        expect(two.locator("input")).to_be_checked()
+        expect(two).not_to_contain_text("wait")
+        expect(hours).to_be_focused()
+        page.screenshot(path=screenshots / "form-less-time.png", full_page=True)
+        hours.fill("3")
+        expect(button).to_have_text("Wait in line")
 
 
 def test_its_script_says_durations_in_the_words_of_the_hub(town: MapTown) -> None:
