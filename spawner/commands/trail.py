@@ -59,4 +59,5 @@ def _say_subject(entry: Mapping[str, Any]) -> str:
     after = entry["after"] or {}
     if "gpu_count" not in after:
         return str(entry["subject"])
-    return f"{entry['subject']} ({after['user']}, {count_gpus(after['gpu_count'])})"
+    gpus = count_gpus(after["gpu_count"], after.get("mig_profile"))
+    return f"{entry['subject']} ({after['user']}, {gpus})"

@@ -305,9 +305,8 @@ async def test_the_hub_serves_it_with_the_last_choice(town: Town) -> None:
 
 async def test_the_estimates_are_for_the_hours_asked_for(town: Town) -> None:
     await start(town, "bob", {"gpus": 1, "hours": 2})
-    await start(
-        town, "carol", {"gpus": 2, "hours": 1}
-    )  # waits for bob, and GPU 1 is free until then
+    # she waits for bob, and GPU 1 is free until then
+    await start(town, "carol", {"gpus": 2, "hours": 1})
 
     async def read(browser: httpx.AsyncClient, query: str) -> tuple[str, str | None, bool]:
         answer = await browser.get(f"/hub/spawn/alice{query}")
