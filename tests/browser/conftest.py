@@ -1,4 +1,8 @@
-"""One workbench and one Chromium in each process of tests; screenshots are kept under ``artifacts/``."""
+"""One Chromium in each process of tests; screenshots are kept under ``artifacts/``.
+
+A story that needs a workbench has one of its own, its module's fixture ``stack``: stories run side by side and in any
+order, and none finds a GPU that another one left in somebody's hands.
+"""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.stack import ROOT, Stack, running_stack
+from tests.browser.people import People
+from tests.stack import ROOT, Stack
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
@@ -19,13 +24,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-@pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    process = os.environ.get("PYTEST_XDIST_WORKER", "")
-    with running_stack(f"wbbrowser{process}") as running:
-        yield running
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +39,12 @@ def screenshots() -> Path:
     folder = ROOT / "artifacts" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def people(browser: Browser, stack: Stack, screenshots: Path) -> Iterator[People]:
+    everyone = People(browser, stack, screenshots)
+    yield everyone
+    for name, context in everyone.contexts.items():
+        everyone.shoot(name, f"last-{stack.instance}-{name}")  # what a failed chapter left
+        context.close()

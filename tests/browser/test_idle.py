@@ -5,13 +5,11 @@ while, without a word in any notebook.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from tests.browser.test_lease import choose_theme
-from tests.browser.test_story import SECONDS, SEES, People, wait_for_lab
+from tests.browser.people import SECONDS, SEES, People, choose_theme, wait_for_lab
 from tests.stack import Person, Stack, eventually, running_stack
 
 WARNING = "Nothing uses your GPUs. They are given back at"
@@ -34,15 +32,6 @@ def ida(stack: Stack) -> Person:
 @pytest.fixture(scope="module")
 def theo(stack: Stack) -> Person:
     return stack.person("theo")
-
-
-@pytest.fixture(scope="module")
-def people(browser: Browser, stack: Stack, screenshots: Path) -> Iterator[People]:
-    everyone = People(browser, stack, screenshots)
-    yield everyone
-    for name, context in everyone.contexts.items():
-        everyone.shoot(name, f"last-idle-{name}")
-        context.close()
 
 
 def test_1_who_leaves_a_notebook_open_is_warned_and_may_stay(

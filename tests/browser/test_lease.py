@@ -1,16 +1,15 @@
 """A lease as JupyterLab shows it, in a real Chromium: counted down, extended, refused, in trouble, over.
 
-The tests are chapters of one story and run in order; each leaves every GPU free and well.
+The tests are chapters of one story and run in order.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser.test_story import SECONDS, SEES, People, wait_for_lab
-from tests.stack import Person, Stack, eventually
+from tests.browser.people import SECONDS, SEES, People, choose_theme, wait_for_lab
+from tests.stack import Person, Stack, eventually, running_stack
 
 HOUR = 3600
 WARNING = "in less than 5 min"
@@ -18,19 +17,14 @@ FILE = "/home/researcher/untitled.txt"
 
 
 @pytest.fixture(scope="module")
-def people(browser: Browser, stack: Stack, screenshots: Path) -> Iterator[People]:
-    everyone = People(browser, stack, screenshots)
-    yield everyone
-    for name, context in everyone.contexts.items():
-        everyone.shoot(name, f"last-{name}")
-        context.close()
+def stack() -> Iterator[Stack]:
+    with running_stack("wblease") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
-def lena(stack: Stack) -> Iterator[Person]:
-    person = stack.person("lena")
-    yield person
-    person.stop()
+def lena(stack: Stack) -> Person:
+    return stack.person("lena")
 
 
 def open_lab(people: People, person: Person) -> Page:
@@ -46,16 +40,6 @@ def open_lab(people: People, person: Person) -> Page:
 def seconds_left(person: Person) -> float:
     left: float = person.api("GET", "/workbench/lease/").json()["seconds_left"]
     return left
-
-
-def choose_theme(page: Page, name: str) -> None:
-    page.get_by_role("menuitem", name="Settings", exact=True).click()
-    page.locator(".lm-Menu-itemLabel", has_text="Theme").first.click()
-    page.locator(".lm-Menu-itemLabel", has_text=f"JupyterLab {name}").last.click()
-    page.locator(f"body[data-jp-theme-light={'false' if name == 'Dark' else 'true'}]").wait_for(
-        state="attached"
-    )
-    page.wait_for_timeout(1500)
 
 
 def extend_by_an_hour(page: Page, button: str) -> None:

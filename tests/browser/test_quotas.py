@@ -4,12 +4,11 @@ The tests are chapters of one story and run in order.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser.test_story import SECONDS, SEES, People, wait_for_lab
+from tests.browser.people import SECONDS, SEES, People, wait_for_lab
 from tests.stack import PASSWORD, Person, Stack, running_stack
 
 
@@ -21,15 +20,6 @@ def stack() -> Iterator[Stack]:
         made = running.admin().api("POST", "/groups/vision", {"users": ["mara", "noor"]})
         assert made.is_success, made.text
         yield running
-
-
-@pytest.fixture(scope="module")
-def people(browser: Browser, stack: Stack, screenshots: Path) -> Iterator[People]:
-    everyone = People(browser, stack, screenshots)
-    yield everyone
-    for name, context in everyone.contexts.items():
-        everyone.shoot(name, f"last-quotas-{name}")
-        context.close()
 
 
 def order(page: Page, state: str, button: str, reason: str) -> None:

@@ -6,79 +6,12 @@ The tests are chapters of one story and run in order, each in the browser contex
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import expect
 
-from tests.stack import PASSWORD, Stack
-
-SECONDS = 1000
-SEES = "import nvitop; print(*[d.uuid() for d in nvitop.Device.all()])"
-
-
-class People:
-    """Everyone in the story, each with a browser of their own."""
-
-    def __init__(self, browser: Browser, stack: Stack, folder: Path) -> None:
-        self.browser = browser
-        self.stack = stack
-        self.folder = folder
-        self.contexts: dict[str, BrowserContext] = {}
-
-    def page(self, name: str) -> Page:
-        """Return this person's browser tab."""
-        if name not in self.contexts:
-            context = self.browser.new_context(
-                base_url=self.stack.url, viewport={"width": 1280, "height": 800}
-            )
-            context.set_default_timeout(30 * SECONDS)
-            context.new_page()
-            self.contexts[name] = context
-        return self.contexts[name].pages[0]
-
-    def shoot(self, name: str, title: str) -> None:
-        """Keep a screenshot as ``<title>.png``."""
-        self.page(name).screenshot(path=self.folder / f"{title}.png")
-
-    def log_in(self, name: str, password: str = PASSWORD) -> Page:
-        page = self.page(name)
-        page.goto("/hub/login")
-        page.get_by_label(re.compile("username", re.IGNORECASE)).fill(name)
-        page.locator("#password_input").fill(password)
-        page.locator("#login_submit").click()
-        return page
-
-    def sign_up(self, name: str) -> Page:
-        page = self.page(name)
-        page.goto("/hub/signup")
-        page.locator("#username_input").fill(name)
-        page.locator("[name=signup_password]").fill(PASSWORD)
-        page.locator("[name=signup_password_confirmation]").fill(PASSWORD)
-        page.locator("#signup_submit").click()
-        return page
-
-    def join(self, name: str) -> Page:
-        """Sign up, be approved, log in."""
-        self.sign_up(name)
-        self.approve(name)
-        return self.log_in(name)
-
-    def approve(self, name: str) -> None:
-        """Press the admin's button beside this person's name."""
-        page = self.page("admin")
-        page.goto("/hub/authorize")
-        page.locator("tr", has_text=name).get_by_role("button").first.click()
-        page.wait_for_load_state()
-
-    def start(self, name: str, gpus: int) -> Page:
-        """Choose ``gpus`` in the spawn form and press Start."""
-        page = self.page(name)
-        page.goto("/hub/spawn")
-        page.locator(f"input[name=gpus][value='{gpus}']").check(force=True)
-        page.locator("form#spawn_form [type=submit]").click()
-        return page
-
+from tests.browser.people import SECONDS, SEES, People, wait_for_lab
+from tests.stack import Stack, running_stack
 
 KEEPS_STEPS = """
 addEventListener("DOMContentLoaded", () => {
@@ -92,17 +25,9 @@ addEventListener("DOMContentLoaded", () => {
 
 
 @pytest.fixture(scope="module")
-def people(browser: Browser, stack: Stack, screenshots: Path) -> Iterator[People]:
-    everyone = People(browser, stack, screenshots)
-    yield everyone
-    for name, context in everyone.contexts.items():
-        everyone.shoot(name, f"last-{name}")  # what a failed chapter left on the screen
-        context.close()
-
-
-def wait_for_lab(page: Page) -> None:
-    page.wait_for_url(re.compile(r"/user/[^/]+/lab"), timeout=90 * SECONDS)
-    page.locator("#jp-main-dock-panel").wait_for(timeout=60 * SECONDS)
+def stack() -> Iterator[Stack]:
+    with running_stack("wbstory") as running:
+        yield running
 
 
 def test_1_a_newcomer_signs_up_and_waits_for_approval(people: People) -> None:
