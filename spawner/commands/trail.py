@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from spawner.commands.hub_client import DONE, HubClient, run_with_hub
 from spawner.commands.table import print_table
-from spawner.policy.words import count_gpus
+from spawner.policy.words import say_subject
 
 _FILTERS = {
     "actor": "who did it, exactly",
@@ -45,19 +44,13 @@ def _print(hub: HubClient, flags: argparse.Namespace) -> int:
             sys.stdout.write(line)
         return DONE
     answer = hub.ask("GET", "trail", query=query)
-    entries = [{**entry, "subject": _say_subject(entry)} for entry in answer["entries"]]
+    entries = [
+        {**entry, "subject": say_subject(entry["subject"], entry["after"])}
+        for entry in answer["entries"]
+    ]
     print_table([*_HEADS.values()], [[str(one[name] or "-") for name in _HEADS] for one in entries])
     if answer["next"] is not None:
         sys.stdout.write(
             "There is more: search for less, or print all of it with --json or --csv.\n"
         )
     return DONE
-
-
-def _say_subject(entry: Mapping[str, Any]) -> str:
-    """Return to whom or what it was done; of a lease, whose it is and how many GPUs it has."""
-    after = entry["after"] or {}
-    if "gpu_count" not in after:
-        return str(entry["subject"])
-    gpus = count_gpus(after["gpu_count"], after.get("mig_profile"))
-    return f"{entry['subject']} ({after['user']}, {gpus})"

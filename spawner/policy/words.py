@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from spawner.model import Gpu
 
@@ -19,6 +20,14 @@ def say_kinds(counts: Mapping[str | None, int]) -> str:
     """Return ``"2 GPUs and 7 MIG instances 1g.10gb"``, the numbers of each ``mig_profile``, or ``"no GPU"``."""
     *first, last = [count_gpus(number, kind) for kind, number in counts.items()] or ["no GPU"]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def say_subject(subject: str, after: Mapping[str, Any] | None) -> str:
+    """Return to whom or what an entry of the audit trail was done; of a lease, whose it is and how many GPUs it has."""
+    if after is None or "gpu_count" not in after:
+        return subject
+    gpus = count_gpus(after["gpu_count"], after.get("mig_profile"))
+    return f"{subject} ({after['user']}, {gpus})"
 
 
 def name_gpu(gpu: Gpu) -> str:

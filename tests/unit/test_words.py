@@ -1,11 +1,11 @@
-"""Durations are said in the same words by the hub and by the panel in JupyterLab."""
+"""What the hub and the panel in JupyterLab say in words: the same of the same duration, and what an entry was about."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from spawner.policy.words import say_duration
+from spawner.policy.words import say_duration, say_subject
 
 DURATIONS = Path(__file__).parents[1] / "contract" / "panel-durations.json"
 
@@ -13,3 +13,21 @@ DURATIONS = Path(__file__).parents[1] / "contract" / "panel-durations.json"
 @pytest.mark.parametrize("said", json.loads(DURATIONS.read_text()))
 def test_a_duration_is_said_as_agreed(said: dict[str, object]) -> None:
     assert say_duration(said["seconds"]) == said["words"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (None, "lease 1"),
+        ({"max_gpus": 2}, "lease 1"),
+        ({"user": "li", "gpu_count": 1}, "lease 1 (li, 1 GPU)"),
+        (
+            {"user": "li", "gpu_count": 2, "mig_profile": "1g.10gb"},
+            "lease 1 (li, 2 MIG instances 1g.10gb)",
+        ),
+    ],
+)
+def test_an_entry_about_a_lease_says_whose_and_what(
+    after: dict[str, object] | None, said: str
+) -> None:
+    assert say_subject("lease 1", after) == said

@@ -25,6 +25,7 @@ from spawner.hub.views.moments import Moment
 from spawner.hub.workbench import Workbench
 from spawner.ledger.trail import CHUNK, Action, Search, Written
 from spawner.model import Unknown
+from spawner.policy.words import say_subject
 
 PAGE = 50
 MOST_ID = 2**31 - 1
@@ -141,6 +142,7 @@ class AuditPage(TrailDesk):
             await self.render_template(
                 "audit.html",
                 entries=[self._tell(written) for written in found],
+                say_subject=say_subject,
                 given=given,
                 error=error,
                 actions=list(Action),
