@@ -20,7 +20,8 @@ class GpuHealth(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
+# slots, as of Lease: each decision looks through all of them, and is a third quicker where they lie close together
+@dataclass(frozen=True, slots=True)
 class Gpu:
     """One GPU of the host, or one MIG instance of a GPU that is divided: what a lease can hold.
 
@@ -146,7 +147,7 @@ class LineEnd(StrEnum):
     LAST = "last"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Lease:
     """A GPU set (possibly empty) wanted or held by one server, from its place in line to proof of absence.
 

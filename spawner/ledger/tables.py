@@ -183,7 +183,7 @@ _LEASE_COLUMNS = tuple(leases.c.keys())
 def as_row(lease: Lease) -> dict[str, Any]:
     """Return the column values of ``lease``."""
     return {
-        **vars(lease),
+        **{name: getattr(lease, name) for name in _LEASE_COLUMNS},
         "gpu_uuids": list(lease.gpu_uuids),
         "groups": list(lease.groups),
         "state": lease.state.value,
