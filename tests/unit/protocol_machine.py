@@ -144,8 +144,7 @@ class LeaseProtocol(RuleBasedStateMachine):
     def done(self) -> None:
         type(self).steps += 1
         self.world.uptime += 0.001
-        self.world.check()
-        self.seen.update(self.world.see())
+        self.seen.update(self.world.see(self.world.check()))
 
     # --- what people and the hub do
 

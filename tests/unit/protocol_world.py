@@ -7,6 +7,7 @@ The product's own ledger (a real SQLite file), controller, Docker client and bro
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextvars
 import itertools
 import shutil
@@ -16,8 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from datetime import datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -116,6 +118,7 @@ class World:
         self.daemon.images[RELEASE.image] = IMAGE_ID
         self.daemon.on_stop = self.check_stop
         self.host = Host(GPUS)
+        shutil.copy(new_ledger(), self.path)
         self.ledger = self.open_ledger()
         self.broker = QuickBroker(
             self.daemon,  # type: ignore[arg-type]
@@ -221,31 +224,32 @@ class World:
         started = datetime.fromisoformat(container.started_at).timestamp()
         return (self.uptime if at is None else at) - started > SETTINGS.start_timeout_seconds
 
-    def check(self) -> None:
+    def check(self) -> tuple[Lease, ...]:
+        """Look for every promise that may be broken at any time; return the live leases."""
         used = Counter(uuid for container in self.servers() for uuid in gpus_of(container))
         if any(count > 1 for count in used.values()):
             self.violated("double booking: a GPU is in two running containers")
         leases = self.ledger.live_leases()
-        claimed = read_claims(self.path)
-        if claimed != {uuid: lease.id for lease in leases for uuid in lease.gpu_uuids}:
-            self.violated(f"claims {claimed} are not those of the live leases")
+        written = read_past_the_product(self.path)
+        if written.claims != {uuid: lease.id for lease in leases for uuid in lease.gpu_uuids}:
+            self.violated(f"claims {written.claims} are not those of the live leases")
         if not self.is_restored:
             self.check_running(leases)
-        self.check_drains(leases)
-        self.check_quarantines(leases)
+        self.check_drains(leases, written)
+        self.check_quarantines(leases, written)
+        return leases
 
-    def check_quarantines(self, leases: tuple[Lease, ...]) -> None:
+    def check_quarantines(self, leases: tuple[Lease, ...], written: Written) -> None:
         """Nobody is given a GPU that is in quarantine, and whoever had it is told."""
-        quarantined = read_quarantined(self.path)
         for lease in leases:
-            if lease.state in IN_HAND and not quarantined.isdisjoint(lease.gpu_uuids):
+            if lease.state in IN_HAND and not written.quarantined.isdisjoint(lease.gpu_uuids):
                 self.violated(f"{lease.id} has a GPU that is in quarantine")
 
-    def check_drains(self, leases: tuple[Lease, ...]) -> None:
+    def check_drains(self, leases: tuple[Lease, ...], written: Written) -> None:
         """Nobody is given a GPU after it was drained; whoever was adopted on one had it before."""
-        drained, adopted = read_drained(self.path), read_adopted(self.path)
+        drained = written.drained
         for lease in leases:
-            if lease.id in adopted:
+            if f"lease {lease.id}" in written.adopted:
                 continue
             since = min(
                 (drained[uuid] for uuid in lease.gpu_uuids if uuid in drained), default=None
@@ -273,9 +277,8 @@ class World:
                 names_in_use.add(container.name)
         return names_in_use
 
-    def see(self) -> set[str]:
-        """Return what is worth having come across."""
-        leases = self.ledger.live_leases()
+    def see(self, leases: tuple[Lease, ...]) -> set[str]:
+        """Return what is worth having come across, with these live ``leases``."""
         states = {lease.state.value for lease in leases}
         causes = {f"closing, {lease.cause.value}" for lease in leases if lease.cause is not None}
         things = {
@@ -289,8 +292,7 @@ class World:
 
     def check_clean(self) -> None:
         """After a clean reconcile no lease is without its container, no container without its lease."""
-        self.check()
-        leases = self.ledger.live_leases()
+        leases = self.check()
         self.check_running(leases)
         should_run = {
             names.container_name(SETTINGS.instance, lease)
@@ -319,27 +321,41 @@ def gpus_of(container: FakeContainer) -> list[str]:
     return [id_.partition("=")[2] for request in requests for id_ in request["DeviceIDs"]]
 
 
-def read_claims(path: Path) -> dict[str, str]:
-    """Return which lease claims which GPU, read past the product."""
+class Written(NamedTuple):
+    """What the ledger's tables say, beside the leases.
+
+    ``claims`` are the leases by GPU, ``drained`` since when each GPU is, ``adopted`` the trail's subjects.
+    """
+
+    claims: dict[str, str]
+    quarantined: set[str]
+    drained: dict[str, float]
+    adopted: set[str]
+
+
+def read_past_the_product(path: Path) -> Written:
+    """Return what is written, by a connection of its own."""
     with closing(sqlite3.connect(path)) as connection:
-        return dict(connection.execute("SELECT gpu_uuid, lease_id FROM claims"))
+        read = connection.execute
+        return Written(
+            dict(read("SELECT gpu_uuid, lease_id FROM claims")),
+            {
+                uuid
+                for (uuid,) in read("SELECT gpu_uuid FROM quarantines WHERE returned_at IS NULL")
+            },
+            dict(read("SELECT gpu_uuid, since FROM drains")),
+            {
+                lease
+                for (lease,) in read("SELECT subject FROM trail WHERE action = 'lease.adopted'")
+            },
+        )
 
 
-def read_quarantined(path: Path) -> set[str]:
-    """Return which GPUs are in quarantine, read past the product."""
-    with closing(sqlite3.connect(path)) as connection:
-        open_ones = "SELECT gpu_uuid FROM quarantines WHERE returned_at IS NULL"
-        return {uuid for (uuid,) in connection.execute(open_ones)}
-
-
-def read_drained(path: Path) -> dict[str, float]:
-    """Return which GPUs are drained, and since when, read past the product."""
-    with closing(sqlite3.connect(path)) as connection:
-        return dict(connection.execute("SELECT gpu_uuid, since FROM drains"))
-
-
-def read_adopted(path: Path) -> set[str]:
-    """Return the leases that only a container proved, read past the product."""
-    with closing(sqlite3.connect(path)) as connection:
-        adopted = "SELECT subject FROM trail WHERE action = 'lease.adopted'"
-        return {subject.removeprefix("lease ") for (subject,) in connection.execute(adopted)}
+@cache
+def new_ledger() -> Path:
+    """Return a file with a ledger's tables, and nothing in them: making them takes as long as ten steps."""
+    folder = Path(tempfile.mkdtemp(dir=FAST_DISK if FAST_DISK.is_dir() else None))
+    atexit.register(shutil.rmtree, folder)
+    path = folder / "ledger.sqlite"
+    Ledger.open(f"sqlite:///{path}", first_uid=SETTINGS.first_uid).close()
+    return path
