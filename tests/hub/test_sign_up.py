@@ -1,8 +1,9 @@
 """Sign-up, approval, log-in: nobody gets in unless an admin said so, and no link can say it for them."""
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import bcrypt
@@ -148,21 +149,54 @@ async def test_a_password_that_bcrypt_cannot_read_is_refused_in_a_sentence(town:
         assert (await log_in(browser, "alice")).status_code == 302
 
 
-async def test_passwords_are_compared_off_the_event_loop(
+async def test_passwords_are_hashed_and_compared_off_the_event_loop(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads = []
+    threads: dict[str, set[threading.Thread]] = {"hashpw": set(), "checkpw": set()}
 
-    def checkpw(password: bytes, hashed: bytes) -> bool:
-        threads.append(threading.current_thread())
-        return compare(password, hashed)
+    def note(name: str, compute: Callable[..., object], *words: bytes) -> object:
+        threads[name].add(threading.current_thread())
+        return compute(*words)
 
-    compare = bcrypt.checkpw
-    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+    async with admin(town) as approver, town.browser() as browser:
+        for name in threads:
+            monkeypatch.setattr(bcrypt, name, partial(note, name, getattr(bcrypt, name)))
+        await sign_up(browser, "alice")
+        await press(approver, "authorize", "alice")
+        assert (await log_in(browser, "alice")).status_code == 302
+    assert all(threads.values())
+    assert threading.main_thread() not in set.union(*threads.values())
+
+
+async def test_a_changed_password_is_the_one_that_lets_in(town: Town) -> None:
+    another = "another long password"
+
+    async def change(browser: httpx.AsyncClient, old: str, new: str) -> None:
+        page = await browser.get("/hub/change-password")
+        form = {"old_password": old, "new_password": new, "new_password_confirmation": new}
+        await browser.post("/hub/change-password", data={**form, "_xsrf": xsrf_of(page.text)})
+
     async with town.browser() as browser:
         await join(town, browser, "alice")
-    assert threads
-    assert threading.main_thread() not in threads
+        await change(browser, "wrong", another)
+        await change(browser, PASSWORD, "short")
+        async with town.browser() as elsewhere:
+            assert (await log_in(elsewhere, "alice")).status_code == 302
+        await change(browser, PASSWORD, another)
+        async with town.browser() as elsewhere:
+            assert (await log_in(elsewhere, "alice")).status_code == 403
+            assert (await log_in(elsewhere, "alice", another)).status_code == 302
+
+
+async def test_an_admin_gives_somebody_another_password(town: Town) -> None:
+    another = "another long password"
+    async with town.browser() as browser:
+        await join(town, browser, "alice")
+    async with admin(town) as keeper, town.browser() as browser:
+        page = await keeper.get("/hub/change-password/alice")
+        form = {"new_password": another, "new_password_confirmation": another}
+        await keeper.post("/hub/change-password/alice", data={**form, "_xsrf": xsrf_of(page.text)})
+        assert (await log_in(browser, "alice", another)).status_code == 302
 
 
 async def test_guessing_is_slowed_down(town: Town) -> None:
