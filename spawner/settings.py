@@ -157,7 +157,7 @@ class Settings:
     idle_gpu_percent: int | None = _setting(
         0,
         _optional(_integer(0, 99)),
-        "A GPU busier than this percentage is at work; empty to leave that out of account.",
+        "A GPU busier than this percentage is at work; empty to decide without it where it is unknown (MIG).",
     )
     idle_sees_memory: bool = _setting(
         True,

@@ -76,6 +76,7 @@ class Controller(Leases):
         self._ready_at = 0.0
         # whose spawn is in this process's hands; those of an earlier hub's are nobody's
         self._attended: set[str] = set()
+        self._ending: dict[str, asyncio.Task[None]] = {}
         self._reconciliation = Reconciliation(
             ledger, in_ledger, containers, self, settings, clock, self._line.withhold
         )
@@ -104,22 +105,52 @@ class Controller(Leases):
             tasks.create_task(self.health.watch())
 
     async def _keep_ticking(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            try:
-                await self.tick()
-            except Unknown as error:
-                log.warning("Leases are not looked after: %s", error)
+        try:
+            while True:
+                await asyncio.sleep(TICK_SECONDS)
+                try:
+                    await self.begin_what_is_due()
+                except Unknown as error:
+                    log.warning("Leases are not looked after: %s", error)
+        finally:
+            for end in self._ending.values():
+                end.cancel()
 
     async def tick(self) -> None:
-        """Do what is due: finish closing leases, end those whose time is over, take up strangers; raises Unknown."""
+        """Do what is due, to its end: close leases whose time is over, take up strangers; raises Unknown."""
+        await self.begin_what_is_due()
+        await asyncio.gather(*self._ending.values())
+
+    async def begin_what_is_due(self) -> None:
+        """Begin what is due, and wait for no container's end; raises Unknown."""
         await self._in_ledger(self._clock.beat)
         now = self._clock()
-        leases = await self._in_ledger(self._ledger.live_leases)
-        ends = [(lease, self._is_due(lease, now)) for lease in leases]
-        # one that Docker is slow to end keeps no other waiting
-        await asyncio.gather(*(self.release(lease.id, due) for lease, due in ends if due))
+        for lease in await self._in_ledger(self._ledger.live_leases):
+            due = self._is_due(lease, now)
+            if due is not None:
+                self._begin_end(lease, due)
         await self._reconciliation.meet_again()
+
+    def _begin_end(self, lease: Lease, cause: Cause) -> None:
+        """End ``lease`` beside everything else: one that Docker is slow to end keeps nothing waiting."""
+        if lease.id not in self._ending:
+            self._ending[lease.id] = asyncio.create_task(self._end(lease, cause))
+            self._ending[lease.id].add_done_callback(lambda _: self._ending.pop(lease.id))
+
+    async def _end(self, lease: Lease, cause: Cause) -> None:
+        try:
+            if cause is Cause.UNCLAIMED and self.has_visitor(lease):
+                await self.mark_claimed(lease.id)
+            else:
+                await self.release(lease.id, cause)
+        except Unknown as error:
+            log.warning("Not ended yet: %s: %s", describe(lease), error)
+
+    async def end_soon(self, lease_id: str, cause: Cause, *, by: str, reason: str) -> None:
+        """Write that the lease is closing; its container goes as soon as Docker has proved it. Raises Unknown."""
+        lease = await self._begin_closing(lease_id, cause, by=by, reason=reason)
+        if lease is not None:
+            self._begin_end(lease, cause)
 
     def _is_due(self, lease: Lease, now: float) -> Cause | None:
         """Return why ``lease`` has to be closed now, None when it may go on."""

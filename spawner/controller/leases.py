@@ -63,6 +63,7 @@ class Leases:
         self._in_ledger = in_ledger
         self._freed = freed
         self.on_closed: Callable[[Lease], None] = lambda _: None
+        self.has_visitor: Callable[[Lease], bool] = lambda _: False
         """Called with each lease whose container was seen gone; the hub sets it."""
 
     async def launch(self, lease: Lease, environment: Mapping[str, str], report: Report) -> str:
@@ -143,28 +144,8 @@ class Leases:
         One that waits just leaves the line. The trail keeps who did it (``by``) and why. Returns False when
         Docker could not prove the container's absence; ``run`` goes on trying.
         """
-        lease = await self._in_ledger(self._ledger.lease, lease_id)
-        if lease is None or lease.state is LeaseState.CLOSED:
-            return True
-        is_waiting = lease.state is LeaseState.WAITING
-        if lease.state is not LeaseState.CLOSING:
-            to = LeaseState.CLOSED if is_waiting else LeaseState.CLOSING
-            try:
-                lease = await self._in_ledger(
-                    self._ledger.move,
-                    lease,
-                    to,
-                    now=self._clock(),
-                    cause=cause,
-                    by=by,
-                    reason=reason,
-                )
-            except StaleLease:
-                return await self.release(lease_id, cause, by=by, reason=reason)
-        if is_waiting:
-            self._freed()
-            return True
-        return await self._close(lease)
+        lease = await self._begin_closing(lease_id, cause, by=by, reason=reason)
+        return True if lease is None else await self._close(lease)
 
     async def release_server(self, user: str, server: str, cause: Cause, *, by: str = HUB) -> bool:
         """Close whatever live lease this server has; True when none is left."""
@@ -186,6 +167,28 @@ class Leases:
     async def log_tail(self, lease: Lease) -> str:
         """Return the last lines the lease's container wrote; raises Unknown."""
         return await self._containers.log_tail(self._container_name(lease))
+
+    async def _begin_closing(
+        self, lease_id: str, cause: Cause, *, by: str, reason: str | None
+    ) -> Lease | None:
+        """Write that the lease is closing and return it; None where nothing is left to close."""
+        while True:
+            lease = await self._in_ledger(self._ledger.lease, lease_id)
+            if lease is None or lease.state is LeaseState.CLOSED:
+                return None
+            if lease.state is LeaseState.CLOSING:
+                return lease
+            is_waiting = lease.state is LeaseState.WAITING
+            to = LeaseState.CLOSED if is_waiting else LeaseState.CLOSING
+            move = self._in_ledger(
+                self._ledger.move, lease, to, now=self._clock(), cause=cause, by=by, reason=reason
+            )
+            with contextlib.suppress(StaleLease):  # it is read again
+                lease = await move
+                if not is_waiting:
+                    return lease
+                self._freed()
+                return None
 
     async def _close(self, lease: Lease) -> bool:
         """Finish a CLOSING lease; one that only the hub's own end interrupted goes back into the line."""

@@ -34,10 +34,8 @@ _OVER = frozenset({LeaseState.CLOSING, LeaseState.CLOSED})
 class Leases(Protocol):
     """Who closes leases: the controller."""
 
-    async def release(
-        self, lease_id: str, cause: Cause, *, by: str, reason: str | None = None
-    ) -> bool:
-        """Close the lease for ``cause``."""
+    async def end_soon(self, lease_id: str, cause: Cause, *, by: str, reason: str) -> None:
+        """Write that the lease is closing for ``cause``."""
 
 
 class Orders:
@@ -92,7 +90,7 @@ class Orders:
         if lease is None or lease.state in _OVER:
             return Refused(Reason.NO_LEASE, "This lease is over already: nothing to end.")
         log.warning("%s ends lease=%s user=%s: %s", by, lease_id, lease.user, reason)
-        await self._leases.release(lease_id, Cause.ADMIN, by=by, reason=reason)
+        await self._leases.end_soon(lease_id, Cause.ADMIN, by=by, reason=reason)
         return None
 
     async def why_ended(self, lease_id: str) -> str | None:

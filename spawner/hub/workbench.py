@@ -56,6 +56,9 @@ class Server(Protocol):
     async def notice_end(self) -> None:
         """Let JupyterHub look at a server that may have ended."""
 
+    def has_visitor(self) -> bool:
+        """Return whether its user came for it after its turn."""
+
 
 class Workbench:
     """What spawners and pages need of the rest of the package; belongs to one event loop.
@@ -94,6 +97,7 @@ class Workbench:
         self.beside: set[asyncio.Task[None]] = set()
         self._was_cancelled = False
         controller.on_closed = self._tell_closed
+        controller.has_visitor = self._has_visitor
         self.closed_listeners: list[Callable[[Lease], None]] = []
         self.recent = Shared(self._read, RECENT_SECONDS)
         self.running = Shared(controller.running, LISTED_SECONDS)
@@ -127,6 +131,10 @@ class Workbench:
 
     async def _live(self) -> tuple[Lease, ...]:
         return await asyncio.to_thread(self.ledger.live_leases)
+
+    def _has_visitor(self, lease: Lease) -> bool:
+        known = self.servers.get((lease.user, lease.server))
+        return known is not None and known.has_visitor()
 
     def _tell_closed(self, lease: Lease) -> None:
         self.run_beside_hub(self.tell_ended(lease.user, lease.server))

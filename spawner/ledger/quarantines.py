@@ -54,7 +54,7 @@ class Quarantines:
             last = rows.last_quarantine(connection, gpu_uuid)
             if last is None or last.returned_at is not None:
                 return None
-            settled_at = max((at for at in (last.xid_at, xid_at) if at is not None), default=None)
+            settled_at = last.xid_at if xid_at is None else xid_at
             returned = replace(last, xid_at=settled_at, returned_at=now, returned_by=by)
             rows.write_quarantine(connection, returned)
             entry = Entry(now, by, Action.GPU_RETURNED, gpu_uuid, vars(last), vars(returned))
@@ -80,5 +80,8 @@ def _lose(connection: sa.Connection, lease: Lease, reason: str, now: float) -> L
 
 
 def _is_settled(xid_at: float | None, last: Quarantine) -> bool:
-    """Return whether the quarantine ``last``, which an admin ended, was for the Xid at ``xid_at`` or a later one."""
-    return xid_at is not None and last.xid_at is not None and xid_at <= last.xid_at
+    """Return whether the Xid at ``xid_at`` is the one with which an admin ended the quarantine ``last``.
+
+    The agent keeps the last one of a GPU, and its clock may have been set back: which is later does not count.
+    """
+    return xid_at is not None and xid_at == last.xid_at

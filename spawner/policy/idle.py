@@ -19,8 +19,9 @@ LAST_WORD_SECONDS = 30.0
 class IdleRules:
     """When a lease is idle; ``minutes`` 0 is never.
 
-    Its user is warned ``warning_minutes`` before the end. A GPU that is busier than ``gpu_percent`` works; None does
-    not look at that. The others say whether changes of GPU processes' memory, kernels and terminals are signs of work.
+    Its user is warned ``warning_minutes`` before the end. A GPU that is busier than ``gpu_percent`` works; None is 0,
+    but where the driver does not say how busy one is, the other signs decide. ``memory``, ``kernels`` and
+    ``terminals`` say whether what GPU processes, kernels and terminals do are signs of work.
     """
 
     minutes: int
@@ -144,9 +145,8 @@ def _is_known(signs: Signs, rules: IdleRules) -> bool:
 
 def _is_working(before: Watch, signs: Signs, rules: IdleRules) -> bool:
     """Return whether anything that is looked at is seen to work, whatever else is unknown."""
-    if rules.gpu_percent is not None and any(
-        percent > rules.gpu_percent for percent in signs.utilization_percent if percent is not None
-    ):
+    idle_percent = rules.gpu_percent or 0
+    if any(percent > idle_percent for percent in signs.utilization_percent if percent is not None):
         return True
     has_changed = None not in (before.processes, signs.processes) and (
         before.processes != signs.processes

@@ -1,11 +1,13 @@
 """What an admin orders over REST, who may, and what those whom it concerns are told."""
 
+import asyncio
 from typing import Any
 
 import httpx
 import pytest
 from bs4 import BeautifulSoup
 
+from spawner.containers import Containers
 from spawner.ledger.trail import Action
 from spawner.model import Cause, LeaseState
 from tests.hub.people import give_scopes, make_service
@@ -64,6 +66,24 @@ async def test_the_form_and_the_line_say_it(town: Town) -> None:
     assert f"drained: {WHY}" in form.text
     assert "1 of 2 drained" in form.text
     assert "1 of 2 GPUs free now, 1 drained" in " ".join(text.split())
+
+
+async def test_an_order_to_end_a_lease_is_answered_before_docker_has_obeyed(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go, remove = asyncio.Event(), Containers.remove
+
+    async def remove_slowly(self: Containers, name: str, grace_seconds: int) -> None:
+        await may_go.wait()
+        await remove(self, name, grace_seconds)
+
+    await start(town, "alice", {"gpus": 1})
+    lease = lease_of(town, "alice")
+    monkeypatch.setattr(Containers, "remove", remove_slowly)
+    assert await order(town, f"leases/{lease.id}/end") == (204, "")
+    assert lease_of(town, "alice").state is LeaseState.CLOSING
+    may_go.set()
+    await eventually(lambda: not town.user("alice").spawner.active, "it is gone")
 
 
 async def test_an_ended_lease_is_told_its_user_with_the_reason(town: Town) -> None:

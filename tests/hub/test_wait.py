@@ -235,6 +235,21 @@ async def test_after_a_restart_everyone_stands_where_they_stood(full: Town) -> N
     assert line(full) == ["dan"]
 
 
+async def test_an_agent_that_is_silent_at_the_restart_costs_nobody_their_place(
+    full: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reissue, "TRIES", 3)
+    await wait_in_line(full, "bob")
+    place = lease_of(full, "bob")
+    await full.close_hub()
+    full.agent.is_silent = True
+    await full.open_hub()
+    await asyncio.sleep(10 * reissue.RETRY_SECONDS)  # what must not happen would by now
+    full.agent.is_silent = False
+    await eventually(lambda: full.user("bob").spawner.pending == "spawn", "bob waits again")
+    assert lease_of(full, "bob").id == place.id
+
+
 def server_tokens(town: Town, name: str) -> list[int]:
     return [t.id for t in town.user(name).orm_user.api_tokens if t.note.startswith("Server at")]
 

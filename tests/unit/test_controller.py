@@ -189,6 +189,26 @@ async def test_one_slow_end_delays_no_other(shop: Workshop) -> None:
     assert shop.state(slow) is LeaseState.CLOSING
 
 
+async def test_one_slow_end_delays_none_that_comes_later(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spawner.controller.controller.TICK_SECONDS", 0.01)
+    began = shop.uptime
+    slow = await shop.running("alice")
+    shop.uptime += HOUR
+    later = await shop.running("bob")
+    shop.engine.plan("stop", Fault.HANG, subject=shop.container(slow))
+
+    def is_later_closed() -> bool:
+        if shop.state(slow) is LeaseState.CLOSING:
+            shop.uptime = began + 25 * HOUR
+        return shop.state(later) is LeaseState.CLOSED
+
+    shop.uptime = began + 24 * HOUR
+    await run_until(shop.controller.run(), is_later_closed)
+    assert shop.state(slow) is LeaseState.CLOSING
+
+
 async def test_confirming_a_lease_that_ended_meanwhile_is_said(shop: Workshop) -> None:
     lease = await shop.running()
     await shop.controller.confirm(lease.id)

@@ -147,7 +147,6 @@ def test_nobody_is_ended_on_an_old_word() -> None:
 @pytest.mark.parametrize(
     ("name", "off", "what"),
     [
-        ("gpu_percent", None, "a GPU computes"),
         ("gpu_percent", 5, "a GPU computes"),
         ("memory", False, "memory changes"),
         ("kernels", False, "a kernel computes"),
@@ -167,6 +166,14 @@ def test_each_sign_can_be_left_out_of_account(name: str, off: object, what: str)
         signs.append(quiet(at, **changes))
     assert follow(signs, RULES)[1] == []
     assert follow(signs, rules)[1] == [LIMIT]
+
+
+def test_what_the_driver_does_not_say_can_be_left_out_of_account_and_what_it_says_counts() -> None:
+    rules = replace(RULES, gpu_percent=None)
+    unknown = [quiet(at, utilization_percent=(None, None)) for at in looks(LIMIT)]
+    assert follow(unknown, RULES)[1] == []
+    assert follow(unknown, rules)[1] == [LIMIT]
+    assert follow([quiet(at, utilization_percent=(None, 1)) for at in looks(LIMIT)], rules)[1] == []
 
 
 def test_nothing_is_ended_where_it_is_off() -> None:

@@ -111,7 +111,9 @@ def test_who_returned_it_and_when_is_kept(ledger: Ledger) -> None:
     assert grant(ledger, now=11.0).gpu_uuids == (GPU_0,)
 
 
-looks = st.sampled_from(["look", "look", "return", "xid", "lose", "repair"])
+looks = st.sampled_from(
+    ["look", "look", "return", "xid", "xid of a clock set back", "lose", "repair"]
+)
 
 
 @given(st.lists(looks, min_size=3, max_size=30))
@@ -120,22 +122,22 @@ def test_what_an_admin_returned_is_settled_and_what_comes_later_is_not(steps: li
     """``settled_at`` is the last Xid that there was at a return."""
     ledger = Ledger.open("sqlite://", first_uid=20000)
     times = itertools.count(1.0)
-    is_lost, xid_at, settled_at = False, None, 0.0
+    is_lost, xid_at, settled_at = False, None, None
     for step in steps:
         now = next(times)
         is_in_it = ill(ledger) == [GPU_0]
-        if step == "xid":
-            xid_at = now
+        if step.startswith("xid"):
+            xid_at = now if step == "xid" else -now
         elif step in ("lose", "repair"):
             is_lost = step == "lose"
         elif step == "return":
             returned = ledger.return_gpu(GPU_0, by="root", xid_at=xid_at, now=now)
             assert (returned is not None) == is_in_it
-            settled_at = (xid_at or 0.0) if is_in_it else settled_at
+            settled_at = xid_at if is_in_it and xid_at is not None else settled_at
             assert ill(ledger) == []
         elif is_lost or xid_at is not None:
             reason = LOST if is_lost else XID
             ledger.quarantine(GPU_0, reason, xid_at=None if is_lost else xid_at, now=now)
-            is_news = is_lost or (xid_at or 0.0) > settled_at
+            is_news = is_lost or xid_at != settled_at
             assert (ill(ledger) == [GPU_0]) == (is_in_it or is_news)
     ledger.close()

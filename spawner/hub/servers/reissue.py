@@ -86,11 +86,13 @@ async def _start(
             async with session.post(url, json={"user_options": options}) as answer:
                 if answer.status < HTTPStatus.BAD_REQUEST:
                     return None
-                said.append(await answer.text())
+                text = await answer.text()
+                # no answer, however long, costs nobody their place, nor one that says that nobody knows yet
+                if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                    said.append(text)
                 if answer.status == HTTPStatus.NOT_FOUND:
                     break
-        except (aiohttp.ClientError, Unknown) as error:
-            # no answer, however long, costs nobody their place: the hub begins to listen only now
+        except (aiohttp.ClientError, Unknown) as error:  # the hub begins to listen only now
             log.debug("%s is not yet back in line: %s", lease.user, error)
         await asyncio.sleep(RETRY_SECONDS)
     return said[-1]

@@ -267,7 +267,6 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             is_listed = not self._has_lease_ended and self._lease_id in await workbench.running()
             status = None if is_listed else await controller.look(self._lease_id)
             if is_listed or (status is not None and status.is_running):
-                await self._notice_visitor()
                 return None
         except Unknown as error:
             self.log.warning("Nobody knows whether %s runs: %s", self._log_name, error)
@@ -293,11 +292,9 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         if self.ready:
             await self.poll_and_notify()
 
-    async def _notice_visitor(self) -> None:
-        """Tell the controller once that its user came for the server whose turn they had waited for."""
-        if self._ready_at is not None and has_visitor(self, self._ready_at):
-            await self.get_workbench().controller.mark_claimed(self._lease_id)
-            self._ready_at = None
+    def has_visitor(self) -> bool:
+        """Return whether its user came for the server whose turn they had waited for."""
+        return self._ready_at is not None and has_visitor(self, self._ready_at)
 
     async def stop(self, now: bool = False) -> None:
         """Give everything back; return only when Docker proved that the container is gone."""
