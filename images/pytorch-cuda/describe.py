@@ -1,4 +1,4 @@
-"""Writes what an image says of itself while it is built: its manifest and its list of parts (CycloneDX).
+"""Writes what an image says of itself while it is built: its manifest, its lists of parts (CycloneDX) and of files.
 
 The manifest declares what catalog and locks state, never what is installed: ``wb verify`` compares the two.
 """
@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 IMAGES = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(IMAGES / "toolkit"))
+
+from workbench_toolkit.verify.files import LIST, hash_files, write_list  # noqa: E402 - see above
+
 PREFIX = Path("/opt/pytorch")
 STATED = ("python", "torch", "cuda", "cudnn", "nccl", "driver", "architectures")
 
@@ -25,7 +29,7 @@ def build_manifest(flavor: str, wheels: Sequence[Path]) -> dict[str, Any]:
     """Build the manifest of ``flavor`` with this repository's own ``wheels``."""
     name = os.environ["RELEASE"]
     release = tomllib.loads((IMAGES / "catalog.toml").read_text(encoding="utf-8"))["releases"][name]
-    locks = sorted((PREFIX / "lock").glob("*.lock"))
+    locks = sorted((PREFIX / "lock" / name).glob("*.lock"))
     text = "".join(lock.read_text(encoding="utf-8") for lock in locks)
     packages = dict(re.findall(r"^([a-z0-9-]+)==(\S+) ", text, re.MULTILINE))
     for wheel in wheels:
@@ -75,3 +79,5 @@ def write(path: Path, document: dict[str, Any]) -> None:
 if __name__ == "__main__":
     write(PREFIX / "manifest.json", build_manifest(sys.argv[1], [Path(w) for w in sys.argv[2:]]))
     write(PREFIX / "sbom.cdx.json", list_parts())
+    hashes = hash_files(PREFIX, lambda *_: None)
+    (PREFIX / LIST).write_text(write_list(hashes), encoding="utf-8")

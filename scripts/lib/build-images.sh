@@ -87,8 +87,10 @@ build_image() {
   require_ca_bundle
   run_build "$image" --file "$repository/images/$folder/Dockerfile" --tag "$image" --label "$source_label=$hash" \
     ${argument:+--build-arg "$argument"} "${build_arguments[@]}"
-  # The image that lost its name goes too, unless a container still runs on it.
-  if [ -n "$old" ]; then docker image rm "$old" >/dev/null 2>&1 || true; fi
+  # The image that lost its last name goes too, unless a container still runs on it.
+  if [ "$(docker image inspect --format '{{len .RepoTags}}' "$old" 2>/dev/null)" = 0 ]; then
+    docker image rm "$old" >/dev/null 2>&1 || true
+  fi
 }
 
 # source_hash WORD PATH...: over names, modes and contents of the files under the paths that .dockerignore lets through.

@@ -98,6 +98,32 @@ def test_what_cannot_start_is_one_sentence(
     assert sentence.startswith(said)
 
 
+@pytest.mark.parametrize("user", [(), ("--user=5000",), ("--user=0",)])
+def test_a_chosen_folder_is_where_the_command_runs(
+    release: Release, folder: Path, user: tuple[str, ...]
+) -> None:
+    (folder / "project").mkdir()
+    options = ("--rm", *user, f"--volume={folder}:/workspace")
+    assert docker("run", *options, release.image, "pwd") == "/workspace"
+    for chosen in ("/workspace/project", "/opt"):
+        assert docker("run", f"--workdir={chosen}", *options, release.image, "pwd") == chosen
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ((), "researcher"),
+        (("--user=77",), "user77"),
+        (("--user=5000", "--tmpfs=/var/lib/extrausers:uid=5000"), "researcher"),
+    ],
+)
+def test_a_read_only_container_has_names_too(
+    release: Release, options: tuple[str, ...], name: str
+) -> None:
+    words = ("run", "--rm", "--read-only", "--tmpfs=/tmp", *options, release.image, "id", "-un")
+    assert docker(*words) == name
+
+
 def test_a_stand_in_home_is_the_same_after_a_restart(release: Release, name: str) -> None:
     first = docker("run", "--name", name, "--user=5000", release.image, "ls", "/tmp/home")
     assert "examples" in first

@@ -93,6 +93,29 @@ def test_failing_build_is_shown_and_leaves_no_image(copy: Path) -> None:
     assert docker("image", "ls", "--quiet", "workbench-test-broken") == ""
 
 
+def test_an_image_that_is_replaced_goes_unless_somebody_named_it(copy: Path) -> None:
+    image, kept = "workbench-test-replaced:x", "workbench-test-replaced:kept"
+    dockerfile = copy / "images" / "hub" / "Dockerfile"
+
+    def build(word: str) -> str:
+        dockerfile.write_text(
+            f"FROM debian:bookworm-slim AS hub\nLABEL said={word}\n", encoding="utf-8"
+        )
+        done = bash(f'build_image {image} hub 1 "" spawner', copy)
+        assert done.returncode == 0, done.stderr
+        return str(inspect(image)["Id"])
+
+    try:
+        first = build("one")
+        second = build("two")
+        assert first not in docker("image", "ls", "--all", "--quiet", "--no-trunc")
+        docker("image", "tag", image, kept)
+        build("three")
+        assert inspect(kept)["Id"] == second
+    finally:
+        docker("image", "rm", "--force", image, kept)
+
+
 def test_short_disk_is_one_sentence() -> None:
     done = bash("require_disk 1000000")
     assert (done.returncode, done.stdout) == (1, "")

@@ -32,9 +32,16 @@ import json, pathlib
 path = pathlib.Path("/opt/pytorch/manifest.json")
 document = json.loads(path.read_text())
 document["cudnn"] = "1.2.3"
+document["release"] = "v1.0"
+document["flavor"] = "serve" if document["flavor"] == "lab" else "lab"
 document["packages"]["numpy"] = "0"
 pathlib.Path("/tmp/other.json").write_text(json.dumps(document))
 """
+CHANGES = (
+    "cd /opt/pytorch/lib/python3.11/site-packages && echo >>idna/__pycache__/core.cpython-311.pyc"
+    " && rm idna/core.py && touch sitecustomize.py"
+)
+"""Bytecode is what Python executes; the sources beside it say nothing of it."""
 
 
 @pytest.fixture(params=LOCKS)
@@ -113,15 +120,26 @@ def test_what_differs_is_found(release: Release, flavor: str) -> None:
     script = f"python -c '{DIFFERENT}' && wb verify --manifest /tmp/other.json || echo exit $?"
     lines = run(image_of(release, flavor), "sh", "-c", script).splitlines()
     assert lines[-1] == "exit 1"
-    assert [line.split()[1] for line in lines if line.startswith("fails")] == ["packages", "cuDNN"]
+    assert [line.split()[1] for line in lines if line.startswith("fails")] == [
+        "release",
+        "flavor",
+        "packages",
+        "cuDNN",
+    ]
 
 
-def test_changed_file_is_found(release: Release) -> None:
-    script = "echo >>/opt/pytorch/lib/python3.11/site-packages/torch/version.py; wb verify --files; echo exit $?"
+def test_changed_files_are_found(release: Release) -> None:
+    script = f"{CHANGES}; wb verify --files; echo exit $?"
     options = ("--user=0:0", "--entrypoint=sh")
     lines = docker("run", "--rm", *options, f"{release.image}-train", "-c", script).splitlines()
     assert lines[-1] == "exit 1"
-    assert [line for line in lines if "torch/version.py (changed)" in line]
+    (found,) = (line for line in lines if line.startswith("fails"))
+    for change in (
+        "core.cpython-311.pyc (changed)",
+        "idna/core.py (missing)",
+        "customize.py (not listed)",
+    ):
+        assert change in found
 
 
 def test_flavors_share_their_layers(release: Release) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,23 +14,16 @@ from workbench_toolkit.verify.compare import (
     compare_packages,
     compare_texts,
     find_packages,
-    hash_locks,
+    read_locks,
     read_versions,
 )
-
-
-def install(folder: Path, name: str = "Half_Life", text: bytes = b"x = 1\n") -> Path:
-    """Write an installed package as an installer does and return its module."""
-    module = folder / "half_life.py"
-    module.write_bytes(text)
-    digest = base64.urlsafe_b64encode(hashlib.sha256(text).digest()).rstrip(b"=").decode()
-    about = folder / "half_life-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (about / "RECORD").write_text(
-        f"half_life.py,sha256={digest},{len(text)}\nhalf_life-1.0.dist-info/RECORD,,\n"
-    )
-    return module
+from workbench_toolkit.verify.files import (
+    LIST,
+    UNREADABLE,
+    hash_files,
+    read_list,
+    write_list,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,27 +64,57 @@ def test_many_differences_are_counted_and_some_are_named() -> None:
 
 
 def test_names_are_those_of_locks(tmp_path: Path) -> None:
-    install(tmp_path)
+    about = tmp_path / "half_life-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: Half_Life\nVersion: 1.0\n")
     assert read_versions(find_packages(tmp_path)) == {"half-life": "1.0"}
 
 
-def test_files_are_read(tmp_path: Path) -> None:
-    module = install(tmp_path)
+def test_every_file_is_read_bytecode_too(tmp_path: Path) -> None:
+    bytecode = tmp_path / "__pycache__" / "half_life.pyc"
+    bytecode.parent.mkdir()
+    for path in (tmp_path / "half_life.py", bytecode, tmp_path / "site.py"):
+        path.write_text("x = 1\n")
+    (tmp_path / "link").symlink_to("half_life.py")
+    (tmp_path / "folder").symlink_to("__pycache__")
     seen: list[tuple[int, int]] = []
     progress = lambda done, total: seen.append((done, total))  # noqa: E731
-    assert compare_files(find_packages(tmp_path), progress).state == "ok"
-    assert seen == [(0, 1), (1, 1)]
-    module.write_text("x = 2\n")
-    assert "half_life.py (changed)" in compare_files(find_packages(tmp_path), progress).found
-    module.unlink()
-    assert "half_life.py (No such file" in compare_files(find_packages(tmp_path), progress).found
+    (tmp_path / LIST).write_text(write_list(hash_files(tmp_path, progress)))
+    assert seen == [(0, 3), (3, 3)]
+    listed = read_list((tmp_path / LIST).read_text())
+    assert compare_files(listed, hash_files(tmp_path, progress)).state == "ok"
+    bytecode.write_text("x = 2\n")
+    (tmp_path / "half_life.py").unlink()
+    (tmp_path / "sitecustomize.py").touch()
+    assert compare_files(listed, hash_files(tmp_path, progress)).found == (
+        "3 differ: __pycache__/half_life.pyc (changed), half_life.py (missing), sitecustomize.py (not listed)"
+    )
 
 
-def test_locks_are_hashed_in_the_order_of_their_names(tmp_path: Path) -> None:
-    assert hash_locks(tmp_path) is None
-    (tmp_path / "b.lock").write_text("two")
-    (tmp_path / "a.lock").write_text("one")
-    assert hash_locks(tmp_path) == hashlib.sha256(b"onetwo").hexdigest()
+def test_the_list_is_what_sha256sum_reads(tmp_path: Path) -> None:
+    (tmp_path / "half life.py").write_text("x = 1\n")
+    (tmp_path / LIST).write_text(write_list(hash_files(tmp_path, lambda *_: None)))
+    subprocess.run(["sha256sum", "--check", "--strict", LIST], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize(
+    ("found", "state"), [({"a": "0" * 64}, "ok"), ({"a": UNREADABLE}, "fails"), ({}, "fails")]
+)
+def test_only_equal_files_agree(found: dict[str, str], state: str) -> None:
+    assert compare_files({"a": "0" * 64}, found).state == state
+    assert compare_files({}, found).state == "fails", "without a list nothing is compared"
+
+
+def test_locks_say_release_and_flavor_and_are_hashed_in_the_order_of_their_names(
+    tmp_path: Path,
+) -> None:
+    assert read_locks(tmp_path) == (None, None, None)
+    folder = tmp_path / "v2.7"
+    folder.mkdir()
+    for name, flavor in (("torch", None), ("train", "train"), ("lab", "lab")):
+        (folder / f"{name}.lock").write_text(name)
+        assert read_locks(tmp_path)[:2] == ("v2.7", flavor)
+    assert read_locks(tmp_path).sha256 == hashlib.sha256(b"labtorchtrain").hexdigest()
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]"])

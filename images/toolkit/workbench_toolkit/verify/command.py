@@ -17,13 +17,16 @@ from workbench_toolkit.doctor.release import MANIFEST
 from workbench_toolkit.doctor.report import build_text
 from workbench_toolkit.errors import ToolError
 from workbench_toolkit.verify.compare import compare_all, compare_files, find_packages
+from workbench_toolkit.verify.files import LIST, hash_files, read_list
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
-        "--files", action="store_true", help="read every file too and compare its hash (a minute)"
+        "--files",
+        action="store_true",
+        help="read every file too and compare its hash (ten seconds or more)",
     )
     parser.add_argument(
         "--manifest",
@@ -39,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     packages = find_packages(Path(sysconfig.get_path("purelib")))
     checks = list(compare_all(manifest, packages))
     if arguments.files:
-        checks.append(compare_files(packages, _show_progress))
+        checks.append(compare_files(_read_files(), hash_files(Path(sys.prefix), _show_progress)))
     agrees = all(check.state == "ok" for check in checks)
     if arguments.json:
         report = {"agrees": agrees, "checks": [asdict(check) for check in checks]}
@@ -65,7 +68,14 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
+def _read_files() -> dict[str, str]:
+    try:
+        return read_list(Path(sys.prefix, LIST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
 def _show_progress(done: int, total: int) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r{done} of {total} packages" + ("\n" if done == total else ""))
+        sys.stderr.write(f"\r{done:,} of {total:,} files" + ("\n" if done == total else ""))
         sys.stderr.flush()

@@ -5,17 +5,20 @@ Every difference is found and named; a thing that the manifest does not declare 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import Distribution, PackagePath, distributions
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from workbench_toolkit.doctor.report import Check
+from workbench_toolkit.verify.files import UNREADABLE
 
 ADVICE = "Pull the image again, or start a fresh container of it."
+FLAVORS = ("lab", "train", "serve")
+"""By the last of their locks: lab has that of train too."""
+
 SHOWN = 10
 """How many differences a line names."""
 
@@ -39,21 +42,16 @@ def compare_packages(declared: object, installed: Mapping[str, str]) -> Check:
     return _summarise("packages", wrong, f"{len(installed)} as declared")
 
 
-def compare_files(packages: Sequence[Distribution], progress: Callable[[int, int], None]) -> Check:
-    """Compare every file of the packages with the hash in its package's own list.
-
-    ``progress`` is told how many of how many packages are done.
-    """
-    wrong: list[str] = []
-    count = 0
-    for done, package in enumerate(packages):
-        progress(done, len(packages))
-        for file in package.files or ():
-            if file.hash is not None:
-                count += 1
-                wrong += _find_damage(file)
-    progress(len(packages), len(packages))
-    return _summarise("files", wrong, f"{count:,} as packed")
+def compare_files(listed: Mapping[str, str], found: Mapping[str, str]) -> Check:
+    """Compare the listed files, paths to hashes, with those that are there."""
+    wrong = [
+        f"{name} ({_say_difference(name, listed, found)})"
+        for name in sorted(listed.keys() | found.keys())
+        if listed.get(name) != found.get(name)
+    ]
+    if not listed:
+        wrong = ["there is no list of files"]
+    return _summarise("files", wrong, f"{len(found):,} as built")
 
 
 def find_packages(folder: Path) -> list[Distribution]:
@@ -69,18 +67,32 @@ def read_versions(packages: Sequence[Distribution]) -> dict[str, str]:
     }
 
 
-def hash_locks(folder: Path) -> str | None:
-    """Return the SHA-256 of the locks one after the other in the order of their names; None without any."""
-    locks = sorted(folder.glob("*.lock"))
+class Locks(NamedTuple):
+    """What an image was installed from: ``sha256`` is of its locks one after the other in the order of their names."""
+
+    release: str | None
+    flavor: str | None
+    sha256: str | None
+
+
+def read_locks(folder: Path) -> Locks:
+    """Return what the locks below ``folder`` say, which lie in one named after their release; None without any."""
+    locks = sorted(folder.glob("*/*.lock"))
+    if not locks:
+        return Locks(None, None, None)
+    releases = sorted({lock.parent.name for lock in locks})
+    names = {lock.stem for lock in locks}
+    flavor = next((flavor for flavor in FLAVORS if flavor in names), None)
     whole = b"".join(lock.read_bytes() for lock in locks)
-    return hashlib.sha256(whole).hexdigest() if locks else None
+    return Locks(" and ".join(releases), flavor, hashlib.sha256(whole).hexdigest())
 
 
 def compare_all(manifest: Mapping[str, Any], packages: Sequence[Distribution]) -> Iterator[Check]:
     """Compare everything that takes no long time."""
-    yield compare_texts("release", manifest.get("release"), _text(manifest.get("release")))
-    yield compare_texts("flavor", manifest.get("flavor"), _text(manifest.get("flavor")))
-    yield compare_texts("locks", manifest.get("lock_sha256"), hash_locks(Path(sys.prefix) / "lock"))
+    locks = read_locks(Path(sys.prefix) / "lock")
+    yield compare_texts("release", manifest.get("release"), locks.release)
+    yield compare_texts("flavor", manifest.get("flavor"), locks.flavor)
+    yield compare_texts("locks", manifest.get("lock_sha256"), locks.sha256)
     yield compare_packages(manifest.get("packages"), read_versions(packages))
     python = ".".join(map(str, sys.version_info[:2]))
     yield compare_texts("Python", manifest.get("python"), python)
@@ -103,20 +115,12 @@ def _compare_stack(manifest: Mapping[str, Any]) -> Iterator[Check]:
     yield compare_texts("architectures", architectures, built_for(torch))
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _find_damage(file: PackagePath) -> Iterator[str]:
-    assert file.hash is not None  # noqa: S101 - the caller looked
-    try:
-        with Path(str(file.locate())).open("rb") as stream:
-            digest = hashlib.file_digest(stream, file.hash.mode).digest()
-    except OSError as error:
-        yield f"{file} ({error.strerror})"
-        return
-    if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
-        yield f"{file} (changed)"
+def _say_difference(name: str, listed: Mapping[str, str], found: Mapping[str, str]) -> str:
+    if name not in found:
+        return "missing"
+    if found[name] == UNREADABLE:
+        return UNREADABLE
+    return "changed" if name in listed else "not listed"
 
 
 def _summarise(name: str, wrong: Sequence[str], fine: str) -> Check:
