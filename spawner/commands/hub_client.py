@@ -56,11 +56,16 @@ class HubClient:
         """Return the answer as JSON, None where it is empty; raises HubRefused, Unknown."""
         with self._open(method, path, body, query) as answer:
             text = answer.read()
-        return json.loads(text) if text else None
+        try:
+            return json.loads(text) if text else None
+        except ValueError as error:
+            raise self._no_hub() from error
 
     def lines(self, path: str, query: Mapping[str, object]) -> Iterator[str]:
         """Yield the lines of a text as they come; raises HubRefused, Unknown."""
         with self._open("GET", path, None, query) as answer:
+            if answer.headers.get_content_type() == "text/html":
+                raise self._no_hub()
             for line in answer:
                 yield line.decode()
 
@@ -72,7 +77,8 @@ class HubClient:
         request = Request(  # noqa: S310 - the scheme was looked at
             address,
             method=method,
-            data=None if body is None else json.dumps(body).encode(),
+            # a date of a TOML file becomes a text, and the hub says what should be there
+            data=None if body is None else json.dumps(body, default=str).encode(),
             headers={"Authorization": f"token {self._token}", "Content-Type": "application/json"},
         )
         try:
@@ -83,6 +89,9 @@ class HubClient:
             raise kind(_read_sentence(error)) from error
         except (OSError, HTTPException, ValueError) as error:
             raise Unknown(f"The hub at {self._url} does not answer: {error}.") from error
+
+    def _no_hub(self) -> Unknown:
+        return Unknown(f"What answers at {self._url} is not the hub: correct JUPYTERHUB_API_URL.")
 
 
 def segment(name: str) -> str:

@@ -1,6 +1,7 @@
 """The commands ``workbench quotas`` and ``workbench quota``: rows and effective quotas over the hub's REST API.
 
-A quota file is TOML: ``[default]``, ``[groups.NAME]``, ``[users.NAME]``; what applying it changes is shown first.
+A quota file is TOML: ``[default]``, ``[groups.NAME]``, ``[users.NAME]``; what applying it changes is shown first, and
+nothing else is done.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ def _apply(hub: HubClient, flags: argparse.Namespace) -> int:
         sys.stdout.writelines([_say_change(change) for change in changes] or ["Nothing changes.\n"])
     is_wanted = not changes or flags.yes or _is_wanted()
     if is_wanted and changes:
-        hub.ask("POST", "quotas", body)
+        hub.ask("POST", "quotas", {**body, "changes": changes})
     if flags.json:
         sys.stdout.write(json.dumps({"changes": changes, "applied": is_wanted}) + "\n")
     elif is_wanted and changes:

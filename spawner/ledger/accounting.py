@@ -6,8 +6,9 @@ the last one that was committed ended, so nothing counts twice or is lost to a r
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -54,18 +55,26 @@ class Accounting:
             _add(connection, added, rows, now)
 
     def spans(
-        self, *, since: float, until: float, now: float, uid: int | None = None
+        self,
+        *,
+        since: float,
+        until: float,
+        now: float,
+        uids: Collection[int] | None = None,
+        groups: Collection[str] = (),
     ) -> tuple[Span, ...]:
-        """Return what every lease, or each of the account ``uid``, held from ``since`` until ``until`` or ``now``.
+        """Return what every lease held from ``since`` until ``until`` or ``now``.
 
-        Both should be midnight, for what was measured is kept by day. A start that only a restart of the hub cut off
-        is nobody's use, as for the order of the line.
+        With ``uids``, only those of these accounts and of ``groups``, and perhaps of groups called nearly the same.
+        Both times should be midnight, for what was measured is kept by day. A start that only a restart of the hub
+        cut off is nobody's use, as for the order of the line.
         """
         until = min(until, now)
+        whose = None if uids is None else _whose(uids, groups)
         with reading(self._engine) as connection:
-            held = connection.execute(_held(since, until, uid))
+            held = connection.execute(_held(since, until, whose))
             leases = [tables.as_lease(row) for row in held]
-            measured = _read_measured(connection, day_of(since), day_of(until), uid)
+            measured = _read_measured(connection, day_of(since), day_of(until), whose)
         names = _latest_names(leases)
         return tuple(
             span for lease in leases for span in _spans_of(lease, names, since, until, measured)
@@ -73,12 +82,12 @@ class Accounting:
 
     def held_by_day(self, uid: int, *, since: float, now: float) -> dict[int, float]:
         """Return the GPU-hours that the account held on each day since the midnight ``since``."""
-        spans = self.spans(since=since, until=now, now=now, uid=uid)
+        spans = self.spans(since=since, until=now, now=now, uids=(uid,))
         return _by_day((span.day, span.held_seconds) for span in spans)
 
     def used_by_day(self, uid: int, *, since: float, now: float) -> dict[int, float]:
         """Return the GPU-hours in which its GPUs are known to have computed, by day, as for ``held_by_day``."""
-        spans = self.spans(since=since, until=now, now=now, uid=uid)
+        spans = self.spans(since=since, until=now, now=now, uids=(uid,))
         return _by_day((span.day, span.used_seconds) for span in spans)
 
 
@@ -133,7 +142,15 @@ def _add(
         connection.execute(sa.update(tables.usage).where(*is_it), changes)
 
 
-def _held(since: float, until: float, uid: int | None) -> sa.Select[Any]:
+def _whose(uids: Collection[int], groups: Collection[str]) -> sa.ColumnElement[bool]:
+    leases = tables.leases.c
+    # both databases keep the list as the JSON that was written; SQLite's LIKE takes no notice of case
+    written = sa.cast(leases.groups, sa.Text)
+    of_groups = (written.contains(json.dumps(group), autoescape=True) for group in groups)
+    return sa.or_(leases.uid.in_(uids), *of_groups)
+
+
+def _held(since: float, until: float, whose: sa.ColumnElement[bool] | None) -> sa.Select[Any]:
     leases = tables.leases.c
     held = sa.select(tables.leases).where(
         leases.gpu_count > 0,
@@ -141,16 +158,16 @@ def _held(since: float, until: float, uid: int | None) -> sa.Select[Any]:
         sa.or_(leases.ended_at.is_(None), leases.ended_at > since),
         sa.or_(leases.cause.is_(None), leases.cause != Cause.INTERRUPTED.value),
     )
-    return held if uid is None else held.where(leases.uid == uid)
+    return held if whose is None else held.where(whose)
 
 
 def _read_measured(
-    connection: sa.Connection, first: int, last: int, uid: int | None
+    connection: sa.Connection, first: int, last: int, whose: sa.ColumnElement[bool] | None
 ) -> dict[_Key, _Measured]:
     usage = tables.usage.c
     select = sa.select(tables.usage).where(usage.day.between(first, last))
-    if uid is not None:
-        select = select.join_from(tables.usage, tables.leases).where(tables.leases.c.uid == uid)
+    if whose is not None:
+        select = select.join_from(tables.usage, tables.leases).where(whose)
     return {
         (row.lease_id, row.gpu_uuid, row.day): _Measured(row.measured_seconds, row.used_seconds)
         for row in connection.execute(select)

@@ -5,7 +5,7 @@ A change and its entry in the trail are one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -97,27 +97,22 @@ class Quotas(Accounts):
         reason: str | None,
         now: float,
         whole: bool = False,
+        agree: Callable[[tuple[Change, ...]], None] = lambda _: None,
     ) -> tuple[Change, ...]:
         """Make the rows of the subjects in ``wanted`` what it says; with ``whole``, there is no other row then.
 
-        Returns what changed, which the trail tells with ``by`` and ``reason``.
+        Returns what changed, which the trail tells with ``by`` and ``reason``. ``agree`` is told of it before, within
+        the transaction: where it raises, nothing changes.
         """
         with transaction(self._engine) as connection:
             before = _read(connection, sa.true())
             others: dict[Subject, Limits | None] = dict.fromkeys(before) if whole else {}
             changes = find_changes(before, {**others, **wanted})
+            agree(changes)
             for change in changes:
                 _write(connection, change)
                 record(connection, _tell(change, by, reason, now))
             return changes
-
-    def keep_quotas_of(
-        self, kept: Collection[Subject], *, by: str, now: float
-    ) -> tuple[Change, ...]:
-        """Delete the rows of groups and users that are not among ``kept``: they have left the hub."""
-        gone = [s for s in self.quota_rows() if s not in kept and s != DEFAULT]
-        reason = "it is not in the hub any more"
-        return self.set_quotas(dict.fromkeys(gone), by=by, reason=reason, now=now) if gone else ()
 
     def entitlement(self, owner: Owner, settings: Quota, *, now: float) -> Entitlement:
         """Return what ``owner`` may have now; where no row says a field, ``settings`` do."""

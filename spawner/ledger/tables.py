@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from spawner.model import Cause, Lease, LeaseState, WhenIdle
 
-VERSION = "0004"
+VERSION = "0005"
 """The script of ``spawner.ledger.migrations`` that makes these tables."""
 metadata = sa.MetaData()
 
@@ -61,6 +61,8 @@ leases = sa.Table(
         postgresql_where=LIVE,
     ),
     sa.Index("leases_by_uid", "uid"),
+    # a server's last lease is asked for whenever somebody looks at it
+    sa.Index("leases_by_server", "user", "server", "requested_at"),
 )
 
 claims = sa.Table(

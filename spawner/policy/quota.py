@@ -152,12 +152,13 @@ def _refuse_gpu_hours(
         return None
     hours = lease_hours(request, quota, leases, held, now)
     least = LEAST_USEFUL_HOURS if request.options.hours is None else 0.0
-    if asked * hours <= left and hours >= min(least, quota.max_lease_hours):
+    # who does not say how long gets just this; multiplied back it may round to more than what is left
+    most = left / asked
+    if min(least, quota.max_lease_hours) <= hours <= most:
         return None
     wants = count_gpus(asked, request.options.mig_profile)
     if request.options.hours is not None:
         wants += f" for {say_hours(hours)}, which is {_say_number(asked * hours)} GPU-hours,"
-    most = left / asked
     is_worth_it = most >= LEAST_USEFUL_HOURS
     advice = f"ask for at most {say_hours(most)}" if is_worth_it else "start with 0 GPUs"
     return _refuse_used(wants, quota, leases, held, now, request.user, advice)

@@ -45,18 +45,18 @@ async def say(client: httpx.AsyncClient, server: str = "", **words: Any) -> dict
     return lease
 
 
-async def rest(town: Town, seconds: float, name: str = "alice", **words: Any) -> dict[str, Any]:
+async def rest(town: Town, seconds: float, server: str = "", **words: Any) -> dict[str, Any]:
     """Let time pass in which the server says that it does nothing, but for ``words``, and the GPUs do nothing."""
-    async with town.client(name) as client:
+    async with town.client("alice") as client:
         for _ in range(int(seconds / 10)):
             town.skip(10)
-            lease = await say(client, **words)
+            lease = await say(client, server, **words)
             await town.workbench.sampling.look()
     return lease
 
 
-def ended(town: Town) -> Lease | None:
-    lease = town.ledger.last_ended("alice", "")
+def ended(town: Town, server: str = "") -> Lease | None:
+    lease = town.ledger.last_ended("alice", server)
     return lease if lease is not None and lease.state is LeaseState.CLOSED else None
 
 
@@ -158,6 +158,22 @@ async def test_who_chose_so_goes_on_without_gpus_and_asks_again_with_one_click(
     (lease,) = town.live()
     assert (lease.gpu_count, lease.hours, lease.when_idle.value) == (2, 9.0, "go_on")
     assert twice.status_code == 409
+
+
+async def test_a_server_that_was_deleted_since_asks_for_nothing_again(town: Town) -> None:
+    named = "/hub/api/users/alice/servers/x"
+    async with town.client("alice") as client:
+        assert (await client.post(named, json={"gpus": 1, "hours": 9})).status_code == 201
+        await rest(town, IDLE + MINUTE, "x")
+        await eventually(lambda: ended(town, "x"), "it was ended")
+        await eventually(lambda: not town.user("alice").spawners["x"].active, "the hub knows")
+        deleted = await client.request("DELETE", named, json={"remove": True})
+        assert deleted.status_code == 204, deleted.text
+        answer = await client.post("/hub/api/workbench/again/x")
+    assert (answer.status_code, answer.json()["message"]) == (
+        404,
+        "alice has no server named 'x': add it on the home page.",
+    )
 
 
 @pytest.mark.parametrize(

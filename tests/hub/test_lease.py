@@ -219,6 +219,7 @@ async def test_who_comes_in_time_keeps_the_server_over_a_restart(town: Town) -> 
     await grant_after_a_wait(town)
     await town.close_hub()
     await town.open_hub()
+    await eventually(lambda: town.controller.is_ready, "the hub is reconciled")
     await visit_in_a_browser(town)
     town.skip(21 * 60)
     await eventually(lambda: lease_of(town, "bob").is_claimed, "he was seen")

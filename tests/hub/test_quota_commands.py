@@ -91,6 +91,34 @@ async def test_what_changes_is_shown_first_and_nothing_is_done_unasked(
     assert town.ledger.quota_rows()[DEFAULT] == Limits(max_gpus=1)
 
 
+async def test_a_row_that_somebody_changed_after_it_was_shown_is_left_alone(
+    town: Town, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_group(town, "vision")
+    file = tmp_path / "quotas.toml"
+    file.write_text("[default]\nmax_gpus = 2\n")
+
+    def change_before_saying_yes() -> bool:
+        row = {group("vision"): Limits(max_gpus=3)}
+        town.ledger.set_quotas(row, by="other", reason=None, now=1.0)
+        return True
+
+    monkeypatch.setattr("spawner.commands.quotas._is_wanted", change_before_saying_yes)
+    assert await shell.run("quotas", "apply", str(file)) == 1
+    assert shell.out == "+ default: max_gpus none → 2\n"
+    assert shell.err.startswith("The quotas have changed since you were shown")
+    assert town.ledger.quota_rows() == {group("vision"): Limits(max_gpus=3)}
+
+
+async def test_a_date_in_a_file_is_one_line(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "quotas.toml"
+    file.write_text("[default]\nmax_gpus = 2026-01-01\n")
+    assert await shell.run("quotas", "apply", str(file), "--yes") == 1
+    assert shell.err == (
+        "The row of default cannot be: max_gpus must be a whole number from 0 to 1024, or null.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

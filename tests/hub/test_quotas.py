@@ -6,7 +6,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from spawner.model import Unknown
-from spawner.policy.limits import DEFAULT, Limits, Subject, SubjectKind, group
+from spawner.policy.limits import Limits, Subject, SubjectKind, group
 from tests.hub.people import give_scopes, make_group, make_service
 from tests.hub.test_sign_up import admin, join
 from tests.hub.test_spawn import start
@@ -208,53 +208,6 @@ async def test_what_cannot_be_is_refused_in_one_sentence(
     answered, message = await ask(town, "root", "PUT", path, body)
     assert (answered, message[: len(said)]) == (status, said)
     assert town.ledger.quota_rows() == {}
-
-
-FILE = {"default": {"max_gpus": 1}, "groups": {"vision": {"total_gpus": 4}}, "users": {}}
-
-
-async def test_a_file_is_shown_first_then_applied_then_changes_nothing(town: Town) -> None:
-    make_group(town, "vision")
-    town.user("alice")
-    await put(town, "/users/alice", priority=1)
-    changes = {
-        "changes": [
-            {"subject": "default", "before": None, "after": {"max_gpus": 1}},
-            {"subject": "group vision", "before": None, "after": {"total_gpus": 4}},
-            {"subject": "user alice", "before": {"priority": 1}, "after": None},
-        ]
-    }
-
-    def ordered(said: tuple[int, Any]) -> tuple[int, Any]:
-        said[1]["changes"].sort(key=lambda change: change["subject"])
-        return said
-
-    assert ordered(await ask(town, "root", "POST", "?dry-run", {"quotas": FILE})) == (200, changes)
-    assert len(town.ledger.quota_rows()) == 1
-    assert ordered(await ask(town, "root", "POST", "", {"quotas": FILE})) == (200, changes)
-    assert set(town.ledger.quota_rows()) == {DEFAULT, group("vision")}
-    assert await ask(town, "root", "POST", "", {"quotas": FILE}) == (200, {"changes": []})
-    assert (await ask(town, "root", "GET"))[1]["quotas"] == FILE
-
-
-@pytest.mark.parametrize(
-    ("file", "said"),
-    [
-        ({"group": {}}, "'group' is no part of a quota file."),
-        ({"users": []}, "'users' must be an object"),
-        ({"users": {"eve": {}}}, "There is no user 'eve'"),
-        (
-            {"default": {"total_gpus": 1}},
-            "The row of default cannot be: Only a group has total_gpus",
-        ),
-    ],
-)
-async def test_a_file_that_cannot_be_changes_nothing(town: Town, file: Any, said: str) -> None:
-    await put(town, "/default", max_gpus=1)
-    status, message = await ask(town, "root", "POST", "", {"quotas": file})
-    assert status in (400, 404)
-    assert said in message
-    assert town.ledger.quota_rows() == {DEFAULT: Limits(max_gpus=1)}
 
 
 # --- who may what

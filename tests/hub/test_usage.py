@@ -1,7 +1,9 @@
 """GPU-hours on the page, as CSV and over REST: everybody sees what they may, and no more."""
 
+import asyncio
 import csv
 import io
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +13,7 @@ from bs4 import BeautifulSoup
 
 from spawner.hub.handlers import scopes
 from spawner.hub.views.usage import CHART_HEIGHT, Question, QuestionError, UsageView, read_question
-from spawner.policy.usage import By, Sum
+from spawner.policy.usage import By, Span, Sum
 from tests.hub.people import give_scopes, make_group
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start, stop
@@ -88,6 +90,30 @@ async def test_everybody_sees_their_own_a_group_admin_the_groups_and_an_admin_al
         "lead": ["alice"],
         "admin": ["alice", "bob"],
     }
+
+
+async def test_one_question_is_answered_after_the_other_and_reads_what_its_asker_may_see(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_people_compute(town)
+    now_asked, most_at_once, seen = 0, 0, []
+    read = town.ledger.spans
+
+    def note(**asked: Any) -> tuple[Span, ...]:
+        nonlocal now_asked, most_at_once
+        now_asked += 1
+        most_at_once = max(most_at_once, now_asked)
+        time.sleep(0.1)
+        spans = read(**asked)
+        seen.extend(span.user for span in spans)
+        now_asked -= 1
+        return spans
+
+    monkeypatch.setattr(town.ledger, "spans", note)
+    async with town.client("alice") as client:
+        await asyncio.gather(*(ask(client) for _ in range(3)))
+    assert most_at_once == 1
+    assert set(seen) == {"alice"}
 
 
 async def test_a_user_made_anew_has_no_hours_of_the_one_before(town: Town) -> None:

@@ -1,5 +1,6 @@
 """GPU-hours held are the leases' own; used is what was measured, to one sample period, whatever is killed when."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -18,8 +19,9 @@ from spawner.policy.usage import (
     split_days,
     total,
 )
-from tests.unit.ledger_desk import begin_closing, close, grant
-from tests.unit.made import GPU_0, GPU_1
+from tests.unit.ledger_desk import advance, ask, begin_closing, close, grant
+from tests.unit.ledger_desk import read as read_lease
+from tests.unit.made import GPU_0, GPU_1, make_request
 
 PERIOD = 10.0
 NOON = 20_000 * DAY_SECONDS + DAY_SECONDS / 2
@@ -31,9 +33,9 @@ def look(ledger: Ledger, now: float, **busy: float) -> None:
     ledger.count_samples(utilization, now=now, period_seconds=PERIOD)
 
 
-def read(ledger: Ledger, now: float, since: float = 0.0, uid: int | None = None) -> list[Span]:
+def read(ledger: Ledger, now: float, since: float = 0.0) -> list[Span]:
     return sorted(
-        ledger.spans(since=since, until=now, now=now, uid=uid),
+        ledger.spans(since=since, until=now, now=now),
         key=lambda span: (span.lease_id, span.day, span.gpu_uuid),
     )
 
@@ -157,6 +159,28 @@ def test_whoever_was_renamed_is_one_person_and_a_stranger_of_their_name_another(
     renamed = ledger.account_of("alicia", "alice")
     stranger = ledger.account_of("alice", "another alice")
     assert renamed.uid == first.uid != stranger.uid
+
+
+def test_who_asks_for_accounts_and_groups_is_told_of_no_others(ledger: Ledger) -> None:
+    odd = "tea\\m/ü%"
+    uids = {}
+    for user, groups in {"alice": ("vision", odd), "bob": ("vision 2",), "carol": ()}.items():
+        lease = ask(ledger, replace(make_request(user), groups=groups), now=NOON)
+        assert isinstance(lease, Lease)
+        uids[user] = lease.uid
+        advance(ledger, NOON)
+        look(ledger, NOON + PERIOD, gpu_0=1.0)
+        close(ledger, read_lease(ledger, lease), now=NOON + PERIOD)
+
+    def find(*names: str, groups: tuple[str, ...] = ()) -> list[tuple[str, float]]:
+        asked, now = [uids[name] for name in names], NOON + DAY_SECONDS
+        found = ledger.spans(since=0.0, until=now, now=now, uids=asked, groups=groups)
+        return sorted((span.user, span.used_seconds) for span in found)
+
+    assert find() == []
+    assert find("bob", "carol") == [("bob", PERIOD), ("carol", PERIOD)]
+    assert find("carol", groups=("vision",)) == [("alice", PERIOD), ("carol", PERIOD)]
+    assert find(groups=(odd,)) == [("alice", PERIOD)]
 
 
 @settings(max_examples=25, deadline=None)  # each is a ledger on a disk

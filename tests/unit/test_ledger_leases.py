@@ -1,10 +1,14 @@
 """Leases and what they were used, on both databases: compare-and-set, and nothing used twice."""
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from math import isclose
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from spawner.ledger import Ledger
 from spawner.model import (
@@ -169,6 +173,24 @@ def test_a_prepared_home_is_remembered(ledger: Ledger) -> None:
     ledger.mark_home_prepared(account.uid)
     assert ledger.account(account.uid) == replace(account, is_home_prepared=True)
     assert ledger.account(19999) is None
+
+
+@pytest.mark.parametrize("find", [Ledger.last_lease, Ledger.last_ended])
+def test_the_last_lease_of_a_server_is_found_without_reading_all_leases(
+    sqlite_url: str, find: Callable[[Ledger, str, str], Lease | None]
+) -> None:
+    ledger = Ledger.open(sqlite_url, first_uid=20000)
+    asked: list[tuple[str, Any]] = []
+    sa.event.listen(
+        ledger._engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3]))
+    )
+    find(ledger, "alice", "")
+    ledger.close()
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as database:
+        statement, values = asked[-1]
+        plan = str(database.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall())
+    assert "SEARCH leases" in plan
+    assert "SCAN" not in plan
 
 
 def test_the_last_heartbeat_is_kept(ledger: Ledger) -> None:

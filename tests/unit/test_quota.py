@@ -5,10 +5,11 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from spawner.model import Cap, Cause, Lease, LeaseState, Options, Quota, Reason, Refused, Request
 from spawner.policy.quota import (
+    LEAST_USEFUL_HOURS,
     check_quota,
     coming_gpu_hours,
     extend_lease,
@@ -94,6 +95,13 @@ def test_who_does_not_say_how_long_gets_what_is_left() -> None:
     refused = refuse(ask(2), WEEK, held=99.9)
     assert "You asked for 2 GPUs and held 99.9 GPU-hours" in refused.message
     assert "start with 0 GPUs" in refused.message
+
+
+@example(gpus=7, held=92.75)  # 7 times the seventh of 7.25 is rounded to more than 7.25
+@given(gpus=st.integers(1, 16), held=st.floats(0, 100))
+def test_what_is_left_is_never_refused_to_who_does_not_say_how_long(gpus: int, held: float) -> None:
+    refused = check_quota(ask(gpus), WEEK, [], held=held, now=NOW)
+    assert (refused is None) == ((100.0 - held) / gpus >= LEAST_USEFUL_HOURS)
 
 
 def test_no_gpu_needs_no_hours() -> None:

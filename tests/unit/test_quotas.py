@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from spawner.ledger import Ledger
-from spawner.ledger.quotas import Owner
+from spawner.ledger.quotas import Change, Owner
 from spawner.ledger.trail import Action, Search
 from spawner.model import Cap, Lease, Options, Quota, Reason, Refused, Request
 from spawner.policy.limits import DEFAULT, Limits, Subject, group
@@ -78,12 +78,23 @@ def test_a_whole_file_leaves_no_other_row(ledger: Ledger) -> None:
     assert ledger.set_quotas(wanted, by="root", reason=None, now=3.0, whole=True) == ()
 
 
-def test_who_left_the_hub_leaves_no_row(ledger: Ledger) -> None:
-    for subject in (DEFAULT, OWN, group("vision"), group("audio")):
-        put(ledger, subject, Limits(max_gpus=1))
-    ledger.keep_quotas_of({group("audio")}, by="(hub)", now=2.0)
-    assert set(ledger.quota_rows()) == {DEFAULT, group("audio")}
-    assert ledger.trail(limit=1)[0].entry.reason == "it is not in the hub any more"
+def test_what_is_not_agreed_to_changes_and_tells_nothing(ledger: Ledger) -> None:
+    put(ledger, OWN, Limits(max_gpus=1))
+    told: list[tuple[Change, ...]] = []
+
+    def refuse(changes: tuple[Change, ...]) -> None:
+        told.append(changes)
+        raise PermissionError
+
+    with pytest.raises(PermissionError):
+        ledger.set_quotas(
+            {DEFAULT: Limits(max_gpus=2)}, by="root", reason=None, now=2.0, whole=True, agree=refuse
+        )
+    assert told == [
+        (Change(OWN, Limits(max_gpus=1), None), Change(DEFAULT, None, Limits(max_gpus=2)))
+    ]
+    assert ledger.quota_rows() == {OWN: Limits(max_gpus=1)}
+    assert len(ledger.trail()) == 1
 
 
 # --- within the claim

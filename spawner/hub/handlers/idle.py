@@ -69,6 +69,11 @@ class AgainAPI(StartsServers, OwnLease):
         """Stop what goes on without GPUs, and stand in line with the options of before."""
         user = self.require_own("servers", server_name)
         again = (await see_lease(self.workbench, user, server_name)).again
+        if server_name not in user.orm_spawners:
+            raise web.HTTPError(
+                HTTPStatus.NOT_FOUND.value,
+                f"{user.name} has no server named {server_name[:40]!r}: add it on the home page.",
+            )
         if again is None:
             raise web.HTTPError(
                 HTTPStatus.CONFLICT.value,

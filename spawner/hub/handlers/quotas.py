@@ -106,11 +106,16 @@ class QuotasAPI(QuotaDesk, Door):
         self.finish(json.dumps({"quotas": as_file(await self._read_rows())}))
 
     async def post(self) -> None:
-        """Make the rows exactly what ``quotas`` says and answer what changed; with ``?dry-run`` nothing is."""
+        """Make the rows exactly what ``quotas`` says and answer what changed; with ``?dry-run`` nothing is.
+
+        With the ``changes`` that a dry run answered, none but these are made.
+        """
         require(self, scopes.QUOTAS, scopes.ADMIN)
         body = self.get_json_body() or {}
-        if body.keys() - {"quotas", "reason"} or not isinstance(body.get("quotas"), dict):
+        strange = body.keys() - {"quotas", "reason", "changes"}
+        if strange or not isinstance(body.get("quotas"), dict):
             raise bad_request('Send {"quotas": {"default": …, "groups": …, "users": …}}.')
+        agree = _agree_to(body.get("changes"))
         wanted = self._parse_file(body["quotas"])
         reason = _read_reason(body)
         if self.get_argument("dry-run", None) is None:
@@ -121,10 +126,12 @@ class QuotasAPI(QuotaDesk, Door):
                 reason=reason,
                 now=self._workbench.clock(),
                 whole=True,
+                agree=agree,
             )
         else:
             before = await _ask_ledger(self._workbench.ledger.quota_rows)
             changes = find_changes(before, {**dict.fromkeys(before), **wanted})
+            agree(changes)
         self.finish(json.dumps({"changes": [_as_json(change) for change in changes]}))
 
     def _parse_file(self, file: Mapping[str, object]) -> dict[Subject, Limits]:
@@ -238,6 +245,21 @@ def _read_reason(body: Mapping[str, object]) -> str | None:
     if not isinstance(reason, str) or len(reason) > MOST_REASON or not reason.isprintable():
         raise bad_request(f"The reason must be one line of at most {MOST_REASON} characters.")
     return reason
+
+
+def _agree_to(shown: object) -> Callable[[tuple[Change, ...]], None]:
+    """Return what refuses all changes but those that a dry run has ``shown``; where that is None, it refuses none."""
+    if shown is not None and not isinstance(shown, list):
+        raise bad_request("'changes' must be what a dry run answered.")
+
+    def agree(changes: tuple[Change, ...]) -> None:
+        if shown is not None and shown != [_as_json(change) for change in changes]:
+            raise web.HTTPError(
+                HTTPStatus.CONFLICT,
+                "The quotas have changed since you were shown what this would change: look again.",
+            )
+
+    return agree
 
 
 def _as_json(change: Change) -> dict[str, Any]:

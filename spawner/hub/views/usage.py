@@ -5,7 +5,6 @@ Everybody sees their own; whoever has the scope for a group or for everybody see
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import math
@@ -17,6 +16,7 @@ from typing import Any
 
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Unknown
+from spawner.off_loop import OffLoop
 from spawner.policy.usage import DAY_SECONDS, By, Span, Sum, add_up, total
 from spawner.policy.words import name_gpu
 
@@ -26,6 +26,8 @@ CHART_WIDTH, CHART_HEIGHT = 720.0, 160.0
 _EPOCH = date(1970, 1, 1)
 _NAMES = ("from", "to", "by")
 _COLUMNS = ("held_gpu_hours", "used_gpu_hours", "unmeasured_gpu_hours")
+# everybody's year is seconds of Python, which the event loop has to share: one question at a time
+_in_turn = OffLoop("usage")
 
 
 class QuestionError(Exception):
@@ -156,7 +158,7 @@ async def see_usage(workbench: Workbench, question: Question, reach: Reach) -> U
     names: dict[str, Gpu] = {}
     if question.by is By.GPU:
         names = await _name_gpus(workbench)
-    return await asyncio.to_thread(_answer, workbench, question, reach, since, until, names)
+    return await _in_turn(_answer, workbench, question, reach, since, until, names)
 
 
 def today_of(workbench: Workbench) -> date:
@@ -185,7 +187,10 @@ def _answer(
     names: Mapping[str, Gpu],
 ) -> UsageView:
     now = workbench.clock()
-    spans = reach.cut(workbench.ledger.spans(since=since, until=until, now=now))
+    uids = None if reach.is_everybody else reach.uids
+    spans = reach.cut(
+        workbench.ledger.spans(since=since, until=until, now=now, uids=uids, groups=reach.groups)
+    )
     sums = add_up(spans, question.by)
     by_day = {one.key: one for one in map(_date_day, add_up(spans, By.DAY))}
     rows = tuple(map(_date_day, sums)) if question.by is By.DAY else sums

@@ -1,0 +1,77 @@
+"""A whole file of quotas over REST: shown first, then applied, and nothing but what was shown."""
+
+from typing import Any
+
+import pytest
+
+from spawner.policy.limits import DEFAULT, Limits, group
+from tests.hub.people import make_group
+from tests.hub.test_quotas import ask, put
+from tests.hub.town import Town
+
+FILE = {"default": {"max_gpus": 1}, "groups": {"vision": {"total_gpus": 4}}, "users": {}}
+
+
+async def test_a_file_is_shown_first_then_applied_then_changes_nothing(town: Town) -> None:
+    make_group(town, "vision")
+    town.user("alice")
+    await put(town, "/users/alice", priority=1)
+    changes = {
+        "changes": [
+            {"subject": "default", "before": None, "after": {"max_gpus": 1}},
+            {"subject": "group vision", "before": None, "after": {"total_gpus": 4}},
+            {"subject": "user alice", "before": {"priority": 1}, "after": None},
+        ]
+    }
+
+    def ordered(said: tuple[int, Any]) -> tuple[int, Any]:
+        said[1]["changes"].sort(key=lambda change: change["subject"])
+        return said
+
+    assert ordered(await ask(town, "root", "POST", "?dry-run", {"quotas": FILE})) == (200, changes)
+    assert len(town.ledger.quota_rows()) == 1
+    assert ordered(await ask(town, "root", "POST", "", {"quotas": FILE})) == (200, changes)
+    assert set(town.ledger.quota_rows()) == {DEFAULT, group("vision")}
+    assert await ask(town, "root", "POST", "", {"quotas": FILE}) == (200, {"changes": []})
+    assert (await ask(town, "root", "GET"))[1]["quotas"] == FILE
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ({"group": {}}, "'group' is no part of a quota file."),
+        ({"users": []}, "'users' must be an object"),
+        ({"users": {"eve": {}}}, "There is no user 'eve'"),
+        (
+            {"default": {"total_gpus": 1}},
+            "The row of default cannot be: Only a group has total_gpus",
+        ),
+    ],
+)
+async def test_a_file_that_cannot_be_changes_nothing(town: Town, file: Any, said: str) -> None:
+    await put(town, "/default", max_gpus=1)
+    status, message = await ask(town, "root", "POST", "", {"quotas": file})
+    assert status in (400, 404)
+    assert said in message
+    assert town.ledger.quota_rows() == {DEFAULT: Limits(max_gpus=1)}
+
+
+async def test_what_was_not_shown_is_not_done(town: Town) -> None:
+    make_group(town, "vision")
+    _, shown = await ask(town, "root", "POST", "?dry-run", {"quotas": FILE})
+    await put(town, "/groups/vision", priority=1)
+    status, message = await ask(town, "root", "POST", "", {"quotas": FILE, **shown})
+    assert (status, message) == (
+        409,
+        "The quotas have changed since you were shown what this would change: look again.",
+    )
+    assert town.ledger.quota_rows() == {group("vision"): Limits(priority=1)}
+    _, shown = await ask(town, "root", "POST", "?dry-run", {"quotas": FILE})
+    assert await ask(town, "root", "POST", "", {"quotas": FILE, **shown}) == (200, shown)
+    assert (await ask(town, "root", "GET"))[1]["quotas"] == FILE
+
+
+async def test_changes_that_nobody_can_have_been_shown_are_refused(town: Town) -> None:
+    for path in ("", "?dry-run"):
+        answer = await ask(town, "root", "POST", path, {"quotas": FILE, "changes": "all"})
+        assert answer == (400, "'changes' must be what a dry run answered.")
