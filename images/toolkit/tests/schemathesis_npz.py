@@ -9,10 +9,16 @@ import schemathesis
 from hypothesis import strategies
 
 
-def build_npz(rows: int, token: int, weight: float) -> bytes:
+def build_npz(rows: int, token: int, weight: float, ticket: int, is_compressed: bool) -> bytes:
     """Return a good body of ``rows`` equal rows."""
     file = io.BytesIO()
-    np.savez(file, tokens=np.full((rows, 6), token), weight=np.full(rows, weight, "float32"))
+    save = np.savez_compressed if is_compressed else np.savez
+    save(
+        file,
+        tokens=np.full((rows, 6), token),
+        weight=np.full(rows, weight, "float32"),
+        ticket=np.full(rows, ticket),
+    )
     return file.getvalue()
 
 
@@ -23,5 +29,7 @@ schemathesis.openapi.media_type(
         strategies.integers(1, 32),
         strategies.integers(0, 49),
         strategies.floats(width=32, allow_nan=False, allow_infinity=False),
+        strategies.integers(-(2**63), 2**63 - 1),
+        strategies.booleans(),
     ),
 )

@@ -64,9 +64,10 @@ class Text(nn.Module):
         self.words = nn.Embedding(50, 4)
         self.head = nn.Linear(4, 2)
 
-    def forward(self, tokens, weight):
+    def forward(self, tokens, weight, ticket):
         mean = self.words(tokens).mean(1)
-        return {"logits": self.head(mean), "weighed": mean * weight[:, None], "log": weight.log()}
+        weighed = mean * weight[:, None]
+        return {"logits": self.head(mean), "weighed": weighed, "log": weight.log(), "next": ticket + 1}
 
 torch.manual_seed(3)
 model = Text()
@@ -74,9 +75,10 @@ model = Text()
 
 
 def export_text(folder: Path) -> Path:
-    """Export a small model of words and weights, two inputs and three outputs, into ``folder`` and return it."""
+    """Export a small model of words, weights and tickets, which are any int64, into ``folder`` and return it."""
     (folder / "text_model.py").write_text(TEXT)
-    words = ["--input", "tokens=3x6:int64:50", "--input", "weight=3"]
+    inputs = ["tokens=3x6:int64:50", "weight=3", "ticket=3:int64"]
+    words = [word for described in inputs for word in ("--input", described)]
     assert main(["export", f"{folder / 'text_model.py'}:model", "--out", str(folder), *words]) == 0
     return folder
 

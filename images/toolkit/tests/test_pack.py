@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
-import lmdb
 import pytest
+from packs import ENDINGS, fill, refusal, silent
 from workbench_toolkit.cli import main
 from workbench_toolkit.errors import ToolError
 from workbench_toolkit.pack import packing
 from workbench_toolkit.pack.formats import open_reader
 from workbench_toolkit.pack.packing import Advance, Packed, pack, verify
-from workbench_toolkit.pack.source import Plan
 
-ENDINGS = ["lmdb", "h5"]
 IN_SMALL_BATCHES = """
 import sys
 from pathlib import Path
@@ -47,10 +40,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
-def silent(doing: str, total: int | None) -> Advance:
-    return lambda files: None
-
-
 @pytest.fixture(params=ENDINGS)
 def ending(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -59,14 +48,6 @@ def ending(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return fill(tmp_path / "data", 100)
-
-
-def fill(folder: Path, files: int) -> Path:
-    for index in range(files):
-        file = folder / f"{index % 7}" / f"{index}.bin"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(hashlib.sha256(str(index).encode()).digest() * (index % 300))
-    return folder
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
@@ -80,15 +61,6 @@ def content_in(out: Path) -> dict[str, bytes]:
     listed = [(reader.describe(index)[0], reader.content(index)) for index in range(len(reader))]
     assert len(dict(listed)) == len(listed), "a file is there twice"
     return dict(listed)
-
-
-def refusal(folder: Path, out: Path) -> str:
-    with pytest.raises(ToolError) as refused:
-        pack(folder, out, silent)
-    sentence = str(refused.value)
-    assert sentence.endswith(".")
-    assert "\n" not in sentence
-    return sentence
 
 
 def test_all_files_are_there_in_the_order_of_their_paths(tmp_path: Path, ending: str) -> None:
@@ -230,86 +202,6 @@ def test_files_that_change_while_they_are_packed(
     assert not (tmp_path / f"out.{ending}").exists()
 
 
-def test_a_link_a_socket_and_an_empty_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    assert "holds no files" in refusal(folder, tmp_path / "out.h5")
-    (folder / "link").symlink_to("/etc/passwd")
-    assert "link is a symbolic link" in refusal(folder, tmp_path / "out.h5")
-    (folder / "link").unlink()
-    monkeypatch.chdir(folder)  # a socket's path is short
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind("socket")
-        assert "neither a file nor a folder" in refusal(folder, tmp_path / "out.h5")
-    assert "is not a folder" in refusal(folder / "missing", tmp_path / "out.h5")
-
-
-def test_a_name_that_is_not_utf8(folder: Path, tmp_path: Path) -> None:
-    with Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9")).open("wb"):
-        pass
-    assert "caf\\xe9" in refusal(folder, tmp_path / "out.lmdb")
-
-
-def test_the_pack_may_not_lie_in_the_folder(folder: Path, tmp_path: Path) -> None:
-    assert "inside" in refusal(folder, folder / "out.h5")
-    (tmp_path / "alias").symlink_to(folder)
-    assert "inside" in refusal(tmp_path / "alias", folder / "1" / "out.h5")
-
-
-def test_other_endings(folder: Path, tmp_path: Path) -> None:
-    assert ".lmdb or .h5" in refusal(folder, tmp_path / "out.zip")
-
-
-def test_a_file_too_large(folder: Path, tmp_path: Path) -> None:
-    with (folder / "film").open("wb") as file:
-        file.truncate((1 << 30) + 1)
-    assert "over 1 GiB" in refusal(folder, tmp_path / "out.h5")
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """Give a folder that every user may enter, unlike pytest's own."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
-        yield Path(folder)
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    """Be a user for whom file modes count, which they don't for root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-@pytest.mark.parametrize("closed", ["secret", "folder"])
-def test_what_can_not_be_read(open_folder: Path, closed: str) -> None:
-    data = open_folder / "data"
-    (data / "folder").mkdir(parents=True)
-    (data / "secret").write_text("secret")
-    (data / closed).chmod(0)
-    with as_nobody():
-        sentence = refusal(data, open_folder / "out.h5")
-    assert f"{closed} can't be" in sentence
-    assert "Permission denied" in sentence
-    (data / closed).chmod(0o777)
-
-
-def test_a_place_that_can_not_be_written(open_folder: Path) -> None:
-    data, closed = fill(open_folder / "data", 3), open_folder / "closed"
-    closed.mkdir(mode=0o555)
-    with as_nobody():
-        assert "can't be written (Permission denied)" in refusal(data, closed / "out.h5")
-        assert "can't be written (No such file" in refusal(data, open_folder / "none" / "out.h5")
-
-
 def test_no_space_is_seen_before(
     folder: Path, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,56 +264,6 @@ def test_two_at_once(folder: Path, tmp_path: Path, ending: str) -> None:
 
     pack(folder, out, begin)
     assert content_in(out) == content_of(folder)
-
-
-def test_verify_names_the_damaged_file(
-    folder: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / f"out.{ending}"
-    pack(folder, out, silent)
-    assert main(["pack", "--verify", str(out)]) == 0
-    raw = out.read_bytes()
-    needle = hashlib.sha256(b"50").digest() * 50
-    assert raw.count(needle) == 1
-    out.write_bytes(raw.replace(needle, needle[:-1] + b"?"))
-    capsys.readouterr()
-    assert main(["pack", "--verify", str(out)]) == 1
-    assert "1 of 100 files are damaged (1/50.bin)" in capsys.readouterr().out
-
-
-def test_verify_sees_a_damaged_list(folder: Path, tmp_path: Path, ending: str) -> None:
-    out = tmp_path / f"out.{ending}"
-    pack(folder, out, silent)
-    out.write_bytes(out.read_bytes().replace(b"1/50.bin", b"1/5O.bin"))
-    with pytest.raises(ToolError, match="damaged"):
-        verify(out, silent)
-
-
-def test_what_is_no_pack(tmp_path: Path, ending: str) -> None:
-    out = tmp_path / f"out.{ending}"
-    with pytest.raises(ToolError, match="is not a file"):
-        open_reader(out)
-    out.write_bytes(b"")
-    with pytest.raises(ToolError, match="no finished pack"):
-        open_reader(out)
-    out.write_bytes(os.urandom(100_000))
-    with pytest.raises(ToolError, match="no finished pack"):
-        open_reader(out)
-    out.unlink()
-    if ending == "h5":
-        h5py.File(out, "w").close()
-    else:
-        lmdb.open(str(out), subdir=False, lock=False).close()
-    with pytest.raises(ToolError, match="no finished pack"):
-        open_reader(out)
-
-
-def test_an_unfinished_pack_is_none(folder: Path, tmp_path: Path, ending: str) -> None:
-    form = packing.find_format(tmp_path / f"out.{ending}")
-    (tmp_path / f"out.{ending}").touch()
-    form.Writer(tmp_path / f"out.{ending}", Plan(2, 10, 2, "f"), is_new=True).close()
-    with pytest.raises(ToolError, match="no finished pack"):
-        open_reader(tmp_path / f"out.{ending}")
 
 
 def peak_bytes(folder: Path, out: Path) -> int:

@@ -32,26 +32,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
-def eager(tokens: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
+def eager(**inputs: np.ndarray) -> dict[str, np.ndarray]:
     namespace: dict[str, torch.nn.Module] = {}
     exec(TEXT, namespace)  # noqa: S102
     with torch.no_grad():
-        outputs = namespace["model"](torch.from_numpy(tokens), torch.from_numpy(weight))
+        outputs = namespace["model"](
+            **{name: torch.from_numpy(array) for name, array in inputs.items()}
+        )
     return {name: value.numpy() for name, value in outputs.items()}
 
 
 def test_json_and_npz_give_the_eager_models_values(text_server: Served) -> None:
     generator = np.random.default_rng(1)
-    tokens, weight = (
-        generator.integers(0, 50, (5, 6)),
-        generator.uniform(0.5, 2, 5).astype("float32"),
-    )
-    expected = eager(tokens, weight)
-    rows = [
-        {"tokens": t, "weight": w} for t, w in zip(tokens.tolist(), weight.tolist(), strict=True)
-    ]
+    inputs = {
+        "ticket": generator.integers(-(2**63), 2**63 - 1, 5),
+        "weight": generator.uniform(0.5, 2, 5).astype("float32"),
+        "tokens": generator.integers(0, 50, (5, 6)),
+    }
+    expected = eager(**inputs)
+    columns = [array.tolist() for array in inputs.values()]
+    rows = [dict(zip(inputs, row, strict=True)) for row in zip(*columns, strict=True)]
     file = io.BytesIO()
-    np.savez(file, weight=weight, tokens=tokens)
+    np.savez(file, **inputs)
 
     by_json = httpx.post(f"{text_server.url}/predict", json={"instances": rows})
     by_npz = httpx.post(
@@ -87,7 +89,8 @@ def test_json_and_npz_give_the_eager_models_values(text_server: Served) -> None:
 def test_whole_numbers_are_what_json_schema_means(
     text_server: Served, token: str, said: str
 ) -> None:
-    body = f'{{"instances": [{{"tokens": [{token}, 1, 2, 3, 4, 5], "weight": 1}}]}}'
+    tokens = f"[{token}, 1, 2, 3, 4, 5]"
+    body = f'{{"instances": [{{"tokens": {tokens}, "weight": 1, "ticket": 1}}]}}'
 
     answer = httpx.post(
         f"{text_server.url}/predict", content=body, headers={"Content-Type": "application/json"}
@@ -98,7 +101,7 @@ def test_whole_numbers_are_what_json_schema_means(
 
 
 def test_what_json_lacks_is_null(text_server: Served) -> None:
-    row = {"tokens": [1] * 6, "weight": 0.0}
+    row = {"tokens": [1] * 6, "weight": 0.0, "ticket": 1}
 
     answer = httpx.post(f"{text_server.url}/predict", json={"instances": [row]})
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 from served import (
     Served,
     environment_of_toolkit,
@@ -22,6 +23,9 @@ from served import (
     wait_for,
     write_obedient,
 )
+from workbench_toolkit.export.contract import read_contract
+from workbench_toolkit.serve.app import build_app
+from workbench_toolkit.serve.metrics import Metrics
 
 FOR_EVER = [1, -1]
 FOR_A_WHILE = [1, 1000]
@@ -118,6 +122,27 @@ def test_a_model_that_takes_too_long_is_ended_and_who_waits_is_answered(
         wait_for(lambda: not is_running(first), "the stuck process ends")
         wait_for(lambda: server.health() == 200, "a new process is there")
         assert server.predict([3, 0]).status_code == 200
+
+
+class BrokenService:
+    """A service with a mistake of its own in it."""
+
+    async def predict(self, arrays: Sequence[object]) -> list[object]:
+        raise ZeroDivisionError
+
+
+def test_a_failure_that_nobody_foresaw_is_counted(folder: Path) -> None:
+    metrics = Metrics()
+    app = build_app(
+        read_contract(folder), BrokenService(), metrics, max_rows=2, token=None, lost=lambda: None
+    )
+    client = TestClient(app, raise_server_exceptions=False)
+
+    answer = client.post("/predict", json={"instances": [{"x": [1, 0]}]})
+
+    assert answer.status_code == 500
+    assert 'wb_serve_requests_total{code="500"} 1.0' in client.get("/metrics").text
+    assert "wb_serve_request_seconds_count 1.0" in client.get("/metrics").text
 
 
 def test_sigterm_finishes_what_runs_and_leaves_nothing(

@@ -60,7 +60,10 @@ class Writer(Protocol):
 
 
 class Reader(Protocol):
-    """An open pack; may be used by several threads, and after a fork in the child too."""
+    """An open pack; may be used by several threads, and after a fork in the child too.
+
+    An index is one of 0 … len - 1; a read that finds damage raises ToolError.
+    """
 
     fingerprint: str
     digest: bytes
@@ -103,6 +106,21 @@ def find_format(path: Path) -> Format:
         raise ToolError(
             f"{error.name} is not in this image: packs are for the flavors train and lab."
         ) from None
+
+
+def not_a_pack(path: Path) -> ToolError:
+    """Return the error for a file that is no pack, or no whole one."""
+    return ToolError(
+        f"{path} is no finished pack of `wb pack`, or was damaged: pack its folder again."
+    )
+
+
+def read_name(raw: bytes, path: Path) -> str:
+    """Return a file's name from its bytes in the pack ``path``; raises ToolError when they are damaged."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise not_a_pack(path) from None
 
 
 def open_reader(path: Path) -> Reader:

@@ -15,14 +15,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from workbench_toolkit.errors import ToolError
-from workbench_toolkit.pack.formats import NO_SPACE, NoSpaceError, Record
-from workbench_toolkit.pack.source import Plan
+from workbench_toolkit.pack.formats import NO_SPACE, NoSpaceError, Record, not_a_pack, read_name
+from workbench_toolkit.pack.source import LARGEST_FILE_BYTES, Plan
 
 HASH_BYTES = 32
 DATASETS = {"done", "digest", "name_end", "file_end", "sha256", "names", "files"}
 ASKED_BYTES = 128 << 10
 """Linux reads no more than some such size ahead at one request."""
+
+UNREADABLE = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+"""What h5py raises, as the case may be, on a file that is not HDF5, or no layout of ours."""
 
 END = struct.Struct("<Q")
 ENDS = struct.Struct("<QQ")
@@ -49,7 +51,7 @@ class Writer:
             with h5py.File(path, "r", locking=False) as file:
                 _offsets(file)
                 return str(file.attrs["fingerprint"])
-        except (OSError, KeyError):
+        except UNREADABLE:
             return None
 
     @property
@@ -124,11 +126,12 @@ class Reader:
                 self._count = int(file.attrs["files"])
                 self.digest = bytes(file["digest"][:])
                 done = int(file["done"][0])
-        except (OSError, KeyError):
-            raise _not_a_pack(path) from None
+        except UNREADABLE:
+            raise not_a_pack(path) from None
         if done != self._count:
-            raise _not_a_pack(path)
+            raise not_a_pack(path)
         self._descriptor = os.open(path, os.O_RDONLY)
+        self._file_bytes = os.fstat(self._descriptor).st_size
         os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         weakref.finalize(self, os.close, self._descriptor)
         self._ask_for(self._offsets["name_end"], END.size * self._count)
@@ -140,7 +143,8 @@ class Reader:
     def describe(self, index: int) -> tuple[str, bytes]:
         """Return a file's name and SHA-256."""
         name = self._read("names", *self._bounds("name_end", index))
-        return name.decode(), self._read("sha256", HASH_BYTES * index, HASH_BYTES * (index + 1))
+        sha256 = self._read("sha256", HASH_BYTES * index, HASH_BYTES * (index + 1))
+        return read_name(name, self._path), sha256
 
     def content(self, index: int) -> bytes:
         """Return a file's bytes."""
@@ -161,14 +165,18 @@ class Reader:
         if not 0 <= index < self._count:
             raise IndexError(index)
         if index == 0:
-            return 0, END.unpack(self._read(ends, 0, END.size))[0]
-        begin, end = ENDS.unpack(self._read(ends, END.size * (index - 1), END.size * (index + 1)))
+            pair = bytes(END.size) + self._read(ends, 0, END.size)
+        else:
+            pair = self._read(ends, END.size * (index - 1), END.size * (index + 1))
+        begin, end = ENDS.unpack(pair)
+        if not begin <= end <= min(begin + LARGEST_FILE_BYTES, self._file_bytes):
+            raise not_a_pack(self._path)
         return begin, end
 
     def _read(self, dataset: str, begin: int, end: int) -> bytes:
         content = os.pread(self._descriptor, end - begin, self._offsets[dataset] + begin)
         if len(content) != end - begin:
-            raise _not_a_pack(self._path)
+            raise not_a_pack(self._path)
         return content
 
 
@@ -212,9 +220,3 @@ def _add(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> None
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     kind = h5py.h5t.py_create(np.dtype(dtype))
     h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), dcpl=layout)
-
-
-def _not_a_pack(path: Path) -> ToolError:
-    return ToolError(
-        f"{path} is no finished pack of `wb pack`, or was damaged: pack its folder again."
-    )

@@ -16,8 +16,7 @@ from typing import Any
 
 import lmdb
 
-from workbench_toolkit.errors import ToolError
-from workbench_toolkit.pack.formats import NO_SPACE, NoSpaceError, Record
+from workbench_toolkit.pack.formats import NO_SPACE, NoSpaceError, Record, not_a_pack, read_name
 from workbench_toolkit.pack.source import Plan
 
 POSITION = struct.Struct(">Q")
@@ -116,7 +115,7 @@ class Reader:
             self.size_bytes: int = about["size_bytes"]
             self.digest = bytes.fromhex(about["digest"])
         except (lmdb.Error, KeyError, ValueError):
-            raise _not_a_pack(path) from None
+            raise not_a_pack(path) from None
 
     def __len__(self) -> int:
         self._follow_fork()
@@ -127,7 +126,7 @@ class Reader:
         """Return a file's name and SHA-256."""
         self._follow_fork()
         entry = self._get(self._entries, index)
-        return entry[HASH_BYTES:].decode(), entry[:HASH_BYTES]
+        return read_name(entry[HASH_BYTES:], self._path), entry[:HASH_BYTES]
 
     def content(self, index: int) -> bytes:
         """Return a file's bytes."""
@@ -141,15 +140,21 @@ class Reader:
         list(self._threads.map(self._touch, parts))
 
     def _touch(self, indices: Sequence[int]) -> None:
-        with self._env.begin(db=self._files, buffers=True) as transaction:
+        with (
+            contextlib.suppress(lmdb.Error),  # the read that follows finds the damage too
+            self._env.begin(db=self._files, buffers=True) as transaction,
+        ):
             for index in indices:
                 transaction.get(POSITION.pack(index))
 
     def _get(self, database: lmdb._Database, index: int) -> bytes:
-        with self._env.begin(db=database) as transaction:
-            value = transaction.get(POSITION.pack(index))
+        try:
+            with self._env.begin(db=database) as transaction:
+                value = transaction.get(POSITION.pack(index))
+        except lmdb.Error:
+            value = None
         if value is None:
-            raise IndexError(index)
+            raise not_a_pack(self._path)
         return bytes(value)
 
     def _follow_fork(self) -> None:
@@ -163,23 +168,22 @@ class Reader:
             self._entries = self._env.open_db(b"entries", create=False)
             self._files = self._env.open_db(b"files", create=False)
         except lmdb.Error:
-            raise _not_a_pack(self._path) from None
+            raise not_a_pack(self._path) from None
         self._threads = ThreadPoolExecutor(PREFETCHING_THREADS)
         self._process = os.getpid()
 
 
 def _open(path: Path) -> lmdb.Environment:
     # without read-ahead: a random read would bring in pages that nobody asked for
-    return lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False, max_dbs=3)
+    env = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False, max_dbs=3)
+    # LMDB maps the file as long as it should be: to read behind its end is a signal, not an error
+    if path.stat().st_size < (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
+        env.close()
+        raise lmdb.CorruptedError(f"{path} is cut off")
+    return env
 
 
 def _about(env: lmdb.Environment) -> dict[str, Any]:
     with env.begin(db=env.open_db(b"about", create=False)) as transaction:
         found: dict[str, Any] = json.loads(bytes(transaction.get(ABOUT) or b"{}"))
     return found
-
-
-def _not_a_pack(path: Path) -> ToolError:
-    return ToolError(
-        f"{path} is no finished pack of `wb pack`, or was damaged: pack its folder again."
-    )

@@ -20,6 +20,7 @@ from workbench_toolkit.errors import ToolError
 from workbench_toolkit.pack.formats import (
     Format,
     NoSpaceError,
+    Reader,
     Record,
     Writer,
     find_format,
@@ -71,16 +72,19 @@ def pack(folder: Path, out: Path, begin: Begin) -> Packed:
 
 
 def verify(out: Path, begin: Begin) -> tuple[Packed, list[str]]:
-    """Read all of a pack; return what it is, and the names of the files that differ from their checksum."""
+    """Read all of a pack; return what it is, and the names of the files that differ from their checksum.
+
+    A file whose name is damaged too is called ``file N``, from 1 on.
+    """
     reader = open_reader(out)
     advance = begin("verifying", len(reader))
     damaged = []
     for index in range(len(reader)):
-        name, sha256 = reader.describe(index)
-        if hashlib.sha256(reader.content(index)).digest() != sha256:
+        if name := _name_if_damaged(reader, index):
             damaged.append(name)
         advance(1)
-    if digest_of(reader.describe(index) for index in range(len(reader))) != reader.digest:
+    listed = (reader.describe(index) for index in range(len(reader)))
+    if not damaged and digest_of(listed) != reader.digest:
         raise ToolError(f"{out} has a damaged list of files: pack its folder again.")
     return Packed(len(reader), reader.size_bytes, reader.digest.hex(), was_there=True), damaged
 
@@ -91,6 +95,17 @@ def digest_of(listed: Iterable[tuple[str, bytes]]) -> bytes:
     for name, sha256 in listed:
         whole.update(name.encode() + b"\0" + sha256)
     return whole.digest()
+
+
+def _name_if_damaged(reader: Reader, index: int) -> str | None:
+    """Return the name of a file that is damaged, None of one that is whole."""
+    name = f"file {index + 1}"
+    try:
+        name, sha256 = reader.describe(index)
+        is_whole = hashlib.sha256(reader.content(index)).digest() == sha256
+    except ToolError:
+        is_whole = False
+    return None if is_whole else name
 
 
 def _accept(out: Path, wanted: Plan) -> Packed:

@@ -45,7 +45,7 @@ def list_entries(folder: Path, below: str = "") -> Iterator[Entry]:
             # a folder sorts as its name with the slash that its files' paths go on with
             found = sorted((_sort_key(item), item) for item in listing)
     except OSError as error:
-        raise ToolError(f"{folder} can't be listed ({error.strerror}): make it readable.") from None
+        raise _unlistable(error) from None
     for _, item in found:
         name = below + item.name
         if item.is_symlink():
@@ -117,9 +117,22 @@ def _sort_key(item: os.DirEntry[str]) -> bytes:
 
 
 def _describe(name: str, item: os.DirEntry[str]) -> Entry:
-    status = item.stat(follow_symlinks=False)
+    try:
+        status = item.stat(follow_symlinks=False)
+    except OSError as error:
+        raise _unlistable(error) from None
     if status.st_size > LARGEST_FILE_BYTES:
         raise ToolError(
             f"{item.path} is over 1 GiB: a pack is for small files; leave that one as it is."
         )
     return Entry(name, Path(item.path), status.st_size, status.st_mtime_ns)
+
+
+def _unlistable(error: OSError) -> ToolError:
+    if isinstance(error, FileNotFoundError):
+        return ToolError(
+            f"{error.filename} vanished while it was listed: pack when nobody writes there."
+        )
+    return ToolError(
+        f"{error.filename} can't be listed ({error.strerror}): let yourself read it and enter its folder."
+    )

@@ -149,7 +149,7 @@ def build_app(
         )
 
     guard = [Depends(Guard(token))] if token is not None else []
-    _add_predict(app, contract, service, max_rows, guard)
+    request_body = _add_predict(app, contract, service, max_rows, guard)
     _add_health(app, service)
 
     text: dict[int | str, dict[str, Any]] = {
@@ -163,12 +163,15 @@ def build_app(
         """Return what Prometheus reads."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
+    # Put in afterwards: FastAPI would make floats of all bounds, and int64's own are none.
+    app.openapi()["paths"]["/predict"]["post"]["requestBody"] = request_body
     return app
 
 
 def _add_predict(
     app: FastAPI, contract: Contract, service: Service, max_rows: int, guard: list[Any]
-) -> None:
+) -> dict[str, Any]:
+    """Add the path and return what OpenAPI shows of its body."""
     bodies = Bodies(contract, max_rows)
     file = {"schema": {"type": "string", "format": "binary"}}
     refusals: dict[int | str, dict[str, Any]] = {
@@ -184,24 +187,24 @@ def _add_predict(
             },
         }
     }
-    request_body = {
-        "required": True,
-        "description": f"1 to {max_rows} rows, at most {bodies.limit_bytes} bytes",
-        "content": {_JSON: {"schema": bodies.json.json_schema()}, npz.MEDIA_TYPE: file},
-    }
 
     @app.post(
         "/predict",
         dependencies=guard,
         response_class=Response,
         responses=refusals | _guarded(guard) | answer,
-        openapi_extra={"requestBody": request_body},
     )
     async def predict(request: Request) -> Response:
         """Predict one row per instance."""
         media_type, arrays = await bodies.read(request)
         outputs = await service.predict(arrays)
         return Response(bodies.write(media_type, outputs), media_type=media_type)
+
+    return {
+        "required": True,
+        "description": f"1 to {max_rows} rows, at most {bodies.limit_bytes} bytes",
+        "content": {_JSON: {"schema": bodies.json.json_schema()}, npz.MEDIA_TYPE: file},
+    }
 
 
 def _add_health(app: FastAPI, service: Service) -> None:

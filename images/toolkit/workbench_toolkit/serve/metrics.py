@@ -85,16 +85,26 @@ class Measure:
         self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on and look at the answer's head."""
+        """Pass everything on and look at the answer's head; an exception will be a 500."""
         if scope["type"] != "http" or scope["path"] != self._path:
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        started, is_answered = time.perf_counter(), False
+
+        def count(status: int) -> None:
+            nonlocal is_answered
+            is_answered = True
+            self._metrics.requests.labels(str(status)).inc()
+            self._metrics.seconds.observe(time.perf_counter() - started)
 
         async def measured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._metrics.requests.labels(str(message["status"])).inc()
-                self._metrics.seconds.observe(time.perf_counter() - started)
+                count(message["status"])
             await send(message)
 
-        await self._app(scope, receive, measured)
+        try:
+            await self._app(scope, receive, measured)
+        except Exception:
+            if not is_answered:  # Starlette answers outside of all middleware
+                count(500)
+            raise

@@ -23,6 +23,9 @@ from workbench_toolkit.export.contract import TensorSpec
 from workbench_toolkit.export.inputs import Array
 from workbench_toolkit.serve.refusal import Reason, Refusal
 
+_EXACT = 2**53 - 1
+"""Above it a float may stand for the whole number beside the one that was sent."""
+
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
@@ -95,9 +98,10 @@ def _value(spec: TensorSpec) -> Any:  # noqa: ANN401 - a type made at run time
 
 def _whole_number(least: int, most: int) -> Any:  # noqa: ANN401 - a type made at run time
     # In JSON Schema 8.0 is an integer too.
-    bounds = Field(ge=least, le=most)
+    exact = Field(ge=max(least, -_EXACT), le=min(most, _EXACT))
     return Annotated[
-        Annotated[int, bounds] | Annotated[float, bounds, AfterValidator(_to_whole)],
+        Annotated[int, Field(ge=least, le=most)]
+        | Annotated[float, exact, AfterValidator(_to_whole)],
         Field(union_mode="left_to_right"),
         WithJsonSchema({"type": "integer", "minimum": least, "maximum": most}),
     ]
