@@ -13,7 +13,9 @@ import onnxruntime
 import pytest
 import torch
 from workbench_toolkit.cli import main
+from workbench_toolkit.export.compare import differences
 from workbench_toolkit.export.contract import TensorSpec, read_contract
+from workbench_toolkit.export.torchscript import load_torchscript
 from workbench_toolkit.grace.checkpoint import save_checkpoint
 
 MODELS = """
@@ -53,6 +55,18 @@ MODELS = """
     class Neighbours(nn.Module):
         def forward(self, x):
             return x - x.mean(0)
+
+    class Centred(nn.Module):
+        def forward(self, x):
+            x -= 0.5
+            return x.clamp_(-1, 1) * 2
+
+    class Wiped(nn.Module):
+        def forward(self, x):
+            made = x + 1 if torch.jit.is_tracing() else x.clone()
+            made[x == 0] = 0
+            x.zero_()
+            return made
 
     class Different(nn.Module):
         def forward(self, x):
@@ -157,7 +171,7 @@ def test_a_checkpoint_fills_the_model(
     exec(models.read_text(), namespace)  # noqa: S102
     model = namespace["Net"]()
     state = model.state_dict()
-    with_more = {"model": state, "epoch": 3}
+    with_more = {"model": state, "epoch": 3, "loss": np.float64(0.5)}
     saved = {
         "plain": state,
         "from DDP": {f"module.{name}": value for name, value in state.items()},
@@ -195,11 +209,32 @@ def test_a_checkpoint_runs_nothing(
     assert not Path("pwned").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"not one", b"\x80\x02junk" * 100], ids=len)
+def test_a_checkpoint_that_is_none_is_one_sentence(
+    export: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes,
+) -> None:
+    (tmp_path / "weights.pt").write_bytes(content)
+
+    assert (
+        export("Net", "--input", "features=2x8", "--checkpoint", str(tmp_path / "weights.pt")) == 2
+    )
+
+    assert "cannot be loaded as weights alone" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
         (
             ["Different", "--format", "torchscript", "--input", "x=2x3"],
+            1,
+            "differs from the eager one by 1",
+        ),
+        (
+            ["Wiped", "--format", "torchscript", "--input", "x=2x3"],
             1,
             "differs from the eager one by 1",
         ),
@@ -259,6 +294,82 @@ def test_rows_that_look_at_their_neighbours_are_found(
 
     assert not read_contract(tmp_path / "out").rows_independent
     assert "depends on its neighbours" in capsys.readouterr().out
+
+
+def test_a_forward_may_write_into_its_inputs(export: Callable[..., int], tmp_path: Path) -> None:
+    assert export("Centred", "--input", "x=4x3") == 0
+
+    assert read_contract(tmp_path / "out").rows_independent
+    x = np.random.default_rng(5).standard_normal((7, 3)).astype("float32")
+    expected = np.clip(x - 0.5, -1, 1) * 2
+    np.testing.assert_allclose(run_onnx(tmp_path / "out" / "model.onnx", x=x)[0], expected)
+    scripted = torch.jit.load(tmp_path / "out" / "model.pt")(torch.from_numpy(x))[0]
+    np.testing.assert_allclose(scripted.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "difference"),
+    [
+        (np.array([2**53]), np.array([2**53 + 1]), 1),
+        (np.array([-(2**63), 0]), np.array([2**63 - 1, 0]), 2.0**64),
+        (np.array([-3, 5], "int8"), np.array([-1, 5], "int8"), 2),
+        (np.array([0], "uint8"), np.array([255], "uint8"), 255),
+        (np.array([True, False]), np.array([True, True]), 1),
+        (np.array([True, False]), np.array([True, False]), 0),
+        (np.zeros((0, 2), "int64"), np.zeros((0, 2), "int64"), 0),
+        (np.array([1]), np.array([1], "int32"), np.inf),
+        (np.array([0.5, np.nan]), np.array([0.25, np.nan]), 0.25),
+        (np.array([np.nan]), np.array([0.0]), np.inf),
+    ],
+    ids=str,
+)
+def test_the_difference_is_the_largest_one_and_exact_for_whole_numbers(
+    before: np.ndarray, after: np.ndarray, difference: float
+) -> None:
+    assert differences([before], [after]) == [difference]
+    assert differences([after], [before]) == [difference]
+
+
+@torch.jit.script
+def count(rows: int, features: torch.Tensor) -> torch.Tensor:
+    if rows > 1:
+        return torch.arange(rows, device="cpu")
+    return torch.arange(rows, device=features.device)
+
+
+class Positions(torch.nn.Module):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.arange(features.shape[0], device=features.device)
+
+
+class Scripted(torch.nn.Module):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return count(features.shape[0], features)
+
+
+class Devices(torch.nn.Module):
+    """Makes a tensor of its own in forward, in a submodule, and in a function's branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = Positions()
+        self.scripted = torch.jit.script(Scripted())
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        own = torch.zeros(features.shape, device=features.device) + torch.tensor([1.0, 2.0])
+        return own, self.positions(features), self.scripted(features)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the constant is meant
+def test_what_a_traced_model_makes_is_on_the_device_it_was_loaded_on(tmp_path: Path) -> None:
+    traced = torch.jit.trace(Devices(), torch.ones(3, 2), check_trace=False)
+    torch.jit.save(traced, tmp_path / "model.pt")
+
+    model = load_torchscript(tmp_path / "model.pt", torch.device("meta"))
+
+    for _ in range(3):  # TorchScript optimises after its first runs
+        made = model(torch.ones(4, 2, device="meta"))
+        assert [tensor.device.type for tensor in made] == ["meta"] * 3
 
 
 def test_a_branch_on_values_is_pointed_at(

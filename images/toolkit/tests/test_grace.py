@@ -7,7 +7,9 @@ import random
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,17 @@ def test_the_second_ctrl_c_is_an_interrupt(tmp_path: Path) -> None:
     assert grace.should_stop
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    for number in (signal.SIGHUP, signal.SIGINT):  # as nohup and a shell's & leave them
+        signal.signal(number, signal.SIG_IGN)
+    grace = Grace(tmp_path / "checkpoint.pt")
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert not grace.should_stop
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert grace.should_stop
 
 
 def test_random_numbers_go_on(tmp_path: Path) -> None:
@@ -116,15 +129,79 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         Grace(path).load()
 
 
-def test_a_checkpoint_that_runs_code_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_that_runs_code_is_refused_and_may_be_good(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.system, (f"touch {tmp_path / 'ran'}",)
 
-    torch.save({"state": Evil(), "generators": []}, tmp_path / "checkpoint.pt")
-    with pytest.raises(ToolError, match="no checkpoint of Grace"):
-        Grace(tmp_path / "checkpoint.pt").load()
+    torch.save({"state": Evil(), "random generators": []}, path)
+    with pytest.raises(ToolError, match=r"no checkpoint of Grace .*posix\.system") as refused:
+        Grace(path).load()
     assert not (tmp_path / "ran").exists()
+    assert f'torch.load("{path}", map_location="cpu", weights_only=False)' in str(refused.value)
+    assert "remove" not in str(refused.value)
+
+
+NUMPYS = {
+    "best loss": np.float64(0.5),
+    "best epoch": np.int64(7),
+    "is best": np.True_,
+    "losses": [np.float32(0.25)],
+    "confusion": np.arange(6).reshape(2, 3),
+    "none yet": np.zeros((0, 3), "float16"),
+    "names": np.array(["cat", "dog"]),
+    "rows": np.array([(1, 2.5)], [("id", "i4"), ("weight", "f8")]),
+    "objects": np.array(["cat", 3, None], object),
+    "day": np.datetime64("2026-10-07"),
+}
+
+
+def test_numpys_values_are_loaded_as_they_were(tmp_path: Path) -> None:
+    grace = Grace(tmp_path / "checkpoint.pt")
+    grace.save(NUMPYS)
+    saved = grace.load()
+    assert saved is not None
+    assert saved.keys() == NUMPYS.keys()
+    for name, expected in NUMPYS.items():
+        assert type(saved[name]) is type(expected), name
+        np.testing.assert_array_equal(saved[name], expected)
+        assert getattr(saved[name], "dtype", None) == getattr(expected, "dtype", None), name
+
+
+def test_what_the_script_allows_stays_allowed(tmp_path: Path) -> None:
+    with torch.serialization.safe_globals([deque, np.ndarray]):
+        Grace(tmp_path / "checkpoint.pt").save({})
+        Grace(tmp_path / "checkpoint.pt").load()
+        allowed = torch.serialization.get_safe_globals()
+    assert {deque, np.ndarray} <= set(allowed)
+    assert np.dtype not in allowed
+
+
+@pytest.mark.parametrize(
+    "value", [Path("images"), deque([0.5]), datetime(2026, 10, 7, tzinfo=UTC)], ids=repr
+)
+def test_a_state_that_would_not_be_loaded_keeps_the_last_checkpoint_and_is_kept_itself(
+    tmp_path: Path, value: object
+) -> None:
+    path, aside = tmp_path / "checkpoint.pt", tmp_path / "checkpoint.pt.aside"
+    Grace(path).save({"step": 1})
+    with pytest.raises(ToolError, match=type(value).__qualname__) as refused:
+        Grace(path).stop({"step": 2, "more": {"value": value}})
+    assert f'torch.load("{aside}", map_location="cpu", weights_only=False)' in str(refused.value)
+
+    with pytest.raises(ToolError, match=r"\.aside was saved last"):
+        Grace(path).load()  # else the next run would go on from the older one
+
+    kept = torch.load(aside, weights_only=False)
+    assert kept["more"] == {"value": value}
+    aside.rename(tmp_path / "elsewhere")
+    assert Grace(path).load() == {"step": 1}
+    kept["more"] = str(value)
+    torch.save(kept, path)
+    assert Grace(path).load() == {"step": 2, "more": str(value)}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint.pt", "elsewhere"]
 
 
 def test_a_full_disk_ends_all_ranks_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:

@@ -154,14 +154,13 @@ def test_a_script_that_hears_nothing_ends_by_the_signal(tmp_path: Path) -> None:
         assert stop(process) == 128 + signal.SIGTERM
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_script_that_will_not_stop_is_killed(tmp_path: Path, times: int) -> None:
+@pytest.mark.parametrize(("grace", "times"), [(1, 1), (0, 1), (600, 2)])
+def test_a_script_that_will_not_stop_is_killed(tmp_path: Path, grace: int, times: int) -> None:
     path = script(
         tmp_path,
         "import signal, time\nfor number in (signal.SIGTERM, signal.SIGINT): signal.signal(number, signal.SIG_IGN)\n"
         "print('up', flush=True)\nwhile True: time.sleep(600)",
     )
-    grace = 1 if times == 1 else 600
     with training(tmp_path, "--grace", grace, "--", path) as process:
         wait_until(lambda: "up" in said(tmp_path), "it is up")
         process.send_signal(signal.SIGINT)
@@ -235,6 +234,9 @@ def test_a_module(tmp_path: Path) -> None:
     [
         ([], "Name the script"),
         (["--nproc", "0", "--", "x.py"], "--nproc 0 is neither"),
+        (["--grace", "-1", "--", "x.py"], "--grace -1 is no number of seconds"),
+        (["--grace", "nan", "--", "x.py"], "--grace nan is no number of seconds"),
+        (["--grace", "1e300", "--", "x.py"], "--grace 1e+300 is no number of seconds"),
         (["--", "none.py"], "none.py is not a file"),
         (["--run", "/proc/none", "--", str(STEPS)], "can't be made"),
     ],

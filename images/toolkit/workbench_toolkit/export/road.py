@@ -51,7 +51,7 @@ class Export:
 
     def write(self, kind: str, folder: Path) -> list[str]:
         """Write the model as ``kind`` into ``folder`` and return warnings; raises ToolError."""
-        tensors = [torch.from_numpy(array) for array in self.arrays.values()]
+        tensors = compare.copies(self.arrays.values())
         path = folder / KINDS[kind]
         if kind == "torchscript":
             return convert.write_torchscript(self.model, tensors, path)
@@ -121,7 +121,7 @@ def prepare(source: str, checkpoint: Path | None, inputs: Sequence[str], seed: i
 
 
 def _outputs(flat: convert.FlatModel, arrays: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
-    names = convert.output_names(flat.model, [torch.from_numpy(array) for array in arrays.values()])
+    names = convert.output_names(flat.model, compare.copies(arrays.values()))
     run = compare.run_eager(flat)
     rows = len(next(iter(arrays.values())))
     found = run(list(arrays.values()))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import pickle
 import sys
 import traceback
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from types import ModuleType
 import torch
 
 from workbench_toolkit.errors import ToolError
+from workbench_toolkit.grace.checkpoint import load_data
 
 
 def load_model(source: str, checkpoint: Path | None, seed: int) -> torch.nn.Module:
@@ -95,14 +95,14 @@ def _candidates(module: ModuleType) -> str:
 
 def _fill(model: torch.nn.Module, checkpoint: Path) -> None:
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state = load_data(checkpoint)
     except FileNotFoundError:
         raise ToolError(f"{checkpoint} does not exist.") from None
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except Exception as error:
         raise ToolError(
             f"{checkpoint} cannot be loaded as weights alone ({(str(error).splitlines() or ['empty'])[0]}): "
             "save model.state_dict()."
-        ) from None
+        ) from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]
     if not isinstance(state, dict) or not all(

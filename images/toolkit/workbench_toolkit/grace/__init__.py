@@ -30,7 +30,8 @@ class Grace:
     """Hears the signals that end a run, and keeps the run's checkpoint.
 
     Made in the main thread. SIGTERM, SIGHUP and the first Ctrl-C then no longer end the process: the
-    script does, at the end of its step. A second Ctrl-C does what it always did.
+    script does, at the end of its step. A second Ctrl-C does what it always did, and a signal that was
+    ignored stays ignored.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -39,7 +40,8 @@ class Grace:
         self._agreement = Agreement()
         self._interrupt = signal.getsignal(signal.SIGINT)
         for number in STOP_SIGNALS:
-            signal.signal(number, self._hear)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+                signal.signal(number, self._hear)
 
     @property
     def should_stop(self) -> bool:
@@ -57,7 +59,8 @@ class Grace:
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the checkpoint, whole or not at all; every rank calls it, rank 0's state is kept.
 
-        The random generators' states of every rank go with it.
+        The random generators' states of every rank go with it. Raises ToolError where that fails, or where
+        ``state`` holds what ``load`` would refuse; then it goes into a file beside the checkpoint.
         """
         save_checkpoint(self.path, state)
 

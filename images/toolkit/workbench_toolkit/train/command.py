@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=GRACE_SECONDS,
         metavar="SECONDS",
-        help="how long the script may take to stop after SIGTERM, SIGHUP or Ctrl-C (%(default)g)",
+        help="how long the script may take to stop after SIGTERM, SIGHUP or Ctrl-C (%(default)g); 0 kills it at once",
     )
     parser.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="SCRIPT", help="the script and its words"
@@ -47,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     nproc: str = arguments.nproc
     if nproc != "auto" and not (nproc.isdecimal() and int(nproc) > 0):
         raise ToolError(f"--nproc {nproc} is neither a number above 0 nor auto.")
+    if not 0 <= arguments.grace <= threading.TIMEOUT_MAX:  # a timer takes no more
+        raise ToolError(f"--grace {arguments.grace:g} is no number of seconds from 0 on.")
     if not words:
         raise ToolError("Name the script to train with: wb train -- script.py.")
     is_module = words[0] == "-m" and len(words) > 1

@@ -18,6 +18,7 @@ from types import FrameType
 
 PR_SET_CHILD_SUBREAPER = 36
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SOONEST_SECONDS = 1e-6
 PASSED_ON = (*STOPPING, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -56,12 +57,13 @@ class Supervisor:
         if is_again:
             self._kill()
             return
-        if number in STOPPING and signal.getitimer(signal.ITIMER_REAL)[0] == 0:
-            say(f"{signal.Signals(number).name}: the script has {self._grace_seconds:g} s to stop.")
-            signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
         for pid in training_processes(self._agent.pid) or [self._agent.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+        if number in STOPPING and signal.getitimer(signal.ITIMER_REAL)[0] == 0:
+            say(f"{signal.Signals(number).name}: the script has {self._grace_seconds:g} s to stop.")
+            # 0 would switch the timer off
+            signal.setitimer(signal.ITIMER_REAL, self._grace_seconds or SOONEST_SECONDS)
 
     def _kill(self, *alarm: object) -> None:
         if self._agent is None:
