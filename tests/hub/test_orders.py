@@ -94,6 +94,7 @@ async def test_an_ended_lease_is_told_its_user_with_the_reason(town: Town) -> No
         lease = lease_of(town, "alice")
         await wait_in_line(town, "bob")
         assert await order(town, f"leases/{lease.id}/end") == (204, "")
+        await eventually(lambda: not town.user("alice").spawner.active, "the hub knows it")
         home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
         async with town.client("alice") as client:
             ended = (await client.get(f"{API}/lease/")).json()["last_end"]
@@ -103,7 +104,6 @@ async def test_an_ended_lease_is_told_its_user_with_the_reason(town: Town) -> No
     assert ended["cause"] == "admin"
     assert f": {WHY}" in home.text
     assert "An admin ended your lease at" in home.text
-    await eventually(lambda: not town.user("alice").spawner.active, "the hub knows it")
     await eventually(lambda: town.user("bob").spawner.ready, "bob's turn")
     status, message = await order(town, f"leases/{lease.id}/end")
     assert (status, message) == (409, "This lease is over already: nothing to end.")

@@ -191,8 +191,9 @@ async def test_an_ended_lease_says_why_and_frees_its_gpus(shop: Workshop) -> Non
     lease = await shop.running("alice")
     assert await shop.controller.orders.why_ended(lease.id) is None
     assert await shop.controller.orders.end(lease.id, by="root", reason=WHY) is None
-    ended = shop.read(lease)
-    assert (ended.state, ended.cause) == (LeaseState.CLOSED, Cause.ADMIN)
+    assert (shop.state(lease), shop.read(lease).cause) == (LeaseState.CLOSING, Cause.ADMIN)
+    await shop.controller.tick()
+    assert shop.state(lease) is LeaseState.CLOSED
     assert await shop.controller.orders.why_ended(lease.id) == WHY
     assert shop.ledger.trail(Search(action=Action.LEASE_ENDED))[0].entry.actor == "root"
     again = await shop.controller.orders.end(lease.id, by="root", reason=WHY)
