@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from workbench_toolkit.grace.agreement import Agreement
 from workbench_toolkit.grace.checkpoint import load_checkpoint, save_checkpoint
 from workbench_toolkit.grace.codes import RESUME
+from workbench_toolkit.train.ranks import leave
 
 __all__ = ["RESUME", "Grace"]
 
@@ -52,8 +53,9 @@ class Grace:
         return self._agreement.any_rank(self._heard)
 
     def stop(self, state: Mapping[str, Any]) -> NoReturn:
-        """Save ``state`` and leave with exit code RESUME."""
+        """Save ``state`` and leave with exit code RESUME; every rank calls it."""
         self.save(state)
+        leave()
         sys.exit(RESUME)
 
     def save(self, state: Mapping[str, Any]) -> None:

@@ -5,11 +5,15 @@ The same script runs alone, under ``wb train`` and under torchrun, with GPUs and
 
 from __future__ import annotations
 
+import atexit
 import os
+import time
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+SETTLE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -31,4 +35,16 @@ def join() -> Place:
     if "WORLD_SIZE" not in os.environ:
         return Place(0, 1, device)
     dist.init_process_group("nccl" if has_gpu else "gloo")
+    if not has_gpu:
+        # gloo's threads abort a process that ends before them; NCCL would wait for ranks that are stuck
+        atexit.register(leave)
     return Place(dist.get_rank(), dist.get_world_size(), device)
+
+
+def leave() -> None:
+    """Leave the other processes, where this one has met them."""
+    if dist.is_initialized():
+        # a thread of gloo may still have to free what Python made, for which it needs the interpreter: it would wait
+        # for this thread, and this one for it
+        time.sleep(SETTLE_SECONDS)
+        dist.destroy_process_group()
