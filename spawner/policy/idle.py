@@ -33,7 +33,7 @@ class IdleRules:
 
     @property
     def sees_anything(self) -> bool:
-        """False where no sign of work is looked at."""
+        """False where no sign of work has to be known."""
         return self.gpu_percent is not None or self.memory or self.asks_server
 
     @property

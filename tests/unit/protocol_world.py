@@ -7,19 +7,13 @@ The product's own ledger (a real SQLite file), controller, Docker client and bro
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextvars
 import itertools
 import shutil
-import sqlite3
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from contextlib import closing
 from datetime import datetime
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -36,12 +30,12 @@ from spawner.policy import names
 from spawner.policy.container import LABEL_GPUS, LABEL_LEASE, LABEL_ROLE, ROLE_SERVER
 from tests.fakes.docker_container import FakeContainer
 from tests.fakes.quick_docker import QuickBroker, QuickDaemon, quick_containers
+from tests.unit.protocol_ledger import Written, make_folder, new_ledger, read_past_the_product
 from tests.unit.workshop import CATALOG, IMAGE_ID, RELEASE, SETTINGS, Host
 
 GPUS = 2
 HOUR = 3600.0
 USERS = ("alice", "bob", "carol")
-FAST_DISK = Path("/dev/shm")
 GUESSED = (Cause.LOST, Cause.EXITED, Cause.OUT_OF_MEMORY)
 
 
@@ -111,7 +105,7 @@ class World:
         ids = (f"{number:016x}" for number in itertools.count())
         self.patch.setattr("spawner.ledger.ledger._new_id", lambda: next(ids))
         self.loop = asyncio.new_event_loop()
-        self.folder = Path(tempfile.mkdtemp(dir=FAST_DISK if FAST_DISK.is_dir() else None))
+        self.folder = make_folder()
         self.path = self.folder / "ledger.sqlite"
         self.uptime = 0.0
         self.daemon = QuickDaemon(gate, wall=lambda: self.uptime)
@@ -319,43 +313,3 @@ def gpus_of(container: FakeContainer) -> list[str]:
     """Return the GPUs that the daemon gives the container, whatever its label says."""
     requests = container.body["HostConfig"].get("DeviceRequests") or []
     return [id_.partition("=")[2] for request in requests for id_ in request["DeviceIDs"]]
-
-
-class Written(NamedTuple):
-    """What the ledger's tables say, beside the leases.
-
-    ``claims`` are the leases by GPU, ``drained`` since when each GPU is, ``adopted`` the trail's subjects.
-    """
-
-    claims: dict[str, str]
-    quarantined: set[str]
-    drained: dict[str, float]
-    adopted: set[str]
-
-
-def read_past_the_product(path: Path) -> Written:
-    """Return what is written, by a connection of its own."""
-    with closing(sqlite3.connect(path)) as connection:
-        read = connection.execute
-        return Written(
-            dict(read("SELECT gpu_uuid, lease_id FROM claims")),
-            {
-                uuid
-                for (uuid,) in read("SELECT gpu_uuid FROM quarantines WHERE returned_at IS NULL")
-            },
-            dict(read("SELECT gpu_uuid, since FROM drains")),
-            {
-                lease
-                for (lease,) in read("SELECT subject FROM trail WHERE action = 'lease.adopted'")
-            },
-        )
-
-
-@cache
-def new_ledger() -> Path:
-    """Return a file with a ledger's tables, and nothing in them: making them takes as long as ten steps."""
-    folder = Path(tempfile.mkdtemp(dir=FAST_DISK if FAST_DISK.is_dir() else None))
-    atexit.register(shutil.rmtree, folder)
-    path = folder / "ledger.sqlite"
-    Ledger.open(f"sqlite:///{path}", first_uid=SETTINGS.first_uid).close()
-    return path
