@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from spawner.hub.configure import DATA, build_workbench, configure, start_beside_hub
-from spawner.hub.only import hold
+from spawner.hub.single_instance import hold
 from spawner.model import SettingsError, Unknown
 from spawner.settings import Settings
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from spawner.gpus import GpuSample
 from spawner.ledger import Ledger
 from spawner.model import Unknown
-from spawner.off_loop import OffLoop
+from spawner.serial_executor import SerialExecutor
 
 log = logging.getLogger("workbench.sampling")
 
@@ -45,7 +45,7 @@ class Sampling:
     ) -> None:
         """Ask nobody yet."""
         self._ledger = ledger
-        self._in_ledger = OffLoop("accounting")
+        self._in_ledger = SerialExecutor("accounting")
         self._gpus = gpus
         self._clock = clock
         self._period_seconds = period_seconds

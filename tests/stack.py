@@ -150,7 +150,7 @@ class Stack:
         """Rewrite one simulated GPU's state while everything runs."""
         pairs = [f"{key}={value}" for key, value in values.items()]
         directory = f"/var/lib/{self.instance}/simulated-gpus"
-        script = str(ROOT / "tests/simulation/simulate.py")
+        script = str(ROOT / "simulation/simulate.py")
         done = run("python3", script, "set", uuid, *pairs, "--dir", directory)
         assert done.returncode == 0, done.stderr
 

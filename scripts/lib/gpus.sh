@@ -122,16 +122,16 @@ simulated_gpus() {
   build_simulated_library
   mkdir -p /etc/cdi "$state/simulated-gpus"
   if command -v python3 >/dev/null; then
-    python3 "$repository/tests/simulation/simulate.py" "${arguments[@]}"
+    python3 "$repository/simulation/simulate.py" "${arguments[@]}"
   else
-    docker run --rm --network none --volume "$repository/tests/simulation:/simulation:ro" --volume "$state:$state" \
+    docker run --rm --network none --volume "$repository/simulation:/simulation:ro" --volume "$state:$state" \
       --volume /etc/cdi:/etc/cdi --entrypoint python3 "$hub_image" /simulation/simulate.py "${arguments[@]}"
   fi
 }
 
 # Anew when its source changed; whole or not at all, because running containers have the file mounted.
 build_simulated_library() {
-  local library=$state/libnvidia-ml.so.1 source=$repository/tests/simulation log
+  local library=$state/libnvidia-ml.so.1 source=$repository/simulation log
   if [ -e "$library" ] && [ -z "$(find "$source" -type f -not -name '*.py' -newer "$library" -print -quit)" ]; then return; fi
   log=$(mktemp)
   rm -rf "$state/library.new"

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spawner.audit.looks import Places, look
+from spawner.audit.probes import Places, look
 from spawner.audit.rules import Finding, World, audit
 from spawner.model import SettingsError, Unknown
 from spawner.settings import Settings

@@ -17,7 +17,7 @@ from typing import Any
 from spawner.commands.hub_client import DONE, REFUSED, HubClient, HubRefused, run_with_hub, segment
 from spawner.commands.table import print_table
 from spawner.policy.limits import Limits
-from spawner.policy.words import count_gpus
+from spawner.policy.formatting import count_gpus
 
 _NUMBERS = ("max_gpus", "gpu_hours", "window_days", "max_lease_hours", "priority", "total_gpus")
 _HEADS = ("SUBJECT", "GPUS", "GPU-HOURS", "DAYS", "LEASE-HOURS", "PRIORITY", "TOTAL", "RELEASES")

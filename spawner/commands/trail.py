@@ -11,7 +11,7 @@ from typing import Any
 
 from spawner.commands.hub_client import DONE, HubClient, run_with_hub
 from spawner.commands.table import print_table
-from spawner.policy.words import say_subject
+from spawner.policy.formatting import say_subject
 
 _FILTERS = {
     "actor": "who did it, exactly",

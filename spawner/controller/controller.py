@@ -18,7 +18,7 @@ from spawner.containers import Containers
 from spawner.controller.ends import Ends
 from spawner.controller.health import Health
 from spawner.controller.leases import Leases, describe
-from spawner.controller.line import Inventory, Line, LineEntry, PlaceReport
+from spawner.controller.queue import Inventory, Line, LineEntry, PlaceReport
 from spawner.controller.orders import Orders
 from spawner.controller.reconcile import Reconciliation
 from spawner.ledger import Ledger
@@ -37,7 +37,7 @@ from spawner.model import (
     Unknown,
     Waiting,
 )
-from spawner.off_loop import OffLoop
+from spawner.serial_executor import SerialExecutor
 from spawner.policy.admission import admit
 from spawner.policy.compatibility import Stack, refuse_misfit
 from spawner.settings import Settings
@@ -64,7 +64,7 @@ class Controller(Leases):
         """Join the parts; nothing is asked or written before ``run``."""
         clock = Clock(ledger) if clock is None else clock
         self._gpus = gpus
-        in_ledger = OffLoop("ledger")
+        in_ledger = SerialExecutor("ledger")
         self._line = Line(ledger, in_ledger, gpus, clock)
         super().__init__(
             ledger, containers, catalog, settings, clock, in_ledger, self._line.may_move
@@ -109,7 +109,7 @@ class Controller(Leases):
             while True:
                 await asyncio.sleep(TICK_SECONDS)
                 try:
-                    await self.begin_what_is_due()
+                    await self.run_due_tasks()
                 except Unknown as error:
                     log.warning("Leases are not looked after: %s", error)
         finally:
@@ -118,10 +118,10 @@ class Controller(Leases):
 
     async def tick(self) -> None:
         """Do what is due, to its end: close leases whose time is over, take up strangers; raises Unknown."""
-        await self.begin_what_is_due()
+        await self.run_due_tasks()
         await asyncio.gather(*self._ending.values())
 
-    async def begin_what_is_due(self) -> None:
+    async def run_due_tasks(self) -> None:
         """Begin what is due, and wait for no container's end; raises Unknown."""
         await self._in_ledger(self._clock.beat)
         now = self._clock()
@@ -129,7 +129,7 @@ class Controller(Leases):
             due = self._is_due(lease, now)
             if due is not None:
                 self._begin_end(lease, due)
-        await self._reconciliation.meet_again()
+        await self._reconciliation.adopt_unknown_containers()
 
     def _begin_end(self, lease: Lease, cause: Cause) -> None:
         """End ``lease`` beside everything else: one that Docker is slow to end keeps nothing waiting."""

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable
 
 from spawner.controller.leases import describe
-from spawner.controller.line import Inventory
+from spawner.controller.queue import Inventory
 from spawner.ledger import Ledger
 from spawner.model import Gpu, Lease, LeaseState, Quarantine, Reason, Refused, Unknown
-from spawner.off_loop import OffLoop
+from spawner.serial_executor import SerialExecutor
 from spawner.policy.health import diagnose, find_failures, say_failed_start, say_trouble
-from spawner.policy.words import name_gpu
+from spawner.policy.formatting import name_gpu
 
 log = logging.getLogger("workbench.health")
 
@@ -28,7 +28,7 @@ class Health:
     def __init__(
         self,
         ledger: Ledger,
-        in_ledger: OffLoop,
+        in_ledger: SerialExecutor,
         gpus: Inventory,
         clock: Callable[[], float],
         changed: Callable[[], None],

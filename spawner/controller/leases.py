@@ -27,7 +27,7 @@ from spawner.model import (
     StaleLease,
     WorkbenchError,
 )
-from spawner.off_loop import OffLoop
+from spawner.serial_executor import SerialExecutor
 from spawner.policy import container as policy
 from spawner.policy import names
 from spawner.policy.quota import extend_lease
@@ -51,7 +51,7 @@ class Leases:
         catalog: Catalog,
         settings: Settings,
         clock: Clock,
-        in_ledger: OffLoop,
+        in_ledger: SerialExecutor,
         freed: Callable[[], None],
     ) -> None:
         """Join the parts; ``freed`` is called when a GPU or a place in line became free."""

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from spawner.controller.line import Inventory
+from spawner.controller.queue import Inventory
 from spawner.ledger import Ledger
 from spawner.ledger.trail import Action, Search
 from spawner.model import (
@@ -23,8 +23,8 @@ from spawner.model import (
     Refused,
     Unknown,
 )
-from spawner.off_loop import OffLoop
-from spawner.policy.words import name_gpu
+from spawner.serial_executor import SerialExecutor
+from spawner.policy.formatting import name_gpu
 
 log = logging.getLogger("workbench.orders")
 
@@ -44,7 +44,7 @@ class Orders:
     def __init__(
         self,
         ledger: Ledger,
-        in_ledger: OffLoop,
+        in_ledger: SerialExecutor,
         gpus: Inventory,
         clock: Callable[[], float],
         leases: Leases,

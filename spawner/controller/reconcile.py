@@ -16,7 +16,7 @@ from spawner.controller.ends import cause_of_end
 from spawner.controller.leases import Leases, describe
 from spawner.ledger import Ledger
 from spawner.model import Cause, Lease, LeaseState
-from spawner.off_loop import OffLoop
+from spawner.serial_executor import SerialExecutor
 from spawner.policy import container as policy
 from spawner.settings import Settings
 
@@ -29,7 +29,7 @@ class Reconciliation:
     def __init__(
         self,
         ledger: Ledger,
-        in_ledger: OffLoop,
+        in_ledger: SerialExecutor,
         containers: Containers,
         leases: Leases,
         settings: Settings,
@@ -60,7 +60,7 @@ class Reconciliation:
         await self._meet_all(one.name for one in found.values() if one.lease_id not in settled)
         log.info("Reconciled: %d containers, %d live leases", len(found), len(leases))
 
-    async def meet_again(self) -> None:
+    async def adopt_unknown_containers(self) -> None:
         """Look once more at the containers that could not be adopted; raises Unknown."""
         if self._strangers:
             await self._meet_all(tuple(self._strangers))

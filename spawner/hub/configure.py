@@ -22,11 +22,11 @@ from spawner.controller import Controller
 from spawner.gpus import Agent
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.handlers import scopes
-from spawner.hub.handlers.routes import stand_before
-from spawner.hub.hub_database import ask_sparingly, write_quickly
-from spawner.hub.only import open_ledger
-from spawner.hub.servers.idle_ends import IdleEnds
-from spawner.hub.servers.reissue import SERVICE, SERVICE_SCOPES, reissue
+from spawner.hub.handlers.routes import with_workbench_routes
+from spawner.hub.hub_database import reduce_orm_queries, relax_sqlite_durability
+from spawner.hub.single_instance import open_ledger
+from spawner.hub.servers.idle_release import IdleEnds
+from spawner.hub.servers.resume_queue import SERVICE, SERVICE_SCOPES, reissue
 from spawner.hub.servers.spawner import WorkbenchSpawner
 from spawner.hub.unavailable import PATIENCE_SECONDS, answer_unavailable
 from spawner.hub.views.form import TEMPLATES
@@ -34,7 +34,7 @@ from spawner.hub.views.lease import see_lease
 from spawner.hub.workbench import Workbench, keep_running
 from spawner.model import SettingsError
 from spawner.policy.container import PORT
-from spawner.policy.words import name_gpu
+from spawner.policy.formatting import name_gpu
 from spawner.settings import Settings
 
 DATA = Path("/data")
@@ -67,7 +67,7 @@ def configure(c: Config, settings: Settings, workbench: Workbench) -> None:
     _configure_servers(c, settings, workbench)
     _configure_people(c, settings)
     authenticator = _find_authenticator(settings.authenticator)
-    c.JupyterHub.authenticator_class = stand_before(authenticator, lambda: workbench)
+    c.JupyterHub.authenticator_class = with_workbench_routes(authenticator, lambda: workbench)
     c.JupyterHub.template_vars = {
         "has_sign_up": settings.authenticator == "native",
         "claim_minutes": settings.claim_minutes,
@@ -101,12 +101,12 @@ def run_beside_hub(workbench: Workbench, api: str) -> None:
 
 
 def _configure_hub(c: Config) -> None:
-    ask_sparingly()
+    reduce_orm_queries()
     c.JupyterHub.hub_bind_url = f"http://0.0.0.0:{HUB_PORT}"
     c.JupyterHub.hub_connect_url = f"http://hub:{HUB_PORT}"
     c.JupyterHub.db_url = HUB_DATABASE
     c.JupyterHub.db_kwargs = {
-        "pool_events": [(write_quickly, "connect")],
+        "pool_events": [(relax_sqlite_durability, "connect")],
         # what is under way waits for it; who comes meanwhile is told to come again
         "connect_args": {"timeout": PATIENCE_SECONDS, "check_same_thread": False},
     }

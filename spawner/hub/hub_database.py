@@ -11,13 +11,13 @@ from jupyterhub import orm
 from sqlalchemy.orm.context import QueryContext
 
 
-def write_quickly(connection: Any, _record: object) -> None:  # noqa: ANN401
+def relax_sqlite_durability(connection: Any, _record: object) -> None:  # noqa: ANN401
     """Let a new connection commit without the disk: the hub does so 16 times per start, and holds up everybody."""
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def ask_sparingly() -> None:
+def reduce_orm_queries() -> None:
     """Leave out what a third of the hub's questions are for; call it before the hub opens its database."""
     # whether the database is still there, before each use of a connection: a file does not hang up
     orm.register_ping_connection = lambda _engine: None

@@ -39,23 +39,23 @@ class Unavailable(web.HTTPError):
 
 def answer_unavailable(hub_database: Path) -> None:
     """Let every page and REST handler of JupyterHub answer so; call it once, before the hub listens."""
-    BaseHandler.prepare = _at_an_open_door(hub_database, BaseHandler.prepare)
+    BaseHandler.prepare = reject_while_locked(hub_database, BaseHandler.prepare)
     BaseHandler.send_error = _send_error
 
 
-def _at_an_open_door(hub_database: Path, prepare: Prepare) -> Prepare:
+def reject_while_locked(hub_database: Path, prepare: Prepare) -> Prepare:
     lock = _Lock(hub_database)
 
-    async def prepare_at_an_open_door(handler: BaseHandler) -> None:
+    async def prepare_unless_locked(handler: BaseHandler) -> None:
         if lock.is_anothers(handler.db):
-            _turn_away(handler)
+            reject(handler)
         else:
             await prepare(handler)
 
-    return prepare_at_an_open_door
+    return prepare_unless_locked
 
 
-def _turn_away(handler: BaseHandler) -> None:
+def reject(handler: BaseHandler) -> None:
     """Answer without a page: for whom it would be is in the database, and a stranger's would change cookies."""
     sentence = "The hub's database is busy: try again in a moment."
     handler.set_status(HTTPStatus.SERVICE_UNAVAILABLE.value)

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.controller import Controller
-from spawner.controller.line import Inventory
+from spawner.controller.queue import Inventory
 from spawner.hub.metrics import Metrics
 from spawner.hub.shared import Shared
 from spawner.idle import Idling

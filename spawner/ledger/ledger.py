@@ -19,7 +19,7 @@ from spawner.ledger.accounting import Accounting
 from spawner.ledger.database import Guard, open_engine, reading, transaction
 from spawner.ledger.drains import Drains
 from spawner.ledger.migrations import migrate, require_current
-from spawner.ledger.order import Order
+from spawner.ledger.sequence import Order
 from spawner.ledger.quarantines import Quarantines
 from spawner.ledger.quotas import Owner, Quotas
 from spawner.ledger.trail import HUB, Action, Trail

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from spawner.ledger import tables, trail
 from spawner.ledger.trail import HUB, Action, Entry
 from spawner.model import Cause, Drain, Lease, LeaseState, Quarantine, StaleLease
-from spawner.policy.line import is_present
+from spawner.policy.queue import is_present
 from spawner.policy.use import accrue, decay
 
 

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Sequence
 
 from spawner.model import Gpu, Lease, Quota, Reason, Refused, Request
 from spawner.policy.quota import check_quota
-from spawner.policy.words import count_gpus, say_kinds
+from spawner.policy.formatting import count_gpus, say_kinds
 
 
 def admit(

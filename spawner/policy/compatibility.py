@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from spawner.model import Gpu, Options, Reason, Refused
-from spawner.policy.words import count_gpus
+from spawner.policy.formatting import count_gpus
 
 
 class Fit(StrEnum):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spawner.model import Gpu, GpuHealth, Lease, Quarantine
-from spawner.policy.words import name_gpu
+from spawner.policy.formatting import name_gpu
 
 WHILE_IT_RUNS = "save your work, stop the server and start it again."
 

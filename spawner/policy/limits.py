@@ -13,7 +13,7 @@ from typing import Any
 
 from spawner.model import Cap, LimitsError, Quota
 from spawner.policy.options import LEAST_HOURS, MOST_GPUS, MOST_HOURS
-from spawner.policy.words import count_gpus, say_hours
+from spawner.policy.formatting import count_gpus, say_hours
 
 MOST_GPU_HOURS = 10_000_000
 MOST_WINDOW_DAYS = 366

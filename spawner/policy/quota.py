@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from spawner.model import Cause, Lease, LeaseState, Quota, Reason, Refused, Request
 from spawner.policy.health import WHILE_IT_RUNS
-from spawner.policy.words import count_gpus, say_hours
+from spawner.policy.formatting import count_gpus, say_hours
 
 LEAST_USEFUL_HOURS = 0.25
 """Nobody is advised to ask for less, or given less than that unasked."""

@@ -15,7 +15,7 @@ from tests.fakes.docker_engine import FakeEngine
 from tests.stack import docker
 
 
-async def bring_up(bench: Bench, containers: Containers, lease: Lease, **environment: str) -> None:
+async def launch(bench: Bench, containers: Containers, lease: Lease, **environment: str) -> None:
     await containers.prepare_home(*bench.preparation(lease.user))
     await containers.create(bench.name(lease), bench.server(lease, environment))
     await containers.start(bench.name(lease))
@@ -39,7 +39,7 @@ async def test_a_server_runs_hardened_as_its_users_own_uid(
     bench: Bench, containers: Containers
 ) -> None:
     lease = bench.grant()
-    await bring_up(bench, containers, lease)
+    await launch(bench, containers, lease)
     status = bench.inside(lease, "cat", "/proc/1/status")
     facts = {line.split(":")[0]: line.split(":")[1].split() for line in status.splitlines()}
     assert set(facts["Uid"]) == set(facts["Gid"]) == {str(lease.uid)}
@@ -86,7 +86,7 @@ async def test_a_server_that_ends_by_itself_leaves_its_exit_code_and_its_log(
     bench: Bench, containers: Containers
 ) -> None:
     lease = bench.grant()
-    await bring_up(bench, containers, lease, JUPYTERHUB_EXIT="3")
+    await launch(bench, containers, lease, JUPYTERHUB_EXIT="3")
     name = bench.name(lease)
     await until(lambda: docker("inspect", "-f", "{{.State.Running}}", name) == "false")
     ended = await containers.look(name)
@@ -97,15 +97,15 @@ async def test_a_server_that_ends_by_itself_leaves_its_exit_code_and_its_log(
 
 async def test_a_home_outlives_its_containers(bench: Bench, containers: Containers) -> None:
     first = bench.grant()
-    await bring_up(bench, containers, first)
+    await launch(bench, containers, first)
     bench.inside(first, "sh", "-c", "echo kept > /home/researcher/notes.txt")
     await containers.remove(bench.name(first), grace_seconds=5)
     bench.close(first)
     second = bench.grant()
-    await bring_up(bench, containers, second)
+    await launch(bench, containers, second)
     assert bench.inside(second, "cat", "/home/researcher/notes.txt") == "kept"
     other = bench.grant("bob")
-    await bring_up(bench, containers, other)
+    await launch(bench, containers, other)
     assert bench.inside(other, "ls", "/home/researcher") == "example.txt"
 
 
@@ -113,7 +113,7 @@ async def test_a_server_that_ignores_sigterm_is_killed_after_its_grace(
     bench: Bench, containers: Containers
 ) -> None:
     lease = bench.grant()
-    await bring_up(bench, containers, lease, JUPYTERHUB_STUBBORN="1")
+    await launch(bench, containers, lease, JUPYTERHUB_STUBBORN="1")
     await until(lambda: docker("logs", bench.name(lease)) != "")
     await containers.remove(bench.name(lease), grace_seconds=1)
     assert bench.all_containers() == []
@@ -134,7 +134,7 @@ async def test_a_gpu_that_the_host_lacks_starts_nothing(
 ) -> None:
     lease = bench.grant("alice", "GPU-00000000-dead-4000-8000-000000000000")
     with pytest.raises(Unknown, match="GPU-00000000-dead"):
-        await bring_up(bench, containers, lease)
+        await launch(bench, containers, lease)
     status = await containers.look(bench.name(lease))
     assert status is None or not status.is_running
     await containers.remove(bench.name(lease), grace_seconds=0)

@@ -13,9 +13,9 @@ from spawner.containers import Containers, Ended, Gap
 from spawner.controller.ends import Ends
 from spawner.controller.leases import Leases
 from spawner.model import Cause, Lease, LeaseState
-from spawner.off_loop import OffLoop
+from spawner.serial_executor import SerialExecutor
 from tests.docker.conftest import RELEASE, Bench
-from tests.docker.test_containers import bring_up, until
+from tests.docker.test_containers import launch, until
 from tests.stack import Stack, docker, eventually, run, running_stack
 from tests.unit.made import make_release
 
@@ -30,7 +30,7 @@ async def leases(bench: Bench, containers: Containers) -> AsyncIterator[Leases]:
     release = make_release(name=RELEASE, image=bench.image, title="Tiny")
     catalog = Catalog(RELEASE, {RELEASE: release})
     leases = Leases(
-        bench.ledger, containers, catalog, bench.settings, clock, OffLoop("ledger"), lambda: None
+        bench.ledger, containers, catalog, bench.settings, clock, SerialExecutor("ledger"), lambda: None
     )
     following = asyncio.create_task(Ends(containers, bench.ledger, leases).follow())
     yield leases
@@ -40,7 +40,7 @@ async def leases(bench: Bench, containers: Containers) -> AsyncIterator[Leases]:
 
 async def run_server(bench: Bench, containers: Containers, leases: Leases, user: str) -> Lease:
     lease = bench.grant(user)
-    await bring_up(bench, containers, lease)
+    await launch(bench, containers, lease)
     await leases.confirm(lease.id)
     return lease
 
@@ -113,7 +113,7 @@ async def test_events_are_those_of_the_instances_own_servers(
     await until(lambda: heard == [Gap()])
     docker("run", "--rm", bench.image, "true")
     lease = bench.grant()
-    await bring_up(bench, containers, lease)  # and the end of its home's preparation
+    await launch(bench, containers, lease)  # and the end of its home's preparation
     docker("rm", "--force", bench.name(lease))
     name = bench.name(lease)
     removed = [

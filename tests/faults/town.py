@@ -21,7 +21,7 @@ from typing import Self
 import httpx
 import yaml
 
-from spawner.audit.looks import Places, look
+from spawner.audit.probes import Places, look
 from spawner.audit.rules import Finding, audit
 from spawner.ledger import Ledger
 from spawner.model import Lease
@@ -31,7 +31,7 @@ from tests.fakes.docker_engine import FakeEngine
 from tests.fakes.docker_network import Network
 from tests.faults.enclosure import enclosed
 from tests.faults.people import URL, Person, eventually
-from tests.simulation.host import SimulatedHost
+from simulation.host import SimulatedHost
 
 ROOT = Path(__file__).parents[2]
 PROXY = ROOT / "images/hub/proxy/node_modules/.bin"

@@ -29,9 +29,9 @@ async def town(
     monkeypatch.setattr("spawner.controller.leases.STOP_GRACE_SECONDS", 0)
     monkeypatch.setattr("spawner.controller.controller.TICK_SECONDS", 0.2)
     monkeypatch.setattr("spawner.controller.health.LOOK_SECONDS", 0.1)
-    monkeypatch.setattr("spawner.hub.servers.turn.RETRY_SECONDS", 0.1)
-    monkeypatch.setattr("spawner.hub.servers.reissue.RETRY_SECONDS", 0.1)
-    monkeypatch.setattr("spawner.hub.servers.knock.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.hub.servers.grant.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("spawner.hub.servers.resume_queue.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("spawner.hub.servers.readiness.LOOK_SECONDS", 0.05)
     monkeypatch.setattr("spawner.hub.workbench.LISTED_SECONDS", 0.0)
     async with FakeEngine(tmp_path / "docker.sock") as engine:
         town = Town(tmp_path, engine, Agent(gpus=2), settings)

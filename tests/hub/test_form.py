@@ -8,8 +8,8 @@ import pytest
 from bs4 import BeautifulSoup
 
 from spawner.hub.views.form import build_choices, read_form, render
-from spawner.hub.views.line import Viewer
-from spawner.hub.views.offer import GpuOffer, Offer, foresee
+from spawner.hub.views.queue import Viewer
+from spawner.hub.views.availability import GpuOffer, Offer, foresee
 from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Options, Quarantine, Quota
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start

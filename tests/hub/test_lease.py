@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 
-from spawner.hub.servers.visitor import SETTLE_SECONDS
+from spawner.hub.servers.presence import SETTLE_SECONDS
 from spawner.model import Cause, Lease, LeaseState
 from tests.fakes.docker_engine import Fault
 from tests.hub.test_sign_up import join

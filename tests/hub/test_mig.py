@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from bs4 import BeautifulSoup
 
-from spawner.hub.views.line import Viewer, say_place, see_wait
+from spawner.hub.views.queue import Viewer, say_place, see_wait
 from spawner.model import LeaseState
 from tests.hub.test_line import read_line
 from tests.hub.test_sign_up import join

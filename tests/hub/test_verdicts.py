@@ -6,7 +6,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from spawner.hub.views.form import render
-from spawner.hub.views.offer import GpuOffer
+from spawner.hub.views.availability import GpuOffer
 from spawner.model import Gpu, Options
 from tests.hub.test_form import ME, NAME, RELEASES, gpu, offer, part
 from tests.hub.test_sign_up import join

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from spawner.hub.servers import reissue
-from spawner.hub.views.line import Viewer, see_wait
+from spawner.hub.servers import resume_queue
+from spawner.hub.views.queue import Viewer, see_wait
 from spawner.model import Cause, Lease, LeaseState
 from tests.fakes.docker_engine import Fault
 from tests.hub.test_progress import events
@@ -115,7 +115,7 @@ async def test_a_late_viewer_is_told_of_a_wait_only_the_place_now(full: Town) ->
 async def test_who_looks_is_told_of_the_nearest_ahead_and_walks_no_whole_line(
     full: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.hub.views.line.AHEAD_SHOWN", 2)
+    monkeypatch.setattr("spawner.hub.views.queue.AHEAD_SHOWN", 2)
     await wait_in_line(full, "bob", "carol", "dan", "erin")
     (erin,) = (entry for entry in full.controller.line() if entry.lease.user == "erin")
     monkeypatch.setattr(full.controller, "line", None)

@@ -17,7 +17,7 @@ from tests.stack import ROOT, docker, run
 
 BASE = "debian:bookworm-slim"
 PARTS = (
-    "scripts", "spawner", "images", "extensions/gpu-panel", "tests/simulation",
+    "scripts", "spawner", "images", "extensions/gpu-panel", "simulation",
     "jupyterhub_config.py", "docker-compose.yml", ".env.example", ".dockerignore",
 )  # fmt: skip
 HARMLESS = ("/repository", "/stubs", "/root", "/tmp")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from spawner.catalog import load_catalog
-from tests.simulation.host import SimulatedHost
+from simulation.host import SimulatedHost
 from tests.stack import ROOT, run
 
 from .conftest import BareMachine, Outcome

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from jupyterhub import orm
 
-from spawner.audit.looks import Places, look
+from spawner.audit.probes import Places, look
 from spawner.audit.rules import World
 from spawner.model import Cause, Lease, LeaseState
 from spawner.policy import names

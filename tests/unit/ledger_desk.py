@@ -8,7 +8,7 @@ from spawner.ledger import Ledger
 from spawner.ledger.quotas import Owner
 from spawner.model import Cause, Lease, LeaseState, Quota, Refused, Request
 from spawner.policy.admission import admit
-from spawner.policy.line import plan_line
+from spawner.policy.queue import plan_line
 from tests.unit.made import make_gpu, make_request
 
 GPUS = (make_gpu(0), make_gpu(1))

@@ -99,7 +99,7 @@ class World:
 
     def __init__(self) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("spawner.controller.controller.OffLoop", OnLoop)
+        self.patch.setattr("spawner.controller.controller.SerialExecutor", OnLoop)
         self.patch.setattr("spawner.controller.leases.STOP_GRACE_SECONDS", 0)
         # the same steps have to lead to the same end, so that what fails can be repeated
         ids = (f"{number:016x}" for number in itertools.count())

@@ -21,7 +21,7 @@ from spawner.model import (
 from spawner.policy.admission import admit, count_kinds
 from spawner.policy.quota import extend_lease
 from spawner.policy.use import accrue, decay
-from spawner.policy.words import say_hours
+from spawner.policy.formatting import say_hours
 from tests.unit.made import GPU_0, GPU_1, make_gpu, make_lease, make_request
 
 TWO = (make_gpu(1), make_gpu(0))

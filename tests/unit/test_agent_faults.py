@@ -18,8 +18,8 @@ from spawner.agent.nvml import Nvml
 from spawner.agent.readings import Xid
 from spawner.agent.sampler import Sampler
 from spawner.agent.server import build_app
-from tests.simulation.host import SimulatedHost
-from tests.simulation.simulate import gpu_uuid
+from simulation.host import SimulatedHost
+from simulation.simulate import gpu_uuid
 
 FIRST, SECOND = gpu_uuid(0), gpu_uuid(1)
 

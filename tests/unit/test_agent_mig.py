@@ -19,8 +19,8 @@ from spawner.agent.readings import (
     build_samples,
 )
 from spawner.model import GpuHealth
-from tests.simulation.host import SimulatedHost
-from tests.simulation.simulate import gpu_uuid
+from simulation.host import SimulatedHost
+from simulation.simulate import gpu_uuid
 
 GIB = 2**30
 PID = os.getpid()

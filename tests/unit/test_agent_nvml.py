@@ -13,7 +13,7 @@ from spawner.agent import nvml
 from spawner.agent.nvml import Nvml
 from spawner.agent.readings import GpuIdentity, GpuProcess, GpuReading
 from spawner.model import GpuHealth
-from tests.simulation.host import SimulatedHost
+from simulation.host import SimulatedHost
 
 PID = os.getpid()
 

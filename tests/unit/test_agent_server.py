@@ -32,7 +32,7 @@ from spawner.agent.sampler import Sampler
 from spawner.agent.server import build_app
 from spawner.model import GpuHealth
 from tests.ports import free_port
-from tests.simulation.host import SimulatedHost
+from simulation.host import SimulatedHost
 
 CONTRACT = Path(__file__).parents[1] / "contract"
 INVENTORY = json.loads((CONTRACT / "agent-inventory.json").read_text())

@@ -9,7 +9,7 @@ from nvitop import Device, libnvml
 
 from spawner.agent.identity import _group_by_nvlink, find_gpus
 from spawner.agent.nvml import Nvml
-from tests.simulation.host import SimulatedHost
+from simulation.host import SimulatedHost
 
 
 @pytest.fixture

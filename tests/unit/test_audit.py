@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spawner.audit.looks import read_lease_time
+from spawner.audit.probes import read_lease_time
 from spawner.audit.rules import Rule, World, audit, judge
 from tests.unit.audit_town import AuditTown
 from tests.unit.broker_house import OTHER_UUID, UUID

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from spawner.audit import looks
-from spawner.audit.looks import look
+from spawner.audit import probes
+from spawner.audit.probes import look
 from spawner.audit.rules import judge
 from spawner.model import Unknown
 from tests.fakes.docker_engine import Fault

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spawner.model import Gpu
-from spawner.policy.choose import FreeGpus
+from spawner.policy.placement import FreeGpus
 from tests.unit.made import make_gpu
 
 

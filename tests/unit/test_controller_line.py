@@ -17,7 +17,7 @@ from spawner.model import (
     Request,
     Unknown,
 )
-from spawner.policy.line import LinePlan
+from spawner.policy.queue import LinePlan
 from tests.unit.made import GPU_0, GPU_1, make_request
 from tests.unit.workshop import BEGAN_AT, Workshop, eventually, run_until
 
@@ -166,7 +166,7 @@ async def test_a_silent_agent_stops_the_line_and_nothing_else(shop: Workshop) ->
 async def test_a_ledger_that_does_not_answer_for_a_while_loses_nobody(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.controller.line.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("spawner.controller.queue.RETRY_SECONDS", 0.01)
     holder = await shop.running("alice", 2)
     waiter = Waiter(shop, await shop.waiting("bob"))
     await eventually(lambda: bool(waiter.told))
@@ -187,7 +187,7 @@ async def test_a_ledger_that_does_not_answer_for_a_while_loses_nobody(
 async def test_the_line_runs_on_after_an_unknown(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.controller.line.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("spawner.controller.queue.RETRY_SECONDS", 0.01)
     holder = await shop.running("alice", 2)
     lease = await shop.waiting("bob")
     failures = iter([Unknown("locked")])
@@ -323,6 +323,6 @@ async def test_the_plan_sees_the_use_of_everyone(
     lease = await shop.running("alice")
     shop.uptime += HOUR
     await shop.controller.release(lease.id, Cause.USER)
-    monkeypatch.setattr("spawner.controller.line.plan_line", plan_nothing)
+    monkeypatch.setattr("spawner.controller.queue.plan_line", plan_nothing)
     await shop.waiting("bob")
     assert 0.9 < seen[-1][lease.uid] <= 1.0

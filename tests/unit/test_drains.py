@@ -18,7 +18,7 @@ from spawner.model import (
     Refused,
 )
 from spawner.policy.admission import admit
-from spawner.policy.line import PATIENCE_SECONDS, find_priority
+from spawner.policy.queue import PATIENCE_SECONDS, find_priority
 from tests.unit.ledger_desk import advance, close, grant, read, stand
 from tests.unit.made import GPU_0, GPU_1, make_gpu, make_lease, make_request
 from tests.unit.workshop import Workshop

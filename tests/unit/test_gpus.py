@@ -22,7 +22,7 @@ from spawner.agent.sampler import Sampler
 from spawner.agent.server import build_app
 from spawner.gpus import Agent, GpuProcess, GpuSample
 from spawner.model import Gpu, GpuHealth, Unknown
-from tests.simulation.host import SimulatedHost
+from simulation.host import SimulatedHost
 
 CONTRACT = Path(__file__).parents[1] / "contract"
 GOLDEN = {

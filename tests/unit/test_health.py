@@ -16,7 +16,7 @@ from spawner.model import (
     Unknown,
 )
 from spawner.policy.health import Illness, diagnose, find_failures, say_trouble
-from spawner.policy.words import name_gpu
+from spawner.policy.formatting import name_gpu
 from tests.unit.made import GPU_0, GPU_1, make_gpu, make_lease, make_request
 from tests.unit.workshop import Workshop, eventually, run_until
 
@@ -228,7 +228,7 @@ async def test_the_xid_of_a_gpu_that_was_lost_is_settled_with_its_return(shop: W
 async def test_a_returned_gpu_goes_to_the_next_at_once(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.controller.line.TICK_SECONDS", 3600.0)
+    monkeypatch.setattr("spawner.controller.queue.TICK_SECONDS", 3600.0)
     shop.host.fail(0)
     await shop.controller.health.look()
     bob = await shop.waiting("bob", gpus=2)

@@ -20,7 +20,7 @@ from spawner.broker.app import Broker
 from spawner.containers import Containers, ContainerStatus, Listed
 from spawner.controller import Controller, reconcile
 from spawner.controller.leases import Leases
-from spawner.controller.line import Line
+from spawner.controller.queue import Line
 from spawner.controller.reconcile import Reconciliation
 from spawner.ledger import Ledger, ledger, rows, tables
 from spawner.model import (

@@ -20,7 +20,7 @@ from spawner.model import (
     StaleLease,
     Unknown,
 )
-from spawner.policy.line import PRESENT_SECONDS
+from spawner.policy.queue import PRESENT_SECONDS
 from tests.unit.ledger_desk import HOUR, advance, ask, begin_closing, grant, read, stand
 from tests.unit.made import GPU_0, GPU_1, make_request
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from spawner.ledger import Ledger
 from spawner.model import Cause, Lease, LeaseState, Quota, StaleLease
-from spawner.policy.line import plan_line
+from spawner.policy.queue import plan_line
 from tests.unit.made import GPU_0, GPU_1, make_gpu, make_lease, make_request
 
 XID = "failed (Xid 79)"

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spawner.model import Gpu, GpuHealth, Lease, LeaseState
-from spawner.policy import line
-from spawner.policy.line import OVERDUE_SECONDS, PATIENCE_SECONDS, LinePlan, order_line, plan_line
+from spawner.policy import queue
+from spawner.policy.queue import OVERDUE_SECONDS, PATIENCE_SECONDS, LinePlan, order_line, plan_line
 from tests.unit.made import make_gpu, make_lease
 
 HOUR = 3600.0

@@ -36,14 +36,14 @@ async def test_a_lost_lease_is_left_alone_over_everything_that_looks(shop: Works
     lost = await lose(shop, await shop.running())
     name = shop.container(lost)
     ticked: list[Controller] = []
-    begin = Controller.begin_what_is_due
+    begin = Controller.run_due_tasks
 
     async def counted(controller: Controller) -> None:
         await begin(controller)
         ticked.append(controller)
 
     for controller in (shop.controller, shop.restart_hub()):
-        controller.begin_what_is_due = functools.partial(counted, controller)  # type: ignore[method-assign]
+        controller.run_due_tasks = functools.partial(counted, controller)  # type: ignore[method-assign]
         await controller.reconcile()
         # Docker's events are followed from here on, which begins with a look at everybody
         await run_until(controller.run(), lambda hub=controller: ticked.count(hub) >= 3)

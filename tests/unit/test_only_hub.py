@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from jupyterhub.app import JupyterHub
 
-from spawner.hub.only import hold
+from spawner.hub.single_instance import hold
 from spawner.model import SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ HUB = """
 import gc, sys, time
 from pathlib import Path
 from jupyterhub.app import JupyterHub
-from spawner.hub.only import hold
+from spawner.hub.single_instance import hold
 from spawner.model import SettingsError
 JupyterHub.instance()
 try:

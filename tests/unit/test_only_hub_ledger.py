@@ -10,7 +10,7 @@ import pytest
 from jupyterhub.app import JupyterHub
 from sqlalchemy import make_url
 
-from spawner.hub.only import HUB_LOCK, LedgerHold, open_ledger
+from spawner.hub.single_instance import HUB_LOCK, LedgerHold, open_ledger
 from spawner.model import SettingsError, Unknown
 from spawner.settings import Settings
 from tests.postgresql import PASSWORD, PostgreSQL
@@ -20,7 +20,7 @@ from tests.unit.ledger_desk import eventually
 HUB = """
 import sys
 from jupyterhub.app import JupyterHub
-from spawner.hub.only import open_ledger
+from spawner.hub.single_instance import open_ledger
 from spawner.model import SettingsError, Unknown
 from spawner.settings import Settings
 JupyterHub.instance()

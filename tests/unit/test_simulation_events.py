@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from nvitop import Device, libnvml
 
-from tests.simulation.host import SimulatedHost
-from tests.simulation.simulate import gpu_uuid
+from simulation.host import SimulatedHost
+from simulation.simulate import gpu_uuid
 
 XID = libnvml.nvmlEventTypeXidCriticalError
 FIRST, SECOND = gpu_uuid(0), gpu_uuid(1)

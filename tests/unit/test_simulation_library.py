@@ -13,7 +13,7 @@ import pynvml
 import pytest
 from nvitop import NA, Device, libnvml
 
-from tests.simulation.host import SimulatedHost, build_library
+from simulation.host import SimulatedHost, build_library
 
 VALUES = {
     "name": "NVIDIA Test (simulated)",

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from nvitop import NA, Device, MigDevice, libnvml
 
-from tests.simulation.host import SimulatedHost
-from tests.simulation.simulate import gpu_uuid
+from simulation.host import SimulatedHost
+from simulation.simulate import gpu_uuid
 
 GIB = 2**30
 GPU = gpu_uuid(0)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from nvitop import Device, MigDevice
 
-from tests.simulation import simulate
-from tests.simulation.host import SOURCES, SimulatedHost
+from simulation import simulate
+from simulation.host import SOURCES, SimulatedHost
 
 UUID = "GPU-51a0c0de-0000-4000-8000-000000000000"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spawner.policy.words import say_duration, say_subject
+from spawner.policy.formatting import say_duration, say_subject
 
 DURATIONS = Path(__file__).parents[1] / "contract" / "panel-durations.json"
 

@@ -24,7 +24,7 @@ python - <<'END'
 import json, pathlib, torch
 from packing import make_images
 from simplenet import SimpleNet
-from workbench_toolkit.grace import Grace
+from workbench_toolkit.checkpointing import Grace
 make_images(pathlib.Path("images"), 50)
 torch.manual_seed(1)
 model, images = SimpleNet(), torch.rand(4, 784)
@@ -41,7 +41,7 @@ READ = """
 import json, pathlib, sys
 import onnxruntime, torch
 from workbench_toolkit.errors import ToolError
-from workbench_toolkit.grace.checkpoint import load_checkpoint
+from workbench_toolkit.checkpointing.checkpoint import load_checkpoint
 
 def differ(scores):
     return (torch.as_tensor(scores) - torch.tensor(expected["scores"])).abs().max().item()

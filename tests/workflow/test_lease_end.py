@@ -12,7 +12,7 @@ from tests.workflow.conftest import CATALOG, Shell
 TRAINING = """
 import time
 from pathlib import Path
-from workbench_toolkit.grace import Grace
+from workbench_toolkit.checkpointing import Grace
 grace = Grace("checkpoint.pt")
 step = 0
 while True:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler
 from torch.utils.tensorboard import SummaryWriter
-from workbench_toolkit.grace import Grace
+from workbench_toolkit.checkpointing import Grace
 from workbench_toolkit.train.ranks import join
 
 EPOCHS = 10

@@ -17,11 +17,11 @@ import pytest
 import torch
 from training import run
 from workbench_toolkit.errors import ToolError
-from workbench_toolkit.grace import RESUME, STOP_SIGNALS, Grace
+from workbench_toolkit.checkpointing import RESUME, STOP_SIGNALS, Grace
 
 SAVE_WITHOUT_END = """
 import sys, torch
-from workbench_toolkit.grace import Grace
+from workbench_toolkit.checkpointing import Grace
 grace = Grace(sys.argv[1])
 number = 0
 while True:
@@ -208,7 +208,7 @@ def test_a_full_disk_ends_all_ranks_and_keeps_the_last_checkpoint(tmp_path: Path
     script = tmp_path / "script.py"
     script.write_text(
         "import resource, sys, torch\n"
-        "from workbench_toolkit.grace import Grace\n"
+        "from workbench_toolkit.checkpointing import Grace\n"
         "from workbench_toolkit.train.ranks import join\n"
         "place = join()\n"
         "grace = Grace(sys.argv[1])\n"
@@ -228,7 +228,7 @@ def test_another_number_of_processes_is_said(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        "from workbench_toolkit.grace import Grace\n"
+        "from workbench_toolkit.checkpointing import Grace\n"
         "from workbench_toolkit.train.ranks import join\n"
         "place = join()\n"
         "grace = Grace(sys.argv[1])\n"

@@ -24,7 +24,7 @@ from training import (
     wait_until,
 )
 from workbench_toolkit.cli import main
-from workbench_toolkit.grace import RESUME
+from workbench_toolkit.checkpointing import RESUME
 from workbench_toolkit.train import agent
 from workbench_toolkit.train.supervisor import training_processes
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
-from workbench_toolkit.grace import Grace
+from workbench_toolkit.checkpointing import Grace
 from workbench_toolkit.train.ranks import join
 
 BATCH = 4

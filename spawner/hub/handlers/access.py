@@ -8,7 +8,7 @@ from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
 from spawner.hub.identity import call_actor
-from spawner.hub.views.line import Viewer
+from spawner.hub.views.queue import Viewer
 from spawner.hub.workbench import Workbench
 
 

@@ -37,7 +37,7 @@ MOST_CHARACTERS = 300
 _DESCRIPTION = frozenset({"display_name", "user_options"})
 
 
-class Door(APIHandler):  # type: ignore[misc]
+class ApiHandler(APIHandler):  # type: ignore[misc]
     """Reads a body by the rules of ``bodies``, for every handler of the REST API; it comes last among their bases."""
 
     def get_json_body(self) -> dict[str, Any] | None:
@@ -117,7 +117,7 @@ class StartsServers(BaseHandler):  # type: ignore[misc]
             )
 
 
-class ServerDoor(StartsServers, UserServerAPIHandler, Door):  # type: ignore[misc]
+class ServerApiHandler(StartsServers, UserServerAPIHandler, ApiHandler):  # type: ignore[misc]
     """``/users/<user>/server`` and ``/users/<user>/servers/<name>``."""
 
     def get_server_json_body(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class ServerDoor(StartsServers, UserServerAPIHandler, Door):  # type: ignore[mis
         self.db.commit()
 
 
-class FormDoor(StartsServers, SpawnHandler):  # type: ignore[misc]
+class SpawnFormHandler(StartsServers, SpawnHandler):  # type: ignore[misc]
     """``/spawn``: the form. Following a link makes nothing, not even the row of a named server."""
 
     _title = ""

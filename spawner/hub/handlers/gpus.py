@@ -20,7 +20,7 @@ from tornado import web
 
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import actor_of, require, viewer_of
-from spawner.hub.handlers.doors import Door
+from spawner.hub.handlers.doors import ApiHandler
 from spawner.hub.handlers.feed import Feed
 from spawner.hub.handlers.stream import GpuStream
 from spawner.hub.refusal import refuse
@@ -78,7 +78,7 @@ class GpusPage(BaseHandler):  # type: ignore[misc]
         self.finish(page)
 
 
-class GpusAPI(Door):
+class GpusAPI(ApiHandler):
     """``GET /hub/api/workbench/gpus``."""
 
     def initialize(self, get_workbench: Callable[[], Workbench]) -> None:
@@ -92,7 +92,7 @@ class GpusAPI(Door):
         self.finish(json.dumps(gpus.as_json()))
 
 
-class ReturnAPI(Door):
+class ReturnAPI(ApiHandler):
     """``POST /hub/api/workbench/gpus/<uuid>/return``."""
 
     def initialize(self, get_workbench: Callable[[], Workbench]) -> None:

@@ -12,7 +12,7 @@ from tornado import web
 
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
-from spawner.hub.handlers.doors import Door
+from spawner.hub.handlers.doors import ApiHandler
 from spawner.hub.identity import own
 from spawner.hub.refusal import refuse
 from spawner.hub.views.lease import see_lease
@@ -22,7 +22,7 @@ from spawner.model import Refused
 MOST_HOURS = 8760
 
 
-class OwnLease(Door):
+class OwnLease(ApiHandler):
     """What is about the lease of one of one's own servers."""
 
     def initialize(self, get_workbench: Callable[[], Workbench]) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tornado import web
 
-from spawner.hub.handlers.doors import Door
+from spawner.hub.handlers.doors import ApiHandler
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 
 
-class OpenAPI(Door):
+class OpenAPI(ApiHandler):
     """``GET /hub/api/workbench/openapi.json``."""
 
     async def get(self) -> None:

@@ -14,7 +14,7 @@ from tornado import web
 from spawner.controller.orders import Orders
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import actor_of, require
-from spawner.hub.handlers.doors import Door, bad_request
+from spawner.hub.handlers.doors import ApiHandler, bad_request
 from spawner.hub.refusal import refuse
 from spawner.hub.workbench import Workbench
 from spawner.model import LineEnd, Refused, Unknown
@@ -22,7 +22,7 @@ from spawner.model import LineEnd, Refused, Unknown
 MOST_CHARACTERS = 200
 
 
-class OrderAPI(Door):
+class OrderAPI(ApiHandler):
     """What the orders have in common: ``{"reason": …}`` comes in, 204 goes out."""
 
     scope = ""

@@ -16,10 +16,10 @@ from tornado import web
 
 from spawner.hub.approval import ApprovedSignUp
 from spawner.hub.handlers.access import actor_of
-from spawner.hub.handlers.doors import Door, GetWorkbench, bad_request
+from spawner.hub.handlers.doors import ApiHandler, GetWorkbench, bad_request
 from spawner.hub.handlers.subjects import forget_subject
 from spawner.hub.identity import own
-from spawner.hub.servers.departure import end_everything
+from spawner.hub.servers.user_deletion import end_everything
 from spawner.hub.workbench import Workbench
 from spawner.model import Unknown
 from spawner.policy.limits import Subject, group
@@ -27,7 +27,7 @@ from spawner.policy.limits import Subject, group
 _CHANGEABLE = frozenset({"name", "admin"})
 
 
-class GroupDoor(GroupAPIHandler, Door):  # type: ignore[misc]
+class GroupDoor(GroupAPIHandler, ApiHandler):  # type: ignore[misc]
     """``/groups/<group>``: a group that is deleted leaves no row of the quotas."""
 
     def initialize(self, get_workbench: GetWorkbench) -> None:
@@ -50,7 +50,7 @@ async def _forget(workbench: Workbench, subject: Subject, by: str) -> None:
         raise web.HTTPError(HTTPStatus.SERVICE_UNAVAILABLE.value, str(error)) from error
 
 
-class UserDoor(UserAPIHandler, Door):  # type: ignore[misc]
+class UserDoor(UserAPIHandler, ApiHandler):  # type: ignore[misc]
     """``/users/<user>``: making, renaming and deleting people."""
 
     def initialize(self, get_workbench: GetWorkbench) -> None:

@@ -17,7 +17,7 @@ from tornado import web
 
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import actor_of, require
-from spawner.hub.handlers.doors import Door, bad_request
+from spawner.hub.handlers.doors import ApiHandler, bad_request
 from spawner.hub.handlers.subjects import PLURALS, as_file, find_subject, name_rows
 from spawner.hub.identity import own
 from spawner.hub.views.quota import QuotaView, see_quota
@@ -97,7 +97,7 @@ class QuotasPage(QuotaDesk):
         return await _see(self._workbench, own(user)), None
 
 
-class QuotasAPI(QuotaDesk, Door):
+class QuotasAPI(QuotaDesk, ApiHandler):
     """``/hub/api/workbench/quotas``: all rows, as a quota file has them."""
 
     async def get(self) -> None:
@@ -155,7 +155,7 @@ class QuotasAPI(QuotaDesk, Door):
             raise bad_request(f"The row of {subject} cannot be: {error}") from error
 
 
-class QuotaAPI(QuotaDesk, Door):
+class QuotaAPI(QuotaDesk, ApiHandler):
     """``/hub/api/workbench/quotas/default``, ``…/groups/<name>`` and ``…/users/<name>``: one row."""
 
     async def get(self, kind: str, name: str = "") -> None:
@@ -206,7 +206,7 @@ class QuotaAPI(QuotaDesk, Door):
         )
 
 
-class EffectiveAPI(QuotaDesk, Door):
+class EffectiveAPI(QuotaDesk, ApiHandler):
     """``GET /hub/api/workbench/quotas/users/<name>/effective``."""
 
     async def get(self, name: str) -> None:

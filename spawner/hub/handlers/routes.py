@@ -14,11 +14,11 @@ from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import Authenticator
 
-from spawner.hub.handlers.doors import Door, FormDoor, GetWorkbench, ServerDoor
+from spawner.hub.handlers.doors import ApiHandler, SpawnFormHandler, GetWorkbench, ServerApiHandler
 from spawner.hub.handlers.gpus import gpu_handlers
 from spawner.hub.handlers.idle import idle_handlers
 from spawner.hub.handlers.lease import lease_handlers
-from spawner.hub.handlers.line import line_handlers
+from spawner.hub.handlers.queue import line_handlers
 from spawner.hub.handlers.openapi import openapi_handlers
 from spawner.hub.handlers.orders import order_handlers
 from spawner.hub.handlers.people import GroupDoor, UserDoor
@@ -30,7 +30,7 @@ from spawner.hub.handlers.usage import usage_handlers
 Route = tuple[str, type, dict[str, Any]]
 
 
-def stand_before(base: type[Authenticator], get_workbench: GetWorkbench) -> type[Authenticator]:
+def with_workbench_routes(base: type[Authenticator], get_workbench: GetWorkbench) -> type[Authenticator]:
     """Return ``base`` with the workbench's routes before its own and JupyterHub's."""
 
     class WithRoutes(base):  # type: ignore[misc]
@@ -46,7 +46,7 @@ def stand_before(base: type[Authenticator], get_workbench: GetWorkbench) -> type
 def _routes(get_workbench: GetWorkbench) -> list[Route]:
     parts = {"get_workbench": get_workbench}
     doors: dict[type, type] = {
-        UserServerAPIHandler: ServerDoor,
+        UserServerAPIHandler: ServerApiHandler,
         UserAPIHandler: UserDoor,
         GroupAPIHandler: GroupDoor,
     }
@@ -60,9 +60,9 @@ def _routes(get_workbench: GetWorkbench) -> list[Route]:
         *quota_handlers(get_workbench),
         *trail_handlers(get_workbench),
         *openapi_handlers(),
-        (r"/spawn", FormDoor, parts),
-        (r"/spawn/([^/]+)", FormDoor, parts),
-        (r"/spawn/([^/]+)/([^/]+)", FormDoor, parts),
+        (r"/spawn", SpawnFormHandler, parts),
+        (r"/spawn/([^/]+)", SpawnFormHandler, parts),
+        (r"/spawn/([^/]+)/([^/]+)", SpawnFormHandler, parts),
     ]
     for path, handler in apihandlers.default_handlers:
         if handler in doors:
@@ -76,4 +76,4 @@ def _routes(get_workbench: GetWorkbench) -> list[Route]:
 
 
 def _before(handler: type) -> type:
-    return type(handler.__name__, (handler, Door), {})
+    return type(handler.__name__, (handler, ApiHandler), {})

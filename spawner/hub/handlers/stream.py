@@ -11,7 +11,7 @@ from typing import Any
 
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require, viewer_of
-from spawner.hub.handlers.doors import Door
+from spawner.hub.handlers.doors import ApiHandler
 from spawner.hub.handlers.feed import Feed, Viewer
 from spawner.hub.workbench import Workbench
 
@@ -19,7 +19,7 @@ LONGEST_SECONDS = 600.0
 RETRY = b"retry: 2000\n\n"
 
 
-class GpuStream(Door):
+class GpuStream(ApiHandler):
     """``GET /hub/api/workbench/gpus/stream``: ``map``, then ``changes`` each second, and ``own``, what is yours in it.
 
     ``tests/contract/gpu-map.json`` has one of each.

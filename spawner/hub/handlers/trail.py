@@ -20,12 +20,12 @@ from tornado import web
 
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
-from spawner.hub.handlers.doors import Door, bad_request
-from spawner.hub.views.moments import Moment
+from spawner.hub.handlers.doors import ApiHandler, bad_request
+from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
 from spawner.ledger.trail import CHUNK, Action, Search, Written
 from spawner.model import Unknown
-from spawner.policy.words import say_subject
+from spawner.policy.formatting import say_subject
 
 PAGE = 50
 MOST_ID = 2**31 - 1
@@ -117,7 +117,7 @@ class TrailDesk(BaseHandler):  # type: ignore[misc]
 
     def _tell(self, written: Written) -> dict[str, Any]:
         entry = written.entry
-        at = Moment(self._workbench.clock.to_wall(entry.at)).iso
+        at = Timestamp(self._workbench.clock.to_wall(entry.at)).iso
         return {"id": written.id, **vars(entry), "at": at, "action": entry.action.value}
 
 
@@ -163,7 +163,7 @@ class AuditFile(TrailDesk):
         await self._stream(kind)
 
 
-class TrailAPI(TrailDesk, Door):
+class TrailAPI(TrailDesk, ApiHandler):
     """``GET /hub/api/workbench/trail``."""
 
     async def get(self) -> None:

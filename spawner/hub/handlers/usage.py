@@ -17,7 +17,7 @@ from jupyterhub.scopes import Scope
 from tornado import web
 
 from spawner.hub.handlers import scopes
-from spawner.hub.handlers.doors import Door
+from spawner.hub.handlers.doors import ApiHandler
 from spawner.hub.identity import identify
 from spawner.hub.views.usage import (
     Question,
@@ -114,7 +114,7 @@ class UsageCsv(_AnswersUsage):
         self.finish(view.as_csv())
 
 
-class UsageAPI(_AnswersUsage, Door):
+class UsageAPI(_AnswersUsage, ApiHandler):
     """``GET /hub/api/workbench/usage?from=&to=&by=&format=``."""
 
     async def get(self) -> None:

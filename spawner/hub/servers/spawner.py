@@ -21,13 +21,13 @@ from traitlets import Integer
 from spawner.controller.ends import cause_of_end
 from spawner.hub.identity import own
 from spawner.hub.refusal import Refusal
-from spawner.hub.servers.bring_up import bring_up, say_failure
-from spawner.hub.servers.knock import take_for_up
+from spawner.hub.servers.launch import launch, say_failure
+from spawner.hub.servers.readiness import assume_up
 from spawner.hub.servers.progress import Progress
-from spawner.hub.servers.turn import release_until_gone, take_turn
-from spawner.hub.servers.visitor import has_visitor
+from spawner.hub.servers.grant import release_until_gone, wait_for_grant
+from spawner.hub.servers.presence import has_visitor
 from spawner.hub.views.form import read_form, render_form
-from spawner.hub.views.line import Viewer, say_place, see_wait
+from spawner.hub.views.queue import Viewer, say_place, see_wait
 from spawner.ledger.trail import HUB
 from spawner.model import (
     Cause,
@@ -174,13 +174,13 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         self._accepted_options = self.user_options
         owner = own(self.user)
         request = Request(owner.name, self.name, options, owner.identity, owner.groups)
-        lease = await take_turn(workbench, request, self._report_place)
+        lease = await wait_for_grant(workbench, request, self._report_place)
         self._lease_id, self._is_starting = lease.id, True
         self._register()
         cause: Cause | None = Cause.FAILED
         try:
             async with workbench.bring_ups, asyncio.timeout(self.answer_timeout):
-                self._host, self._gpus = await bring_up(
+                self._host, self._gpus = await launch(
                     workbench, lease, self.get_env(), self.port, self._progress
                 )
             self._ready_at = None if lease.is_claimed else time.time()
@@ -229,7 +229,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         """Return where the proxy reaches this server."""
         if self._check_pending:
             # a hub that just started would stop it unless it answers now; Docker's word is enough
-            self.server.wait_up = take_for_up
+            self.server.wait_up = assume_up
         return f"http://{self._host}:{self.port}{self.server.base_url}"
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:

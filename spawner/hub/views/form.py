@@ -17,15 +17,15 @@ from jupyterhub.spawner import Spawner
 
 from spawner.catalog import Release
 from spawner.hub.identity import own
-from spawner.hub.views.line import Viewer
-from spawner.hub.views.moments import Moment
-from spawner.hub.views.offer import GpuOffer, Offer, make_offer
+from spawner.hub.views.queue import Viewer
+from spawner.hub.views.timestamps import Timestamp
+from spawner.hub.views.availability import GpuOffer, Offer, make_offer
 from spawner.hub.views.quota import read_entitlement
-from spawner.hub.views.verdicts import judge_releases
+from spawner.hub.views.compatibility_view import judge_releases
 from spawner.hub.workbench import Workbench
 from spawner.model import GpuHealth, Options, OptionsError, Quota
 from spawner.policy.quota import LEAST_USEFUL_HOURS
-from spawner.policy.words import count_gpus, name_gpu, say_duration
+from spawner.policy.formatting import count_gpus, name_gpu, say_duration
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -49,7 +49,7 @@ class Choice:
     label: str
     reason: str | None
     position: int | None
-    about: Moment | None
+    about: Timestamp | None
     is_chosen: bool
 
     @property
@@ -68,7 +68,7 @@ class GpuCard:
     is_simulated: bool
     state: str
     who: str
-    until: Moment | None
+    until: Timestamp | None
 
 
 def read_form(form_data: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _build_choice(
         label=count_gpus(count, profile) if count else "No GPU",
         reason=_why_not(profile, count, offer),
         position=None if place is None else place.position,
-        about=None if starts_at is None else Moment(to_wall(starts_at)),
+        about=None if starts_at is None else Timestamp(to_wall(starts_at)),
         is_chosen=is_chosen,
     )
 
@@ -164,7 +164,7 @@ def build_card(offer: GpuOffer, viewer: Viewer, to_wall: ToWall) -> GpuCard:
         said.append(f"being given back by {viewer.call(lease.user)}")
     elif lease is not None:
         said.append(f"held by {viewer.call(lease.user)}")
-        until = None if lease.ends_at is None else Moment(to_wall(lease.ends_at))
+        until = None if lease.ends_at is None else Timestamp(to_wall(lease.ends_at))
     held = "down" if offer.quarantine is not None else "held"
     total = gpu.memory_total_bytes
     return GpuCard(

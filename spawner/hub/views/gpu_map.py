@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from spawner.controller.line import LineEntry
+from spawner.controller.queue import LineEntry
 from spawner.gpus import GpuSample
-from spawner.hub.views.moments import Moment
-from spawner.hub.views.offer import find_kinds, offer_gpus
+from spawner.hub.views.timestamps import Timestamp
+from spawner.hub.views.availability import find_kinds, offer_gpus
 from spawner.ledger import Standing
 from spawner.model import SIMULATED_SUFFIX, Drain, Gpu, GpuHealth, Lease, Quarantine
-from spawner.policy.words import name_gpu
+from spawner.policy.formatting import name_gpu
 
 WAITERS_SHOWN = 50
 """How many in line, of all kinds, are shown one by one."""
@@ -46,7 +46,7 @@ class Seen:
 
     def tell(self, at: float) -> str:
         """Return a time of the lease clock as the browser reads it."""
-        return Moment(at + self.ahead).iso
+        return Timestamp(at + self.ahead).iso
 
 
 def build_map(seen: Seen, *, names: bool) -> Json:
@@ -56,7 +56,7 @@ def build_map(seen: Seen, *, names: bool) -> Json:
     holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
     kinds = () if seen.error is not None else find_kinds(offers)
     return {
-        "at": Moment(time.time()).iso,
+        "at": Timestamp(time.time()).iso,
         "host": seen.host,
         "error": seen.error,
         "gpus": [

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spawner.hub.views.line import Viewer
-from spawner.hub.views.moments import Moment
+from spawner.hub.views.queue import Viewer
+from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
 from spawner.ledger import Standing
 from spawner.model import Drain, Gpu, GpuHealth, Quarantine, Unknown
@@ -22,8 +22,8 @@ class QuarantineView:
     """A quarantine; ``reason`` completes "GPU 3 …". The last two are None until an admin ends it."""
 
     reason: str
-    since: Moment
-    returned_at: Moment | None
+    since: Timestamp
+    returned_at: Timestamp | None
     returned_by: str | None
 
     def as_json(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class DrainView:
 
     reason: str
     by: str
-    since: Moment
+    since: Timestamp
 
     def as_json(self) -> dict[str, Any]:
         """Return what the API says of it."""
@@ -134,7 +134,7 @@ def _views(
 def _see_drain(workbench: Workbench, viewer: Viewer, drain: Drain | None) -> DrainView | None:
     if drain is None:
         return None
-    since = Moment(workbench.clock.to_wall(drain.since))
+    since = Timestamp(workbench.clock.to_wall(drain.since))
     return DrainView(drain.reason, viewer.call(drain.by), since)
 
 
@@ -146,7 +146,7 @@ def _see_quarantine(
     at, by = quarantine.returned_at, quarantine.returned_by
     return QuarantineView(
         reason=quarantine.reason,
-        since=Moment(workbench.clock.to_wall(quarantine.since)),
-        returned_at=None if at is None else Moment(workbench.clock.to_wall(at)),
+        since=Timestamp(workbench.clock.to_wall(quarantine.since)),
+        returned_at=None if at is None else Timestamp(workbench.clock.to_wall(at)),
         returned_by=None if by is None else viewer.call(by),
     )

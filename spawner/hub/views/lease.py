@@ -10,11 +10,11 @@ from typing import Any
 from jupyterhub.user import User
 
 from spawner.hub.identity import identify, own
-from spawner.hub.views.moments import Moment
+from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.views.quota import read_entitlement
 from spawner.hub.workbench import Workbench
 from spawner.model import Cause, Lease, LeaseState
-from spawner.policy.words import count_gpus, say_duration
+from spawner.policy.formatting import count_gpus, say_duration
 
 REMEMBERED_SECONDS = 24 * 3600.0
 """For how long the end of a lease is told."""
@@ -26,7 +26,7 @@ class Ended:
 
     cause: Cause
     what: str
-    at: Moment
+    at: Timestamp
     why: str
 
 
@@ -44,14 +44,14 @@ class LeaseView:
     state: LeaseState | None
     gpu_count: int
     mig_profile: str | None
-    until: Moment | None
+    until: Timestamp | None
     seconds_left: float | None
     most_hours: float
     trouble: str | None
     ended: Ended | None
     now: float
     place: str | None = None
-    about: Moment | None = None
+    about: Timestamp | None = None
     idle_seconds_left: float | None = None
     again: dict[str, Any] | None = None
 
@@ -115,14 +115,14 @@ async def see_lease(workbench: Workbench, user: User, server: str) -> LeaseView:
         state=None if lease is None else lease.state,
         gpu_count=0 if lease is None else lease.gpu_count,
         mig_profile=None if lease is None else lease.mig_profile,
-        until=None if ends_at is None else Moment(workbench.clock.to_wall(ends_at)),
+        until=None if ends_at is None else Timestamp(workbench.clock.to_wall(ends_at)),
         seconds_left=None if ends_at is None else ends_at - workbench.clock(),
         most_hours=quota.max_lease_hours,
         trouble=None if lease is None else await workbench.controller.health.trouble_of(lease),
         ended=ended,
         now=time.time(),
         place=None if place is None else f"{place.position} of {place.line_length}",
-        about=None if about is None else Moment(workbench.clock.to_wall(about)),
+        about=None if about is None else Timestamp(workbench.clock.to_wall(about)),
         idle_seconds_left=None if lease is None else workbench.idling.seconds_left(lease.id),
         again=again,
     )
@@ -182,4 +182,4 @@ def _say_ended(workbench: Workbench, lease: Lease | None, why: str | None) -> En
     }.get(lease.cause)
     if said is None:
         return None
-    return Ended(lease.cause, said[0], Moment(workbench.clock.to_wall(lease.ended_at)), said[1])
+    return Ended(lease.cause, said[0], Timestamp(workbench.clock.to_wall(lease.ended_at)), said[1])

@@ -22,7 +22,7 @@ from spawner.policy.quota import (
     count_own,
     gpu_hours_left,
 )
-from spawner.policy.words import count_gpus, say_hours
+from spawner.policy.formatting import count_gpus, say_hours
 
 
 @dataclass(frozen=True)

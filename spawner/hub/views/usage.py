@@ -16,9 +16,9 @@ from typing import Any
 
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Unknown
-from spawner.off_loop import OffLoop
+from spawner.serial_executor import SerialExecutor
 from spawner.policy.usage import DAY_SECONDS, By, Span, Sum, add_up, total
-from spawner.policy.words import name_gpu
+from spawner.policy.formatting import name_gpu
 
 MOST_DAYS = 366
 USUAL_DAYS = 7
@@ -27,7 +27,7 @@ _EPOCH = date(1970, 1, 1)
 _NAMES = ("from", "to", "by")
 _COLUMNS = ("held_gpu_hours", "used_gpu_hours", "unmeasured_gpu_hours")
 # everybody's year is seconds of Python, which the event loop has to share: one question at a time
-_in_turn = OffLoop("usage")
+_in_turn = SerialExecutor("usage")
 
 
 class QuestionError(Exception):

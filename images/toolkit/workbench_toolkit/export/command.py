@@ -16,7 +16,7 @@ from workbench_toolkit.errors import ToolError
 from workbench_toolkit.export.contract import KINDS
 
 if TYPE_CHECKING:
-    from workbench_toolkit.export.road import Export
+    from workbench_toolkit.export.pipeline import Export
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Export, compare, and write into ``--out``; return 1 where the comparison fails; raises ToolError."""
     if not (math.isfinite(arguments.tolerance) and arguments.tolerance >= 0) or arguments.seed < 0:
         raise ToolError("--tolerance and --seed are numbers from 0 on.")
-    from workbench_toolkit.export.road import prepare
+    from workbench_toolkit.export.pipeline import prepare
 
     export = prepare(arguments.source, arguments.checkpoint, arguments.inputs, arguments.seed)
     _say(f"{arguments.source}: {export.parameters:,} parameters, torch {export.torch}")

@@ -17,7 +17,7 @@ from types import ModuleType
 import torch
 
 from workbench_toolkit.errors import ToolError
-from workbench_toolkit.grace.checkpoint import load_data
+from workbench_toolkit.checkpointing.checkpoint import load_data
 
 
 def load_model(source: str, checkpoint: Path | None, seed: int) -> torch.nn.Module:

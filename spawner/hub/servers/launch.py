@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-from spawner.hub.servers.knock import say_end, wait_until_open
+from spawner.hub.servers.readiness import say_end, wait_until_open
 from spawner.hub.servers.progress import Progress
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, LaunchError, Lease, Unknown
-from spawner.policy.words import count_gpus, name_gpu
+from spawner.policy.formatting import count_gpus, name_gpu
 
 
-async def bring_up(
+async def launch(
     workbench: Workbench,
     lease: Lease,
     environment: Mapping[str, str],

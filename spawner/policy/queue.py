@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from spawner.model import Gpu, GpuHealth, Lease, LineEnd, Reason, Refused
-from spawner.policy.choose import FreeGpus
+from spawner.policy.placement import FreeGpus
 
 PLANNED_PLACES = 100
 """How many from the front are planned; who stands behind them waits without an estimate."""

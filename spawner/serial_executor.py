@@ -15,7 +15,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class OffLoop:
+class SerialExecutor:
     """Call it with a function and its arguments; await the answer."""
 
     def __init__(self, name: str) -> None:

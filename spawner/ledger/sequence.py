@@ -11,7 +11,7 @@ from spawner.ledger import rows
 from spawner.ledger.database import transaction
 from spawner.ledger.trail import Action
 from spawner.model import Lease, LeaseState, LineEnd, Reason, Refused
-from spawner.policy.line import find_priority
+from spawner.policy.queue import find_priority
 
 
 class Order:

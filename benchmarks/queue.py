@@ -1,4 +1,4 @@
-"""Measures how long the line's decision takes, and how that grows: ``python -m benchmarks.line``.
+"""Measures how long the line's decision takes, and how that grows: ``python -m benchmarks.queue``.
 
 So many GPUs as people wait, each held or wanted by somebody else; the best of many decisions, in milliseconds.
 """
@@ -10,7 +10,7 @@ import random
 import time
 
 from spawner.model import Gpu, GpuHealth, Lease, LeaseState
-from spawner.policy.line import plan_line
+from spawner.policy.queue import plan_line
 
 NOW = 1_000_000.0
 HOUR = 3600.0
@@ -96,7 +96,7 @@ def measure(size: int, free: int, rounds: int) -> tuple[float, float]:
 
 def main() -> None:
     """Print one line per size; each time is by the clock and, in brackets, of CPU."""
-    parser = argparse.ArgumentParser("python -m benchmarks.line", description=__doc__)
+    parser = argparse.ArgumentParser("python -m benchmarks.queue", description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
     rounds = parser.parse_args().rounds
     print("  GPUs = waiting             none free    a tenth free, here and there")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 
 @dataclass(frozen=True)
-class Moment:
+class Timestamp:
     """``at`` in seconds since the Unix epoch, by the wall clock."""
 
     at: float

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from spawner.hub.servers.turn import release_until_gone
+from spawner.hub.servers.grant import release_until_gone
 from spawner.hub.workbench import Workbench
 from spawner.model import Cause, Lease, Unknown, WhenIdle
 

@@ -24,7 +24,7 @@ ReportPlace = Callable[[Lease, Place], None]
 """(the lease that waits, its place)."""
 
 
-async def take_turn(workbench: Workbench, request: Request, report: ReportPlace) -> Lease:
+async def wait_for_grant(workbench: Workbench, request: Request, report: ReportPlace) -> Lease:
     """Return the granted lease of ``request``, after standing in line for it where it has to; raises Refusal."""
     controller = workbench.controller
     acquiring = asyncio.ensure_future(controller.acquire(request))

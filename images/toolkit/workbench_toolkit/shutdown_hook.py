@@ -19,7 +19,7 @@ LOOK_SECONDS = 0.05
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
     """Tell Jupyter where the extension is."""
-    return [{"module": "workbench_toolkit.farewell"}]
+    return [{"module": "workbench_toolkit.shutdown_hook"}]
 
 
 def _load_jupyter_server_extension(_: object) -> None:

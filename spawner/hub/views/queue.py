@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from spawner.controller.line import LineEntry
-from spawner.hub.views.moments import Moment
-from spawner.hub.views.offer import Kind, find_kinds, offer_gpus
+from spawner.controller.queue import LineEntry
+from spawner.hub.views.timestamps import Timestamp
+from spawner.hub.views.availability import Kind, find_kinds, offer_gpus
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Lease, Place, Unknown
-from spawner.policy.words import count_gpus, say_hours
+from spawner.policy.formatting import count_gpus, say_hours
 
 AHEAD_SHOWN = 10
 """How many of those ahead, the nearest first, somebody who waits is told of one by one."""
@@ -44,7 +44,7 @@ class Holder:
     who: str
     gpus: int
     mig_profile: str | None
-    until: Moment | None
+    until: Timestamp | None
     is_closing: bool
 
     @property
@@ -77,8 +77,8 @@ class Waiter:
     gpus: int
     mig_profile: str | None
     hours: float
-    since: Moment
-    about: Moment | None
+    since: Timestamp
+    about: Timestamp | None
 
     @property
     def wants(self) -> str:
@@ -208,10 +208,10 @@ def _waiter(workbench: Workbench, viewer: Viewer, entry: LineEntry) -> Waiter:
         gpus=lease.gpu_count,
         mig_profile=lease.mig_profile,
         hours=lease.hours,
-        since=Moment(workbench.clock.to_wall(lease.requested_at)),
+        since=Timestamp(workbench.clock.to_wall(lease.requested_at)),
         about=_moment(workbench, place.starts_at),
     )
 
 
-def _moment(workbench: Workbench, at: float | None) -> Moment | None:
-    return None if at is None else Moment(workbench.clock.to_wall(at))
+def _moment(workbench: Workbench, at: float | None) -> Timestamp | None:
+    return None if at is None else Timestamp(workbench.clock.to_wall(at))

@@ -22,7 +22,7 @@ from unittest import mock
 
 from nvitop import libnvml
 
-from tests.simulation import simulate
+from simulation import simulate
 
 SOURCES = Path(__file__).parent
 ROOT = SOURCES.parents[1]

@@ -25,9 +25,9 @@ from spawner.model import (
 )
 from spawner.policy.admission import count_kinds
 from spawner.policy.idle import IdleRules
-from spawner.policy.line import plan_line
+from spawner.policy.queue import plan_line
 from spawner.policy.quota import count_group, count_own, gpu_hours_left
-from spawner.policy.words import count_gpus
+from spawner.policy.formatting import count_gpus
 
 _NOBODY = Lease(
     id="",

@@ -11,8 +11,8 @@ from tornado import web
 
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require, viewer_of
-from spawner.hub.handlers.doors import Door
-from spawner.hub.views.line import see_line
+from spawner.hub.handlers.doors import ApiHandler
+from spawner.hub.views.queue import see_line
 from spawner.hub.workbench import Workbench
 
 
@@ -31,7 +31,7 @@ class LinePage(BaseHandler):  # type: ignore[misc]
         self.finish(await self.render_template("line.html", line=line))
 
 
-class LineAPI(Door):
+class LineAPI(ApiHandler):
     """``GET /hub/api/workbench/line``."""
 
     def initialize(self, get_workbench: Callable[[], Workbench]) -> None:

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from spawner.ledger import Ledger
 from spawner.model import IN_HAND, Gpu, Lease, LeaseState, Place, Unknown
-from spawner.off_loop import OffLoop
-from spawner.policy.line import LinePlan, plan_line
+from spawner.serial_executor import SerialExecutor
+from spawner.policy.queue import LinePlan, plan_line
 
 log = logging.getLogger("workbench.line")
 
@@ -53,7 +53,7 @@ class Line:
     """Everyone who waits on one ledger for the GPUs of one host."""
 
     def __init__(
-        self, ledger: Ledger, in_ledger: OffLoop, gpus: Inventory, clock: Callable[[], float]
+        self, ledger: Ledger, in_ledger: SerialExecutor, gpus: Inventory, clock: Callable[[], float]
     ) -> None:
         """Join the parts; nothing is asked or written yet."""
         self._ledger = ledger

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from workbench_toolkit.grace.agreement import Agreement
-from workbench_toolkit.grace.checkpoint import load_checkpoint, save_checkpoint
-from workbench_toolkit.grace.codes import RESUME
+from workbench_toolkit.checkpointing.agreement import Agreement
+from workbench_toolkit.checkpointing.checkpoint import load_checkpoint, save_checkpoint
+from workbench_toolkit.checkpointing.codes import RESUME
 from workbench_toolkit.train.ranks import leave
 
 __all__ = ["RESUME", "Grace"]

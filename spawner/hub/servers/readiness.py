@@ -15,7 +15,7 @@ import jupyterhub
 from spawner.containers import ContainerStatus
 from spawner.model import Unknown
 
-KNOCK_SECONDS = 0.025
+PROBE_INTERVAL_SECONDS = 0.025
 CONNECT_SECONDS = 1.0
 LOOK_SECONDS = 0.5
 
@@ -32,10 +32,10 @@ async def wait_until_open(host: str, port: int, check_alive: Callable[[], Awaita
             with contextlib.suppress(Unknown):
                 await check_alive()
             look_at = clock() + LOOK_SECONDS
-        await asyncio.sleep(KNOCK_SECONDS)
+        await asyncio.sleep(PROBE_INTERVAL_SECONDS)
 
 
-async def take_for_up(**_: object) -> SimpleNamespace:
+async def assume_up(**_: object) -> SimpleNamespace:
     """Return at once what a server of this hub's release would answer, however it fares."""
     return SimpleNamespace(headers={"X-JupyterHub-Version": jupyterhub.__version__})
 
