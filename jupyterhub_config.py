@@ -4,17 +4,17 @@ import os
 import sys
 from pathlib import Path
 
-from spawner.hub.configure import DATA, build_workbench, configure, start_beside_hub
-from spawner.hub.single_instance import hold
+from spawner.hub.configure import DATA, build_workbench, configure, start_background_tasks
+from spawner.hub.single_instance import acquire_hub_lock
 from spawner.model import SettingsError, Unknown
 from spawner.settings import Settings
 
 c = get_config()  # noqa: F821 - JupyterHub provides it
 try:
     settings = Settings.from_environ(os.environ)
-    hold(DATA)
+    acquire_hub_lock(DATA)
     workbench = build_workbench(settings, Path(__file__).with_name("catalog.toml"))
     configure(c, settings, workbench)
 except (SettingsError, Unknown) as error:
     sys.exit(str(error))
-start_beside_hub(workbench)
+start_background_tasks(workbench)

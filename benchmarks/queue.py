@@ -10,7 +10,7 @@ import random
 import time
 
 from spawner.model import Gpu, GpuHealth, Lease, LeaseState
-from spawner.policy.queue import plan_line
+from spawner.policy.queue import plan_queue
 
 NOW = 1_000_000.0
 HOUR = 3600.0
@@ -88,7 +88,7 @@ def measure(size: int, free: int, rounds: int) -> tuple[float, float]:
     times = []
     for _ in range(rounds):
         began = time.perf_counter(), time.process_time()
-        plan = plan_line(waiting, leases=leases, gpus=gpus, use=use, now=NOW)
+        plan = plan_queue(waiting, leases=leases, gpus=gpus, recent_gpu_hours=use, now=NOW)
         times.append((time.perf_counter() - began[0], time.process_time() - began[1]))
         assert len(plan.grants) + sum(map(len, plan.queues.values())) == size
     return min(wall for wall, _ in times), min(cpu for _, cpu in times)

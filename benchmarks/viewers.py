@@ -18,8 +18,8 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.load.town import LoadTown
-from tests.faults.people import URL
+from benchmarks.load.load_env import LoadEnvironment
+from testing.people import URL
 
 STREAM = f"{URL}/hub/api/workbench/gpus/stream"
 SETTLE_SECONDS, MEASURED_SECONDS = 5.0, 20.0
@@ -66,7 +66,7 @@ class Crowd:
                 self.news += chunk.count(NEWS)
 
 
-async def _share(town: LoadTown, crowd: Crowd, viewers: int) -> tuple[float, float]:
+async def _share(env: LoadEnvironment, crowd: Crowd, viewers: int) -> tuple[float, float]:
     """Return the hub's share of a core, and the news per viewer and second, while so many look."""
     async with AsyncExitStack() as stack:
         connector = aiohttp.TCPConnector(limit=0)
@@ -77,7 +77,7 @@ async def _share(town: LoadTown, crowd: Crowd, viewers: int) -> tuple[float, flo
         reading = [asyncio.create_task(crowd.read(session)) for _ in range(viewers)]
         await asyncio.sleep(SETTLE_SECONDS + viewers / 50)
         before, began = crowd.news, time.monotonic()
-        share = await town.share_of_a_core(MEASURED_SECONDS)
+        share = await env.share_of_a_core(MEASURED_SECONDS)
         told = (crowd.news - before) / (time.monotonic() - began)
         assert not [one for one in reading if one.done()], "somebody reads no more"
         for task in reading:
@@ -87,13 +87,13 @@ async def _share(town: LoadTown, crowd: Crowd, viewers: int) -> tuple[float, flo
 
 
 async def measure(folder: Path, gpus: int, viewers: int) -> Figures:
-    """Return what so many viewers of so many GPUs cost, in a town of their own."""
-    async with LoadTown(folder, gpus) as town:
-        crowd = Crowd(town.admin.headers["Authorization"].removeprefix("token "))
-        await town.until_quiet()
-        nobody, _ = await _share(town, crowd, 0)
-        one, _ = await _share(town, crowd, 1)
-        share, news = await _share(town, crowd, viewers)
+    """Return what so many viewers of so many GPUs cost, in a stack of their own."""
+    async with LoadEnvironment(folder, gpus) as env:
+        crowd = Crowd(env.admin.headers["Authorization"].removeprefix("token "))
+        await env.until_quiet()
+        nobody, _ = await _share(env, crowd, 0)
+        one, _ = await _share(env, crowd, 1)
+        share, news = await _share(env, crowd, viewers)
     return Figures(gpus, viewers, nobody, one - nobody, share - nobody, news)
 
 

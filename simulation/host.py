@@ -25,7 +25,7 @@ from nvitop import libnvml
 from simulation import simulate
 
 SOURCES = Path(__file__).parent
-ROOT = SOURCES.parents[1]
+ROOT = SOURCES.parent
 
 
 @functools.cache

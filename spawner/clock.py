@@ -17,13 +17,13 @@ from spawner.model import Heartbeat
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Keeper(Protocol):
+class HeartbeatStore(Protocol):
     """Who keeps the heartbeat between two hubs."""
 
     def heartbeat(self) -> Heartbeat | None:
         """Return the last heartbeat."""
 
-    def beat(self, heartbeat: Heartbeat) -> None:
+    def record_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Keep this one in its place."""
 
 
@@ -45,7 +45,7 @@ class Clock:
 
     def __init__(
         self,
-        keeper: Keeper,
+        keeper: HeartbeatStore,
         boot_id: Callable[[], str] = read_boot_id,
         boottime: Callable[[], float] = read_boottime,
         wall: Callable[[], float] = time.time,
@@ -67,11 +67,11 @@ class Clock:
         else:
             begins_at = self._wall() if last is None else max(self._wall(), last.at)
             self._offset_seconds = begins_at - self._boottime()
-        self.beat()
+        self.record_heartbeat()
 
-    def beat(self) -> None:
+    def record_heartbeat(self) -> None:
         """Let the ledger know the time; raises Unknown."""
-        self._keeper.beat(Heartbeat(self._boot_id, self._offset_seconds, self()))
+        self._keeper.record_heartbeat(Heartbeat(self._boot_id, self._offset_seconds, self()))
 
     def __call__(self) -> float:
         """Return the time; ``start`` comes first."""

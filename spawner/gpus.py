@@ -38,7 +38,7 @@ _Percent = Annotated[int, Field(ge=0, le=100)]
 
 
 @dataclass(frozen=True, config=_STRICT)
-class GpuProcess:
+class GpuProcessSample:
     """A process on a GPU by its PID on the host; ``container_id`` is null outside containers."""
 
     pid: _Count
@@ -62,7 +62,7 @@ class GpuSample:
     power_limit_watts: _Watts | None
     sm_clock_mhz: _Count | None
     health: GpuHealth
-    processes: tuple[GpuProcess, ...]
+    processes: tuple[GpuProcessSample, ...]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -159,7 +159,7 @@ _SAMPLES = TypeAdapter(_Samples)
 _Answer = TypeVar("_Answer", _Inventory, _Samples)
 
 
-class Agent:
+class AgentClient:
     """The client of one gpu-agent; use it from one event loop and close it at the end."""
 
     def __init__(self, url: str) -> None:
@@ -188,7 +188,7 @@ class Agent:
             await asyncio.shield(asking)
         return self._gpus
 
-    async def known(self) -> tuple[Gpu, ...]:
+    async def last_inventory(self) -> tuple[Gpu, ...]:
         """Return what ``inventory`` gave last, and raise what it raised last: nobody waits for the agent but the first.
 
         What is too old is asked anew for whoever comes next.

@@ -13,31 +13,31 @@ from spawner.policy.idle import (
     IdleRules,
     Processes,
     Signs,
-    Watch,
-    Word,
-    is_over,
+    IdleRecord,
+    ActivityReport,
+    should_release,
     seconds_left,
-    watch,
+    update_record,
 )
-from spawner.sampling import Look
+from spawner.sampling import GpuSnapshot
 
 Leases = Callable[[], Awaitable[Sequence[Lease]]]
 """Returns the live leases; raises Unknown."""
 
 
-class Idling:
+class IdleTracker:
     """What was seen of every lease with GPUs that runs, by lease id."""
 
     def __init__(self, rules: IdleRules, live: Leases, period_seconds: float) -> None:
-        """Know nothing yet; ``on_over`` is then called with each lease that is to be ended."""
+        """Know nothing yet; ``on_idle`` is then called with each lease that is to be ended."""
         self._rules = rules
         self._live = live
         self._period_seconds = period_seconds
-        self._words: dict[str, Word] = {}
-        self._watches: dict[str, Watch] = {}
-        self.on_over: Callable[[Lease], None] = lambda _: None
+        self._words: dict[str, ActivityReport] = {}
+        self._watches: dict[str, IdleRecord] = {}
+        self.on_idle: Callable[[Lease], None] = lambda _: None
 
-    async def look(self, seen: Look) -> None:
+    async def look(self, seen: GpuSnapshot) -> None:
         """Take in one more look at the GPUs."""
         if not self._rules.minutes:
             return
@@ -51,8 +51,8 @@ class Idling:
         watched = {lease.id: lease for lease in leases if _is_watched(lease)}
         self._words = {id_: word for id_, word in self._words.items() if id_ in watched}
         self._watches = {
-            lease.id: watch(
-                self._watches.get(lease.id, Watch()),
+            lease.id: update_record(
+                self._watches.get(lease.id, IdleRecord()),
                 _read_signs(lease, seen, self._words.get(lease.id)),
                 self._rules,
                 self._period_seconds,
@@ -60,16 +60,16 @@ class Idling:
             for lease in watched.values()
         }
         for lease_id, lease in watched.items():
-            if is_over(self._watches[lease_id], self._rules, seen.at):
-                self.on_over(lease)
+            if should_release(self._watches[lease_id], self._rules, seen.at):
+                self.on_idle(lease)
 
-    def hear(self, lease_id: str, word: Word) -> None:
+    def hear(self, lease_id: str, report: ActivityReport) -> None:
         """Take in what the server of a lease says of itself."""
         self._words[lease_id] = word
 
     def stay(self, lease_id: str) -> None:
         """Begin anew: its user is there."""
-        self._watches[lease_id] = Watch()
+        self._watches[lease_id] = IdleRecord()
 
     def seconds_left(self, lease_id: str) -> float | None:
         """Return in how many seconds a lease ends for doing nothing, None where it does not, or not soon."""
@@ -81,7 +81,7 @@ def _is_watched(lease: Lease) -> bool:
     return lease.state is LeaseState.RUNNING and bool(lease.gpu_uuids)
 
 
-def _read_signs(lease: Lease, seen: Look, word: Word | None) -> Signs:
+def _read_signs(lease: Lease, seen: GpuSnapshot, report: ActivityReport | None) -> Signs:
     samples = [seen.samples.get(uuid) for uuid in lease.gpu_uuids]
     processes: set[tuple[str, int, int | None]] = set()
     for sample in samples:
@@ -94,5 +94,5 @@ def _read_signs(lease: Lease, seen: Look, word: Word | None) -> Signs:
             None if sample is None else sample.utilization_percent for sample in samples
         ),
         processes=known,
-        word=word,
+        report=report,
     )

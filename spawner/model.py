@@ -1,6 +1,6 @@
-"""The nouns of the workbench: GPUs, leases, quotas, requests and their answers.
+"""Domain model: defines GPUs, leases, quotas, requests and their answers.
 
-Standard library only; everything here is a frozen value, and unknown is always ``None``.
+The module imports the standard library only. Every value is frozen, and ``None`` means unknown.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ SIMULATED_SUFFIX = "(simulated)"
 
 
 class GpuHealth(StrEnum):
-    """What NVML says of a GPU: ``UNKNOWN`` when it could not be asked."""
+    """Health of a GPU as NVML reports it; ``UNKNOWN`` when NVML gives no answer."""
 
     OK = "ok"
     LOST = "lost"
     UNKNOWN = "unknown"
 
 
-# slots, as of Lease: each decision looks through all of them, and is a third quicker where they lie close together
+# slots, as in Lease: each decision scans all GPUs, and the denser layout makes it a third faster
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU of the host, or one MIG instance of a GPU that is divided: what a lease can hold.
+    """The unit that a lease holds: one GPU, or one MIG instance of a partitioned GPU.
 
-    Its identity is the UUID, never the index. ``mig_profile`` (such as ``1g.10gb``) and ``mig_index`` are None for a
-    whole GPU; ``index`` is the GPU's own for both. GPUs of one ``nvlink_group`` reach each other over NVLink; None
-    where nobody knows, or it reaches none. ``xid`` is the last fatal Xid that its driver reported, ``xid_at`` when,
-    in seconds since the Unix epoch by the agent's clock. ``compute_capability`` is such as ``8.6``;
-    ``driver_version`` and ``cuda_driver_version``, the newest CUDA that this driver knows, are its host's.
+    The UUID is the identity, never the index. ``mig_profile`` (such as ``1g.10gb``) and ``mig_index`` are None for a
+    whole GPU. ``index`` is the index of the physical GPU in both cases. GPUs of one ``nvlink_group`` reach each other
+    over NVLink; None means no link or an unknown one. ``xid`` is the last fatal Xid of the driver. ``xid_at`` is its
+    time in seconds since the Unix epoch, by the agent's clock. ``compute_capability`` has the form ``8.6``.
+    ``driver_version`` belongs to the host, and ``cuda_driver_version`` is the newest CUDA that this driver supports.
     """
 
     uuid: str
@@ -49,19 +49,19 @@ class Gpu:
 
     @property
     def is_simulated(self) -> bool:
-        """True for a GPU that only the simulation library knows; its name says so."""
+        """True for a GPU of the simulation library; its name carries the suffix."""
         return self.name.endswith(SIMULATED_SUFFIX)
 
 
 class LeaseState(Enum):
-    """A lease's life; only the moves in ``TRANSITIONS`` are legal."""
+    """State of a lease; ``TRANSITIONS`` lists every legal move."""
 
-    WAITING = "waiting"  # a place in line: nothing claimed yet
-    GRANTED = "granted"  # GPUs claimed, container not yet answering
-    RUNNING = "running"  # the server answered
-    CLOSING = "closing"  # written before anyone looks whether the container is gone
-    CLOSED = "closed"  # container seen absent, GPUs free
-    LOST = "lost"  # a GPU failed under it; still held, and its container left alone
+    WAITING = "waiting"  # a position in the queue: no GPU is claimed yet
+    GRANTED = "granted"  # GPUs are claimed, the server does not answer yet
+    RUNNING = "running"  # the server has answered
+    CLOSING = "closing"  # written before the hub checks that the container is gone
+    CLOSED = "closed"  # the container is proven absent, the GPUs are free
+    LOST = "lost"  # a GPU of the lease failed; the lease keeps its GPUs and its container
 
 
 TRANSITIONS: dict[LeaseState, frozenset[LeaseState]] = {
@@ -73,39 +73,39 @@ TRANSITIONS: dict[LeaseState, frozenset[LeaseState]] = {
     LeaseState.CLOSED: frozenset(),
 }
 
-IN_HAND = frozenset({LeaseState.GRANTED, LeaseState.RUNNING})
-"""States in which a server has what it asked for."""
+ACTIVE_STATES = frozenset({LeaseState.GRANTED, LeaseState.RUNNING})
+"""States in which a server holds the GPUs of its request."""
 
 
 class Cause(StrEnum):
-    """Why a lease ended; recorded with it."""
+    """Reason for the end of a lease; the ledger records it."""
 
-    USER = "user"  # stopped or given up from the hub: by its user, an admin or the culler
-    ADMIN = "admin"  # ended by an admin, who said why
-    FAILED = "failed"  # the spawn did not reach a server that answers
+    USER = "user"  # stopped or given up through the hub: by the user, an admin or the culler
+    ADMIN = "admin"  # ended by an admin, with a reason
+    FAILED = "failed"  # the spawn did not produce a server that answers
     INTERRUPTED = (
-        "interrupted"  # the hub ended while the server was starting: its place in line is kept
+        "interrupted"  # the hub ended during the start: the request keeps its queue position
     )
-    EXPIRED = "expired"  # its time was over
-    UNCLAIMED = "unclaimed"  # its turn came and nobody opened the server
-    EXITED = "exited"  # the container ended by itself
-    OUT_OF_MEMORY = "out_of_memory"  # the kernel ended it at its memory limit
-    LOST = "lost"  # the container was gone when the hub looked
-    IDLE = "idle"  # its GPUs and kernels did nothing for a long time
+    EXPIRED = "expired"  # the lease reached its end time
+    UNCLAIMED = "unclaimed"  # granted, but its user did not open the server in time
+    EXITED = "exited"  # the container ended without a request
+    OUT_OF_MEMORY = "out_of_memory"  # the kernel killed the container at its memory limit
+    LOST = "lost"  # the container was absent at an inspection
+    IDLE = "idle"  # its GPUs and kernels were idle for too long
 
 
 class WhenIdle(StrEnum):
-    """What becomes of a server whose GPUs do nothing."""
+    """Action for a server whose GPUs are idle."""
 
     STOP = "stop"
-    GO_ON = "go_on"  # without GPUs
+    GO_ON = "go_on"  # restart without GPUs
 
 
 @dataclass(frozen=True)
 class Account:
-    """A hub user's own Linux identity; ``uid`` (= gid) is never given to anyone else.
+    """Linux identity of a hub user; no other user ever gets this ``uid`` (= gid).
 
-    ``user`` is the name they had first: their home is called by it for ever.
+    ``user`` is the first name of the user. The home volume keeps that name after a rename.
     """
 
     uid: int
@@ -115,11 +115,11 @@ class Account:
 
 @dataclass(frozen=True)
 class Quarantine:
-    """A GPU that failed: nobody is given it until an admin returns it.
+    """A failed GPU; no lease gets it until an admin releases it.
 
-    ``reason`` completes "GPU 3 …", such as "was lost by its driver"; ``since`` and ``returned_at`` are of the lease
-    clock. ``xid_at`` is the agent's time of the last Xid that it was quarantined for or that was known when it was
-    returned, None where there was none.
+    ``reason`` completes "GPU 3 …", for example "was lost by its driver". ``since`` and ``returned_at`` are times of
+    the lease clock. ``xid_at`` is the agent's time of the Xid that caused the quarantine, or of the last one before
+    the release. It is None without an Xid.
     """
 
     gpu_uuid: str
@@ -132,7 +132,7 @@ class Quarantine:
 
 @dataclass(frozen=True)
 class Drain:
-    """A GPU that the admin ``by`` lets nobody be given, for a ``reason``; ``since`` is of the lease clock."""
+    """A GPU that gets no new lease, by order of the admin ``by``; ``since`` is a time of the lease clock."""
 
     gpu_uuid: str
     reason: str
@@ -140,8 +140,8 @@ class Drain:
     since: float
 
 
-class LineEnd(StrEnum):
-    """Where in line an admin moves somebody."""
+class QueueEnd(StrEnum):
+    """Target of an admin's move in the queue."""
 
     FIRST = "first"
     LAST = "last"
@@ -149,13 +149,15 @@ class LineEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A GPU set (possibly empty) wanted or held by one server, from its place in line to proof of absence.
+    """A GPU set (possibly empty) of one server, from the queue position to the proof of absence.
 
-    ``epoch`` counts the ledger's writes of this lease; each write names the epoch it saw. ``gpu_uuids`` is empty while
-    it waits for its ``gpu_count``, of MIG instances where it has a ``mig_profile``. Times are seconds of the lease
-    clock (``spawner.clock``): ``granted_at`` is None while it waits, ``ends_at`` (when its time will be over) then and
-    for a lease without GPUs, ``ended_at`` until it is closing. ``is_claimed``: its user was there when it was granted,
-    or has been seen on the server since. ``groups`` are those that the user had when they asked.
+    ``epoch`` counts the ledger's writes of this lease; each write names the epoch that it read. ``gpu_uuids`` is empty
+    while the lease waits. ``gpu_count`` counts MIG instances if ``mig_profile`` is set, else whole GPUs.
+
+    Times are seconds of the lease clock (``spawner.clock``). ``granted_at`` is None while the lease waits. ``ends_at``
+    is the planned end; it is None while the lease waits and for a lease without GPUs. ``ended_at`` is None until the
+    lease is closing. ``is_claimed`` means that the user was present at the grant or used the server since.
+    ``groups`` are the user's groups at the time of the request.
     """
 
     id: str
@@ -181,7 +183,7 @@ class Lease:
 
 
 class Cap(NamedTuple):
-    """How many GPUs all members of one group may hold together."""
+    """Limit on the GPUs that all members of one group hold together."""
 
     group: str
     total_gpus: int
@@ -189,9 +191,9 @@ class Cap(NamedTuple):
 
 @dataclass(frozen=True)
 class Quota:
-    """What a user may hold at once, for how long, and how much of it; None is no limit.
+    """Limits of one user; None means no limit.
 
-    ``gpu_hours`` are those of any ``window_days`` on end. ``caps`` are the totals of the user's groups.
+    ``gpu_hours`` applies to every period of ``window_days`` days. ``caps`` holds the totals of the user's groups.
     """
 
     max_gpus: int | None = None
@@ -205,9 +207,9 @@ class Quota:
 
 @dataclass(frozen=True)
 class Options:
-    """What a person may choose for a server: the closed schema behind form and REST alike.
+    """Choices of a user for one server: the closed schema of both form and REST.
 
-    ``hours`` None is as long as the quota allows; with a ``mig_profile``, ``gpus`` are MIG instances of it.
+    ``hours`` None means the longest time that the quota allows. With a ``mig_profile``, ``gpus`` counts MIG instances.
     """
 
     release: str
@@ -219,10 +221,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Request:
-    """One server's wish, already validated.
+    """Validated request of one server.
 
-    ``identity`` is what the hub knows its user by beyond the name, so that a deleted user's name brings nobody their
-    home; ``groups`` are the hub's groups that they are in.
+    ``identity`` identifies the hub user beyond the name: a new user with a deleted user's name gets another home.
+    ``groups`` are the user's hub groups.
     """
 
     user: str
@@ -233,63 +235,63 @@ class Request:
 
 
 class Reason(StrEnum):
-    """The closed list of reasons for which a spawn is refused (also a metric label)."""
+    """Closed list of refusal reasons (also a metric label)."""
 
     INVALID_OPTIONS = "invalid_options"
     UNKNOWN_RELEASE = "unknown_release"
     OVER_QUOTA = "over_quota"
-    GROUP_FULL = "group_full"  # its members together hold what they may
-    OVER_GPU_HOURS = "over_gpu_hours"  # of the quota's window
+    GROUP_FULL = "group_full"  # its members together hold the group's total
+    OVER_GPU_HOURS = "over_gpu_hours"  # within the quota's window
     RELEASE_NOT_ALLOWED = "release_not_allowed"
-    NOT_ENOUGH_GPUS = "not_enough_gpus"  # more than the host has
-    INCOMPATIBLE = "incompatible"  # the release does not run on the host's GPUs
+    NOT_ENOUGH_GPUS = "not_enough_gpus"  # more than the workbench has
+    INCOMPATIBLE = "incompatible"  # the release does not run on the GPUs
     TOO_LONG = "too_long"  # more hours than the quota allows
-    GIVEN_UP = "given_up"  # left the line before its turn
-    OTHERS_WAIT = "others_wait"  # no extension while somebody stands in line
-    NO_LEASE = "no_lease"  # nothing there that could be extended
-    GPU_FAILED = "gpu_failed"  # of the lease, or the one to be returned, and it still is ill
-    NO_QUARANTINE = "no_quarantine"  # nothing there that could be returned
-    NO_GPU = "no_gpu"  # no GPU of this UUID
-    DRAINED = "drained"  # already
-    NO_DRAIN = "no_drain"  # nothing there that could be undrained
-    CANNOT_MOVE = "cannot_move"  # has waited so long that nobody may pass any more
-    ALREADY_HELD = "already_held"  # this server still has a lease that is closing
-    NOT_READY = "not_ready"  # reconcile or the agent has not answered yet
+    GIVEN_UP = "given_up"  # left the queue before the grant
+    OTHERS_WAIT = "others_wait"  # no extension while another user waits
+    NO_LEASE = "no_lease"  # no lease to extend
+    GPU_FAILED = "gpu_failed"  # a GPU of the lease, or a GPU to release that still fails
+    NO_QUARANTINE = "no_quarantine"  # no quarantine to release
+    NO_GPU = "no_gpu"  # no GPU has this UUID
+    DRAINED = "drained"  # the GPU is drained already
+    NO_DRAIN = "no_drain"  # no drain to undo
+    CANNOT_MOVE = "cannot_move"  # has waited so long that no request may overtake it
+    ALREADY_HELD = "already_held"  # the previous lease of this server is still closing
+    NOT_READY = "not_ready"  # reconcile has not finished, or the agent has not answered
     IMAGE_MISSING = "image_missing"
     START_FAILED = "start_failed"
 
 
 @dataclass(frozen=True)
 class Granted:
-    """The request holds its GPUs now."""
+    """Answer: the request holds its GPUs."""
 
     lease: Lease
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """The request fits, but not now: the lease is its place in line."""
+    """Answer: the request fits, but not now; the lease is its queue position."""
 
     lease: Lease
 
 
-class Place(NamedTuple):
-    """Where a waiting lease stands among the ``line_length`` who want the same kind of GPUs.
+class QueuePosition(NamedTuple):
+    """Position of a waiting lease among the ``queue_length`` requests for the same kind of GPU.
 
-    ``position`` is from 1; ``starts_at`` is an estimate, None when nobody knows.
+    ``position`` starts at 1. ``starts_at`` is an estimate; None means unknown.
     """
 
     lease_id: str
     position: int
-    line_length: int
+    queue_length: int
     starts_at: float | None
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A reading of the lease clock, as the ledger keeps it for the next hub.
+    """A reading of the lease clock; the ledger keeps it for the next hub.
 
-    During the boot ``boot_id`` the clock shows ``offset_seconds`` more than CLOCK_BOOTTIME; it showed ``at`` last.
+    During the boot ``boot_id`` the clock is ``offset_seconds`` ahead of CLOCK_BOOTTIME. ``at`` is its last reading.
     """
 
     boot_id: str
@@ -299,49 +301,49 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class Refused:
-    """The request holds nothing; ``message`` is one sentence for the person who asked."""
+    """Answer: the request holds no GPU; ``message`` is one sentence for its user."""
 
     reason: Reason
     message: str
 
 
 class WorkbenchError(Exception):
-    """Root of the errors this package raises on purpose.
+    """Base class of all errors that this package raises.
 
     WorkbenchError
-    ├── SettingsError       the environment or catalog is wrong; names the variable and the fix
-    ├── LimitsError         a row of the quotas that cannot be; says what can
-    ├── OptionsError        what a person asked for is not of the schema
-    ├── IllegalTransition   a lease move that TRANSITIONS does not list; nothing was changed
-    ├── StaleLease          the lease changed since it was read; nothing was changed
-    ├── Unknown             the world could not be asked (Docker, agent); nothing may be concluded
-    └── LaunchError         the container could not be created or started; says why
+    ├── SettingsError       the environment or the catalog is wrong; names the variable and the fix
+    ├── QuotaRowError       a quota row is outside its schema; names the accepted values
+    ├── OptionsError        the options of a user are outside the schema
+    ├── IllegalTransition   TRANSITIONS does not list the move; the lease is unchanged
+    ├── StaleLease          the lease changed after the read; the write changed nothing
+    ├── Unknown             a dependency (Docker, broker, agent, ledger) gave no trustworthy answer
+    └── LaunchError         the container could not be created or started; carries the cause
     """
 
 
 class SettingsError(WorkbenchError):
-    """A setting that cannot be used."""
+    """A setting has an unusable value."""
 
 
-class LimitsError(WorkbenchError):
-    """A row of the quotas outside the schema."""
+class QuotaRowError(WorkbenchError):
+    """A quota row is outside its schema."""
 
 
 class OptionsError(WorkbenchError):
-    """User options outside the schema."""
+    """Options of a user are outside the schema."""
 
 
 class IllegalTransition(WorkbenchError):  # noqa: N818
-    """A move between lease states that the table does not list."""
+    """``TRANSITIONS`` does not list the move."""
 
 
 class StaleLease(WorkbenchError):  # noqa: N818
-    """A compare-and-set that met another epoch."""
+    """A compare-and-set found another epoch."""
 
 
 class Unknown(WorkbenchError):  # noqa: N818
-    """No answer, or none that can be trusted: neither frees nor kills."""
+    """A dependency gave no trustworthy answer: the hub frees nothing and kills nothing."""
 
 
 class LaunchError(WorkbenchError):
-    """A container that could not be brought up."""
+    """A container could not be created or started."""

@@ -16,7 +16,7 @@ from spawner.ledger import Ledger
 from spawner.model import Unknown
 from spawner.serial_executor import SerialExecutor
 
-log = logging.getLogger("workbench.sampling")
+log = logging.getLogger("workbench.gpu_sampler")
 
 
 class Samples(Protocol):
@@ -27,17 +27,17 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True)
-class Look:
+class GpuSnapshot:
     """How the GPUs were ``at`` a moment of the lease clock, by UUID; whatever is not in ``samples`` is unknown."""
 
     at: float
     samples: Mapping[str, GpuSample]
 
 
-Listener = Callable[[Look], Awaitable[None]]
+Listener = Callable[[GpuSnapshot], Awaitable[None]]
 
 
-class Sampling:
+class GpuSampler:
     """The look at all GPUs of one host, and whoever wants to know what it saw."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Sampling:
         self.listeners: list[Listener] = []
 
     async def run(self) -> None:
-        """Look for ever, at the period, however long a look takes."""
+        """GpuSnapshot for ever, at the period, however long a look takes."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
@@ -63,14 +63,14 @@ class Sampling:
             await asyncio.sleep(due - loop.time())
 
     async def look(self) -> None:
-        """Look once: count what is known, and tell the listeners even if that is nothing."""
+        """GpuSnapshot once: count what is known, and tell the listeners even if that is nothing."""
         samples: Mapping[str, GpuSample] = {}
         complaint = ""
         try:
             samples = await self._gpus.samples()
         except Unknown as error:
             complaint = str(error)
-        seen = Look(self._clock(), samples)
+        seen = GpuSnapshot(self._clock(), samples)
         busy = {
             uuid: sample.utilization_percent / 100
             for uuid, sample in samples.items()
@@ -79,7 +79,7 @@ class Sampling:
         if busy:
             try:
                 await self._in_ledger(
-                    self._ledger.count_samples,
+                    self._ledger.add_samples,
                     busy,
                     now=seen.at,
                     period_seconds=self._period_seconds,

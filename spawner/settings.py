@@ -14,10 +14,10 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar
 
 from spawner.model import Quota, SettingsError
-from spawner.policy.container import Limits
+from spawner.policy.container import ContainerLimits
 from spawner.policy.idle import IdleRules
-from spawner.policy.options import MOST_HOURS
-from spawner.policy.use import HALF_LIFE_HOURS
+from spawner.policy.options import MAX_HOURS
+from spawner.policy.fair_share import HALF_LIFE_HOURS
 
 PREFIX = "WORKBENCH_"
 _T = TypeVar("_T")
@@ -121,7 +121,7 @@ class Settings:
         "GPUs that one user may hold at once, a MIG instance counting as one; empty for no limit.",
     )
     max_lease_hours: int = _setting(
-        24, _integer(1, MOST_HOURS), "Hours after which a server gives its GPUs back."
+        24, _integer(1, MAX_HOURS), "Hours after which a server gives its GPUs back."
     )
     named_servers: int = _setting(
         4,
@@ -138,7 +138,7 @@ class Settings:
         _integer(1, 87600),
         "Hours after which the use of a GPU weighs half in the order of the line.",
     )
-    show_line_names: bool = _setting(
+    show_queue_names: bool = _setting(
         True,
         _yes_or_no,
         "Whether everyone sees the names of those who hold GPUs or wait (`yes` or `no`).",
@@ -234,7 +234,7 @@ class Settings:
                 "WORKBENCH_SHM_SIZE is larger than WORKBENCH_MEMORY_LIMIT, which includes it: "
                 "lower the first or raise the second."
             )
-        if not settings.idle.sees_anything:
+        if not settings.idle.has_criteria:
             raise SettingsError(
                 "WORKBENCH_IDLE_* leave every sign of work out of account, so every server would be idle: set "
                 "WORKBENCH_IDLE_MINUTES=0, or let one of them count."
@@ -254,9 +254,9 @@ class Settings:
         )
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ContainerLimits:
         """What one server may use of the host."""
-        return Limits(
+        return ContainerLimits(
             memory_bytes=self.memory_limit_bytes,
             cpus=self.cpu_limit,
             pids=self.pids_limit,

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.ports import free_port
+from testing.ports import free_port
 
 PLAIN_IMAGE = "workbench-bench-plain-lab"
 CA_BUNDLE = os.environ.get("WORKBENCH_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt")

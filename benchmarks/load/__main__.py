@@ -37,7 +37,7 @@ PARTS: dict[str, Part] = {
 
 
 def run(part: Part, people: int) -> list[Row]:
-    """Return what one part found, in a town of its own."""
+    """Return what one part found, in a stack of its own."""
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(part(Path(folder), people))  # type: ignore[arg-type]
 

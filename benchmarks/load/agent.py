@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-CONTRACT = Path(__file__).parents[2] / "tests/contract"
+from testing.paths import CONTRACT
 
 
 def build_inventory(gpus: int) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from typing import Any
 import bcrypt
 import httpx
 
-from benchmarks.load.crowd import Plan
+from benchmarks.load.clients import Plan
 from benchmarks.load.figures import Row, describe_times, times_of
-from benchmarks.load.town import LoadTown
-from tests.faults.people import URL
+from benchmarks.load.load_env import LoadEnvironment
+from testing.people import URL
 
 LOG_INS = 100
 _PASSWORD = "a long enough one"  # noqa: S105 - of people who exist for a minute
@@ -36,23 +36,23 @@ def arrive(
     """Return the part in which everyone asks for ``gpus`` of the ``inventory``."""
 
     async def part(folder: Path, people: int) -> list[Row]:
-        async with LoadTown(folder, inventory) as town:
-            alone = await town.alone(0)
+        async with LoadEnvironment(folder, inventory) as env:
+            alone = await env.alone(0)
             plan = Plan(names(people), per_second, gpus, fills_form=fills_form)
-            return [await fill(town, plan, alone)]
+            return [await fill(env, plan, alone)]
 
     return part
 
 
-async def fill(town: LoadTown, plan: Plan, alone: float) -> Row:
+async def fill(env: LoadEnvironment, plan: Plan, alone: float) -> Row:
     """Let the crowd of ``plan`` come and go home again."""
-    before = {name: town.usage(name).cpu_seconds for name in ("hub", "broker", "proxy")}
-    async with town.crowd(plan) as told:
-        return describe_crowd(town, plan, told, alone, before)
+    before = {name: env.usage(name).cpu_seconds for name in ("hub", "broker", "proxy")}
+    async with env.crowd(plan) as told:
+        return describe_crowd(env, plan, told, alone, before)
 
 
 def describe_crowd(
-    town: LoadTown,
+    env: LoadEnvironment,
     plan: Plan,
     told: Mapping[str, Any],
     alone: float,
@@ -79,25 +79,25 @@ def describe_crowd(
             **describe_times("log_in", times_of(visits, "log_in_seconds")),
             "whole_crowd_seconds": told["seconds"],
             **{
-                f"{name}_cpu_seconds": town.usage(name).cpu_seconds - used
+                f"{name}_cpu_seconds": env.usage(name).cpu_seconds - used
                 for name, used in before.items()
             },
             "hub_cpu_milliseconds_each": 1e3
-            * (town.usage().cpu_seconds - before["hub"])
+            * (env.usage().cpu_seconds - before["hub"])
             / len(visits),
-            "hub_most_memory_megabytes": town.usage().most_memory_bytes / _MEGABYTE,
+            "hub_most_memory_megabytes": env.usage().most_memory_bytes / _MEGABYTE,
         },
     )
 
 
 async def log_in(folder: Path, _: int) -> list[Row]:
     """Log in with passwords, which cost a quarter of a second of a core each, while others look at a page."""
-    async with LoadTown(folder, 8, AUTHENTICATOR="native") as town:
+    async with LoadEnvironment(folder, 8, AUTHENTICATOR="native") as env:
         approve(folder / "data/jupyterhub.sqlite", names(LOG_INS))
-        before = town.usage().cpu_seconds
+        before = env.usage().cpu_seconds
         plan = Plan(names(LOG_INS), None, None, password=_PASSWORD)
         quiet = await look_until(asyncio.create_task(asyncio.sleep(5)))
-        crowd = asyncio.create_task(_tell(town, plan))
+        crowd = asyncio.create_task(_tell(env, plan))
         busy = await look_until(crowd)
         told = crowd.result()
         failed = sum(visit["trouble"] is not None for visit in told["visits"])
@@ -108,7 +108,7 @@ async def log_in(folder: Path, _: int) -> list[Row]:
                     "failed": failed,
                     "log_ins_per_second": LOG_INS / told["seconds"],
                     "hub_cpu_milliseconds_each": 1e3
-                    * (town.usage().cpu_seconds - before)
+                    * (env.usage().cpu_seconds - before)
                     / LOG_INS,
                     **describe_times("log_in", times_of(told["visits"], "log_in_seconds")),
                     **describe_times("other_page_meanwhile", busy),
@@ -118,8 +118,8 @@ async def log_in(folder: Path, _: int) -> list[Row]:
         ]
 
 
-async def _tell(town: LoadTown, plan: Plan) -> dict[str, Any]:
-    async with town.crowd(plan) as told:
+async def _tell(env: LoadEnvironment, plan: Plan) -> dict[str, Any]:
+    async with env.crowd(plan) as told:
         return told
 
 

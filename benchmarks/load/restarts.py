@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from benchmarks.load.arrivals import fill, names
-from benchmarks.load.crowd import Plan
+from benchmarks.load.clients import Plan
 from benchmarks.load.figures import Row, Value
-from benchmarks.load.town import LoadTown
+from benchmarks.load.load_env import LoadEnvironment
 
 IDLE_SECONDS = 60.0
 _SETTLE_SECONDS = 15.0
@@ -18,92 +18,92 @@ _GPUS = 8
 
 async def running(folder: Path, people: int) -> list[Row]:
     """Let everybody's server run, look at the hub in peace, and kill it."""
-    async with LoadTown(folder, _GPUS) as town:
-        filled = await fill(town, Plan(names(people), _PER_SECOND, 0), await town.alone(0))
-        servers = len(town.engine.containers)
-        idle = await idle_row(town, f"{servers} servers run, nobody does anything")
-        town.engine.calls.clear()
+    async with LoadEnvironment(folder, _GPUS) as env:
+        filled = await fill(env, Plan(names(people), _PER_SECOND, 0), await env.alone(0))
+        servers = len(env.engine.containers)
+        idle = await idle_row(env, f"{servers} servers run, nobody does anything")
+        env.engine.calls.clear()
         began, since = time.monotonic(), (folder / "hub.log").stat().st_size
-        town.kill("hub")
-        town.start_hub()
-        await town.until_said("Reconciled:", since)
+        env.kill("hub")
+        env.start_hub()
+        await env.until_said("Reconciled:", since)
         reconciled = time.monotonic() - began
-        await town.until_hub_answers()
+        await env.until_hub_answers()
         answered = time.monotonic() - began
-        await town.until_served(servers)
+        await env.until_served(servers)
         served = time.monotonic() - began
-        calls = [operation for operation, _ in town.engine.calls]
+        calls = [operation for operation, _ in env.engine.calls]
         figures: dict[str, Value] = {
             "reconciled_seconds": reconciled,
             "hub_answers_seconds": answered,
             "all_verified_seconds": served,
             "containers_stopped": calls.count("stop") + calls.count("delete"),
-            "containers_left": len(town.engine.containers),
+            "containers_left": len(env.engine.containers),
             "looks_at_docker_each": calls.count("inspect") / servers,
-            "hub_cpu_seconds": town.usage().cpu_seconds,
-            "findings_of_the_audit": len(await town.audit()),
+            "hub_cpu_seconds": env.usage().cpu_seconds,
+            "findings_of_the_audit": len(await env.audit()),
         }
         return [filled, idle, Row(f"the hub is killed while {servers} servers run", figures)]
 
 
 async def waiting(folder: Path, people: int) -> list[Row]:
     """Let everybody but a few wait, look at the hub in peace, and kill it."""
-    async with LoadTown(folder, _GPUS) as town:
-        filled = await fill(town, Plan(names(people), _PER_SECOND, 1), await town.alone(0))
-        line = town.waiting()
-        idle = await idle_row(town, f"{len(line)} people in line, nobody looks")
-        town.engine.calls.clear()
+    async with LoadEnvironment(folder, _GPUS) as env:
+        filled = await fill(env, Plan(names(people), _PER_SECOND, 1), await env.alone(0))
+        line = env.waiting()
+        idle = await idle_row(env, f"{len(line)} people in line, nobody looks")
+        env.engine.calls.clear()
         began, since = time.monotonic(), (folder / "hub.log").stat().st_size
-        town.kill("hub")
-        town.start_hub()
-        await town.until_hub_answers()
+        env.kill("hub")
+        env.start_hub()
+        await env.until_hub_answers()
         answered = time.monotonic() - began
-        await town.until_said("servers are back in line", since)
+        await env.until_said("servers are back in line", since)
         back = time.monotonic() - began
-        calls = [operation for operation, _ in town.engine.calls]
+        calls = [operation for operation, _ in env.engine.calls]
         figures: dict[str, Value] = {
             "hub_answers_seconds": answered,
             "all_back_in_line_seconds": back,
-            "is_same_order": str(town.waiting() == line),
+            "is_same_order": str(env.waiting() == line),
             "containers_stopped": calls.count("stop") + calls.count("delete"),
-            "hub_cpu_seconds": town.usage().cpu_seconds,
+            "hub_cpu_seconds": env.usage().cpu_seconds,
         }
         return [filled, idle, Row(f"the hub is killed while {len(line)} wait", figures)]
 
 
 async def watched_line(folder: Path, people: int) -> list[Row]:
     """Let everybody in line keep their page open; then the first servers end and the line moves."""
-    async with LoadTown(folder, _GPUS) as town:
-        await town.alone(0)
+    async with LoadEnvironment(folder, _GPUS) as env:
+        await env.alone(0)
         plan = Plan(names(people), _PER_SECOND, 1, watches_line=True)
-        async with town.crowd(plan):
-            line = len(town.waiting())
-            idle = await idle_row(town, f"{line} people in line, each with the page open")
-            before, began = town.usage().cpu_seconds, time.monotonic()
-            for container in list(town.engine.containers.values()):
+        async with env.crowd(plan):
+            line = len(env.waiting())
+            idle = await idle_row(env, f"{line} people in line, each with the page open")
+            before, began = env.usage().cpu_seconds, time.monotonic()
+            for container in list(env.engine.containers.values()):
                 if container.body["Labels"]["workbench.gpus"]:
-                    town.engine.end(container.name, 0)
-            await town.until_waiting(line - _GPUS)
+                    env.engine.end(container.name, 0)
+            await env.until_waiting(line - _GPUS)
             granted = time.monotonic() - began
-            await town.until_quiet()
+            await env.until_quiet()
             figures: dict[str, Value] = {
                 "next_granted_seconds": granted,
-                "hub_cpu_milliseconds_per_place": 1e3 * (town.usage().cpu_seconds - before) / _GPUS,
+                "hub_cpu_milliseconds_per_place": 1e3 * (env.usage().cpu_seconds - before) / _GPUS,
                 "seconds_until_quiet": time.monotonic() - began,
             }
             moved = Row(f"{_GPUS} servers end, and {line} open pages are told", figures)
         return [idle, moved]
 
 
-async def idle_row(town: LoadTown, title: str) -> Row:
+async def idle_row(env: LoadEnvironment, title: str) -> Row:
     """Return what the hub costs while nothing happens."""
-    await town.until_quiet()
-    share = await town.share_of_a_core(IDLE_SECONDS)
+    await env.until_quiet()
+    share = await env.share_of_a_core(IDLE_SECONDS)
     return Row(
         title,
         {
             "hub_percent_of_a_core": 100 * share,
             "hub_cpu_seconds_per_minute": 60 * share,
-            "hub_most_memory_megabytes": town.usage().most_memory_bytes / 1e6,
+            "hub_most_memory_megabytes": env.usage().most_memory_bytes / 1e6,
         },
     )

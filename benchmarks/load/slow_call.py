@@ -6,11 +6,11 @@ import asyncio
 import time
 from pathlib import Path
 
-from benchmarks.load.crowd import Plan
+from benchmarks.load.clients import Plan
 from benchmarks.load.figures import Row, Value, describe_times, times_of
-from benchmarks.load.town import LoadTown
-from tests.fakes.docker_faults import Fault
-from tests.faults.people import eventually
+from benchmarks.load.load_env import LoadEnvironment
+from testing.eventually import eventually
+from testing.fakes.docker_faults import Fault
 
 OPERATIONS = ("create", "start", "stop", "inspect")
 SLOW_SECONDS = 30.0
@@ -20,20 +20,20 @@ _PER_SECOND = 4.0
 
 async def compare(folder: Path, _: int) -> list[Row]:
     """Return the others' times without a slow call, and with one of each kind."""
-    async with LoadTown(folder, 8) as town:
-        await town.alone(0)
-        usual = await others(town, "usual")
+    async with LoadEnvironment(folder, 8) as env:
+        await env.alone(0)
+        usual = await others(env, "usual")
         rows = [Row("no call is slow", describe_times("click_to_ready", usual))]
         for operation in OPERATIONS:
-            town.engine.plan(operation, Fault.LATE)
-            one = asyncio.create_task(slow_one(town, operation))
-            await eventually(lambda: bool(town.engine.faults.held), f"a {operation} hangs")
+            env.engine.plan(operation, Fault.LATE)
+            one = asyncio.create_task(slow_one(env, operation))
+            await eventually(lambda: bool(env.engine.faults.held), f"a {operation} hangs")
             began = time.monotonic()
-            slowed = await others(town, operation)
+            slowed = await others(env, operation)
             await asyncio.sleep(began + SLOW_SECONDS - time.monotonic())
-            town.engine.release()
+            env.engine.release()
             await one
-            await eventually(lambda: not town.engine.faults.held, f"the {operation} ends")
+            await eventually(lambda: not env.engine.faults.held, f"the {operation} ends")
             figures = describe_times("click_to_ready", slowed)
             delay = max(slowed) - max(usual)
             rows.append(
@@ -51,15 +51,15 @@ def over(slowed: list[float], usual: list[float]) -> dict[str, Value]:
     return {"median_over_usual": sorted(slowed)[middle] / sorted(usual)[middle]}
 
 
-async def others(town: LoadTown, name: str) -> list[float]:
+async def others(env: LoadEnvironment, name: str) -> list[float]:
     """Return the times of some people who start a server now."""
     plan = Plan([f"{name}{number}" for number in range(_OTHERS)], _PER_SECOND, 0)
-    async with town.crowd(plan) as told:
+    async with env.crowd(plan) as told:
         assert not any(visit["trouble"] for visit in told["visits"]), told
         return times_of(told["visits"], "ready_seconds")
 
 
-async def slow_one(town: LoadTown, operation: str) -> None:
+async def slow_one(env: LoadEnvironment, operation: str) -> None:
     """Be the one whose call is slow; how it ends for them does not matter here."""
-    async with town.crowd(Plan([f"slow-{operation}"], None, 0)):
+    async with env.crowd(Plan([f"slow-{operation}"], None, 0)):
         pass

@@ -23,7 +23,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PANEL = REPOSITORY / "extensions" / "gpu-panel"
-SIMULATION = REPOSITORY / "tests" / "simulation"
+SIMULATION = REPOSITORY / "simulation"
 CACHE = REPOSITORY / ".cache" / "benchmarks" / "panel"
 JUPYTERLAB = "jupyterlab==4.6.6"
 NVDASHBOARD = "jupyterlab-nvdashboard==0.15.0"

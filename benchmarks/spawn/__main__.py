@@ -18,7 +18,7 @@ import aiodocker
 import httpx
 
 from spawner.policy.container import PORT
-from tests.stack import Person, Stack, running_stack
+from testing.stack import Person, Stack, running_stack
 
 POLL_SECONDS = 0.025
 AT_ONCE = 10

@@ -52,7 +52,7 @@ link_node() {
 
 ensure_panel_modules() { ensure_modules "$panel"; }
 
-# The proxy as the hub image has it, for towns of processes.
+# The proxy as the hub image has it, for stacks of processes.
 ensure_proxy_modules() { ensure_modules "$repository/images/hub/proxy" --ignore-scripts; }
 
 # ensure_modules FOLDER OPTION...: installs what the folder's lock names, with npm's options.

@@ -11,7 +11,7 @@ from pathlib import Path
 _CONTAINER_ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?=/|$)", re.MULTILINE)
 
 
-def container_of(pid: int, proc: Path = Path("/proc")) -> str | None:
+def get_container_id(pid: int, proc: Path = Path("/proc")) -> str | None:
     """Return the 64-digit container id of a PID; ``None`` outside containers or when it is gone.
 
     Paths of cgroup v1 and v2, by the cgroupfs (``/docker/<id>``) and systemd

@@ -15,12 +15,12 @@ from typing import Any
 
 from nvitop import Device, libnvml
 
-from spawner.agent.asking import ask
+from spawner.agent.nvml_query import query
 from spawner.agent.readings import Xid
 
 _log = logging.getLogger(__name__)
 
-OF_THE_PROGRAM = frozenset({13, 31, 43, 45, 68, 109})
+APPLICATION_XIDS = frozenset({13, 31, 43, 45, 68, 109})
 """Xids that the program on the GPU brings about: the GPU is well, and the next program runs.
 
 As NVIDIA's Xid catalog (docs.nvidia.com/deploy/xid-errors) has them: 13 graphics engine exception, 31 memory
@@ -34,7 +34,7 @@ WAIT_MILLISECONDS = 1000
 _PAUSE_SECONDS = 1
 
 
-class Faults:
+class XidListener:
     """The last fatal Xid of each GPU since it was listened to."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Faults:
     def _register(self, device: Device) -> bool:
         wanted = libnvml.nvmlEventTypeXidCriticalError
         try:
-            supported = ask(device, "nvmlDeviceGetSupportedEventTypes") or 0
+            supported = query(device, "nvmlDeviceGetSupportedEventTypes") or 0
             if not supported & wanted:
                 return False
             if self._events is None:
@@ -86,7 +86,7 @@ class Faults:
                 time.sleep(_PAUSE_SECONDS)
 
     def _take(self, uuid: str, number: int) -> None:
-        if number not in OF_THE_PROGRAM:
+        if number not in APPLICATION_XIDS:
             _log.warning("GPU %s reports the fatal Xid %s.", uuid, number)
             self._last[uuid] = Xid(number, time.time())
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from nvitop import Device, MigDevice, PhysicalDevice, libnvml
 
-from spawner.agent.asking import ask, known
+from spawner.agent.nvml_query import query, value_or_none
 from spawner.agent.readings import GpuIdentity, MigInstance
 
 _PROFILE = re.compile(r" MIG ((?:\dc\.)?\dg\.\d+gb(?:[+-][a-z.]+)*)(?= |$)")
 
 
 @dataclass(frozen=True)
-class FoundGpu:
+class IdentifiedGpu:
     """A GPU that said who it is; ``instances`` are in the order of its identity's.
 
     ``unknown_instances`` are the numbers of MIG instances that did not say who they are.
@@ -30,11 +30,11 @@ class FoundGpu:
     unknown_instances: tuple[int, ...]
 
 
-def find_gpus(devices: Sequence[PhysicalDevice]) -> Iterator[FoundGpu]:
+def identify_gpus(devices: Sequence[PhysicalDevice]) -> Iterator[IdentifiedGpu]:
     """Yield those of all the host's GPUs that can say who they are."""
     groups = _group_by_nvlink(devices)
     for device in devices:
-        uuid, name = known(device.uuid()), known(device.name())
+        uuid, name = value_or_none(device.uuid()), value_or_none(device.name())
         if uuid is None or name is None:
             continue
         try:
@@ -43,17 +43,17 @@ def find_gpus(devices: Sequence[PhysicalDevice]) -> Iterator[FoundGpu]:
             continue
 
 
-def _identify(device: PhysicalDevice, uuid: str, name: str, nvlink_group: int | None) -> FoundGpu:
-    capability, mig_mode = known(device.cuda_compute_capability()), known(device.mig_mode())
+def _identify(device: PhysicalDevice, uuid: str, name: str, nvlink_group: int | None) -> IdentifiedGpu:
+    capability, mig_mode = value_or_none(device.cuda_compute_capability()), value_or_none(device.mig_mode())
     asked = [(_identify_instance(mig), mig) for mig in _mig_devices(device)]
-    return FoundGpu(
+    return IdentifiedGpu(
         GpuIdentity(
             uuid=uuid,
             index=device.index,
             name=name,
             memory_total_bytes=_memory_total_bytes(device),
             compute_capability=capability and "{}.{}".format(*capability),
-            pci_bus_id=known(device.bus_id()),
+            pci_bus_id=value_or_none(device.bus_id()),
             mig_mode=mig_mode and mig_mode.lower(),
             numa_node=_numa_node(device),
             nvlink_group=nvlink_group,
@@ -66,7 +66,7 @@ def _identify(device: PhysicalDevice, uuid: str, name: str, nvlink_group: int | 
 
 
 def _memory_total_bytes(device: Device) -> int | None:
-    memory = ask(device, "nvmlDeviceGetMemoryInfo")
+    memory = query(device, "nvmlDeviceGetMemoryInfo")
     return None if memory is None else int(memory.total)
 
 
@@ -86,7 +86,7 @@ def _identify_instance(mig: MigDevice) -> MigInstance | None:
 
     Its profile stands in its name, as in ``NVIDIA A100-SXM4-80GB MIG 1g.10gb``.
     """
-    uuid, profile = known(mig.uuid()), _PROFILE.search(known(mig.name()) or "")
+    uuid, profile = value_or_none(mig.uuid()), _PROFILE.search(value_or_none(mig.name()) or "")
     if uuid is None or profile is None:
         return None
     return MigInstance(uuid, mig.mig_index, profile[1], _memory_total_bytes(mig))
@@ -97,7 +97,7 @@ def _numa_node(device: PhysicalDevice) -> int | None:
 
     ``nvmlDeviceGetNumaNodeId`` is something else: the node that a GPU's own memory is on some machines.
     """
-    words = ask(device, "nvmlDeviceGetMemoryAffinity", 1, libnvml.NVML_AFFINITY_SCOPE_NODE)
+    words = query(device, "nvmlDeviceGetMemoryAffinity", 1, libnvml.NVML_AFFINITY_SCOPE_NODE)
     nodes = 0 if words is None else int(words[0])
     return nodes.bit_length() - 1 if nodes.bit_count() == 1 else None
 
@@ -122,7 +122,7 @@ def _is_joined(device: PhysicalDevice, other: PhysicalDevice) -> bool:
     if device.handle is None or other.handle is None:
         return False
     try:
-        status = ask(
+        status = query(
             device, "nvmlDeviceGetP2PStatus", other.handle, libnvml.NVML_P2P_CAPS_INDEX_NVLINK
         )
     except libnvml.NVMLError_GpuIsLost:

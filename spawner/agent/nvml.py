@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from nvitop import Device, MigDevice, PhysicalDevice, libnvml
 
-from spawner.agent.asking import ask, known
-from spawner.agent.containers import container_of
-from spawner.agent.faults import Faults
-from spawner.agent.identity import FoundGpu, find_gpus
+from spawner.agent.nvml_query import query, value_or_none
+from spawner.agent.containers import get_container_id
+from spawner.agent.faults import XidListener
+from spawner.agent.identity import IdentifiedGpu, identify_gpus
 from spawner.agent.readings import GpuProcess, GpuReading, Report
 from spawner.model import GpuHealth
 
@@ -40,8 +40,8 @@ class Nvml:
     """The GPUs of this host, opened at the first report and again after a failure."""
 
     def __init__(self) -> None:
-        self._gpus: dict[str, FoundGpu] = {}  # by UUID
-        self._faults = Faults()
+        self._gpus: dict[str, IdentifiedGpu] = {}  # by UUID
+        self._faults = XidListener()
         self._is_open = False
         self._error: str | None = None
         self._look_again_at = 0.0  # monotonic; infinity once every GPU said who it is
@@ -55,8 +55,8 @@ class Nvml:
         return Report(
             sampled_at=time.time(),
             host=platform.node(),
-            driver_version=known(Device.driver_version()) if self._is_open else None,
-            cuda_driver_version=known(Device.cuda_driver_version()) if self._is_open else None,
+            driver_version=value_or_none(Device.driver_version()) if self._is_open else None,
+            cuda_driver_version=value_or_none(Device.cuda_driver_version()) if self._is_open else None,
             error=self._error,
             gpus=tuple(gpu.identity for gpu in gpus),
             readings={reading.uuid: reading for gpu in gpus for reading in _read_gpu(gpu)},
@@ -71,7 +71,7 @@ class Nvml:
             self._error = _WHY_NO_NVML.get(type(error), f"NVML does not work: {error}.")
             return
         self._is_open = True
-        self._gpus |= {gpu.identity.uuid: gpu for gpu in find_gpus(devices)}
+        self._gpus |= {gpu.identity.uuid: gpu for gpu in identify_gpus(devices)}
         self._faults.listen({uuid: gpu.device for uuid, gpu in self._gpus.items()})
         named = {gpu.identity.index for gpu in self._gpus.values()}
         nameless = [str(device.index) for device in devices if device.index not in named]
@@ -80,7 +80,7 @@ class Nvml:
             self._look_again_at = float("inf")
 
 
-def _complaints(nameless: Sequence[str], gpus: Iterable[FoundGpu]) -> Iterator[str]:
+def _complaints(nameless: Sequence[str], gpus: Iterable[IdentifiedGpu]) -> Iterator[str]:
     """Yield a sentence for each thing that is there and that nobody can be given."""
     if nameless:
         yield f"NVML has lost GPU {', '.join(nameless)} (by index) and cannot say its UUID."
@@ -90,7 +90,7 @@ def _complaints(nameless: Sequence[str], gpus: Iterable[FoundGpu]) -> Iterator[s
             yield f"NVML does not say the profile of MIG instance {numbers} of GPU {gpu.identity.index}."
 
 
-def _read_gpu(gpu: FoundGpu) -> Iterator[GpuReading]:
+def _read_gpu(gpu: IdentifiedGpu) -> Iterator[GpuReading]:
     """Read a GPU and each of its MIG instances."""
     whole = _read(gpu.identity.uuid, gpu.device)
     yield whole
@@ -101,21 +101,21 @@ def _read_gpu(gpu: FoundGpu) -> Iterator[GpuReading]:
 def _read(uuid: str, device: PhysicalDevice) -> GpuReading:
     """Read everything that changes; a GPU that answers nothing at all has unknown health."""
     try:
-        memory = ask(device, "nvmlDeviceGetMemoryInfo")
-        utilization = ask(device, "nvmlDeviceGetUtilizationRates")
-        power = ask(device, "nvmlDeviceGetPowerUsage")
-        power_limit = ask(device, "nvmlDeviceGetPowerManagementLimit")
+        memory = query(device, "nvmlDeviceGetMemoryInfo")
+        utilization = query(device, "nvmlDeviceGetUtilizationRates")
+        power = query(device, "nvmlDeviceGetPowerUsage")
+        power_limit = query(device, "nvmlDeviceGetPowerManagementLimit")
         reading = GpuReading(
             uuid=uuid,
             memory_used_bytes=memory and memory.used,
             memory_total_bytes=memory and memory.total,
-            temperature_celsius=ask(
+            temperature_celsius=query(
                 device, "nvmlDeviceGetTemperature", libnvml.NVML_TEMPERATURE_GPU
             ),
             utilization_percent=utilization and utilization.gpu,
             power_watts=None if power is None else power / 1000,
             power_limit_watts=None if power_limit is None else power_limit / 1000,
-            sm_clock_mhz=ask(device, "nvmlDeviceGetClockInfo", libnvml.NVML_CLOCK_SM),
+            sm_clock_mhz=query(device, "nvmlDeviceGetClockInfo", libnvml.NVML_CLOCK_SM),
             processes=_read_processes(device),
         )
     except libnvml.NVMLError_GpuIsLost:
@@ -127,8 +127,8 @@ def _read(uuid: str, device: PhysicalDevice) -> GpuReading:
 def _read_instance(uuid: str, device: MigDevice, whole: GpuReading) -> GpuReading:
     """Read what NVML has of a MIG instance; a destroyed one, which is silent, has unknown health."""
     try:
-        memory = ask(device, "nvmlDeviceGetMemoryInfo")
-        utilization = ask(device, "nvmlDeviceGetUtilizationRates")
+        memory = query(device, "nvmlDeviceGetMemoryInfo")
+        utilization = query(device, "nvmlDeviceGetUtilizationRates")
         reading = GpuReading(
             uuid=uuid,
             memory_used_bytes=memory and memory.used,
@@ -145,6 +145,6 @@ def _read_instance(uuid: str, device: MigDevice, whole: GpuReading) -> GpuReadin
 def _read_processes(device: Device) -> tuple[GpuProcess, ...]:
     used_bytes: dict[int, int | None] = {}
     for kind in ("Graphics", "Compute"):
-        for process in ask(device, f"nvmlDeviceGet{kind}RunningProcesses") or ():
+        for process in query(device, f"nvmlDeviceGet{kind}RunningProcesses") or ():
             used_bytes[process.pid] = process.usedGpuMemory
-    return tuple(GpuProcess(pid, container_of(pid), used_bytes[pid]) for pid in sorted(used_bytes))
+    return tuple(GpuProcess(pid, get_container_id(pid), used_bytes[pid]) for pid in sorted(used_bytes))

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from spawner.audit.rules import SeenContainer, SeenServer, World
+from spawner.audit.rules import ObservedContainer, ObservedServer, ObservedState
 from spawner.ledger.tables import VERSION
 from spawner.model import Account, Cause, Lease, LeaseState, Unknown
 from spawner.policy import names
@@ -45,7 +45,7 @@ _USERS = sa.text("SELECT name FROM users")
 
 
 @dataclass(frozen=True)
-class Places:
+class ProbeTargets:
     """Where to look; the databases are SQLAlchemy URLs, ``first_uid`` is what account number 0 would have."""
 
     instance: str
@@ -55,7 +55,7 @@ class Places:
     hub_database_url: str
 
 
-def look(places: Places) -> World:
+def probe(places: ProbeTargets) -> ObservedState:
     """Return what all three say now; raises Unknown when one of them does not."""
     try:
         containers = tuple(_running(places.docker_socket))
@@ -75,7 +75,7 @@ def look(places: Places) -> World:
             beat = ledger.execute(_HEARTBEAT).one_or_none()
             now = read_lease_time(None if beat is None else beat._asdict())
         with _database(places.hub_database_url) as hub:
-            servers = tuple(SeenServer(*row) for row in hub.execute(_SERVERS))
+            servers = tuple(ObservedServer(*row) for row in hub.execute(_SERVERS))
             users = frozenset(row.name for row in hub.execute(_USERS))
         homes = {account: _has_home(places, account) for account in accounts}
     except sa.exc.DBAPIError as error:
@@ -84,7 +84,7 @@ def look(places: Places) -> World:
     # an answer, but not of the shape that it has to have
     except (AttributeError, LookupError, TypeError, ValueError, sa.exc.SQLAlchemyError) as error:
         raise Unknown(f"What was read makes no sense: {error!r}.") from error
-    return World(
+    return ObservedState(
         places.instance,
         now,
         containers,
@@ -99,14 +99,14 @@ def look(places: Places) -> World:
     )
 
 
-def _running(docker_socket: Path) -> Iterator[SeenContainer]:
-    _, listed = _ask(docker_socket, "/containers/json?all=1")
+def _running(docker_socket: Path) -> Iterator[ObservedContainer]:
+    _, listed = _request(docker_socket, "/containers/json?all=1")
     for row in listed:
         if row["Labels"].get(LABEL_ROLE) == ROLE_SERVER and row["State"] == "running":
-            status, seen = _ask(docker_socket, f"/containers/{row['Id']}/json", may_lack=True)
+            status, seen = _request(docker_socket, f"/containers/{row['Id']}/json", may_lack=True)
             if status == 200:  # else it has gone since
                 given = seen["HostConfig"].get("DeviceRequests") or []
-                yield SeenContainer(row["Names"][0].removeprefix("/"), frozenset(_uuids(given)))
+                yield ObservedContainer(row["Names"][0].removeprefix("/"), frozenset(_uuids(given)))
 
 
 def _uuids(given: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -116,13 +116,13 @@ def _uuids(given: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield from (device.removeprefix(CDI_PREFIX) for device in request["DeviceIDs"])
 
 
-def _has_home(places: Places, account: Account) -> bool:
+def _has_home(places: ProbeTargets, account: Account) -> bool:
     volume = names.home_volume(places.instance, account.user, account.uid)
-    status, seen = _ask(places.docker_socket, f"/volumes/{volume}", may_lack=True)
+    status, seen = _request(places.docker_socket, f"/volumes/{volume}", may_lack=True)
     return status == 200 and str(seen["Name"]) == volume
 
 
-def _ask(docker_socket: Path, path: str, *, may_lack: bool = False) -> tuple[int, Any]:
+def _request(docker_socket: Path, path: str, *, may_lack: bool = False) -> tuple[int, Any]:
     """Return status (200, or 404 in Docker's own words where it ``may_lack``) and answer."""
     try:
         with closing(_Connection(docker_socket)) as connection:

@@ -46,7 +46,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class SeenContainer:
+class ObservedContainer:
     """A running server as Docker describes it; the GPUs are those that it was given, not those of its label."""
 
     name: str
@@ -54,7 +54,7 @@ class SeenContainer:
 
 
 @dataclass(frozen=True)
-class SeenServer:
+class ObservedServer:
     """A server of the hub's database with the host to which its route leads."""
 
     user: str
@@ -63,7 +63,7 @@ class SeenServer:
 
 
 @dataclass(frozen=True)
-class World:
+class ObservedState:
     """Everything that was seen at ``now`` (of the lease clock).
 
     ``leases`` are the live ones and the closed ones without a cause; ``claims`` map a GPU's UUID to a lease id;
@@ -74,14 +74,14 @@ class World:
 
     instance: str
     now: float
-    containers: tuple[SeenContainer, ...]
+    containers: tuple[ObservedContainer, ...]
     leases: tuple[Lease, ...]
     adopted: frozenset[str]
     claims: Mapping[str, str]
     quarantined_at: Mapping[str, float]
     drained_at: Mapping[str, float]
     homes: Mapping[Account, bool]
-    servers: tuple[SeenServer, ...]
+    servers: tuple[ObservedServer, ...]
     users: frozenset[str]
 
     def holders(self) -> dict[str, Lease]:
@@ -93,17 +93,17 @@ class World:
         }
 
 
-def audit(look: Callable[[], World]) -> tuple[World, tuple[Finding, ...]]:
+def audit(look: Callable[[], ObservedState]) -> tuple[ObservedState, tuple[Finding, ...]]:
     """Return what is wrong, and still is a moment later: the first look is not of one instant.
 
     Two containers with one GPU are always wrong: Docker lists who runs in one answer.
     """
     world = look()
-    found = judge(world)
+    found = check_rules(world)
     if found:
         time.sleep(SETTLE_SECONDS)
         world = look()
-        still = {(finding.rule, finding.subject) for finding in judge(world)}
+        still = {(finding.rule, finding.subject) for finding in check_rules(world)}
         found = tuple(
             finding
             for finding in found
@@ -113,19 +113,19 @@ def audit(look: Callable[[], World]) -> tuple[World, tuple[Finding, ...]]:
     return world, found
 
 
-def judge(world: World) -> tuple[Finding, ...]:
+def check_rules(world: ObservedState) -> tuple[Finding, ...]:
     """Return every rule that ``world`` breaks."""
     return tuple(finding for rule in _RULES for finding in rule(world))
 
 
-def _gpus_in_two_containers(world: World) -> Iterator[Finding]:
+def _gpus_in_two_containers(world: ObservedState) -> Iterator[Finding]:
     given = Counter(uuid for container in world.containers for uuid in container.gpu_uuids)
     for uuid in sorted(uuid for uuid, count in given.items() if count > 1):
         where = ", ".join(c.name for c in world.containers if uuid in c.gpu_uuids)
         yield Finding(Rule.GPU_IN_TWO_CONTAINERS, uuid, f"This GPU is in {where}.")
 
 
-def _containers(world: World) -> Iterator[Finding]:
+def _containers(world: ObservedState) -> Iterator[Finding]:
     holders = world.holders()
     for container in world.containers:
         lease = holders.get(container.name)
@@ -143,7 +143,7 @@ def _containers(world: World) -> Iterator[Finding]:
             )
 
 
-def _claims(world: World) -> Iterator[Finding]:
+def _claims(world: ObservedState) -> Iterator[Finding]:
     wanted = {(uuid, lease.id) for lease in world.holders().values() for uuid in lease.gpu_uuids}
     for uuid, lease_id in sorted(wanted ^ set(world.claims.items())):
         sentence = (
@@ -154,7 +154,7 @@ def _claims(world: World) -> Iterator[Finding]:
         yield Finding(Rule.CLAIM_WITHOUT_LEASE, uuid, sentence)
 
 
-def _leases(world: World) -> Iterator[Finding]:
+def _leases(world: ObservedState) -> Iterator[Finding]:
     running = {container.name for container in world.containers}
     for name, lease in world.holders().items():
         why = None
@@ -171,7 +171,7 @@ def _leases(world: World) -> Iterator[Finding]:
             yield Finding(Rule.LEASE_WITHOUT_CONTAINER, lease.id, sentence)
 
 
-def _quarantines(world: World) -> Iterator[Finding]:
+def _quarantines(world: ObservedState) -> Iterator[Finding]:
     for uuid, lease in _granted_since(world.quarantined_at, world):
         sentence = (
             f"Lease {lease.id} of {lease.user} was granted this GPU while it was in quarantine."
@@ -179,13 +179,13 @@ def _quarantines(world: World) -> Iterator[Finding]:
         yield Finding(Rule.GRANTED_IN_QUARANTINE, uuid, sentence)
 
 
-def _drains(world: World) -> Iterator[Finding]:
+def _drains(world: ObservedState) -> Iterator[Finding]:
     for uuid, lease in _granted_since(world.drained_at, world):
         sentence = f"Lease {lease.id} of {lease.user} was granted this GPU while it was drained."
         yield Finding(Rule.GRANTED_WHILE_DRAINED, uuid, sentence)
 
 
-def _granted_since(closed_at: Mapping[str, float], world: World) -> Iterator[tuple[str, Lease]]:
+def _granted_since(closed_at: Mapping[str, float], world: ObservedState) -> Iterator[tuple[str, Lease]]:
     for lease in world.holders().values():
         for uuid in lease.gpu_uuids:
             is_later = uuid in closed_at and (lease.granted_at or 0.0) > closed_at[uuid]
@@ -193,14 +193,14 @@ def _granted_since(closed_at: Mapping[str, float], world: World) -> Iterator[tup
                 yield uuid, lease
 
 
-def _causes(world: World) -> Iterator[Finding]:
+def _causes(world: ObservedState) -> Iterator[Finding]:
     for lease in world.leases:
         if lease.state is LeaseState.CLOSED and lease.cause is None:
             sentence = f"This lease of {lease.user} was closed without a cause."
             yield Finding(Rule.CLOSED_WITHOUT_CAUSE, lease.id, sentence)
 
 
-def _owners(world: World) -> Iterator[Finding]:
+def _owners(world: ObservedState) -> Iterator[Finding]:
     for lease in world.leases:
         if lease.state is not LeaseState.CLOSED and lease.user not in world.users:
             sentence = (
@@ -210,7 +210,7 @@ def _owners(world: World) -> Iterator[Finding]:
             yield Finding(Rule.LEASE_OF_NOBODY, lease.id, sentence)
 
 
-def _homes(world: World) -> Iterator[Finding]:
+def _homes(world: ObservedState) -> Iterator[Finding]:
     for account, is_there in world.homes.items():
         if not is_there:
             volume = names.home_volume(world.instance, account.user, account.uid)
@@ -218,7 +218,7 @@ def _homes(world: World) -> Iterator[Finding]:
             yield Finding(Rule.HOME_MISSING, volume, sentence)
 
 
-def _servers(world: World) -> Iterator[Finding]:
+def _servers(world: ObservedState) -> Iterator[Finding]:
     holders = world.holders()
     for server in world.servers:
         lease = holders.get(server.host)

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
-from spawner.broker.revive import keep_alive
+from spawner.broker.agent_restart import keep_agent_running
 from spawner.catalog import Catalog, load_catalog
 from spawner.ledger import Ledger
 from spawner.model import SettingsError
@@ -29,7 +29,7 @@ HUB_GROUP = 1000
 SHUTDOWN_SECONDS = 5.0  # for a create or start that is under way; Docker kills after 10
 
 
-def open_when_there(url: str, first_uid: int) -> Callable[[], Ledger]:
+def lazy_ledger(url: str, first_uid: int) -> Callable[[], Ledger]:
     """Return a function that opens the ledger once and raises Unknown while the hub has made none.
 
     The broker never makes the file itself: it would be root's, and the hub could not write it.
@@ -65,7 +65,7 @@ async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) 
     engine = Engine(flags.docker)
     broker = Broker(
         engine,
-        open_when_there(settings.ledger_url, settings.first_uid),
+        lazy_ledger(settings.ledger_url, settings.first_uid),
         instance=settings.instance,
         limits=settings.limits,
         images={name: release.image for name, release in catalog.releases.items()},
@@ -75,10 +75,10 @@ async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) 
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     runner = await serve(broker, flags.listen, flags.group)
     logging.getLogger("workbench.broker").info("Listening on %s", flags.listen)
-    reviving = asyncio.create_task(keep_alive(engine, settings.instance))
+    reviving = asyncio.create_task(keep_agent_running(engine, settings.instance))
     await ended.wait()
     reviving.cancel()
-    broker.events.hang_up()
+    broker.events.close()
     await runner.cleanup()
     await engine.close()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import parse_qsl
 
-from spawner.broker.refusal import Refusal
+from spawner.broker.errors import BrokerError
 
 _VERSION_PREFIX = r"(?:/v1\.[0-9]{1,3})?"
 _NAME = r"(?P<subject>[A-Za-z0-9][A-Za-z0-9_.-]{0,127})"
@@ -19,10 +19,10 @@ _IMAGE_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.:@-]*[A-Za-z0-9])?"
 _IMAGE = rf"(?P<subject>{_IMAGE_PART}(?:/{_IMAGE_PART}){{0,8}})"
 _FLAG = "0|1|true|false"
 _NO = "0|false"
-_MOST_QUERY_FIELDS = 8
+_MAX_QUERY_FIELDS = 8
 
 
-class Action(Enum):
+class Operation(Enum):
     """Everything the broker does on request."""
 
     PING = "ping"
@@ -31,7 +31,7 @@ class Action(Enum):
     LIST = "list"
     WATCH = "watch"
     VOLUME = "volume"
-    LOOK = "look"
+    INSPECT = "inspect"
     LOG = "log"
     WAIT = "wait"
     STOP = "stop"
@@ -40,14 +40,14 @@ class Action(Enum):
     START = "start"
 
 
-CHANGING = frozenset({Action.STOP, Action.REMOVE, Action.CREATE, Action.START})
+CHANGING = frozenset({Operation.STOP, Operation.REMOVE, Operation.CREATE, Operation.START})
 
 
 @dataclass(frozen=True)
-class Asked:
+class AllowedRequest:
     """One allowed request: ``subject`` is the name or id of an image, container or volume, or ""."""
 
-    action: Action
+    action: Operation
     subject: str
     query: Mapping[str, str]
 
@@ -56,49 +56,49 @@ class Asked:
 class _Rule:
     method: str
     path: re.Pattern[str]
-    action: Action
+    action: Operation
     query: Mapping[str, re.Pattern[str]]
 
 
-def _rule(method: str, path: str, action: Action, **query: str) -> _Rule:
+def _rule(method: str, path: str, action: Operation, **query: str) -> _Rule:
     compiled = {name: re.compile(pattern) for name, pattern in query.items()}
     return _Rule(method, re.compile(_VERSION_PREFIX + path), action, compiled)
 
 
 _RULES = (
-    _rule("GET", "/_ping", Action.PING),
-    _rule("GET", "/version", Action.VERSION),
-    _rule("GET", rf"/images/{_IMAGE}/json", Action.IMAGE),
-    _rule("GET", "/containers/json", Action.LIST, all=_FLAG),
-    _rule("GET", "/events", Action.WATCH),
-    _rule("GET", rf"/volumes/{_NAME}", Action.VOLUME),
-    _rule("GET", rf"/containers/{_NAME}/json", Action.LOOK),
+    _rule("GET", "/_ping", Operation.PING),
+    _rule("GET", "/version", Operation.VERSION),
+    _rule("GET", rf"/images/{_IMAGE}/json", Operation.IMAGE),
+    _rule("GET", "/containers/json", Operation.LIST, all=_FLAG),
+    _rule("GET", "/events", Operation.WATCH),
+    _rule("GET", rf"/volumes/{_NAME}", Operation.VOLUME),
+    _rule("GET", rf"/containers/{_NAME}/json", Operation.INSPECT),
     _rule(
         "GET",
         rf"/containers/{_NAME}/logs",
-        Action.LOG,
+        Operation.LOG,
         stdout=_FLAG,
         stderr=_FLAG,
         follow=_NO,
         tail="[0-9]{1,3}",
     ),
-    _rule("POST", rf"/containers/{_NAME}/wait", Action.WAIT),
-    _rule("POST", rf"/containers/{_NAME}/stop", Action.STOP, t="[0-9]{1,3}"),
-    _rule("DELETE", rf"/containers/{_NAME}", Action.REMOVE),
-    _rule("POST", "/containers/create", Action.CREATE, name="[a-z0-9][a-z0-9-]{0,62}"),
-    _rule("POST", rf"/containers/{_NAME}/start", Action.START),
+    _rule("POST", rf"/containers/{_NAME}/wait", Operation.WAIT),
+    _rule("POST", rf"/containers/{_NAME}/stop", Operation.STOP, t="[0-9]{1,3}"),
+    _rule("DELETE", rf"/containers/{_NAME}", Operation.REMOVE),
+    _rule("POST", "/containers/create", Operation.CREATE, name="[a-z0-9][a-z0-9-]{0,62}"),
+    _rule("POST", rf"/containers/{_NAME}/start", Operation.START),
 )
 
 
-def match(method: str, target: str) -> Asked:
-    """Return what the request line asks for; raises Refusal (403) if no rule allows it."""
+def match(method: str, target: str) -> AllowedRequest:
+    """Return what the request line asks for; raises BrokerError (403) if no rule allows it."""
     path, _, query = target.partition("?")
     for rule in _RULES:
         found = rule.path.fullmatch(path) if method == rule.method else None
         if found is not None:
             subject = found.groupdict().get("subject", "")
-            return Asked(rule.action, subject, _match_query(rule, query))
-    raise Refusal(403, f"The broker does not allow {method} {path[:200]!r}.")
+            return AllowedRequest(rule.action, subject, _match_query(rule, query))
+    raise BrokerError(403, f"The broker does not allow {method} {path[:200]!r}.")
 
 
 def _match_query(rule: _Rule, text: str) -> dict[str, str]:
@@ -107,15 +107,15 @@ def _match_query(rule: _Rule, text: str) -> dict[str, str]:
             text,
             keep_blank_values=True,
             strict_parsing=bool(text),
-            max_num_fields=_MOST_QUERY_FIELDS,
+            max_num_fields=_MAX_QUERY_FIELDS,
         )
     except ValueError as error:
-        raise Refusal(403, f"The broker cannot read the query of {rule.action.value}.") from error
+        raise BrokerError(403, f"The broker cannot read the query of {rule.action.value}.") from error
     query: dict[str, str] = {}
     for name, value in pairs:
         pattern = rule.query.get(name)
         if pattern is None or name in query or not pattern.fullmatch(value):
-            raise Refusal(
+            raise BrokerError(
                 403, f"The broker does not allow {name[:40]!r} in the query of {rule.action.value}."
             )
         query[name] = value

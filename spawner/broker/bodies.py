@@ -11,19 +11,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from spawner.broker.refusal import Refusal
+from spawner.broker.errors import BrokerError
 
 _HUB_VARIABLE = re.compile(r"(?:JUPYTERHUB|JPY)_[A-Z0-9_]{1,60}|(?:MEM|CPU)_(?:LIMIT|GUARANTEE)")
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """Return the JSON object that was posted; raises Refusal (400)."""
+    """Return the JSON object that was posted; raises BrokerError (400)."""
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise Refusal(400, "The create body is not JSON.") from error
+        raise BrokerError(400, "The create body is not JSON.") from error
     if not isinstance(body, dict):
-        raise Refusal(400, "The create body is not a JSON object.")
+        raise BrokerError(400, "The create body is not a JSON object.")
     return body
 
 
@@ -40,18 +40,18 @@ def read_hub_environment(body: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(entries, list) or not all(
         isinstance(e, str) and "\0" not in e for e in entries
     ):
-        raise Refusal(403, "The broker refuses this container: Env is not a list of strings.")
+        raise BrokerError(403, "The broker refuses this container: Env is not a list of strings.")
     pairs = (entry.partition("=") for entry in entries)
     return {name: value for name, _, value in pairs if _HUB_VARIABLE.fullmatch(name)}
 
 
 def require_equal(posted: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raise Refusal (403) that names the first key, or variable, in which the bodies differ."""
+    """Raise BrokerError (403) that names the first key, or variable, in which the bodies differ."""
     where = _first_difference(posted, expected, "")
     if where == "Env":
-        where = f"Env {_first_foreign_variable(posted['Env'], expected['Env'])}".rstrip()
+        where = f"Env {_first_unexpected_variable(posted['Env'], expected['Env'])}".rstrip()
     if where is not None:
-        raise Refusal(
+        raise BrokerError(
             403,
             f"The broker refuses this container: {where} is not what its lease and settings give.",
         )
@@ -70,6 +70,6 @@ def _first_difference(posted: object, expected: object, where: str) -> str | Non
     return None if type(posted) is type(expected) and posted == expected else where
 
 
-def _first_foreign_variable(posted: list[str], expected: list[str]) -> str:
+def _first_unexpected_variable(posted: list[str], expected: list[str]) -> str:
     """Return the name, never the value, of the first entry that is not expected."""
     return next((entry.partition("=")[0][:60] for entry in posted if entry not in expected), "")

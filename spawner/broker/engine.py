@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from spawner.broker.refusal import Refusal
+from spawner.broker.errors import BrokerError
 
 API_VERSION = "v1.44"  # Docker 25, the first with CDI
 
@@ -29,24 +29,24 @@ class Reply:
     content_type: str
 
     def parse(self) -> dict[str, Any]:
-        """Return the JSON object of the answer; raises Refusal (502)."""
+        """Return the JSON object of the answer; raises BrokerError (502)."""
         parsed = self._parse()
         if not isinstance(parsed, dict):
-            raise Refusal(502, "Docker's answer is not a JSON object.")
+            raise BrokerError(502, "Docker's answer is not a JSON object.")
         return parsed
 
     def parse_list(self) -> list[dict[str, Any]]:
-        """Return the JSON list of objects of the answer; raises Refusal (502)."""
+        """Return the JSON list of objects of the answer; raises BrokerError (502)."""
         parsed = self._parse()
         if not isinstance(parsed, list) or not all(isinstance(one, dict) for one in parsed):
-            raise Refusal(502, "Docker's answer is not a list of JSON objects.")
+            raise BrokerError(502, "Docker's answer is not a list of JSON objects.")
         return parsed
 
     def _parse(self) -> object:
         try:
             return json.loads(self.body)
         except ValueError as error:
-            raise Refusal(502, "Docker's answer cannot be read.") from error
+            raise BrokerError(502, "Docker's answer cannot be read.") from error
 
 
 class Engine:
@@ -62,7 +62,7 @@ class Engine:
         """Close all connections."""
         await self._session.close()
 
-    async def ask(
+    async def request(
         self,
         method: str,
         path: str,
@@ -71,7 +71,7 @@ class Engine:
         body: Mapping[str, Any] | None = None,
         seconds: float = 30.0,
     ) -> Reply:
-        """Return the daemon's answer, of whatever status; raises Refusal (503, 504)."""
+        """Return the daemon's answer, of whatever status; raises BrokerError (503, 504)."""
         timeout = aiohttp.ClientTimeout(total=seconds)
         url = _url(path, query)
         with self._failing(seconds):
@@ -82,7 +82,7 @@ class Engine:
     async def follow(
         self, path: str, query: Mapping[str, str], seconds: float = 30.0
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Yield an answer whose body has no end; raises Refusal (503, 504) when none begins."""
+        """Yield an answer whose body has no end; raises BrokerError (503, 504) when none begins."""
         timeout = aiohttp.ClientTimeout(total=None)
         with self._failing(seconds):
             async with asyncio.timeout(seconds):
@@ -95,9 +95,9 @@ class Engine:
         try:
             yield
         except TimeoutError as error:
-            raise Refusal(504, f"Docker did not answer within {seconds:g} s.") from error
+            raise BrokerError(504, f"Docker did not answer within {seconds:g} s.") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Refusal(
+            raise BrokerError(
                 503, f"Docker does not answer on {self._socket_path}: start the Docker daemon."
             ) from error
 

@@ -11,14 +11,14 @@ import json
 from aiohttp import ClientError, StreamReader, web
 
 from spawner.broker.engine import Engine
-from spawner.broker.refusal import Refusal
+from spawner.broker.errors import BrokerError
 from spawner.policy.container import LABEL_INSTANCE, LABEL_ROLE, ROLE_SERVER
 
 # an empty line: how the broker learns that a client is gone, and the client that the broker is there
 HEARTBEAT_SECONDS = 10.0
 
 
-class Relay:
+class EventRelay:
     """Every stream that is open; they are hung up when the broker ends."""
 
     def __init__(self, engine: Engine, instance: str) -> None:
@@ -36,13 +36,13 @@ class Relay:
         """How many are open."""
         return len(self._open)
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         """End every stream; nothing else would."""
         for task in self._open:
             task.cancel()
 
     async def relay(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Stream until client or Docker hangs up; raises Refusal when Docker does not begin."""
+        """Stream until client or Docker hangs up; raises BrokerError when Docker does not begin."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - every request has one
         self._open.add(task)
@@ -50,7 +50,7 @@ class Relay:
             query = {"filters": json.dumps(self._filters)}
             async with self._engine.follow("events", query) as events:
                 if events.status != web.HTTPOk.status_code:
-                    raise Refusal(502, "Docker does not tell its events.")
+                    raise BrokerError(502, "Docker does not tell its events.")
                 response = web.StreamResponse(headers={"Content-Type": "application/json"})
                 await response.prepare(request)
                 await _copy(events.content, response)

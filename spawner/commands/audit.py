@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spawner.audit.probes import Places, look
-from spawner.audit.rules import Finding, World, audit
+from spawner.audit.probes import ProbeTargets, probe
+from spawner.audit.rules import Finding, ObservedState, audit
 from spawner.model import SettingsError, Unknown
 from spawner.settings import Settings
 
@@ -43,14 +43,14 @@ def add_audit_command(commands: Any) -> None:  # noqa: ANN401 - argparse keeps t
 def _audit(flags: argparse.Namespace) -> int:
     try:
         settings = Settings.from_environ(os.environ)
-        places = Places(
+        places = ProbeTargets(
             instance=settings.instance,
             first_uid=settings.first_uid,
             docker_socket=flags.socket,
             ledger_url=settings.ledger_url,
             hub_database_url=flags.hub_database,
         )
-        world, findings = audit(partial(look, places))
+        world, findings = audit(partial(probe, places))
     except (SettingsError, Unknown) as error:
         if flags.json:
             _print_json((), None, str(error))
@@ -63,7 +63,7 @@ def _audit(flags: argparse.Namespace) -> int:
     return FOUND if findings else CLEAN
 
 
-def _print_json(findings: Sequence[Finding], world: World | None, error: str | None) -> None:
+def _print_json(findings: Sequence[Finding], world: ObservedState | None, error: str | None) -> None:
     looked_at = None if world is None else _count(world)
     answer = {
         "findings": [asdict(finding) for finding in findings],
@@ -73,7 +73,7 @@ def _print_json(findings: Sequence[Finding], world: World | None, error: str | N
     sys.stdout.write(json.dumps(answer) + "\n")
 
 
-def _print_lines(findings: Sequence[Finding], world: World) -> None:
+def _print_lines(findings: Sequence[Finding], world: ObservedState) -> None:
     for finding in findings:
         sys.stdout.write(f"{finding.rule.value} {finding.subject}: {finding.sentence}\n")
     if not findings:
@@ -81,7 +81,7 @@ def _print_lines(findings: Sequence[Finding], world: World) -> None:
         sys.stdout.write(f"Clean: {counted}.\n")
 
 
-def _count(world: World) -> dict[str, int]:
+def _count(world: ObservedState) -> dict[str, int]:
     return {
         "containers": len(world.containers),
         "leases": len(world.leases),

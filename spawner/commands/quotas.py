@@ -16,8 +16,8 @@ from typing import Any
 
 from spawner.commands.hub_client import DONE, REFUSED, HubClient, HubRefused, run_with_hub, segment
 from spawner.commands.table import print_table
-from spawner.policy.limits import Limits
-from spawner.policy.formatting import count_gpus
+from spawner.policy.quota_rows import QuotaRow
+from spawner.policy.formatting import format_gpu_count
 
 _NUMBERS = ("max_gpus", "gpu_hours", "window_days", "max_lease_hours", "priority", "total_gpus")
 _HEADS = ("SUBJECT", "GPUS", "GPU-HOURS", "DAYS", "LEASE-HOURS", "PRIORITY", "TOTAL", "RELEASES")
@@ -133,7 +133,7 @@ def _clear(hub: HubClient, flags: argparse.Namespace) -> int:
 
 def _say_row(row: Mapping[str, Any]) -> list[str]:
     return [
-        f"{name} {_say_value(row[name])}" for name in Limits.__dataclass_fields__ if name in row
+        f"{name} {_say_value(row[name])}" for name in QuotaRow.__dataclass_fields__ if name in row
     ]
 
 
@@ -144,7 +144,7 @@ def _say_value(value: object) -> str:
 def _say_effective(answer: Mapping[str, Any]) -> Iterator[str]:
     for one in answer["explained"]:
         yield f"{one['what']}: {one['why']}\n"
-    yield f"holds or waits for {count_gpus(answer['gpus'])}"
+    yield f"holds or waits for {format_gpu_count(answer['gpus'])}"
     if answer["gpu_hours_left"] is not None:
         yield f"; {answer['gpu_hours_held']:g} GPU-hours held, {answer['gpu_hours_left']:g} left"
     yield "\n"
@@ -236,7 +236,7 @@ def _say_change(change: Mapping[str, Any]) -> str:
     before, after = change["before"] or {}, change["after"] or {}
     sign = "+" if not before else "-" if not after else "~"
     parts = []
-    for name in Limits.__dataclass_fields__:
+    for name in QuotaRow.__dataclass_fields__:
         was, becomes = before.get(name), after.get(name)
         if was == becomes:
             continue

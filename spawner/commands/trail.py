@@ -11,7 +11,7 @@ from typing import Any
 
 from spawner.commands.hub_client import DONE, HubClient, run_with_hub
 from spawner.commands.table import print_table
-from spawner.policy.formatting import say_subject
+from spawner.policy.formatting import format_subject
 
 _FILTERS = {
     "actor": "who did it, exactly",
@@ -45,7 +45,7 @@ def _print(hub: HubClient, flags: argparse.Namespace) -> int:
         return DONE
     answer = hub.ask("GET", "trail", query=query)
     entries = [
-        {**entry, "subject": say_subject(entry["subject"], entry["after"])}
+        {**entry, "subject": format_subject(entry["subject"], entry["after"])}
         for entry in answer["entries"]
     ]
     print_table([*_HEADS.values()], [[str(one[name] or "-") for name in _HEADS] for one in entries])

@@ -12,7 +12,7 @@ from typing import Any
 
 from spawner.commands.hub_client import DONE, HubClient, run_with_hub
 from spawner.commands.table import print_table
-from spawner.policy.usage import By
+from spawner.policy.usage import GroupBy
 
 _HEADS = {
     "held_gpu_hours": "HELD",
@@ -26,7 +26,7 @@ def add_usage_command(commands: Any) -> None:  # noqa: ANN401 - argparse keeps t
     command = commands.add_parser("usage", help="GPU-hours held and used")
     command.add_argument("--from", dest="first", metavar="DAY", help="such as 2026-11-17 (UTC)")
     command.add_argument("--to", dest="last", metavar="DAY", help="the last day, itself included")
-    command.add_argument("--by", choices=[by.value for by in By], default=By.USER.value)
+    command.add_argument("--by", choices=[by.value for by in GroupBy], default=GroupBy.USER.value)
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object")
     form.add_argument("--csv", action="store_true", help="print CSV")

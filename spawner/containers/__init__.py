@@ -3,7 +3,7 @@
 Only the daemon's own "No such container" is absence; every other failure to answer is ``Unknown``.
 """
 
-from spawner.containers.client import Bounds, Containers, ContainerStatus, Listed
-from spawner.containers.events import Ended, Gap
+from spawner.containers.client import Timeouts, Containers, ContainerStatus, ListedServer
+from spawner.containers.events import ContainerEnd, EventGap
 
-__all__ = ["Bounds", "ContainerStatus", "Containers", "Ended", "Gap", "Listed"]
+__all__ = ["Timeouts", "ContainerStatus", "Containers", "ContainerEnd", "EventGap", "ListedServer"]

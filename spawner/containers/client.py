@@ -17,13 +17,13 @@ import aiohttp
 from aiodocker import Docker, DockerError
 from aiodocker.containers import DockerContainer
 
-from spawner.containers.events import Ended, Gap, watch_ends
+from spawner.containers.events import ContainerEnd, EventGap, watch_ends
 from spawner.model import LaunchError, Unknown
 from spawner.policy.container import LABEL_INSTANCE, LABEL_LEASE, LABEL_ROLE, ROLE_SERVER
 
 API_VERSION = "v1.44"  # Docker 25, the first with CDI; pinned, so no call asks for it
 _NEVER_STARTED = "0001-01-01T00:00:00Z"
-_LEAVING = frozenset({"removing", "dead"})
+_REMOVING_STATES = frozenset({"removing", "dead"})
 _POLL_SECONDS = 0.1
 _HOST = "http://docker"  # a unix socket has no name
 
@@ -49,7 +49,7 @@ class ContainerStatus:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedServer:
     """One server as Docker lists it; ``lease_id`` is "" where its container does not say."""
 
     name: str
@@ -58,16 +58,16 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class Timeouts:
     """The longest each kind of call may take."""
 
-    ask_seconds: float = 10.0
+    request_seconds: float = 10.0
     launch_seconds: float = 60.0
     prepare_seconds: float = 120.0
     remove_seconds: float = 30.0  # beyond the grace
 
 
-class _Refused(Exception):  # noqa: N818
+class _Rejected(Exception):  # noqa: N818
     """A 4xx answer: the daemon or the broker understood and said no."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -83,10 +83,10 @@ class Containers:
     ``Unknown`` when Docker gave no answer that can be trusted: the effect may then still happen.
     """
 
-    def __init__(self, socket_path: str, instance: str, bounds: Bounds | None = None) -> None:
+    def __init__(self, socket_path: str, instance: str, bounds: Timeouts | None = None) -> None:
         self._socket_path = socket_path
         self._instance = instance
-        self._bounds = bounds or Bounds()
+        self._timeouts = bounds or Timeouts()
         self._client: Docker | None = None
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -100,9 +100,9 @@ class Containers:
     async def image_id(self, tag: str) -> str:
         """Return the ``sha256:…`` id of a local image; raises LaunchError when it is missing."""
         try:
-            async with self._asking(f"image {tag}", self._bounds.ask_seconds) as docker:
+            async with self._request(f"image {tag}", self._timeouts.request_seconds) as docker:
                 return str((await docker.images.inspect(tag))["Id"])
-        except _Refused as refused:
+        except _Rejected as refused:
             if refused.status == 404:
                 raise LaunchError(
                     f"The image {tag} is not on this host: run scripts/up to build it."
@@ -133,12 +133,12 @@ class Containers:
         if exit_code:
             raise LaunchError(f"The home could not be prepared (exit code {exit_code}): {log}")
 
-    async def look(self, name: str) -> ContainerStatus | None:
+    async def inspect(self, name: str) -> ContainerStatus | None:
         """Return what Docker says of a container; None is proof that it does not exist."""
         try:
-            async with self._asking(f"look at {name}", self._bounds.ask_seconds) as docker:
+            async with self._request(f"inspect at {name}", self._timeouts.request_seconds) as docker:
                 return _read_status(await self._container(docker, name).show())
-        except _Refused as refused:
+        except _Rejected as refused:
             # a 404 for a wrong path or from something else in between proves nothing
             if refused.status == 404 and "no such container" in refused.sentence.lower():
                 return None
@@ -154,60 +154,60 @@ class Containers:
         async with self._lock(name):
             await self._remove(name, grace_seconds)
 
-    async def list_servers(self) -> tuple[Listed, ...]:
-        """Return every single-user server of this instance, running or not, at the cost of one look."""
+    async def list_servers(self) -> tuple[ListedServer, ...]:
+        """Return every single-user server of this instance, running or not, at the cost of one inspect."""
         try:
-            async with self._asking("list the servers", self._bounds.ask_seconds) as docker:
+            async with self._request("list the servers", self._timeouts.request_seconds) as docker:
                 listed = await docker.containers.list(all=True)
                 return tuple(_read_listed(c) for c in listed if self._is_server(c))
-        except _Refused as refused:
+        except _Rejected as refused:
             raise Unknown(f"Docker did not list the servers: {refused.sentence}") from refused
 
-    def watch(self) -> AsyncIterator[Ended | Gap]:
+    def watch(self) -> AsyncIterator[ContainerEnd | EventGap]:
         """Yield the ends of servers as Docker tells of them, for ever; raises nothing.
 
-        A Gap comes first and after every interruption. Each is a reason to ``look``, and proves nothing.
+        A EventGap comes first and after every interruption. Each is a reason to ``inspect``, and proves nothing.
         """
         return watch_ends(f"{_HOST}/{API_VERSION}/events", self._socket_path, self._instance)
 
     async def log_tail(self, name: str, lines: int = 20) -> str:
         """Return a container's last log lines, printable characters only; "" when there is none."""
         try:
-            async with self._asking(f"log of {name}", self._bounds.ask_seconds) as docker:
+            async with self._request(f"log of {name}", self._timeouts.request_seconds) as docker:
                 container = self._container(docker, name)
                 pieces = await container.log(stdout=True, stderr=True, tail=lines)
-        except _Refused:
+        except _Rejected:
             return ""
         text = "".join(pieces)
         return "".join(c for c in text if c.isprintable() or c == "\n").strip()
 
     async def _create(self, name: str, body: Mapping[str, Any]) -> str:
-        async with self._launching(f"create {name}") as docker:
+        async with self._launch_request(f"create {name}") as docker:
             return (await docker.containers.create(body, name=name)).id
 
     async def _start(self, name: str) -> None:
-        async with self._launching(f"start {name}") as docker:
+        async with self._launch_request(f"start {name}") as docker:
             await self._container(docker, name).start()
 
     async def _wait(self, name: str) -> int:
         try:
-            async with self._asking(f"wait for {name}", self._bounds.prepare_seconds) as docker:
+            async with self._request(f"wait for {name}", self._timeouts.prepare_seconds) as docker:
                 return int((await self._container(docker, name).wait())["StatusCode"])
-        except _Refused as refused:
+        except _Rejected as refused:
             raise Unknown(f"Docker did not say how {name} ended: {refused.sentence}") from refused
 
     async def _remove(self, name: str, grace_seconds: int) -> None:
         clock = asyncio.get_running_loop().time
-        deadline = clock() + grace_seconds + self._bounds.remove_seconds
+        deadline = clock() + grace_seconds + self._timeouts.remove_seconds
         while True:
             try:
                 await self._stop_and_delete(name, grace_seconds)
-                if await self.look(name) is None:
+                if await self.inspect(name) is None:
                     return
                 reason = "it is still there"
             except Unknown as unknown:
                 reason = str(unknown)
-            except _Refused as refused:  # asking again will not change a no
+            except _Rejected as refused:  # asking again will not change a no
                 raise Unknown(f"{name} was not removed: {refused.sentence}") from refused
             if clock() >= deadline:
                 raise Unknown(f"The container {name} was not seen gone: {reason}")
@@ -216,12 +216,12 @@ class Containers:
     async def _stop_and_delete(self, name: str, grace_seconds: int) -> None:
         """Ask once for both; one that is gone, going or just started is no error."""
         try:
-            seconds = grace_seconds + self._bounds.ask_seconds
-            async with self._asking(f"stop {name}", seconds) as docker:
+            seconds = grace_seconds + self._timeouts.request_seconds
+            async with self._request(f"stop {name}", seconds) as docker:
                 await self._container(docker, name).stop(t=grace_seconds)
-            async with self._asking(f"remove {name}", self._bounds.ask_seconds) as docker:
+            async with self._request(f"remove {name}", self._timeouts.request_seconds) as docker:
                 await self._container(docker, name).delete()
-        except _Refused as refused:
+        except _Rejected as refused:
             if refused.status not in (404, 409):
                 raise
 
@@ -238,16 +238,16 @@ class Containers:
         return self._locks.setdefault(name, asyncio.Lock())
 
     @asynccontextmanager
-    async def _launching(self, what: str) -> AsyncIterator[Docker]:
+    async def _launch_request(self, what: str) -> AsyncIterator[Docker]:
         try:
-            async with self._asking(what, self._bounds.launch_seconds) as docker:
+            async with self._request(what, self._timeouts.launch_seconds) as docker:
                 yield docker
-        except _Refused as refused:
+        except _Rejected as refused:
             raise LaunchError(f"Docker refused to {what}: {refused.sentence}") from refused
 
     @asynccontextmanager
-    async def _asking(self, what: str, seconds: float) -> AsyncIterator[Docker]:
-        """Bound a call; its failures become ``_Refused`` (4xx) or ``Unknown`` (any other)."""
+    async def _request(self, what: str, seconds: float) -> AsyncIterator[Docker]:
+        """Bound a call; its failures become ``_Rejected`` (4xx) or ``Unknown`` (any other)."""
         if self._client is None:
             # no limit on connections: a hundred slow stops must not hold up one start
             connector = aiohttp.UnixConnector(self._socket_path, limit=0)
@@ -257,7 +257,7 @@ class Containers:
                 yield self._client
         except DockerError as error:
             if 400 <= error.status < 500:
-                raise _Refused(error.status, error.message) from error
+                raise _Rejected(error.status, error.message) from error
             raise Unknown(f"Docker failed to {what}: {error.message}") from error
         except TimeoutError as error:
             raise Unknown(f"Docker did not answer within {seconds:g} s ({what}).") from error
@@ -268,8 +268,8 @@ class Containers:
             raise Unknown(f"Docker's answer cannot be read ({what}): {error!r}") from error
 
 
-def _read_listed(seen: DockerContainer) -> Listed:
-    return Listed(
+def _read_listed(seen: DockerContainer) -> ListedServer:
+    return ListedServer(
         name=str(seen["Names"][0]).removeprefix("/"),
         lease_id=str(seen["Labels"].get(LABEL_LEASE, "")),
         is_running=seen["State"] == "running",
@@ -289,5 +289,5 @@ def _read_status(seen: Mapping[str, Any]) -> ContainerStatus:
         oom_killed=bool(state["OOMKilled"]),
         error=state["Error"] or None,
         started_at=datetime.fromisoformat(state["StartedAt"]).timestamp() if has_run else None,
-        is_being_removed=state["Status"] in _LEAVING,
+        is_being_removed=state["Status"] in _REMOVING_STATES,
     )

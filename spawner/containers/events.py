@@ -25,7 +25,7 @@ LONGEST_PAUSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Ended:
+class ContainerEnd:
     """What Docker said of a server that ended.
 
     ``exit_code`` is None when it was only removed. ``oom``: the kernel has ended a process of it at its memory limit,
@@ -40,12 +40,12 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Gap:
+class EventGap:
     """Whatever ended before now may have been missed: look at every server."""
 
 
-async def watch_ends(url: str, socket_path: str, instance: str) -> AsyncIterator[Ended | Gap]:
-    """Yield every end for ever, with a Gap first and after each connection that was lost."""
+async def watch_ends(url: str, socket_path: str, instance: str) -> AsyncIterator[ContainerEnd | EventGap]:
+    """Yield every end for ever, with a EventGap first and after each connection that was lost."""
     pause_seconds, is_lost = FIRST_PAUSE_SECONDS, False
     timeout = aiohttp.ClientTimeout(
         total=None, sock_connect=ANSWER_SECONDS, sock_read=SILENCE_SECONDS
@@ -59,7 +59,7 @@ async def watch_ends(url: str, socket_path: str, instance: str) -> AsyncIterator
             ):
                 pause_seconds, is_lost = FIRST_PAUSE_SECONDS, False
                 reader = _Reader(instance)
-                yield Gap()
+                yield EventGap()
                 async for line in response.content:
                     ended = reader.read(line)
                     if ended is not None:
@@ -88,7 +88,7 @@ class _Reader:
         self._instance = instance
         self._oom_ids: set[str] = set()
 
-    def read(self, line: bytes) -> Ended | None:
+    def read(self, line: bytes) -> ContainerEnd | None:
         """Return the end that ``line`` tells of, None for anything else; raises what bad JSON does."""
         if not line.strip():
             return None
@@ -105,7 +105,7 @@ class _Reader:
         oom = container_id in self._oom_ids
         if action == "destroy":
             self._oom_ids.discard(container_id)
-        return Ended(
+        return ContainerEnd(
             name=seen["name"],
             lease_id=seen.get(LABEL_LEASE, ""),
             exit_code=int(seen["exitCode"]) if action == "die" else None,

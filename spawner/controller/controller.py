@@ -1,4 +1,4 @@
-"""Leases in motion: acquire, reconcile, and everything that time brings.
+"""LeaseLifecycle in motion: acquire, reconcile, and everything that time brings.
 
 The only place that joins ledger, agent and Docker. Unknown never frees and never kills, and nothing is acquired before
 the first reconcile.
@@ -15,21 +15,21 @@ from collections.abc import Sequence, Set
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.containers import Containers
-from spawner.controller.ends import Ends
-from spawner.controller.health import Health
-from spawner.controller.leases import Leases, describe
-from spawner.controller.queue import Inventory, Line, LineEntry, PlaceReport
-from spawner.controller.orders import Orders
+from spawner.controller.end_watcher import EndWatcher
+from spawner.controller.health import HealthMonitor
+from spawner.controller.lease_lifecycle import LeaseLifecycle, log_fields
+from spawner.controller.queue import Inventory, LeaseQueue, QueueEntry, PositionReport
+from spawner.controller.admin_actions import AdminActions
 from spawner.controller.reconcile import Reconciliation
 from spawner.ledger import Ledger
 from spawner.model import (
-    IN_HAND,
+    ACTIVE_STATES,
     Cause,
     Gpu,
     Granted,
     Lease,
     LeaseState,
-    Place,
+    QueuePosition,
     Quota,
     Reason,
     Refused,
@@ -39,7 +39,7 @@ from spawner.model import (
 )
 from spawner.serial_executor import SerialExecutor
 from spawner.policy.admission import admit
-from spawner.policy.compatibility import Stack, refuse_misfit
+from spawner.policy.compatibility import Stack, refuse_incompatible
 from spawner.settings import Settings
 
 log = logging.getLogger("workbench.controller")
@@ -49,7 +49,7 @@ TICK_SECONDS = 5.0
 READY_TIMEOUT_SECONDS = 5.0  # below the 10 s after which JupyterHub calls a spawn pending
 
 
-class Controller(Leases):
+class Controller(LeaseLifecycle):
     """The lease protocol over one ledger, one agent and one Docker Engine."""
 
     def __init__(
@@ -65,20 +65,20 @@ class Controller(Leases):
         clock = Clock(ledger) if clock is None else clock
         self._gpus = gpus
         in_ledger = SerialExecutor("ledger")
-        self._line = Line(ledger, in_ledger, gpus, clock)
+        self._queue = LeaseQueue(ledger, in_ledger, gpus, clock)
         super().__init__(
-            ledger, containers, catalog, settings, clock, in_ledger, self._line.may_move
+            ledger, containers, catalog, settings, clock, in_ledger, self._queue.advance_soon
         )
-        self._ends = Ends(containers, ledger, self)
-        self.health = Health(ledger, in_ledger, gpus, clock, self._line.may_move)
-        self.orders = Orders(ledger, in_ledger, gpus, clock, self, self._line.may_move)
+        self._ends = EndWatcher(containers, ledger, self)
+        self.health = HealthMonitor(ledger, in_ledger, gpus, clock, self._queue.advance_soon)
+        self.admin_actions = AdminActions(ledger, in_ledger, gpus, clock, self, self._queue.advance_soon)
         self._ready = asyncio.Event()
         self._ready_at = 0.0
         # whose spawn is in this process's hands; those of an earlier hub's are nobody's
-        self._attended: set[str] = set()
+        self._with_spawn: set[str] = set()
         self._ending: dict[str, asyncio.Task[None]] = {}
         self._reconciliation = Reconciliation(
-            ledger, in_ledger, containers, self, settings, clock, self._line.withhold
+            ledger, in_ledger, containers, self, settings, clock, self._queue.withhold
         )
 
     @property
@@ -86,7 +86,7 @@ class Controller(Leases):
         """True once the first reconcile has finished."""
         return self._ready.is_set()
 
-    async def reconciled(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Return once the first reconcile has finished, from when on the lease clock goes."""
         await self._ready.wait()
 
@@ -99,7 +99,7 @@ class Controller(Leases):
                 log.warning("No spawn is admitted yet: %s", error)
                 await asyncio.sleep(RECONCILE_RETRY_SECONDS)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._line.run())
+            tasks.create_task(self._queue.run())
             tasks.create_task(self._keep_ticking())
             tasks.create_task(self._ends.follow())
             tasks.create_task(self.health.watch())
@@ -111,7 +111,7 @@ class Controller(Leases):
                 try:
                     await self.run_due_tasks()
                 except Unknown as error:
-                    log.warning("Leases are not looked after: %s", error)
+                    log.warning("LeaseLifecycle are not looked after: %s", error)
         finally:
             for end in self._ending.values():
                 end.cancel()
@@ -123,15 +123,15 @@ class Controller(Leases):
 
     async def run_due_tasks(self) -> None:
         """Begin what is due, and wait for no container's end; raises Unknown."""
-        await self._in_ledger(self._clock.beat)
+        await self._in_ledger(self._clock.record_heartbeat)
         now = self._clock()
         for lease in await self._in_ledger(self._ledger.live_leases):
             due = self._is_due(lease, now)
             if due is not None:
-                self._begin_end(lease, due)
+                self._start_ending(lease, due)
         await self._reconciliation.adopt_unknown_containers()
 
-    def _begin_end(self, lease: Lease, cause: Cause) -> None:
+    def _start_ending(self, lease: Lease, cause: Cause) -> None:
         """End ``lease`` beside everything else: one that Docker is slow to end keeps nothing waiting."""
         if lease.id not in self._ending:
             self._ending[lease.id] = asyncio.create_task(self._end(lease, cause))
@@ -139,18 +139,18 @@ class Controller(Leases):
 
     async def _end(self, lease: Lease, cause: Cause) -> None:
         try:
-            if cause is Cause.UNCLAIMED and self.has_visitor(lease):
+            if cause is Cause.UNCLAIMED and self.has_been_opened(lease):
                 await self.mark_claimed(lease.id)
             else:
                 await self.release(lease.id, cause)
         except Unknown as error:
-            log.warning("Not ended yet: %s: %s", describe(lease), error)
+            log.warning("Not ended yet: %s: %s", log_fields(lease), error)
 
-    async def end_soon(self, lease_id: str, cause: Cause, *, by: str, reason: str) -> None:
+    async def end_in_background(self, lease_id: str, cause: Cause, *, by: str, reason: str) -> None:
         """Write that the lease is closing; its container goes as soon as Docker has proved it. Raises Unknown."""
         lease = await self._begin_closing(lease_id, cause, by=by, reason=reason)
         if lease is not None:
-            self._begin_end(lease, cause)
+            self._start_ending(lease, cause)
 
     def _is_due(self, lease: Lease, now: float) -> Cause | None:
         """Return why ``lease`` has to be closed now, None when it may go on."""
@@ -158,7 +158,7 @@ class Controller(Leases):
             return lease.cause
         if lease.ends_at is not None and now >= lease.ends_at:
             return Cause.EXPIRED
-        is_nobodys = not lease.is_claimed and lease.state in IN_HAND
+        is_nobodys = not lease.is_claimed and lease.state in ACTIVE_STATES
         if lease.granted_at is None or not is_nobodys:
             return None
         # a hub that was away may have missed the user
@@ -175,7 +175,7 @@ class Controller(Leases):
         """
         try:
             await asyncio.wait_for(self._ready.wait(), READY_TIMEOUT_SECONDS)
-            await self._clear_the_way(request)
+            await self._close_previous_lease(request)
             gpus = await self._inventory() if request.options.gpus else ()
             drains = await self._in_ledger(self._ledger.drains) if gpus else ()
             drained = frozenset(drain.gpu_uuid for drain in drains)
@@ -186,12 +186,12 @@ class Controller(Leases):
             if isinstance(lease, Refused):
                 return lease
             # who merely comes back to a place that they had moves nobody
-            is_back = lease.id not in self._attended and self._line.find(lease.id) is not None
-            self._attended.add(lease.id)
+            is_back = lease.id not in self._with_spawn and self._queue.get_place(lease.id) is not None
+            self._with_spawn.add(lease.id)
             if lease.state is not LeaseState.WAITING:
-                log.info("Granted %s", describe(lease))
+                log.info("Granted %s", log_fields(lease))
                 return Granted(lease)
-            return await self._take_place(lease, is_back=is_back)
+            return await self._enqueue(lease, is_back=is_back)
         except TimeoutError:
             return Refused(
                 Reason.NOT_READY,
@@ -203,70 +203,70 @@ class Controller(Leases):
                 f"No server can start now: {error} Try again in a minute, or tell an admin.",
             )
 
-    async def _take_place(self, lease: Lease, *, is_back: bool) -> Granted | Waiting | Refused:
+    async def _enqueue(self, lease: Lease, *, is_back: bool) -> Granted | Waiting | Refused:
         try:
             if not is_back:
-                await self._line.advance()
+                await self._queue.advance()
             return _as_answer(await self._in_ledger(self._ledger.lease, lease.id))
         except Unknown:
             return Waiting(lease)  # it has its place, and ``run`` goes on trying
 
     async def _inventory(self) -> Sequence[Gpu]:
         try:
-            return await self._gpus.known()
+            return await self._gpus.last_inventory()
         except Unknown as error:
             raise Unknown(f"{error} Only a server with 0 GPUs can.") from error
 
-    async def _clear_the_way(self, request: Request) -> None:
+    async def _close_previous_lease(self, request: Request) -> None:
         """Close what is left of the server's last lease: the hub asks only for a server that it believes stopped."""
         lease = await self.lease_of(request.user, request.server)
         if lease is None or lease.state is LeaseState.WAITING:
             return
-        account = await self._in_ledger(self._ledger.account_of, request.user, request.identity)
-        is_unattended = lease.uid == account.uid and lease.id not in self._attended
+        account = await self._in_ledger(self._ledger.get_or_create_account, request.user, request.identity)
+        is_unattended = lease.uid == account.uid and lease.id not in self._with_spawn
         # granted while nobody attended to it: this may be the spawn that comes for it
         if is_unattended and lease.state is LeaseState.GRANTED:
             return
         cause = Cause.USER
-        if is_unattended and lease.state is LeaseState.LOST and await self.look(lease.id) is None:
+        if is_unattended and lease.state is LeaseState.LOST and await self.inspect(lease.id) is None:
             # its GPU failed before anybody came for it, which costs nobody their place
             cause = Cause.INTERRUPTED
         await self.release(lease.id, cause)
 
-    async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
+    async def wait_for_grant(self, lease_id: str, report: PositionReport) -> Lease | None:
         """Wait until the lease is granted and return it; None when it was closed instead.
 
         ``report(place)`` is called at every change that is worth telling.
         """
-        self._attended.add(lease_id)
-        return await self._line.await_turn(lease_id, report)
+        self._with_spawn.add(lease_id)
+        return await self._queue.wait_for_grant(lease_id, report)
 
     async def give_up(self, user: str, server: str) -> bool:
         """Leave the line; where the turn came just now, give it back. False as for ``release``."""
         return await self.release_server(user, server, Cause.USER)
 
-    def place_of(self, lease_id: str) -> Place | None:
+    def position_of(self, lease_id: str) -> QueuePosition | None:
         """Return where the lease stands in line, None when it does not wait."""
-        return self._line.find(lease_id)
+        return self._queue.get_place(lease_id)
 
-    def queue_of(self, lease_id: str) -> Sequence[LineEntry]:
+    def queue_of(self, lease_id: str) -> Sequence[QueueEntry]:
         """Return all who wait for the same kind of GPU as the lease, in order; nobody when it does not wait."""
-        return self._line.queue_of(lease_id)
+        return self._queue.queue_of(lease_id)
 
-    def line(self) -> tuple[LineEntry, ...]:
+    def queue(self) -> tuple[QueueEntry, ...]:
         """Return everyone who waits, in order."""
-        return self._line.entries()
+        return self._queue.entries()
 
-    async def unattended(self) -> tuple[Lease, ...]:
+    async def leases_without_spawn(self) -> tuple[Lease, ...]:
         """Return the leases whose spawn ended with an earlier hub, in the order in which to issue them anew."""
-        await self._line.advance()
+        await self._queue.advance()
         leases = await self._in_ledger(self._ledger.live_leases)
-        order = {entry.lease.id: entry.place.position for entry in self.line()}
+        order = {entry.lease.id: entry.place.position for entry in self.queue()}
         lost = [
             lease
             for lease in leases
             if lease.state in (LeaseState.WAITING, LeaseState.GRANTED)
-            and lease.id not in self._attended
+            and lease.id not in self._with_spawn
         ]
         return tuple(sorted(lost, key=lambda lease: order.get(lease.id, 0)))
 
@@ -276,10 +276,10 @@ class Controller(Leases):
         await self._reconciliation.settle()
         # what failed while no hub looked is given to nobody
         with contextlib.suppress(Unknown):
-            await self.health.look()
+            await self.health.check()
         self._ready_at = self._clock()
         self._ready.set()
-        self._line.may_move()
+        self._queue.advance_soon()
 
 
 def _check(
@@ -292,7 +292,7 @@ def _check(
     quota: Quota,
     held: float,
 ) -> Refused | None:
-    misfit = refuse_misfit(request.options, stack, gpus)
+    misfit = refuse_incompatible(request.options, stack, gpus)
     return misfit or admit(
         request, gpus=gpus, leases=leases, quota=quota, held=held, now=now, drained=drained
     )
@@ -301,6 +301,6 @@ def _check(
 def _as_answer(lease: Lease | None) -> Granted | Waiting | Refused:
     if lease is not None and lease.state is LeaseState.WAITING:
         return Waiting(lease)
-    if lease is not None and lease.state in (LeaseState.LOST, *IN_HAND):
+    if lease is not None and lease.state in (LeaseState.LOST, *ACTIVE_STATES):
         return Granted(lease)  # where a GPU of it failed already, bringing it up says so
     return Refused(Reason.GIVEN_UP, "You left the line before your turn: start your server again.")

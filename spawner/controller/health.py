@@ -9,20 +9,20 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from spawner.controller.leases import describe
+from spawner.controller.lease_lifecycle import log_fields
 from spawner.controller.queue import Inventory
 from spawner.ledger import Ledger
 from spawner.model import Gpu, Lease, LeaseState, Quarantine, Reason, Refused, Unknown
 from spawner.serial_executor import SerialExecutor
-from spawner.policy.health import diagnose, find_failures, say_failed_start, say_trouble
-from spawner.policy.formatting import name_gpu
+from spawner.policy.health import diagnose, select_failures, format_start_failure, format_running_failure
+from spawner.policy.formatting import format_gpu_name
 
 log = logging.getLogger("workbench.health")
 
-LOOK_SECONDS = 2.0
+CHECK_SECONDS = 2.0
 
 
-class Health:
+class HealthMonitor:
     """The watch over the GPUs of one host."""
 
     def __init__(
@@ -45,15 +45,15 @@ class Health:
         complaint = ""
         while True:
             try:
-                await self.look()
+                await self.check()
                 complaint = ""
             except Unknown as error:
                 if str(error) != complaint:
                     log.warning("Nobody knows how the GPUs are: %s", error)
                 complaint = str(error)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Quarantine whatever is ill and was not known to be; raises Unknown."""
         for gpu in await self._gpus.inventory():
             illness = diagnose(gpu)
@@ -67,25 +67,25 @@ class Health:
                 now=self._clock(),
             )
             if lost is not None:
-                log.error("Quarantined %s (%s): it %s", name_gpu(gpu), gpu.uuid, illness.reason)
+                log.error("Quarantined %s (%s): it %s", format_gpu_name(gpu), gpu.uuid, illness.reason)
                 for lease in lost:
-                    log.error("Lost %s: its user is told", describe(lease))
+                    log.error("Lost %s: its user is told", log_fields(lease))
                 self._changed()
 
-    async def return_gpu(self, gpu_uuid: str, by: str) -> Quarantine | Refused:
+    async def release_gpu(self, gpu_uuid: str, by: str) -> Quarantine | Refused:
         """End the quarantine of a GPU on the word of the admin ``by``, unless it still is ill; raises Unknown.
 
         What its driver reported until now is settled by that; what comes later is not.
         """
         gpu = (await self._by_uuid()).get(gpu_uuid)
-        name = gpu_uuid if gpu is None else name_gpu(gpu)
+        name = gpu_uuid if gpu is None else format_gpu_name(gpu)
         illness = None if gpu is None else diagnose(gpu)
         if illness is not None and illness.xid_at is None:
             return Refused(
                 Reason.GPU_FAILED, f"{name} still is ill: it {illness.reason}. Repair it first."
             )
         returned = await self._in_ledger(
-            self._ledger.return_gpu,
+            self._ledger.release_gpu,
             gpu_uuid,
             by=by,
             xid_at=None if gpu is None else gpu.xid_at,
@@ -104,15 +104,15 @@ class Health:
         if lease.state is not LeaseState.LOST:
             return None
         failures = await self._failures_of(lease)
-        return say_trouble(failures, await self._names())
+        return format_running_failure(failures, await self._names())
 
     async def trouble_at_start(self, lease: Lease) -> str | None:
         """Return which GPU failed since ``lease`` was granted, None where none did; raises Unknown."""
         failures = await self._failures_of(lease) if lease.gpu_uuids else ()
-        return say_failed_start(failures, await self._names()) if failures else None
+        return format_start_failure(failures, await self._names()) if failures else None
 
     async def _failures_of(self, lease: Lease) -> tuple[Quarantine, ...]:
-        return find_failures(lease, await self._in_ledger(self._ledger.last_quarantines))
+        return select_failures(lease, await self._in_ledger(self._ledger.last_quarantines))
 
     async def _names(self) -> dict[str, Gpu]:
         try:

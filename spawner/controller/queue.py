@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spawner.ledger import Ledger
-from spawner.model import IN_HAND, Gpu, Lease, LeaseState, Place, Unknown
+from spawner.model import ACTIVE_STATES, Gpu, Lease, LeaseState, QueuePosition, Unknown
 from spawner.serial_executor import SerialExecutor
-from spawner.policy.queue import LinePlan, plan_line
+from spawner.policy.queue import QueuePlan, plan_queue
 
 log = logging.getLogger("workbench.line")
 
@@ -25,7 +25,7 @@ RETRY_SECONDS = 1.0
 WORTH_TELLING_SECONDS = 60.0
 """An estimate that moved less is not told again."""
 
-PlaceReport = Callable[[Place], None]
+PositionReport = Callable[[QueuePosition], None]
 
 
 class Inventory(Protocol):
@@ -34,22 +34,22 @@ class Inventory(Protocol):
     async def inventory(self) -> tuple[Gpu, ...]:
         """Return the GPUs there are now: what is granted is of these."""
 
-    async def known(self) -> tuple[Gpu, ...]:
+    async def last_inventory(self) -> tuple[Gpu, ...]:
         """Return the GPUs there were a moment ago, without waiting for the answer to a new question."""
 
 
 @dataclass(frozen=True)
-class LineEntry:
+class QueueEntry:
     """One who waits, as the pages show them."""
 
     lease: Lease
-    place: Place
+    place: QueuePosition
 
 
-_NOBODY = LinePlan({}, {}, {})
+_NOBODY = QueuePlan({}, {}, {})
 
 
-class Line:
+class LeaseQueue:
     """Everyone who waits on one ledger for the GPUs of one host."""
 
     def __init__(
@@ -60,9 +60,9 @@ class Line:
         self._in_ledger = in_ledger
         self._gpus = gpus
         self._clock = clock
-        self._queues: Mapping[str | None, Sequence[LineEntry]] = {}
-        self._entries: Mapping[str, LineEntry] = {}
-        self._turns: dict[str, _Turn] = {}
+        self._queues: Mapping[str | None, Sequence[QueueEntry]] = {}
+        self._entries: Mapping[str, QueueEntry] = {}
+        self._waiters: dict[str, _Waiter] = {}
         self._withheld: frozenset[str] = frozenset()
         self._moved = asyncio.Event()
         self._under_way = asyncio.Lock()
@@ -72,7 +72,7 @@ class Line:
         """Give these GPUs to nobody, in place of those withheld before."""
         self._withheld = frozenset(gpu_uuids)
 
-    def may_move(self) -> None:
+    def advance_soon(self) -> None:
         """Let ``run`` advance soon: a GPU or a place became free."""
         self._moved.set()
 
@@ -99,35 +99,35 @@ class Line:
             self._next = asyncio.create_task(self._advance())
         await asyncio.shield(self._next)
 
-    def find(self, lease_id: str) -> Place | None:
+    def get_place(self, lease_id: str) -> QueuePosition | None:
         """Return where the lease stands, None when it does not wait any more."""
         entry = self._entries.get(lease_id)
         return None if entry is None else entry.place
 
-    def queue_of(self, lease_id: str) -> Sequence[LineEntry]:
+    def queue_of(self, lease_id: str) -> Sequence[QueueEntry]:
         """Return all who want the same kind of GPU as the lease, in order; nobody when it does not wait any more."""
         entry = self._entries.get(lease_id)
         return () if entry is None else self._queues[entry.lease.mig_profile]
 
-    async def await_turn(self, lease_id: str, report: PlaceReport) -> Lease | None:
+    async def wait_for_grant(self, lease_id: str, report: PositionReport) -> Lease | None:
         """Return the lease once it is granted, None once it is closed; ``report`` every change of its place."""
-        turn = self._turns[lease_id] = _Turn()
+        turn = self._waiters[lease_id] = _Waiter()
         try:
             while True:
                 turn.changed.clear()
-                place = self.find(lease_id)
+                place = self.get_place(lease_id)
                 if place is None:
-                    lease = await self._look(lease_id)
+                    lease = await self._read_live(lease_id)
                     if lease is None or lease.state is not LeaseState.WAITING:
                         return lease
-                elif turn.is_news(place):
+                elif turn.has_changed(place):
                     turn.told = place
                     report(place)
                 await turn.changed.wait()
         finally:
-            self._turns.pop(lease_id, None)
+            self._waiters.pop(lease_id, None)
 
-    def entries(self) -> tuple[LineEntry, ...]:
+    def entries(self) -> tuple[QueueEntry, ...]:
         """Return everyone who waits, each kind of GPU in order, as of the last advance."""
         return tuple(self._entries.values())
 
@@ -152,13 +152,13 @@ class Line:
                 unusable = self._withheld | out
                 usable = [gpu for gpu in gpus if gpu.uuid not in unusable]
                 waiting = in_line
-                planned = plan_line(in_line, leases=holding, gpus=usable, use=use, now=now)
+                planned = plan_queue(in_line, leases=holding, gpus=usable, recent_gpu_hours=use, now=now)
                 return planned.grants
 
             granted = await self._in_ledger(self._ledger.advance, plan, now=now)
             self._queues = _enter(waiting, planned)
             self._entries = {e.lease.id: e for queue in self._queues.values() for e in queue}
-            self._tell()
+            self._wake_waiters()
             for lease in granted:
                 log.info(
                     "Granted lease=%s user=%s server=%r gpus=%s",
@@ -168,13 +168,13 @@ class Line:
                     ",".join(lease.gpu_uuids),
                 )
 
-    def _tell(self) -> None:
-        for lease_id, turn in self._turns.items():
-            place = self.find(lease_id)
-            if place is None or turn.is_news(place):
+    def _wake_waiters(self) -> None:
+        for lease_id, turn in self._waiters.items():
+            place = self.get_place(lease_id)
+            if place is None or turn.has_changed(place):
                 turn.changed.set()
 
-    async def _look(self, lease_id: str) -> Lease | None:
+    async def _read_live(self, lease_id: str) -> Lease | None:
         """Return the lease unless it is over; whose lease cannot be read goes on waiting."""
         while True:
             try:
@@ -183,31 +183,31 @@ class Line:
                 log.warning("The turn of %s is not known yet: %s", lease_id, error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            live = (LeaseState.WAITING, LeaseState.LOST, *IN_HAND)
+            live = (LeaseState.WAITING, LeaseState.LOST, *ACTIVE_STATES)
             is_live = lease is not None and lease.state in live
             return lease if is_live else None
 
 
-def _enter(waiting: Sequence[Lease], plan: LinePlan) -> dict[str | None, tuple[LineEntry, ...]]:
+def _enter(waiting: Sequence[Lease], plan: QueuePlan) -> dict[str | None, tuple[QueueEntry, ...]]:
     """Return everyone who goes on waiting, by the kind they want, made once for however many look."""
     leases = {lease.id: lease for lease in waiting}
     return {
         kind: tuple(
-            LineEntry(leases[id_], Place(id_, position, len(queue), plan.starts_at.get(id_)))
+            QueueEntry(leases[id_], QueuePosition(id_, position, len(queue), plan.starts_at.get(id_)))
             for position, id_ in enumerate(queue, 1)
         )
         for kind, queue in plan.queues.items()
     }
 
 
-class _Turn:
+class _Waiter:
     """One who waits for the line to move, and what they were told last."""
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
-        self.told: Place | None = None
+        self.told: QueuePosition | None = None
 
-    def is_news(self, place: Place) -> bool:
+    def has_changed(self, place: QueuePosition) -> bool:
         told = self.told
         if told is None or told.position != place.position:
             return True

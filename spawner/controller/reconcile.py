@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 
 from spawner.clock import Clock
-from spawner.containers import Containers, ContainerStatus, Listed
-from spawner.controller.ends import cause_of_end
-from spawner.controller.leases import Leases, describe
+from spawner.containers import Containers, ContainerStatus, ListedServer
+from spawner.controller.end_watcher import cause_of_end
+from spawner.controller.lease_lifecycle import LeaseLifecycle, log_fields
 from spawner.ledger import Ledger
 from spawner.model import Cause, Lease, LeaseState
 from spawner.serial_executor import SerialExecutor
@@ -31,7 +31,7 @@ class Reconciliation:
         ledger: Ledger,
         in_ledger: SerialExecutor,
         containers: Containers,
-        leases: Leases,
+        leases: LeaseLifecycle,
         settings: Settings,
         clock: Clock,
         withhold: Callable[[Collection[str]], None],
@@ -44,7 +44,7 @@ class Reconciliation:
         self._settings = settings
         self._clock = clock
         self._withhold = withhold
-        self._strangers: dict[str, tuple[str, ...]] = {}
+        self._unknown: dict[str, tuple[str, ...]] = {}
 
     async def settle(self) -> None:
         """Settle every live lease, then take up the containers that have none; raises Unknown.
@@ -57,13 +57,13 @@ class Reconciliation:
             *(self._settle(lease) for lease in leases if not _is_well(lease, found.get(lease.id)))
         )
         settled = {lease.id for lease in leases if lease.state is not LeaseState.WAITING}
-        await self._meet_all(one.name for one in found.values() if one.lease_id not in settled)
+        await self._adopt_all(one.name for one in found.values() if one.lease_id not in settled)
         log.info("Reconciled: %d containers, %d live leases", len(found), len(leases))
 
     async def adopt_unknown_containers(self) -> None:
         """Look once more at the containers that could not be adopted; raises Unknown."""
-        if self._strangers:
-            await self._meet_all(tuple(self._strangers))
+        if self._unknown:
+            await self._adopt_all(tuple(self._unknown))
 
     async def _settle(self, lease: Lease) -> None:
         release = self._leases.release
@@ -72,7 +72,7 @@ class Reconciliation:
         if lease.state is LeaseState.CLOSING:
             await release(lease.id, Cause.LOST)
             return
-        status = await self._leases.look(lease.id)
+        status = await self._leases.inspect(lease.id)
         if lease.state is LeaseState.GRANTED:
             if status is not None and self._is_past_its_start(status):
                 await self._leases.confirm(lease.id)
@@ -91,20 +91,20 @@ class Reconciliation:
         seconds = self._clock.wall() - status.started_at
         return not 0 <= seconds <= self._settings.start_timeout_seconds
 
-    async def _meet_all(self, names: Iterable[str]) -> None:
+    async def _adopt_all(self, names: Iterable[str]) -> None:
         strangers = {}
         for name in names:
             # what was listed may be gone by now
-            status = await self._containers.look(name)
-            if status is None or await self._meet(status):
+            status = await self._containers.inspect(name)
+            if status is None or await self._adopt(status):
                 continue
             strangers[name] = _read_gpus(status)
-            if name not in self._strangers:
+            if name not in self._unknown:
                 log.error("Container %s has no live lease; it was left alone: look at it", name)
-        self._strangers = strangers
+        self._unknown = strangers
         self._withhold({uuid for gpu_uuids in strangers.values() for uuid in gpu_uuids})
 
-    async def _meet(self, status: ContainerStatus) -> bool:
+    async def _adopt(self, status: ContainerStatus) -> bool:
         """Return whether the container has a live lease, was given one, or is gone."""
         lease_id = status.labels.get(policy.LABEL_LEASE, "")
         known = await self._in_ledger(self._ledger.lease, lease_id)
@@ -119,7 +119,7 @@ class Reconciliation:
         lease = self._describe_lease(lease_id, status)
         is_adopted = await self._in_ledger(self._ledger.adopt, lease)
         if is_adopted:
-            log.warning("Adopted %s", describe(lease))
+            log.warning("Adopted %s", log_fields(lease))
         return is_adopted
 
     def _describe_lease(self, lease_id: str, status: ContainerStatus) -> Lease:
@@ -146,7 +146,7 @@ class Reconciliation:
         )
 
 
-def _is_well(lease: Lease, listed: Listed | None) -> bool:
+def _is_well(lease: Lease, listed: ListedServer | None) -> bool:
     """Return whether nothing has to be done about ``lease``: it runs, as it should."""
     is_running = listed is not None and listed.is_running
     return is_running and lease.state in (LeaseState.RUNNING, LeaseState.LOST)

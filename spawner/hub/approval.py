@@ -26,7 +26,7 @@ from nativeauthenticator.orm import UserInfo
 from tornado import web
 
 NAME_PATTERN = r"[a-z][a-z0-9._@+-]{0,63}\Z"
-MOST_PASSWORD_BYTES = 72  # bcrypt's own bound
+MAX_PASSWORD_BYTES = 72  # bcrypt's own bound
 
 _T = TypeVar("_T")
 # threads of their own: the ledger's reads do not wait for a crowd that logs in
@@ -61,7 +61,7 @@ class DiscardByPost(DiscardHandler):  # type: ignore[misc]
         await super().get(user_name)
 
 
-class _TakesPasswords:
+class _PasswordForm:
     """A page that takes passwords: what bcrypt cannot read is refused in one sentence, a new one is hashed."""
 
     async def prepare(self: Any) -> None:
@@ -70,19 +70,19 @@ class _TakesPasswords:
             self.get_body_argument(field, "", strip=False).encode()
             for field in ("old_password", "new_password", "signup_password")
         )
-        if max(map(len, (old, new, first))) > MOST_PASSWORD_BYTES:
+        if max(map(len, (old, new, first))) > MAX_PASSWORD_BYTES:
             raise web.HTTPError(
-                400, f"A password has at most {MOST_PASSWORD_BYTES} bytes: choose a shorter one."
+                400, f"A password has at most {MAX_PASSWORD_BYTES} bytes: choose a shorter one."
             )
         if given := first or new:
-            _new_hash.set(await _compute(bcrypt.hashpw, given, bcrypt.gensalt()))
+            _new_hash.set(await _run_in_thread(bcrypt.hashpw, given, bcrypt.gensalt()))
 
 
-class SignUp(_TakesPasswords, SignUpHandler):  # type: ignore[misc]
+class SignUp(_PasswordForm, SignUpHandler):  # type: ignore[misc]
     """The page on which somebody asks for an account."""
 
 
-class ChangePassword(_TakesPasswords, ChangePasswordHandler):  # type: ignore[misc]
+class ChangePassword(_PasswordForm, ChangePasswordHandler):  # type: ignore[misc]
     """The page on which somebody changes their password."""
 
     @web.authenticated
@@ -94,7 +94,7 @@ class ChangePassword(_TakesPasswords, ChangePasswordHandler):  # type: ignore[mi
             for field in ("old_password", "new_password", "new_password_confirmation")
         )
         info: UserInfo | None = authenticator.get_user(name)
-        if info is None or not await _compute(_is_password, old, info.password):
+        if info is None or not await _run_in_thread(_is_password, old, info.password):
             message = "Your current password was incorrect. Please try again."
         elif new != confirmation:
             message = "Your new password didn't match the confirmation. Please try again."
@@ -111,7 +111,7 @@ class ChangePassword(_TakesPasswords, ChangePasswordHandler):  # type: ignore[mi
         self.finish(page)
 
 
-class ChangePasswordByAdmin(_TakesPasswords, ChangePasswordAdminHandler):  # type: ignore[misc]
+class ChangePasswordByAdmin(_PasswordForm, ChangePasswordAdminHandler):  # type: ignore[misc]
     """The page on which an admin gives somebody another password."""
 
 
@@ -127,7 +127,7 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         info: UserInfo | None = self.get_user(name)
         if info is None or self.is_blocked(name):
             return None
-        if not await _compute(_is_password, data["password"], info.password):
+        if not await _run_in_thread(_is_password, data["password"], info.password):
             self.add_login_attempt(name)
             return None
         if not info.is_authorized:
@@ -179,10 +179,10 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         ]
 
 
-async def _compute(compute: Callable[..., _T], *words: object) -> _T:
+async def _run_in_thread(compute: Callable[..., _T], *words: object) -> _T:
     return await asyncio.get_running_loop().run_in_executor(_threads, compute, *words)
 
 
 def _is_password(password: str, hashed: bytes) -> bool:
     candidate = password.encode()
-    return len(candidate) <= MOST_PASSWORD_BYTES and bcrypt.checkpw(candidate, hashed)
+    return len(candidate) <= MAX_PASSWORD_BYTES and bcrypt.checkpw(candidate, hashed)

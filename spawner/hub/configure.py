@@ -19,22 +19,22 @@ from spawner.catalog import load_catalog
 from spawner.clock import Clock
 from spawner.containers import Containers
 from spawner.controller import Controller
-from spawner.gpus import Agent
+from spawner.gpus import AgentClient
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.routes import with_workbench_routes
 from spawner.hub.hub_database import reduce_orm_queries, relax_sqlite_durability
 from spawner.hub.single_instance import open_ledger
-from spawner.hub.servers.idle_release import IdleEnds
-from spawner.hub.servers.resume_queue import SERVICE, SERVICE_SCOPES, reissue
+from spawner.hub.servers.idle_release import IdleRelease
+from spawner.hub.servers.resume_queue import SERVICE, SERVICE_SCOPES, resume_queue
 from spawner.hub.servers.spawner import WorkbenchSpawner
 from spawner.hub.unavailable import PATIENCE_SECONDS, answer_unavailable
 from spawner.hub.views.form import TEMPLATES
-from spawner.hub.views.lease import see_lease
-from spawner.hub.workbench import Workbench, keep_running
+from spawner.hub.views.lease import build_lease_view
+from spawner.hub.workbench import Workbench, supervise
 from spawner.model import SettingsError
 from spawner.policy.container import PORT
-from spawner.policy.formatting import name_gpu
+from spawner.policy.formatting import format_gpu_name
 from spawner.settings import Settings
 
 DATA = Path("/data")
@@ -42,9 +42,9 @@ HUB_DATABASE_FILE = DATA / "jupyterhub.sqlite"
 HUB_DATABASE = f"sqlite:///{HUB_DATABASE_FILE}"
 DOCKER_SOCKET = "/run/workbench/docker.sock"
 HUB_PORT = 8081
-LEAST_PASSWORD_LENGTH = 8
+MIN_PASSWORD_LENGTH = 8
 # it bounds the wait in line as well; what follows the grant has a bound of its own
-LONGEST_WAIT_SECONDS = 7 * 24 * 3600
+MAX_WAIT_SECONDS = 7 * 24 * 3600
 
 
 def build_workbench(settings: Settings, catalog_file: Path) -> Workbench:
@@ -54,7 +54,7 @@ def build_workbench(settings: Settings, catalog_file: Path) -> Workbench:
     """
     catalog = load_catalog(catalog_file)
     ledger = open_ledger(settings)
-    clock, agent = Clock(ledger), Agent(settings.agent_url)
+    clock, agent = Clock(ledger), AgentClient(settings.agent_url)
     containers = Containers(DOCKER_SOCKET, settings.instance)
     controller = Controller(ledger, agent, containers, catalog, settings, clock)
     return Workbench(controller, ledger, agent, clock, catalog, settings)
@@ -63,40 +63,40 @@ def build_workbench(settings: Settings, catalog_file: Path) -> Workbench:
 def configure(c: Config, settings: Settings, workbench: Workbench) -> None:
     """Set every trait of JupyterHub that the workbench needs; raises SettingsError."""
     _configure_hub(c)
-    _configure_line(c, workbench)
+    _configure_queue(c, workbench)
     _configure_servers(c, settings, workbench)
-    _configure_people(c, settings)
-    authenticator = _find_authenticator(settings.authenticator)
+    _configure_users(c, settings)
+    authenticator = _resolve_authenticator(settings.authenticator)
     c.JupyterHub.authenticator_class = with_workbench_routes(authenticator, lambda: workbench)
     c.JupyterHub.template_vars = {
         "has_sign_up": settings.authenticator == "native",
         "claim_minutes": settings.claim_minutes,
         # JupyterHub calls a function of the user; the pages call what it returns, and wait for the answer
-        "lease_of": lambda _user: functools.partial(see_lease, workbench),
-        "name_gpu": lambda _user: name_gpu,
+        "lease_of": lambda _user: functools.partial(build_lease_view, workbench),
+        "format_gpu_name": lambda _user: format_gpu_name,
     }
 
 
-def start_beside_hub(workbench: Workbench) -> None:
+def start_background_tasks(workbench: Workbench) -> None:
     """Start the controller, and what takes up the line, beside the hub that is reading its configuration.
 
     A subcommand such as ``jupyterhub upgrade-db`` reads the same file and is no hub: nothing is started.
     """
     if JupyterHub.initialized():
         answer_unavailable(HUB_DATABASE_FILE)
-        run_beside_hub(workbench, f"http://127.0.0.1:{HUB_PORT}/hub/api")
+        run_background_tasks(workbench, f"http://127.0.0.1:{HUB_PORT}/hub/api")
 
 
-def run_beside_hub(workbench: Workbench, api: str) -> None:
+def run_background_tasks(workbench: Workbench, api: str) -> None:
     """Start what runs beside the hub whose REST API is ``api``, in the loop that runs now."""
     workbench.metrics.publish()
-    idle_ends = IdleEnds(workbench, api)
-    workbench.idling.on_over = idle_ends.begin
-    workbench.closed_listeners.append(idle_ends.go_on)
-    workbench.run_beside_hub(
-        keep_running(workbench.controller),
-        keep_running(workbench.sampling),
-        reissue(workbench, api),
+    idle_release = IdleRelease(workbench, api)
+    workbench.idle_tracker.on_idle = idle_release.begin
+    workbench.closed_listeners.append(idle_release.go_on)
+    workbench.run_in_background(
+        supervise(workbench.controller),
+        supervise(workbench.gpu_sampler),
+        resume_queue(workbench, api),
     )
 
 
@@ -112,7 +112,7 @@ def _configure_hub(c: Config) -> None:
     }
     c.JupyterHub.cookie_secret_file = str(DATA / "jupyterhub_cookie_secret")
     c.JupyterHub.cleanup_servers = False  # a restart of the hub cuts nobody off
-    # people in line are pending spawns; how many containers start at once is bounded by Workbench.bring_ups
+    # people in line are pending spawns; how many containers start at once is bounded by Workbench.launch_slots
     c.JupyterHub.concurrent_spawn_limit = 0
     # NativeAuthenticator adds its own to the first hub of a process only
     c.JupyterHub.template_paths = [str(TEMPLATES), nativeauthenticator.handlers.TEMPLATE_DIR]
@@ -128,7 +128,7 @@ def _configure_hub(c: Config) -> None:
     c.ConfigurableHTTPProxy.api_url = "http://proxy-api:8001"
 
 
-def _configure_line(c: Config, workbench: Workbench) -> None:
+def _configure_queue(c: Config, workbench: Workbench) -> None:
     c.JupyterHub.custom_scopes = scopes.DEFINITIONS
     c.JupyterHub.extra_user_scopes = scopes.OF_EVERY_USER
     c.JupyterHub.services = [
@@ -144,7 +144,7 @@ def _configure_servers(c: Config, settings: Settings, workbench: Workbench) -> N
     c.JupyterHub.spawner_class = WorkbenchSpawner
     c.WorkbenchSpawner.get_workbench = lambda: workbench
     c.WorkbenchSpawner.answer_timeout = settings.start_timeout_seconds
-    c.Spawner.start_timeout = LONGEST_WAIT_SECONDS
+    c.Spawner.start_timeout = MAX_WAIT_SECONDS
     c.Spawner.http_timeout = 30
     c.Spawner.poll_interval = 10
     c.Spawner.ip = "0.0.0.0"  # noqa: S104 - inside its own container
@@ -159,7 +159,7 @@ def _configure_servers(c: Config, settings: Settings, workbench: Workbench) -> N
     ]
 
 
-def _configure_people(c: Config, settings: Settings) -> None:
+def _configure_users(c: Config, settings: Settings) -> None:
     c.Authenticator.admin_users = {settings.admin}
     if settings.authenticator != "native":
         return
@@ -167,13 +167,13 @@ def _configure_people(c: Config, settings: Settings) -> None:
     c.ApprovedSignUp.allow_all = True
     c.ApprovedSignUp.open_signup = False
     c.ApprovedSignUp.username_pattern = NAME_PATTERN
-    c.ApprovedSignUp.minimum_password_length = LEAST_PASSWORD_LENGTH
+    c.ApprovedSignUp.minimum_password_length = MIN_PASSWORD_LENGTH
     c.ApprovedSignUp.check_common_password = True
     c.ApprovedSignUp.allowed_failed_logins = 10
     c.ApprovedSignUp.seconds_before_next_try = 60
 
 
-def _find_authenticator(name: str) -> type[Authenticator]:
+def _resolve_authenticator(name: str) -> type[Authenticator]:
     if name == "native":
         return ApprovedSignUp
     try:

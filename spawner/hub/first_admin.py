@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from nativeauthenticator.orm import UserInfo
 from sqlalchemy.orm import Session
 
-from spawner.hub.configure import HUB_DATABASE, LEAST_PASSWORD_LENGTH
+from spawner.hub.configure import HUB_DATABASE, MIN_PASSWORD_LENGTH
 from spawner.model import SettingsError
 from spawner.settings import Settings
 
@@ -23,8 +23,8 @@ def create_admin(database: str, name: str, password: str) -> bool:
 
     Raises SettingsError when the hub has not made its tables yet or the password is too short.
     """
-    if len(password) < LEAST_PASSWORD_LENGTH:
-        raise SettingsError(f"The password needs at least {LEAST_PASSWORD_LENGTH} characters.")
+    if len(password) < MIN_PASSWORD_LENGTH:
+        raise SettingsError(f"The password needs at least {MIN_PASSWORD_LENGTH} characters.")
     engine = sa.create_engine(database)
     try:
         if not sa.inspect(engine).has_table(UserInfo.__tablename__):

@@ -21,12 +21,12 @@ def identify_row(row: orm.User) -> str:
     return f"{row.id} {row.created.isoformat()}"
 
 
-def call_actor(who: User | orm.Service) -> str:
+def actor_name(who: User | orm.Service) -> str:
     """Return what the audit trail calls the user or service ``who``."""
     return str(who.name) if isinstance(who, User) else f"service {who.name}"
 
 
-def own(user: User) -> Owner:
+def quota_subject(user: User) -> Owner:
     """Return ``user`` as quotas know them, with the groups that they are in now."""
     groups = tuple(sorted(group.name for group in user.orm_user.groups))
     return Owner(user.name, identify(user), groups)

@@ -17,8 +17,8 @@ from prometheus_client.registry import Collector
 
 from spawner.ledger import Ledger
 from spawner.model import Lease, LeaseState, Reason, Refused, Unknown
-from spawner.policy.usage import measure
-from spawner.sampling import Look
+from spawner.policy.usage import measured_seconds
+from spawner.sampling import GpuSnapshot
 
 _WAITS = (1, 10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600)
 _LIVE = tuple(state for state in LeaseState if state is not LeaseState.CLOSED)
@@ -62,7 +62,7 @@ class Metrics(Collector):
             REGISTRY.unregister(other)
         REGISTRY.register(self)
 
-    async def look(self, seen: Look) -> None:
+    async def update(self, seen: GpuSnapshot) -> None:
         """Take in how things stand at a look at the GPUs; where the ledger is silent, the last word stands."""
         try:
             leases = await asyncio.to_thread(self._ledger.live_leases)
@@ -82,13 +82,13 @@ class Metrics(Collector):
             for uuid in lease.gpu_uuids:
                 self._count(uuid, since, seen)
 
-    def _count(self, uuid: str, since: float, seen: Look) -> None:
+    def _count(self, uuid: str, since: float, seen: GpuSnapshot) -> None:
         """Add what passed ``since``."""
         held = max(seen.at - since, 0.0)
         self._held[uuid] = self._held.get(uuid, 0.0) + held
         sample = seen.samples.get(uuid)
         if sample is not None and sample.utilization_percent is not None:
-            known = measure(since, seen.at, self._period_seconds)
+            known = measured_seconds(since, seen.at, self._period_seconds)
             used = known * sample.utilization_percent / 100
             self._used[uuid] = self._used.get(uuid, 0.0) + used
 

@@ -42,7 +42,7 @@ STATUS = {
 }
 
 
-class Refusal(SpawnException):  # type: ignore[misc]
+class SpawnRefused(SpawnException):  # type: ignore[misc]
     """A SpawnException whose sentence every page of JupyterHub shows."""
 
     def __init__(self, refused: Refused) -> None:
@@ -58,7 +58,7 @@ class Refusal(SpawnException):  # type: ignore[misc]
             self.headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
-def refuse(refused: Refused) -> web.HTTPError:
+def to_http_error(refused: Refused) -> web.HTTPError:
     """Return the answer of the REST API to what is refused, and count it."""
     count_refusal(refused)
     return web.HTTPError(STATUS[refused.reason].value, refused.message)
@@ -75,7 +75,7 @@ def without_traceback() -> Callable[[logging.LogRecord], bool]:
 def _say_without_traceback(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, web.HTTPError) and (
-        isinstance(error, Refusal) or error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+        isinstance(error, SpawnRefused) or error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
     ):
         record.msg, record.args = "%s: %s", (record.getMessage(), error.get_message())
         record.exc_info = record.exc_text = None

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from jupyterhub.app import JupyterHub
 
 from spawner.ledger import Ledger
-from spawner.ledger.database import LEDGER_LOCK, describe, open_postgresql, unknown_unless_answered
+from spawner.ledger.database import LEDGER_LOCK, describe, open_postgresql, database_errors_as_unknown
 from spawner.model import SettingsError
 from spawner.settings import Settings
 
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 1.0
 """What PostgreSQL may take to notice that the hub before has ended."""
 
 
-def hold(folder: Path) -> int | None:
+def acquire_hub_lock(folder: Path) -> int | None:
     """Lock ``folder`` for as long as this process lives, and return the open descriptor that holds it.
 
     A subcommand such as ``jupyterhub upgrade-db`` reads the same configuration and is no hub: None, nothing is locked.
@@ -63,11 +63,11 @@ def open_ledger(settings: Settings) -> Ledger:
     if not JupyterHub.initialized():
         return Ledger.open_existing(url, first_uid=first_uid, half_life_hours=half_life_hours)
     # a SQLite file lies in the folder that is locked already
-    guard = LedgerHold(url) if sa.make_url(url).get_backend_name() == "postgresql" else None
+    guard = LedgerLock(url) if sa.make_url(url).get_backend_name() == "postgresql" else None
     return Ledger.open(url, first_uid=first_uid, half_life_hours=half_life_hours, guard=guard)
 
 
-class LedgerHold:
+class LedgerLock:
     """One hub's hold on a ledger on PostgreSQL; a guard of each of its transactions.
 
     It is two locks of one connection, which the server lets go when that connection ends: the hub's, which only one
@@ -84,7 +84,7 @@ class LedgerHold:
             isolation_level="AUTOCOMMIT",
             poolclass=sa.NullPool,
         )
-        with unknown_unless_answered():
+        with database_errors_as_unknown():
             self._connection, self._mark = self._take()
 
     def __call__(self, connection: sa.Connection) -> None:

@@ -3,6 +3,6 @@
 Whatever is written is compare-and-set in one serial transaction; a database that does not answer is ``Unknown``.
 """
 
-from spawner.ledger.ledger import Ledger, Standing
+from spawner.ledger.ledger import Ledger, LedgerSnapshot
 
-__all__ = ["Ledger", "Standing"]
+__all__ = ["Ledger", "LedgerSnapshot"]

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from spawner.ledger import tables
-from spawner.ledger.database import reading, transaction
+from spawner.ledger.database import read_transaction, transaction
 from spawner.model import Cause, Lease
-from spawner.policy.usage import BRIDGED_PERIODS, Span, day_of, measure, split_days
+from spawner.policy.usage import BRIDGED_PERIODS, UsageSpan, day_of, measured_seconds, split_days
 
 _Key = tuple[str, str, int]
 """(lease id, GPU UUID, day)."""
@@ -35,7 +35,7 @@ class Accounting:
 
     _engine: sa.Engine
 
-    def count_samples(
+    def add_samples(
         self, utilization: Mapping[str, float], *, now: float, period_seconds: float
     ) -> None:
         """Add to every lease how busy its GPUs are, from 0 to 1 by UUID; a GPU that is not in it is unknown."""
@@ -49,7 +49,7 @@ class Accounting:
             for lease_id, uuid, granted_at in _holders(connection):
                 if uuid not in utilization:
                     continue
-                seconds = measure(last.get((lease_id, uuid), granted_at), now, period_seconds)
+                seconds = measured_seconds(last.get((lease_id, uuid), granted_at), now, period_seconds)
                 for day, part in split_days(now - seconds, now):
                     added[lease_id, uuid, day] = _Measured(part, part * utilization[uuid])
             _add(connection, added, rows, now)
@@ -62,7 +62,7 @@ class Accounting:
         now: float,
         uids: Collection[int] | None = None,
         groups: Collection[str] = (),
-    ) -> tuple[Span, ...]:
+    ) -> tuple[UsageSpan, ...]:
         """Return what every lease held from ``since`` until ``until`` or ``now``.
 
         With ``uids``, only those of these accounts and of ``groups``, and perhaps of groups called nearly the same.
@@ -71,7 +71,7 @@ class Accounting:
         """
         until = min(until, now)
         whose = None if uids is None else _whose(uids, groups)
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             held = connection.execute(_held(since, until, whose))
             leases = [tables.as_lease(row) for row in held]
             measured = _read_measured(connection, day_of(since), day_of(until), whose)
@@ -185,14 +185,14 @@ def _spans_of(
     since: float,
     until: float,
     measured: Mapping[_Key, _Measured],
-) -> Iterator[Span]:
+) -> Iterator[UsageSpan]:
     if lease.granted_at is None:
         return
     end = until if lease.ended_at is None else min(lease.ended_at, until)
     for day, seconds in split_days(max(lease.granted_at, since), end):
         for uuid in lease.gpu_uuids:
             known = measured.get((lease.id, uuid, day), _Measured(0.0, 0.0))
-            yield Span(
+            yield UsageSpan(
                 day=day,
                 lease_id=lease.id,
                 gpu_uuid=uuid,

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from spawner.ledger import tables
-from spawner.ledger.database import reading, transaction
+from spawner.ledger.database import read_transaction, transaction
 from spawner.model import Account
 
 
@@ -18,19 +18,19 @@ class Accounts:
         self._engine = engine
         self._first_uid = first_uid
 
-    def account_of(self, user: str, identity: str) -> Account:
+    def get_or_create_account(self, user: str, identity: str) -> Account:
         """Return the account of the hub user with this ``identity``, made at the first call for ``user``."""
         with transaction(self._engine) as connection:
-            return self._account_of(connection, user, identity)
+            return self._get_or_create_account(connection, user, identity)
 
-    def find_account(self, identity: str) -> Account | None:
+    def account_by_identity(self, identity: str) -> Account | None:
         """Return the account of the hub user with this ``identity``, None where they have none yet."""
-        with reading(self._engine) as connection:
-            return self._find_account(connection, identity)
+        with read_transaction(self._engine) as connection:
+            return self._select_account(connection, identity)
 
     def account(self, uid: int) -> Account | None:
         """Return the account whose uid is ``uid``."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             where = tables.accounts.c.number == uid - self._first_uid
             row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
         return None if row is None else self._as_account(row)
@@ -43,14 +43,14 @@ class Accounts:
                 sa.update(tables.accounts).where(where).values(is_home_prepared=True)
             )
 
-    def _account_of(self, connection: sa.Connection, user: str, identity: str) -> Account:
-        account = self._find_account(connection, identity)
+    def _get_or_create_account(self, connection: sa.Connection, user: str, identity: str) -> Account:
+        account = self._select_account(connection, identity)
         if account is None:
             connection.execute(sa.insert(tables.accounts).values(user=user, identity=identity))
-            return self._account_of(connection, user, identity)
+            return self._get_or_create_account(connection, user, identity)
         return account
 
-    def _find_account(self, connection: sa.Connection, identity: str) -> Account | None:
+    def _select_account(self, connection: sa.Connection, identity: str) -> Account | None:
         where = tables.accounts.c.identity == identity
         row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
         return None if row is None else self._as_account(row)

@@ -71,12 +71,12 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
 
     Then nothing is known of its outcome: the connection may have been lost after the commit.
     """
-    with unknown_unless_answered(), engine.begin() as connection:
+    with database_errors_as_unknown(), engine.begin() as connection:
         yield connection
 
 
 @contextmanager
-def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+def read_transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Run one transaction that only reads; raises Unknown when the database does not answer.
 
     It sees one moment. On SQLite it waits for no other and keeps none waiting.
@@ -86,7 +86,7 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 @contextmanager
-def unknown_unless_answered() -> Iterator[None]:
+def database_errors_as_unknown() -> Iterator[None]:
     """Turn every failure of the database into Unknown, but the answer that something is there already."""
     try:
         yield
@@ -107,7 +107,7 @@ def describe(url: str | sa.URL) -> str:
     return f"{parsed.database} on {parsed.host or 'this host'}"
 
 
-def no_ledger(url: str | sa.URL) -> Unknown:
+def missing_ledger(url: str | sa.URL) -> Unknown:
     """Return what to say where the hub has made no ledger yet."""
     return Unknown(f"There is no ledger at {describe(url)} yet: start the hub.")
 
@@ -116,7 +116,7 @@ def _open_sqlite(url: sa.URL, may_create: bool) -> sa.Engine:
     if not may_create:
         file = Path(url.database or "").absolute()
         if not file.is_file():
-            raise no_ledger(url)
+            raise missing_ledger(url)
         # should it be taken away later, a new connection makes none in its place
         url = url.set(database=file.as_uri(), query={"mode": "rw", "uri": "true"})
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})

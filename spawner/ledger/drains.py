@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from spawner.ledger import rows, tables
-from spawner.ledger.database import reading, transaction
-from spawner.ledger.trail import Action, Entry, record
+from spawner.ledger.database import read_transaction, transaction
+from spawner.ledger.trail import TrailAction, Entry, record
 from spawner.model import Drain
 
 
@@ -29,7 +29,7 @@ class Drains:
                 Entry(
                     drain.since,
                     drain.by,
-                    Action.GPU_DRAINED,
+                    TrailAction.GPU_DRAINED,
                     drain.gpu_uuid,
                     None,
                     vars(drain),
@@ -45,11 +45,11 @@ class Drains:
             if drain is None:
                 return False
             connection.execute(sa.delete(tables.drains).where(tables.drains.c.gpu_uuid == gpu_uuid))
-            entry = Entry(now, by, Action.GPU_UNDRAINED, gpu_uuid, vars(drain), None, reason)
+            entry = Entry(now, by, TrailAction.GPU_UNDRAINED, gpu_uuid, vars(drain), None, reason)
             record(connection, entry)
             return True
 
     def drains(self) -> tuple[Drain, ...]:
         """Return those that stand, by UUID."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return rows.drains(connection)

@@ -16,13 +16,13 @@ import sqlalchemy as sa
 
 from spawner.ledger import rows, tables
 from spawner.ledger.accounting import Accounting
-from spawner.ledger.database import Guard, open_engine, reading, transaction
+from spawner.ledger.database import Guard, open_engine, read_transaction, transaction
 from spawner.ledger.drains import Drains
 from spawner.ledger.migrations import migrate, require_current
-from spawner.ledger.sequence import Order
+from spawner.ledger.queue_moves import QueueMoves
 from spawner.ledger.quarantines import Quarantines
 from spawner.ledger.quotas import Owner, Quotas
-from spawner.ledger.trail import HUB, Action, Trail
+from spawner.ledger.trail import HUB, TrailAction, Trail
 from spawner.model import (
     TRANSITIONS,
     Cause,
@@ -36,8 +36,8 @@ from spawner.model import (
     Refused,
     Request,
 )
-from spawner.policy.quota import lease_hours
-from spawner.policy.use import HALF_LIFE_HOURS
+from spawner.policy.quota_check import lease_hours
+from spawner.policy.fair_share import HALF_LIFE_HOURS
 
 Check = Callable[[Sequence[Lease], Quota, float], Refused | None]
 """(live leases that count, but this server's place in line; quota; GPU-hours held) → why not, or None."""
@@ -52,7 +52,7 @@ _KEPT = frozenset({LeaseState.WAITING, LeaseState.GRANTED})
 
 
 @dataclass(frozen=True)
-class Standing:
+class LedgerSnapshot:
     """What the line is decided on: live leases in order of first come, everyone's recent GPU-hours, and who is out.
 
     ``use`` is by uid: whoever is renamed keeps theirs, who gets the name of another has none.
@@ -70,7 +70,7 @@ class Standing:
         return tuple(lease for lease in self.leases if lease.gpu_uuids)
 
 
-class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
+class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
     """One database of accounts, leases, claims, use and quarantines, and of what was done with them."""
 
     def __init__(self, engine: sa.Engine, first_uid: int, half_life_hours: float) -> None:
@@ -107,7 +107,7 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
         """Return the ledger at ``url`` as the hub has made it; raises Unknown where there is none of this version."""
         engine = open_engine(url, may_create=False)
         try:
-            with reading(engine) as connection:
+            with read_transaction(engine) as connection:
                 require_current(connection, url)
         except BaseException:
             engine.dispose()
@@ -140,14 +140,14 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
             if refused is not None:
                 return refused
             if waits is not None:
-                rows.leave_line(connection, waits, Cause.USER, now, by=request.user)
+                rows.leave_queue(connection, waits, Cause.USER, now, by=request.user)
             gpus = request.options.gpus
             lease = Lease(
                 id=_new_id(),
                 epoch=1,
                 user=request.user,
                 server=request.server,
-                uid=self._account_of(connection, request.user, request.identity).uid,
+                uid=self._get_or_create_account(connection, request.user, request.identity).uid,
                 release=request.options.release,
                 gpu_count=gpus,
                 mig_profile=request.options.mig_profile if gpus else None,
@@ -163,7 +163,7 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
             )
             rows.insert(connection, lease)
             if lease.state is LeaseState.GRANTED:
-                rows.record_lease(connection, Action.LEASE_GRANTED, None, lease, at=now)
+                rows.record_lease(connection, TrailAction.LEASE_GRANTED, None, lease, at=now)
             return lease
 
     def advance(self, plan: Plan, *, now: float) -> tuple[Lease, ...]:
@@ -189,11 +189,11 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
                 for lease_id, gpu_uuids in grants.items()
             )
 
-    def standing(self, *, now: float) -> Standing:
+    def snapshot(self, *, now: float) -> LedgerSnapshot:
         """Return what the line is decided on, as it is now."""
-        with self._reading() as connection:
+        with self._read_transaction() as connection:
             leases = rows.live_leases(connection)
-            return Standing(
+            return LedgerSnapshot(
                 leases,
                 rows.read_use(connection, leases, now, self._half_life_hours),
                 {one.gpu_uuid: one for one in rows.open_quarantines(connection)},
@@ -213,16 +213,16 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
                     if other.state is not LeaseState.WAITING:
                         continue
                     if other.id == lease.id:
-                        connection.execute(sa.delete(tables.leases).where(rows.is_row(other)))
+                        connection.execute(sa.delete(tables.leases).where(rows.is_unchanged(other)))
                         lease = replace(lease, epoch=other.epoch + 1)
                     elif (other.user, other.server) == (lease.user, lease.server):
-                        rows.leave_line(connection, other, Cause.LOST, lease.requested_at)
+                        rows.leave_queue(connection, other, Cause.LOST, lease.requested_at)
                 ill = {quarantine.gpu_uuid for quarantine in rows.open_quarantines(connection)}
                 if not ill.isdisjoint(lease.gpu_uuids):
                     lease = replace(lease, state=LeaseState.LOST)
                 rows.insert(connection, lease)
                 rows.record_lease(
-                    connection, Action.LEASE_ADOPTED, None, lease, at=lease.requested_at
+                    connection, TrailAction.LEASE_ADOPTED, None, lease, at=lease.requested_at
                 )
         except sa.exc.IntegrityError:
             return False
@@ -230,7 +230,7 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
 
     def lease(self, lease_id: str) -> Lease | None:
         """Return the lease, live or closed."""
-        with self._reading() as connection:
+        with self._read_transaction() as connection:
             where = tables.leases.c.id == lease_id
             row = connection.execute(sa.select(tables.leases).where(where)).one_or_none()
         return None if row is None else tables.as_lease(row)
@@ -243,7 +243,7 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
         is_closed = columns.state == LeaseState.CLOSED.value
         order = (columns.requested_at.desc(), is_closed, columns.ended_at.desc())
         latest = sa.select(tables.leases).where(where).order_by(*order)
-        with self._reading() as connection:
+        with self._read_transaction() as connection:
             row = connection.execute(latest.limit(1)).one_or_none()
         return None if row is None else tables.as_lease(row)
 
@@ -253,18 +253,18 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
         where = sa.and_(columns.user == user, columns.server == server, columns.gpu_count > 0)
         ended = where & columns.ended_at.is_not(None)
         latest = sa.select(tables.leases).where(ended).order_by(columns.ended_at.desc())
-        with self._reading() as connection:
+        with self._read_transaction() as connection:
             row = connection.execute(latest.limit(1)).one_or_none()
         return None if row is None else tables.as_lease(row)
 
     def live_lease(self, user: str, server: str) -> Lease | None:
         """Return the lease of the server that is not closed."""
-        with self._reading() as connection:
+        with self._read_transaction() as connection:
             return rows.live_lease(connection, user, server)
 
     def live_leases(self) -> tuple[Lease, ...]:
         """Return every lease that is not closed, in order of first come."""
-        with self._reading() as connection:
+        with self._read_transaction() as connection:
             return rows.live_leases(connection)
 
     def move(
@@ -288,9 +288,9 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
             raise IllegalTransition(f"Lease {lease.id} cannot be granted out of turn.")
         with self._transaction() as connection:
             if lease.state is LeaseState.WAITING:
-                return rows.leave_line(connection, lease, cause, now, by=by, reason=reason)
+                return rows.leave_queue(connection, lease, cause, now, by=by, reason=reason)
             if to is LeaseState.CLOSED:
-                rows.count_use(connection, lease, now, self._half_life_hours)
+                rows.add_use(connection, lease, now, self._half_life_hours)
                 return rows.free(connection, lease)
             if to is LeaseState.CLOSING:
                 return rows.begin_closing(connection, lease, cause, now, by=by, reason=reason)
@@ -337,7 +337,7 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
             extended = rows.write(connection, answer, ends_at=answer.ends_at)
             before = next(lease for lease in leases if lease.id == answer.id)
             rows.record_lease(
-                connection, Action.LEASE_EXTENDED, before, extended, at=now, by=owner.name
+                connection, TrailAction.LEASE_EXTENDED, before, extended, at=now, by=owner.name
             )
             return extended
 
@@ -345,11 +345,11 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
 
     def heartbeat(self) -> Heartbeat | None:
         """Return the last heartbeat of any hub on this ledger."""
-        with self._reading() as connection:
+        with self._read_transaction() as connection:
             row = connection.execute(sa.select(tables.heartbeat)).one_or_none()
         return None if row is None else Heartbeat(row.boot_id, row.offset_seconds, row.at)
 
-    def beat(self, heartbeat: Heartbeat) -> None:
+    def record_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Keep ``heartbeat`` in place of the last one."""
         with self._transaction() as connection:
             connection.execute(sa.delete(tables.heartbeat))
@@ -358,13 +358,13 @@ class Ledger(Quotas, Quarantines, Drains, Order, Accounting, Trail):
     def _transaction(self) -> AbstractContextManager[sa.Connection]:
         return transaction(self._engine)
 
-    def _reading(self) -> AbstractContextManager[sa.Connection]:
-        return reading(self._engine)
+    def _read_transaction(self) -> AbstractContextManager[sa.Connection]:
+        return read_transaction(self._engine)
 
     def _is_kept(self, connection: sa.Connection, own: Lease, request: Request) -> bool:
         is_kept = own.state in _KEPT and _is_same_wish(own, request)
         return (
-            is_kept and own.uid == self._account_of(connection, request.user, request.identity).uid
+            is_kept and own.uid == self._get_or_create_account(connection, request.user, request.identity).uid
         )
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from spawner.ledger import rows
-from spawner.ledger.database import reading, transaction
-from spawner.ledger.trail import HUB, Action, Entry, record
+from spawner.ledger.database import read_transaction, transaction
+from spawner.ledger.trail import HUB, TrailAction, Entry, record
 from spawner.model import TRANSITIONS, Lease, LeaseState, Quarantine
 
 
@@ -34,7 +34,7 @@ class Quarantines:
             quarantine = Quarantine(gpu_uuid, reason, now, xid_at)
             rows.write_quarantine(connection, quarantine)
             entry = Entry(
-                now, HUB, Action.GPU_QUARANTINED, gpu_uuid, None, vars(quarantine), reason
+                now, HUB, TrailAction.GPU_QUARANTINED, gpu_uuid, None, vars(quarantine), reason
             )
             record(connection, entry)
             return tuple(
@@ -43,7 +43,7 @@ class Quarantines:
                 if gpu_uuid in lease.gpu_uuids and LeaseState.LOST in TRANSITIONS[lease.state]
             )
 
-    def return_gpu(
+    def release_gpu(
         self, gpu_uuid: str, *, by: str, xid_at: float | None, now: float
     ) -> Quarantine | None:
         """End the quarantine of a GPU, on the word of the admin ``by``; None where it is in none.
@@ -57,25 +57,25 @@ class Quarantines:
             settled_at = last.xid_at if xid_at is None else xid_at
             returned = replace(last, xid_at=settled_at, returned_at=now, returned_by=by)
             rows.write_quarantine(connection, returned)
-            entry = Entry(now, by, Action.GPU_RETURNED, gpu_uuid, vars(last), vars(returned))
+            entry = Entry(now, by, TrailAction.GPU_RETURNED, gpu_uuid, vars(last), vars(returned))
             record(connection, entry)
             return returned
 
     def quarantines(self) -> tuple[Quarantine, ...]:
         """Return those that no admin has ended, by UUID."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return rows.open_quarantines(connection)
 
     def last_quarantines(self) -> tuple[Quarantine, ...]:
         """Return the last one of each GPU that ever was in one, ended or not, by UUID."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return rows.last_quarantines(connection)
 
 
 def _lose(connection: sa.Connection, lease: Lease, reason: str, now: float) -> Lease:
     lost = rows.write(connection, lease, state=LeaseState.LOST)
     why = f"a GPU of it {reason}"
-    rows.record_lease(connection, Action.LEASE_LOST, lease, lost, at=now, reason=why)
+    rows.record_lease(connection, TrailAction.LEASE_LOST, lease, lost, at=now, reason=why)
     return lost
 
 

@@ -13,20 +13,20 @@ import sqlalchemy as sa
 
 from spawner.ledger import rows, tables
 from spawner.ledger.accounts import Accounts
-from spawner.ledger.database import reading, transaction
-from spawner.ledger.trail import Action, Entry, record
+from spawner.ledger.database import read_transaction, transaction
+from spawner.ledger.trail import TrailAction, Entry, record
 from spawner.model import Lease, Quota
-from spawner.policy.limits import (
+from spawner.policy.quota_rows import (
     DEFAULT,
-    Effective,
-    Limits,
-    Rows,
+    EffectiveQuota,
+    QuotaRow,
+    QuotaRows,
     Subject,
     SubjectKind,
-    find_quota,
+    resolve_quota,
     group,
 )
-from spawner.policy.quota import DAY_SECONDS, held_gpu_hours
+from spawner.policy.quota_check import DAY_SECONDS, held_gpu_hours
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Entitlement:
     have a total; ``held`` are the GPU-hours that they held in the quota's window.
     """
 
-    effective: Effective
-    rows: Rows
+    effective: EffectiveQuota
+    rows: QuotaRows
     leases: tuple[Lease, ...]
     held: float
 
@@ -67,13 +67,13 @@ class Change:
     """What becomes of one row; None is no row."""
 
     subject: Subject
-    before: Limits | None
-    after: Limits | None
+    before: QuotaRow | None
+    after: QuotaRow | None
 
 
-def find_changes(before: Rows, after: Mapping[Subject, Limits | None]) -> tuple[Change, ...]:
+def diff_quotas(before: QuotaRows, after: Mapping[Subject, QuotaRow | None]) -> tuple[Change, ...]:
     """Return what ``after`` changes; a row that says nothing is none."""
-    wanted = {subject: limits if limits != Limits() else None for subject, limits in after.items()}
+    wanted = {subject: limits if limits != QuotaRow() else None for subject, limits in after.items()}
     return tuple(
         Change(subject, before.get(subject), limits)
         for subject, limits in wanted.items()
@@ -84,14 +84,14 @@ def find_changes(before: Rows, after: Mapping[Subject, Limits | None]) -> tuple[
 class Quotas(Accounts):
     """The part of the ledger that knows who may have how much."""
 
-    def quota_rows(self) -> dict[Subject, Limits]:
+    def quota_rows(self) -> dict[Subject, QuotaRow]:
         """Return every row."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return _read(connection, sa.true())
 
     def set_quotas(
         self,
-        wanted: Mapping[Subject, Limits | None],
+        wanted: Mapping[Subject, QuotaRow | None],
         *,
         by: str,
         reason: str | None,
@@ -106,8 +106,8 @@ class Quotas(Accounts):
         """
         with transaction(self._engine) as connection:
             before = _read(connection, sa.true())
-            others: dict[Subject, Limits | None] = dict.fromkeys(before) if whole else {}
-            changes = find_changes(before, {**others, **wanted})
+            others: dict[Subject, QuotaRow | None] = dict.fromkeys(before) if whole else {}
+            changes = diff_quotas(before, {**others, **wanted})
             agree(changes)
             for change in changes:
                 _write(connection, change)
@@ -116,7 +116,7 @@ class Quotas(Accounts):
 
     def entitlement(self, owner: Owner, settings: Quota, *, now: float) -> Entitlement:
         """Return what ``owner`` may have now; where no row says a field, ``settings`` do."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return self._entitle(connection, owner, settings, now)
 
     def _entitle(
@@ -127,7 +127,7 @@ class Quotas(Accounts):
         keys = [DEFAULT, own, *map(group, owner.groups)]
         pairs = [(subject.kind.value, subject.key) for subject in keys]
         said = _read(connection, sa.tuple_(columns.kind, columns.key).in_(pairs))
-        effective = find_quota(said, own, owner.groups, settings)
+        effective = resolve_quota(said, own, owner.groups, settings)
         capped = {cap.group for cap in effective.quota.caps}
         live = (
             rows.live_leases(connection) if capped else rows.live_leases_of(connection, owner.name)
@@ -141,7 +141,7 @@ class Quotas(Accounts):
     def _read_held(
         self, connection: sa.Connection, owner: Owner, quota: Quota, now: float
     ) -> float:
-        account = self._find_account(connection, owner.identity)
+        account = self._select_account(connection, owner.identity)
         if account is None or quota.window_days is None:
             return 0.0
         since = now - quota.window_days * DAY_SECONDS
@@ -152,18 +152,18 @@ class Quotas(Accounts):
         return held_gpu_hours((tables.as_lease(row) for row in found), quota, now)
 
 
-def _read(connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[Subject, Limits]:
+def _read(connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[Subject, QuotaRow]:
     order = (tables.quotas.c.kind, tables.quotas.c.name)
     found = connection.execute(sa.select(tables.quotas).where(where).order_by(*order))
     return dict(_as_row(row) for row in found)
 
 
-def _as_row(row: sa.Row[Any]) -> tuple[Subject, Limits]:
+def _as_row(row: sa.Row[Any]) -> tuple[Subject, QuotaRow]:
     values = dict(row._mapping)
     subject = Subject(SubjectKind(values.pop("kind")), values.pop("key"), values.pop("name"))
     if values["releases"] is not None:
         values["releases"] = tuple(values["releases"])
-    return subject, Limits(**values)
+    return subject, QuotaRow(**values)
 
 
 def _write(connection: sa.Connection, change: Change) -> None:
@@ -178,4 +178,4 @@ def _write(connection: sa.Connection, change: Change) -> None:
 def _tell(change: Change, by: str, reason: str | None, now: float) -> Entry:
     sides = (None if side is None else side.as_json() for side in (change.before, change.after))
     before, after = sides
-    return Entry(now, by, Action.QUOTA_CHANGED, str(change.subject), before, after, reason)
+    return Entry(now, by, TrailAction.QUOTA_CHANGED, str(change.subject), before, after, reason)

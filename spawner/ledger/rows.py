@@ -12,13 +12,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from spawner.ledger import tables, trail
-from spawner.ledger.trail import HUB, Action, Entry
+from spawner.ledger.trail import HUB, TrailAction, Entry
 from spawner.model import Cause, Drain, Lease, LeaseState, Quarantine, StaleLease
 from spawner.policy.queue import is_present
-from spawner.policy.use import accrue, decay
+from spawner.policy.fair_share import accrue, decay
 
 
-def is_row(lease: Lease) -> sa.ColumnElement[bool]:
+def is_unchanged(lease: Lease) -> sa.ColumnElement[bool]:
     """Return what finds ``lease`` as long as it has not changed."""
     return sa.and_(tables.leases.c.id == lease.id, tables.leases.c.epoch == lease.epoch)
 
@@ -27,7 +27,7 @@ def write(connection: sa.Connection, lease: Lease, **changes: Any) -> Lease:  # 
     """Change ``lease`` and return it as it is then; raises StaleLease when it is not as it was read."""
     changed = replace(lease, epoch=lease.epoch + 1, **changes)
     values = tables.as_row(changed)
-    found = connection.execute(sa.update(tables.leases).where(is_row(lease)).values(values))
+    found = connection.execute(sa.update(tables.leases).where(is_unchanged(lease)).values(values))
     if found.rowcount != 1:
         raise StaleLease(f"Lease {lease.id} has changed since epoch {lease.epoch}.")
     return changed
@@ -45,11 +45,11 @@ def grant(connection: sa.Connection, lease: Lease, gpu_uuids: Sequence[str], now
         is_claimed=is_present(lease, now),
     )
     claim(connection, granted)
-    record_lease(connection, Action.LEASE_GRANTED, lease, granted, at=now)
+    record_lease(connection, TrailAction.LEASE_GRANTED, lease, granted, at=now)
     return granted
 
 
-def leave_line(
+def leave_queue(
     connection: sa.Connection,
     lease: Lease,
     cause: Cause | None,
@@ -77,7 +77,7 @@ def begin_closing(
 
 def record_lease(
     connection: sa.Connection,
-    action: Action,
+    action: TrailAction,
     before: Lease | None,
     after: Lease,
     *,
@@ -103,7 +103,7 @@ def _end(
     ended = write(connection, lease, state=state, ended_at=now, cause=cause)
     record_lease(
         connection,
-        Action.LEASE_ENDED,
+        TrailAction.LEASE_ENDED,
         lease,
         ended,
         at=now,
@@ -209,7 +209,7 @@ def read_use(
     return hours
 
 
-def count_use(connection: sa.Connection, lease: Lease, now: float, half_life_hours: float) -> None:
+def add_use(connection: sa.Connection, lease: Lease, now: float, half_life_hours: float) -> None:
     """Add what a lease that is being closed was used."""
     if not lease.gpu_uuids:
         return

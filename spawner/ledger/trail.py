@@ -15,14 +15,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from spawner.ledger import tables
-from spawner.ledger.database import reading
+from spawner.ledger.database import read_transaction
 
 HUB = "(hub)"
 """The actor of what nobody in particular did; the parentheses keep it apart from user names."""
 CHUNK = 500
 
 
-class Action(StrEnum):
+class TrailAction(StrEnum):
     """What the trail tells of; what its subject is stands beside it."""
 
     LEASE_GRANTED = "lease.granted"  # lease ID
@@ -47,7 +47,7 @@ class Entry:
 
     at: float
     actor: str
-    action: Action
+    action: TrailAction
     subject: str
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
@@ -55,7 +55,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Written:
+class StoredEntry:
     """An entry as it stands in the trail; a later one has a higher ``id``."""
 
     id: int
@@ -63,7 +63,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Search:
+class TrailFilter:
     """Which entries are meant: those that agree with every field that is not None.
 
     ``text`` may stand anywhere in one, in whichever case. ``since`` and ``until`` are of the lease clock; an entry at
@@ -71,7 +71,7 @@ class Search:
     """
 
     actor: str | None = None
-    action: Action | None = None
+    action: TrailAction | None = None
     subject: str | None = None
     text: str | None = None
     since: float | None = None
@@ -95,18 +95,18 @@ class Trail:
     _engine: sa.Engine
 
     def trail(
-        self, search: Search = Search(), *, before_id: int | None = None, limit: int = CHUNK
-    ) -> tuple[Written, ...]:
+        self, search: TrailFilter = TrailFilter(), *, before_id: int | None = None, limit: int = CHUNK
+    ) -> tuple[StoredEntry, ...]:
         """Return the newest ``limit`` entries that are meant, newest first, of those before ``before_id``."""
         columns = tables.trail.c
         select = sa.select(tables.trail).where(*_conditions(search))
         if before_id is not None:
             select = select.where(columns.id < before_id)
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             rows = connection.execute(select.order_by(columns.id.desc()).limit(limit)).all()
         return tuple(_as_written(row) for row in rows)
 
-    def trail_chunks(self, search: Search = Search()) -> Iterator[tuple[Written, ...]]:
+    def trail_chunks(self, search: TrailFilter = TrailFilter()) -> Iterator[tuple[StoredEntry, ...]]:
         """Yield all entries that are meant, newest first, some at a time: none of them is in memory for long.
 
         Between two chunks nothing of the database is held; what is written meanwhile is not among them.
@@ -117,7 +117,7 @@ class Trail:
             before_id = chunk[-1].id
 
 
-def _conditions(search: Search) -> Iterator[sa.ColumnElement[bool]]:
+def _conditions(search: TrailFilter) -> Iterator[sa.ColumnElement[bool]]:
     columns = tables.trail.c
     exact = (
         (columns.actor, search.actor),
@@ -139,8 +139,8 @@ def _dump(value: Mapping[str, Any] | None) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def _as_written(row: sa.Row[Any]) -> Written:
+def _as_written(row: sa.Row[Any]) -> StoredEntry:
     values = dict(row._mapping)
     for side in ("before", "after"):
         values[side] = None if values[side] is None else json.loads(values[side])
-    return Written(values.pop("id"), Entry(**{**values, "action": Action(values["action"])}))
+    return StoredEntry(values.pop("id"), Entry(**{**values, "action": TrailAction(values["action"])}))

@@ -1,1 +1,1 @@
-"""Pure decisions: data in, decision out; no I/O, no clock, no JupyterHub."""
+"""Policies: pure functions from data to decisions, without I/O, clock or JupyterHub."""

@@ -1,6 +1,6 @@
-"""Whether a request may stand in line at all.
+"""Admission: decides whether a request may enter the queue.
 
-Refused is only what can never be granted as it is asked; what merely has to wait is admitted.
+It refuses only a request that can never be granted. A request that has to wait is admitted.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 
 from spawner.model import Gpu, Lease, Quota, Reason, Refused, Request
-from spawner.policy.quota import check_quota
-from spawner.policy.formatting import count_gpus, say_kinds
+from spawner.policy.quota_check import check_quota
+from spawner.policy.formatting import format_gpu_count, format_kinds
 
 
 def admit(
@@ -24,12 +24,11 @@ def admit(
     now: float = 0.0,
     drained: Container[str] = (),
 ) -> Refused | None:
-    """Return why ``request`` cannot be admitted beside the live ``leases``, or None.
+    """Return the refusal of ``request``, or None if it is admitted.
 
-    They are those of the user and of groups that have a total; ``held`` is as ``check_quota`` has it.
-
-    ``gpus`` are all GPUs of the workbench, healthy or not: one that is ill may be back before the request's turn.
-    Those whose UUIDs are ``drained`` are not counted: nobody knows whether they come back.
+    ``leases`` are the live leases of the user and of each group that has a total. ``held`` is the argument of
+    ``check_quota``. ``gpus`` are all GPUs of the workbench; a failed GPU counts, because it may recover before the
+    grant. A UUID in ``drained`` does not count, because its return is unknown.
     """
     options = request.options
     if any((lease.user, lease.server) == (request.user, request.server) for lease in leases):
@@ -40,9 +39,9 @@ def admit(
     kinds = count_kinds(gpu for gpu in gpus if gpu.uuid not in drained)
     existing = kinds.get(options.mig_profile, 0)
     if options.gpus > existing:
-        asked = count_gpus(options.gpus, options.mig_profile)
-        has = existing or say_kinds(kinds)
-        advice = "ask for fewer" if existing else "choose of these" if kinds else "ask for 0 GPUs"
+        asked = format_gpu_count(options.gpus, options.mig_profile)
+        has = existing or format_kinds(kinds)
+        advice = "ask for fewer" if existing else "choose one of them" if kinds else "ask for 0 GPUs"
         more = count_kinds(gpus).get(options.mig_profile, 0) - existing
         out = f" ({more} more {'is' if more == 1 else 'are'} drained)" if more else ""
         return Refused(
@@ -53,7 +52,7 @@ def admit(
 
 
 def count_kinds(gpus: Iterable[Gpu]) -> dict[str | None, int]:
-    """Return how many there are of each ``mig_profile``: whole GPUs first, the profiles from small to large."""
+    """Return the number of GPUs by ``mig_profile``: whole GPUs first, then profiles from small to large."""
     counts = Counter(gpu.mig_profile for gpu in gpus)
     return {profile: counts[profile] for profile in sorted(counts, key=_rank_profile)}
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from spawner.model import Gpu, Options, Reason, Refused
-from spawner.policy.formatting import count_gpus
+from spawner.policy.formatting import format_gpu_count
 
 
 class Fit(StrEnum):
@@ -122,16 +122,16 @@ def _parse(version: str | None) -> tuple[int, ...] | None:
     return tuple(map(int, version.split(".")))
 
 
-def refuse_misfit(options: Options, stack: Stack, gpus: Iterable[Gpu]) -> Refused | None:
+def refuse_incompatible(options: Options, stack: Stack, gpus: Iterable[Gpu]) -> Refused | None:
     """Return why ``options`` cannot have GPUs with ``stack``, their release; None where that may be or is unknown."""
     verdicts = [judge(stack, gpu) for gpu in gpus if gpu.mig_profile == options.mig_profile]
     failing = [verdict for verdict in verdicts if verdict.fit is Fit.FAILS]
     fitting = len(verdicts) - len(failing)
     if not failing or not fitting < options.gpus <= len(verdicts):
         return None
-    asks = f"ask for {count_gpus(fitting, options.mig_profile)}" if fitting else "ask for 0 GPUs"
+    asks = f"ask for {format_gpu_count(fitting, options.mig_profile)}" if fitting else "ask for 0 GPUs"
     here = (
-        f" on {len(failing)} of {count_gpus(len(verdicts), options.mig_profile)}" if fitting else ""
+        f" on {len(failing)} of {format_gpu_count(len(verdicts), options.mig_profile)}" if fitting else ""
     )
     return Refused(
         Reason.INCOMPATIBLE,

@@ -39,7 +39,7 @@ _PREPARE_HOME = (
 
 
 @dataclass(frozen=True)
-class Limits:
+class ContainerLimits:
     """What one server may use of its host."""
 
     memory_bytes: int
@@ -59,7 +59,7 @@ def build_server(
     *,
     instance: str,
     image_id: str,
-    limits: Limits,
+    limits: ContainerLimits,
     environment: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the create body of the lease's container; ``account`` is that of the lease's uid.

@@ -1,4 +1,4 @@
-"""Numbers and GPUs as people say them, for the sentences that policies give and the pages."""
+"""Formatting: turns numbers, times and GPUs into text for refusals and pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from spawner.model import Gpu
 
 
-def count_gpus(number: int, mig_profile: str | None = None) -> str:
+def format_gpu_count(number: int, mig_profile: str | None = None) -> str:
     """Return ``"1 GPU"``, ``"2 GPUs"``, ``"1 MIG instance 1g.10gb"``, ``"2 MIG instances 1g.10gb"``."""
     plural = "" if number == 1 else "s"
     if mig_profile is None:
@@ -16,33 +16,36 @@ def count_gpus(number: int, mig_profile: str | None = None) -> str:
     return f"{number} MIG instance{plural} {mig_profile}"
 
 
-def say_kinds(counts: Mapping[str | None, int]) -> str:
-    """Return ``"2 GPUs and 7 MIG instances 1g.10gb"``, the numbers of each ``mig_profile``, or ``"no GPU"``."""
-    *first, last = [count_gpus(number, kind) for kind, number in counts.items()] or ["no GPU"]
+def format_kinds(counts: Mapping[str | None, int]) -> str:
+    """Return the numbers of all profiles, as in ``"2 GPUs and 7 MIG instances 1g.10gb"``, or ``"no GPU"``."""
+    *first, last = [format_gpu_count(number, kind) for kind, number in counts.items()] or ["no GPU"]
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def say_subject(subject: str, after: Mapping[str, Any] | None) -> str:
-    """Return to whom or what an entry of the audit trail was done; of a lease, whose it is and how many GPUs it has."""
+def format_subject(subject: str, after: Mapping[str, Any] | None) -> str:
+    """Return the subject of an audit trail entry; for a lease, its user and its number of GPUs follow."""
     if after is None or "gpu_count" not in after:
         return subject
-    gpus = count_gpus(after["gpu_count"], after.get("mig_profile"))
+    gpus = format_gpu_count(after["gpu_count"], after.get("mig_profile"))
     return f"{subject} ({after['user']}, {gpus})"
 
 
-def name_gpu(gpu: Gpu) -> str:
+def format_gpu_name(gpu: Gpu) -> str:
     """Return ``"GPU 3"`` or ``"MIG instance 1 of GPU 3"``."""
     whole = f"GPU {gpu.index}"
     return whole if gpu.mig_index is None else f"MIG instance {gpu.mig_index} of {whole}"
 
 
-def say_hours(hours: float) -> str:
-    """Return ``"1 hour"``, ``"24 hours"``, ``"1.5 hours"``; two decimals, cut off and not rounded up."""
+def format_hours(hours: float) -> str:
+    """Return ``"1 hour"``, ``"24 hours"`` or ``"1.5 hours"``, truncated to two decimals.
+
+    Rounding up would promise more time than there is.
+    """
     shown = f"{int(hours * 100) / 100:g}"
     return f"{shown} hour" if shown == "1" else f"{shown} hours"
 
 
-def say_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return ``"under a minute"``, ``"12 min"``, ``"3 h 5 min"``, ``"3 h"`` or ``"2 d 4 h"``."""
     minutes = int(seconds // 60)
     if minutes < 1:

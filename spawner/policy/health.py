@@ -1,7 +1,7 @@
-"""Which GPUs are ill, why, and what the people on them are told.
+"""GPU health: diagnoses failed GPUs and formats the messages for their users.
 
-Ill is only what NVML or the driver said is ill: from silence nothing follows. Each MIG instance is judged by what its
-GPU says of it.
+A GPU has failed only if NVML or the driver reports it; silence proves nothing. A MIG instance inherits the
+diagnosis of its GPU.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spawner.model import Gpu, GpuHealth, Lease, Quarantine
-from spawner.policy.formatting import name_gpu
+from spawner.policy.formatting import format_gpu_name
 
-WHILE_IT_RUNS = "save your work, stop the server and start it again."
+RESTART_ADVICE = "save your work, stop the server and start it again."
 
 
 @dataclass(frozen=True)
-class Illness:
-    """What a GPU has; ``reason`` completes "GPU 3 …".
+class GpuFailure:
+    """Failure of one GPU; ``reason`` completes "GPU 3 …".
 
-    ``xid_at`` is the agent's time of the Xid behind it; None where it is there for as long as it can be seen.
+    ``xid_at`` is the agent's time of the Xid. None means a state, not an event: it lasts as long as NVML reports it.
     """
 
     gpu_uuid: str
@@ -27,18 +27,18 @@ class Illness:
     xid_at: float | None
 
 
-def diagnose(gpu: Gpu) -> Illness | None:
-    """Return what ``gpu`` has, None for one that is well or of which nobody knows."""
+def diagnose(gpu: Gpu) -> GpuFailure | None:
+    """Return the failure of ``gpu``, or None if it is healthy or its health is unknown."""
     if gpu.health is GpuHealth.LOST:
-        return Illness(gpu.uuid, "was lost by its driver", None)
+        return GpuFailure(gpu.uuid, "was lost by its driver", None)
     if gpu.xid is not None and gpu.xid_at is not None:
-        return Illness(gpu.uuid, f"failed (Xid {gpu.xid})", gpu.xid_at)
+        return GpuFailure(gpu.uuid, f"failed (Xid {gpu.xid})", gpu.xid_at)
     return None
 
 
-def find_failures(lease: Lease, quarantines: Iterable[Quarantine]) -> tuple[Quarantine, ...]:
-    """Return those of the ``quarantines``, ended or not, that the lease's GPUs got into while it had them."""
-    # nobody is granted a GPU in quarantine: a lease that seems to be younger was adopted since
+def select_failures(lease: Lease, quarantines: Iterable[Quarantine]) -> tuple[Quarantine, ...]:
+    """Return the ``quarantines``, open or released, that began while ``lease`` held the GPU."""
+    # no grant takes a GPU in quarantine: a lease that looks younger than an open one was adopted later
     return tuple(
         quarantine
         for quarantine in quarantines
@@ -47,22 +47,22 @@ def find_failures(lease: Lease, quarantines: Iterable[Quarantine]) -> tuple[Quar
     )
 
 
-def say_trouble(failures: Sequence[Quarantine], gpus: Mapping[str, Gpu]) -> str:
-    """Return what the user of a running server is told; ``gpus`` are those that can be named, by UUID."""
+def format_running_failure(failures: Sequence[Quarantine], gpus: Mapping[str, Gpu]) -> str:
+    """Return the message for the user of a running server; ``gpus`` has the known GPUs by UUID."""
     if not failures:
-        return f"A GPU of this server failed: {WHILE_IT_RUNS}"
-    first, *more = (_say(failure, gpus) for failure in failures)
+        return f"A GPU of this server failed: {RESTART_ADVICE}"
+    first, *more = (_describe(failure, gpus) for failure in failures)
     name, reason = first
     others = "".join(f", and {name} {reason}" for name, reason in more)
-    return f"{name} of this server {reason}{others}: {WHILE_IT_RUNS}"
+    return f"{name} of this server {reason}{others}: {RESTART_ADVICE}"
 
 
-def say_failed_start(failures: Sequence[Quarantine], gpus: Mapping[str, Gpu]) -> str:
-    """Return what the user of a server that was starting on the GPUs of ``failures`` is told."""
-    said = ", and ".join(" ".join(_say(failure, gpus)) for failure in failures)
-    return f"{said} while your server was starting: start it again, and it gets another."
+def format_start_failure(failures: Sequence[Quarantine], gpus: Mapping[str, Gpu]) -> str:
+    """Return the message for the user of a server that was starting on the GPUs of ``failures``."""
+    causes = ", and ".join(" ".join(_describe(failure, gpus)) for failure in failures)
+    return f"{causes} while your server was starting: start it again to get another GPU."
 
 
-def _say(failure: Quarantine, gpus: Mapping[str, Gpu]) -> tuple[str, str]:
+def _describe(failure: Quarantine, gpus: Mapping[str, Gpu]) -> tuple[str, str]:
     gpu = gpus.get(failure.gpu_uuid)
-    return ("A GPU" if gpu is None else name_gpu(gpu)), failure.reason
+    return ("A GPU" if gpu is None else format_gpu_name(gpu)), failure.reason

@@ -11,7 +11,7 @@ FORGET_SECONDS = 600.0
 """After so long without knowing, nobody says that it was quiet before."""
 STALE_SECONDS = 180.0
 """How old a server's word about its kernels and terminals may be."""
-LAST_WORD_SECONDS = 30.0
+FINAL_REPORT_SECONDS = 30.0
 """How old it may be when its GPUs are taken: somebody may just have begun."""
 
 
@@ -32,18 +32,18 @@ class IdleRules:
     terminals: bool
 
     @property
-    def sees_anything(self) -> bool:
+    def has_criteria(self) -> bool:
         """False where no sign of work has to be known."""
-        return self.gpu_percent is not None or self.memory or self.asks_server
+        return self.gpu_percent is not None or self.memory or self.needs_report
 
     @property
-    def asks_server(self) -> bool:
+    def needs_report(self) -> bool:
         """True where the server's own word is needed."""
         return self.kernels or self.terminals
 
 
 @dataclass(frozen=True)
-class Word:
+class ActivityReport:
     """What a server said of itself ``at`` a moment of the lease clock.
 
     How many kernels were computing, and how long ago the last one, and the last terminal, had done anything; None
@@ -70,15 +70,15 @@ class Signs:
     at: float
     utilization_percent: tuple[int | None, ...]
     processes: Processes | None
-    word: Word | None
+    report: ActivityReport | None
 
 
 @dataclass(frozen=True)
-class Watch:
+class IdleRecord:
     """What was seen of one lease until now.
 
     It was seen to be quiet for ``quiet_seconds`` together. ``known_at`` is the last look at which everything was
-    known, None where the last one left something open; ``processes`` are the last ones known, ``word_at`` is when its
+    known, None where the last one left something open; ``processes`` are the last ones known, ``reported_at`` is when its
     server spoke last.
     """
 
@@ -86,10 +86,10 @@ class Watch:
     known_at: float | None = None
     last_known_at: float | None = None
     processes: Processes | None = None
-    word_at: float | None = None
+    reported_at: float | None = None
 
 
-def watch(before: Watch, signs: Signs, rules: IdleRules, period_seconds: float) -> Watch:
+def update_record(before: IdleRecord, signs: Signs, rules: IdleRules, period_seconds: float) -> IdleRecord:
     """Return what is to be thought of a lease after one more look, ``period_seconds`` after the last."""
     is_known = _is_known(signs, rules)
     quiet = before.quiet_seconds
@@ -103,16 +103,16 @@ def watch(before: Watch, signs: Signs, rules: IdleRules, period_seconds: float) 
     if _is_working(before, signs, rules):
         quiet = 0.0
     processes = before.processes if signs.processes is None else signs.processes
-    return Watch(
+    return IdleRecord(
         quiet_seconds=min(quiet, _rest_seconds(signs, rules)),
         known_at=signs.at if is_known else None,
         last_known_at=signs.at if is_known else last,
         processes=processes,
-        word_at=before.word_at if signs.word is None else signs.word.at,
+        reported_at=before.reported_at if signs.word is None else signs.report.at,
     )
 
 
-def seconds_left(seen: Watch, rules: IdleRules) -> float | None:
+def seconds_left(seen: IdleRecord, rules: IdleRules) -> float | None:
     """Return in how many seconds a lease that stays quiet ends, at least 0; None where it does not, or not soon."""
     if not rules.minutes:
         return None
@@ -120,12 +120,12 @@ def seconds_left(seen: Watch, rules: IdleRules) -> float | None:
     return left if left <= min(rules.warning_minutes, rules.minutes) * 60.0 else None
 
 
-def is_over(seen: Watch, rules: IdleRules, now: float) -> bool:
+def should_release(seen: IdleRecord, rules: IdleRules, now: float) -> bool:
     """Return whether a lease is to be ended now: it was quiet for long enough, and that is known up to this moment."""
     if seconds_left(seen, rules) != 0.0 or seen.known_at != now:
         return False
-    has_spoken = seen.word_at is not None and now - seen.word_at <= LAST_WORD_SECONDS
-    return has_spoken or not rules.asks_server
+    has_spoken = seen.reported_at is not None and now - seen.reported_at <= FINAL_REPORT_SECONDS
+    return has_spoken or not rules.needs_report
 
 
 def _is_known(signs: Signs, rules: IdleRules) -> bool:
@@ -136,14 +136,14 @@ def _is_known(signs: Signs, rules: IdleRules) -> bool:
     ):
         return False
     word = signs.word
-    if word is None or signs.at - word.at > STALE_SECONDS:
-        return not rules.asks_server
-    if rules.kernels and (word.busy_kernels is None or word.kernels_quiet_seconds is None):
+    if word is None or signs.at - report.at > STALE_SECONDS:
+        return not rules.needs_report
+    if rules.kernels and (report.busy_kernels is None or report.kernels_quiet_seconds is None):
         return False
-    return not rules.terminals or word.terminals_quiet_seconds is not None
+    return not rules.terminals or report.terminals_quiet_seconds is not None
 
 
-def _is_working(before: Watch, signs: Signs, rules: IdleRules) -> bool:
+def _is_working(before: IdleRecord, signs: Signs, rules: IdleRules) -> bool:
     """Return whether anything that is looked at is seen to work, whatever else is unknown."""
     idle_percent = rules.gpu_percent or 0
     if any(percent > idle_percent for percent in signs.utilization_percent if percent is not None):
@@ -153,7 +153,7 @@ def _is_working(before: Watch, signs: Signs, rules: IdleRules) -> bool:
     )
     if rules.memory and has_changed:
         return True
-    return rules.kernels and signs.word is not None and bool(signs.word.busy_kernels)
+    return rules.kernels and signs.word is not None and bool(signs.report.busy_kernels)
 
 
 def _rest_seconds(signs: Signs, rules: IdleRules) -> float:
@@ -161,9 +161,9 @@ def _rest_seconds(signs: Signs, rules: IdleRules) -> float:
     word = signs.word
     if word is None:
         return float("inf")
-    passed = max(signs.at - word.at, 0.0)
-    kernels = word.kernels_quiet_seconds if rules.kernels else None
-    terminals = word.terminals_quiet_seconds if rules.terminals else None
+    passed = max(signs.at - report.at, 0.0)
+    kernels = report.kernels_quiet_seconds if rules.kernels else None
+    terminals = report.terminals_quiet_seconds if rules.terminals else None
     return min(
         (quiet + passed for quiet in (kernels, terminals) if quiet is not None),
         default=float("inf"),

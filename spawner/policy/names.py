@@ -1,7 +1,7 @@
-"""Names of containers and volumes.
+"""Names: builds the names of containers and volumes.
 
-A name carries a lease id or a uid, which are unique and never re-used; the readable part is only for people, so two
-users whose names look alike can never meet.
+Each name carries a lease id or a uid; both are unique and never re-used. The readable part is for people only, so
+similar user names never collide.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import unicodedata
 
 from spawner.model import Lease
 
-MOST_CHARACTERS = 63  # one DNS label: a container is reached by its name
+MAX_CHARACTERS = 63  # one DNS label: the proxy reaches a container by its name
 _USER_CHARACTERS = 16
 _SERVER_CHARACTERS = 8
 
 
-def slug(text: str, most: int) -> str:
-    """Return up to ``most`` characters of a-z, 0-9 and inner hyphens that resemble ``text``, or ``"x"``."""
+def slug(text: str, max_characters: int) -> str:
+    """Return ``text`` as at most ``max_characters`` of a-z, 0-9 and inner hyphens, or ``"x"``."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", ascii_text).strip("-")[:most].strip("-") or "x"
+    return re.sub(r"[^a-z0-9]+", "-", ascii_text).strip("-")[:max_characters].strip("-") or "x"
 
 
 def container_name(instance: str, lease: Lease) -> str:
@@ -30,15 +30,15 @@ def container_name(instance: str, lease: Lease) -> str:
 
 
 def home_volume(instance: str, user: str, uid: int) -> str:
-    """Return the name of the volume with this user's home, unique by the uid."""
+    """Return the name of the user's home volume, unique by the uid."""
     return f"{instance}-home-{slug(user, _USER_CHARACTERS)}-{uid}"
 
 
 def preparation_name(instance: str, uid: int) -> str:
-    """Return the name of the one-shot container that hands a fresh home to its user."""
+    """Return the name of the one-shot container that changes the owner of a new home."""
     return f"{instance}-prepare-home-{uid}"
 
 
 def linux_name(user: str) -> str:
-    """Return the login name shown inside the container."""
+    """Return the login name inside the container."""
     return slug(user, 32)

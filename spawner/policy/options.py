@@ -1,6 +1,6 @@
-"""The closed schema of what a person may choose for a server.
+"""Spawn options: parses the user's choices for a server against a closed schema.
 
-Every door (form, query, REST, persisted options) goes through ``parse_options``.
+Form, query string, REST and persisted options all pass through ``parse_options``.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Collection, Mapping
 
 from spawner.model import Options, OptionsError, WhenIdle
 
-MOST_GPUS = 1024
-LEAST_HOURS = 0.01
-MOST_HOURS = 8760
+MAX_GPUS = 1024
+MIN_HOURS = 0.01
+MAX_HOURS = 8760
 MIG_PROFILE = re.compile(r"(?=.{1,32}$)([1-9]c\.)?[1-9]g\.[1-9][0-9]{0,3}gb([+-][a-z.]+)*")
-"""``1g.10gb``, ``1c.3g.40gb``, ``1g.10gb+me``: NVIDIA's own names."""
+"""NVIDIA's profile names, such as ``1g.10gb``, ``1c.3g.40gb`` and ``1g.10gb+me``."""
 _KEYS = ("release", "gpus", "mig_profile", "hours", "when_idle")
 
 
 def parse_options(raw: object, *, releases: Collection[str], default_release: str) -> Options:
     """Return the options in ``raw``: ``release``, ``gpus`` (int), ``mig_profile``, ``hours`` (number), ``when_idle``.
 
-    All are optional, and the last three may be None. Raises OptionsError with one sentence for the person who asked.
+    Every key is optional, and the last three may be None. Raises OptionsError with one sentence for the user.
     """
     if not isinstance(raw, Mapping):
         raise OptionsError('The options must be an object such as {"release": "v2.7", "gpus": 1}.')
@@ -36,10 +36,10 @@ def parse_options(raw: object, *, releases: Collection[str], default_release: st
         shown = release[:40] if isinstance(release, str) else type(release).__name__
         raise OptionsError(f"There is no release {shown!r}: choose one of {', '.join(releases)}.")
     gpus = raw.get("gpus", 0)
-    # bool is an int in Python, and a float such as NaN or 1.5 is no count
-    if type(gpus) is not int or not 0 <= gpus <= MOST_GPUS:
+    # bool is a subclass of int, and a float such as NaN or 1.5 is not a count
+    if type(gpus) is not int or not 0 <= gpus <= MAX_GPUS:
         raise OptionsError(
-            f"{str(gpus)[:40]!r} is no number of GPUs: give a whole number from 0 to {MOST_GPUS}."
+            f"{str(gpus)[:40]!r} is not a number of GPUs: give a whole number from 0 to {MAX_GPUS}."
         )
     return Options(
         release=release,
@@ -55,7 +55,7 @@ def _parse_when_idle(choice: object) -> WhenIdle:
         return WhenIdle.STOP
     if not isinstance(choice, str) or choice not in set(WhenIdle):
         raise OptionsError(
-            f"{str(choice)[:40]!r} is nothing to do when idle: choose 'stop' or 'go_on'."
+            f"{str(choice)[:40]!r} is not an action for idle servers: choose 'stop' or 'go_on'."
         )
     return WhenIdle(choice)
 
@@ -65,19 +65,19 @@ def _parse_profile(profile: object, gpus: int) -> str | None:
         return None
     if not isinstance(profile, str) or MIG_PROFILE.fullmatch(profile) is None:
         raise OptionsError(
-            f"{str(profile)[:40]!r} is no MIG profile: give one such as '1g.10gb', or none for whole GPUs."
+            f"{str(profile)[:40]!r} is not a MIG profile: give one such as '1g.10gb', or none for whole GPUs."
         )
     if gpus == 0:
-        raise OptionsError(f"Say in 'gpus' how many MIG instances {profile} you want: 1 or more.")
+        raise OptionsError(f"A MIG profile needs a number of instances: set 'gpus' to 1 or more {profile}.")
     return profile
 
 
 def _parse_hours(hours: object) -> float | None:
     if hours is None:
         return None
-    # NaN and the infinities compare as outside
-    if type(hours) not in (int, float) or not LEAST_HOURS <= hours <= MOST_HOURS:  # type: ignore[operator]
+    # NaN and the infinities fail the comparison
+    if type(hours) not in (int, float) or not MIN_HOURS <= hours <= MAX_HOURS:  # type: ignore[operator]
         raise OptionsError(
-            f"{str(hours)[:40]!r} is no number of hours: give a number from {LEAST_HOURS} to {MOST_HOURS}."
+            f"{str(hours)[:40]!r} is not a number of hours: give a number from {MIN_HOURS} to {MAX_HOURS}."
         )
     return float(hours)  # type: ignore[arg-type]

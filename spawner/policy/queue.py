@@ -15,10 +15,10 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
-from spawner.model import Gpu, GpuHealth, Lease, LineEnd, Reason, Refused
+from spawner.model import Gpu, GpuHealth, Lease, QueueEnd, Reason, Refused
 from spawner.policy.placement import FreeGpus
 
-PLANNED_PLACES = 100
+PLANNED_POSITIONS = 100
 """How many from the front are planned; who stands behind them waits without an estimate."""
 
 OVERDUE_SECONDS = 60.0
@@ -34,7 +34,7 @@ _ID, _REQUESTED_AT, _PRIORITY = map(attrgetter, ("id", "requested_at", "priority
 
 
 @dataclass(frozen=True)
-class LinePlan:
+class QueuePlan:
     """What becomes of everyone who waits, by lease id.
 
     ``grants`` are the UUIDs of what each gets whose turn is now. All others go on waiting in ``queues``, in order, one
@@ -51,14 +51,14 @@ def is_present(lease: Lease, now: float) -> bool:
     return now - lease.requested_at <= PRESENT_SECONDS
 
 
-def plan_line(
+def plan_queue(
     waiting: Sequence[Lease],
     *,
     leases: Sequence[Lease],
     gpus: Sequence[Gpu],
     use: Mapping[int, float],
     now: float,
-) -> LinePlan:
+) -> QueuePlan:
     """Return what becomes of those ``waiting``, who stand in order of first come.
 
     ``leases`` hold GPUs; ``use`` is everyone's recent GPU-hours, decayed, by uid. Times are seconds of the lease clock.
@@ -71,7 +71,7 @@ def plan_line(
     queues: dict[str | None, list[str]] = {}
     starts_at: dict[str, float] = {}
     for profile, alike in lines.items():
-        order = order_line(alike, use=use, now=now)
+        order = order_queue(alike, use=use, now=now)
         pool = pools.get(profile) or _Pool([], [])
         starts = _plan_starts(order, pool, now)
         due = [lease for lease, start in starts if start == now]
@@ -81,10 +81,10 @@ def plan_line(
                 grants[lease.id] = tuple(gpu.uuid for gpu in free.take(lease.gpu_count))
         starts_at |= {lease.id: start for lease, start in starts if start != now}
         queues[profile] = [lease_id for lease_id in map(_ID, order) if lease_id not in grants]
-    return LinePlan(grants, queues, starts_at)
+    return QueuePlan(grants, queues, starts_at)
 
 
-def order_line(waiting: Sequence[Lease], *, use: Mapping[int, float], now: float) -> list[Lease]:
+def order_queue(waiting: Sequence[Lease], *, use: Mapping[int, float], now: float) -> list[Lease]:
     """Return ``waiting``, who stand in order of first come, by patience, priority, least recent use, first come."""
     patient = bisect_right(waiting, now - PATIENCE_SECONDS, key=_REQUESTED_AT)
     others = list(waiting[patient:])
@@ -94,8 +94,8 @@ def order_line(waiting: Sequence[Lease], *, use: Mapping[int, float], now: float
     return [*waiting[:patient], *others]
 
 
-def find_priority(
-    lease: Lease, waiting: Sequence[Lease], *, to: LineEnd, now: float
+def select_priority(
+    lease: Lease, waiting: Sequence[Lease], *, to: QueueEnd, now: float
 ) -> int | Refused:
     """Return the priority with which ``lease`` goes before, or after, all others of its kind who are ``waiting``.
 
@@ -112,7 +112,7 @@ def find_priority(
         for one in waiting
         if one.mig_profile == lease.mig_profile and one.id != lease.id
     ]
-    if to is LineEnd.FIRST:
+    if to is QueueEnd.FIRST:
         return max(lease.priority, max(others, default=lease.priority - 1) + 1)
     return min(lease.priority, min(others, default=lease.priority + 1) - 1)
 
@@ -159,7 +159,7 @@ def _plan_starts(order: Sequence[Lease], pool: _Pool, now: float) -> list[tuple[
     # so is passed by others; it keeps its place, and reserves from the moment at which its GPUs are back
     healthy = len(pool.free) + len(pool.backs)
     fitting = (lease for lease in order if lease.gpu_count <= healthy)
-    planned = list(islice(fitting, PLANNED_PLACES))
+    planned = list(islice(fitting, PLANNED_POSITIONS))
     wanted = sum(lease.gpu_count for lease in planned)
     forecast = _Forecast(len(pool.free), pool.backs, wanted, now)
     starts = ((lease, forecast.reserve(lease.gpu_count, lease.hours * 3600.0)) for lease in planned)

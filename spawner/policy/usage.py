@@ -15,7 +15,7 @@ BRIDGED_PERIODS = 3
 """For so many sample periods without a sample, the next one speaks for all of the time since the last."""
 
 
-class By(StrEnum):
+class GroupBy(StrEnum):
     """What usage is added up by."""
 
     USER = "user"
@@ -26,7 +26,7 @@ class By(StrEnum):
 
 
 @dataclass(frozen=True)
-class Span:
+class UsageSpan:
     """One GPU in one lease on one day (``day`` counts from 1970, UTC).
 
     It was held for ``held_seconds``; of ``measured_seconds`` of these it computed during ``used_seconds``.
@@ -45,7 +45,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Sum:
+class UsageTotal:
     """GPU-hours of one user, group, day, GPU or release, which ``key`` names; ``label`` is that for people.
 
     ``used_gpu_hours`` is None where nothing was measured; ``unmeasured_gpu_hours`` is what of the time held nobody
@@ -73,7 +73,7 @@ def split_days(start: float, end: float) -> Iterator[tuple[int, float]]:
         start = stop
 
 
-def measure(last: float, now: float, period_seconds: float) -> float:
+def measured_seconds(last: float, now: float, period_seconds: float) -> float:
     """Return for how many seconds before ``now`` a sample speaks, where the last one (or the grant) was at ``last``.
 
     After a longer silence it speaks for one period only: what was before is not known.
@@ -82,7 +82,7 @@ def measure(last: float, now: float, period_seconds: float) -> float:
     return gap if gap <= BRIDGED_PERIODS * period_seconds else period_seconds
 
 
-def add_up(spans: Iterable[Span], by: By) -> tuple[Sum, ...]:
+def sum_usage(spans: Iterable[UsageSpan], by: GroupBy) -> tuple[UsageTotal, ...]:
     """Return the sums of ``spans``, days in order, all others by hours held; a user in two groups counts in both."""
     totals: dict[str, list[float]] = {}
     labels: dict[str, str] = {}
@@ -94,12 +94,12 @@ def add_up(spans: Iterable[Span], by: By) -> tuple[Sum, ...]:
             total[1] += span.measured_seconds
             total[2] += span.used_seconds
     sums = [_sum(key, labels[key], *total) for key, total in totals.items()]
-    if by is By.DAY:
+    if by is GroupBy.DAY:
         return tuple(sorted(sums, key=lambda one: int(one.key)))
     return tuple(sorted(sums, key=lambda one: (-one.held_gpu_hours, one.label)))
 
 
-def total(spans: Iterable[Span]) -> Sum:
+def total(spans: Iterable[UsageSpan]) -> UsageTotal:
     """Return everything in ``spans``, each once."""
     held = measured = used = 0.0
     for span in spans:
@@ -109,22 +109,22 @@ def total(spans: Iterable[Span]) -> Sum:
     return _sum("total", "Total", held, measured, used)
 
 
-def _keys(span: Span, by: By) -> Iterator[tuple[str, str]]:
-    if by is By.USER:
+def _keys(span: UsageSpan, by: GroupBy) -> Iterator[tuple[str, str]]:
+    if by is GroupBy.USER:
         # two people may have had one name, one after the other
         yield str(span.uid), span.user
-    elif by is By.DAY:
+    elif by is GroupBy.DAY:
         yield str(span.day), str(span.day)
-    elif by is By.GPU:
+    elif by is GroupBy.GPU:
         yield span.gpu_uuid, span.gpu_uuid
-    elif by is By.RELEASE:
+    elif by is GroupBy.RELEASE:
         yield span.release, span.release
     else:
         yield from ((group, group) for group in span.groups)
 
 
-def _sum(key: str, label: str, held: float, measured: float, used: float) -> Sum:
-    return Sum(
+def _sum(key: str, label: str, held: float, measured: float, used: float) -> UsageTotal:
+    return UsageTotal(
         key=key,
         label=label,
         held_gpu_hours=held / 3600.0,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.stack import PASSWORD, Stack
+from testing.stack import PASSWORD, Stack
 
 SECONDS = 1000
 SEES = "import nvitop; print(*[d.uuid() for d in nvitop.Device.all()])"

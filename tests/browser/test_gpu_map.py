@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from testing.paths import ROOT
+from tests.hub.hub_env import PASSWORD
 from tests.hub.test_sign_up import ADMIN_PASSWORD
-from tests.hub.town import PASSWORD
-from tests.stack import ROOT
 
 SECONDS = 1000
 DURATIONS = json.loads((ROOT / "tests/contract/panel-durations.json").read_text())
 LIVE = "[data-live=yes]"
 
 
-class MapTown:
+class MapHub:
     """The hub's process, and browsers that look at it."""
 
     def __init__(self, browser: Browser, process: "subprocess.Popen[str]") -> None:
@@ -31,7 +31,7 @@ class MapTown:
         self.url = self._read()
 
     def tell(self, words: str) -> None:
-        """Let the town do something."""
+        """Let the hub do something."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{words}\n")
         self._process.stdin.flush()
@@ -42,7 +42,7 @@ class MapTown:
         for line in self._process.stdout:
             if line.startswith(("http", "done")):
                 return line.strip()
-        raise AssertionError("the town ended")
+        raise AssertionError("the hub ended")
 
     @contextmanager
     def page(self, name: str, **options: object) -> Iterator[Page]:
@@ -63,56 +63,56 @@ class MapTown:
 
 
 @contextmanager
-def running_town(browser: Browser, folder: Path, gpus: int) -> Iterator[MapTown]:
-    command = [sys.executable, "-m", "tests.browser.map_town", str(folder), str(gpus)]
-    with (folder / "town.log").open("w") as log:
+def running_map_hub(browser: Browser, folder: Path, gpus: int) -> Iterator[MapHub]:
+    command = [sys.executable, "-m", "tests.browser.map_fixture", str(folder), str(gpus)]
+    with (folder / "map_hub.log").open("w") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
         )
     try:
-        yield MapTown(browser, process)
+        yield MapHub(browser, process)
     finally:
         process.communicate(timeout=60)
 
 
 @pytest.fixture
-def town(browser: Browser, tmp_path: Path) -> Iterator[MapTown]:
-    with running_town(browser, tmp_path, 4) as town:
-        yield town
+def map_hub(browser: Browser, tmp_path: Path) -> Iterator[MapHub]:
+    with running_map_hub(browser, tmp_path, 4) as map_hub:
+        yield map_hub
 
 
-def test_it_is_live_and_says_when_it_is_not(town: MapTown, screenshots: Path) -> None:
-    with town.page("mara") as page:
+def test_it_is_live_and_says_when_it_is_not(map_hub: MapHub, screenshots: Path) -> None:
+    with map_hub.page("mara") as page:
         first, second = page.locator(".wb-tile").nth(0), page.locator(".wb-tile").nth(1)
         expect(first).to_contain_text("Free")
         expect(first).to_contain_text("unknown")
-        town.tell("read 0 87")
+        map_hub.tell("read 0 87")
         expect(first).to_contain_text("87 %")
-        town.tell("start mara 1")
+        map_hub.tell("start mara 1")
         expect(first).to_contain_text("In use")
         expect(first).to_contain_text("you")
         expect(page.locator("#wb-sum")).to_contain_text("3 of 4 GPUs free")
-        town.tell("start noor 1")
+        map_hub.tell("start noor 1")
         expect(second).to_contain_text("noor")
-        town.tell("start li 3")
+        map_hub.tell("start li 3")
         expect(page.locator("#wb-waiters")).to_contain_text("li · 3 GPUs for 2 h")
         page.screenshot(path=screenshots / "gpu-map.png", full_page=True)
-        town.tell("silent")
+        map_hub.tell("silent")
         expect(page.locator("#wb-error")).to_be_visible()
         expect(second).to_contain_text("Unknown")
-        town.tell("speaking")
+        map_hub.tell("speaking")
         expect(page.locator("#wb-error")).to_be_hidden()
         page.evaluate("window.isSamePage = true")
-        town.tell("restart")
+        map_hub.tell("restart")
         expect(page.locator("#wb-live")).to_have_text("Reconnecting…", timeout=20 * SECONDS)
         expect(page.locator("#wb-live")).to_have_text("Live", timeout=30 * SECONDS)
         assert page.evaluate("window.isSamePage")
 
 
-def test_who_asks_for_less_time_in_the_form_need_not_wait(town: MapTown, screenshots: Path) -> None:
-    town.tell("start noor 2")
-    town.tell("start li 3")  # in two hours; until then two are free
-    with town.page("mara") as page:
+def test_who_asks_for_less_time_in_the_form_need_not_wait(map_hub: MapHub, screenshots: Path) -> None:
+    map_hub.tell("start noor 2")
+    map_hub.tell("start li 3")  # in two hours; until then two are free
+    with map_hub.page("mara") as page:
         page.goto("/hub/spawn")
         two = page.locator(".wb-choice", has=page.locator("input[value='2']"))
         button, hours = page.locator("#spawn_form [type=submit]"), page.locator("#hours")
@@ -130,18 +130,18 @@ def test_who_asks_for_less_time_in_the_form_need_not_wait(town: MapTown, screens
         expect(button).to_have_text("Wait in line")
 
 
-def test_its_script_says_durations_in_the_words_of_the_hub(town: MapTown) -> None:
-    with town.page("mara") as page:
+def test_its_script_says_durations_in_the_words_of_the_hub(map_hub: MapHub) -> None:
+    with map_hub.page("mara") as page:
         said = page.evaluate("all => all.map(({ seconds }) => wbDuration(seconds))", DURATIONS)
     assert said == [golden["words"] for golden in DURATIONS]
 
 
-def test_an_admin_orders_everything_by_keyboard(town: MapTown, screenshots: Path) -> None:
-    town.tell("start mara 1")
-    town.tell("start noor 3")
-    town.tell("start li 1")
-    town.tell("start amara 1")
-    with town.page("admin", color_scheme="dark") as page:
+def test_an_admin_orders_everything_by_keyboard(map_hub: MapHub, screenshots: Path) -> None:
+    map_hub.tell("start mara 1")
+    map_hub.tell("start noor 3")
+    map_hub.tell("start li 1")
+    map_hub.tell("start amara 1")
+    with map_hub.page("admin", color_scheme="dark") as page:
         press = page.keyboard.press
         page.locator(".wb-tile-open").first.focus()
         press("ArrowRight")
@@ -180,9 +180,9 @@ def test_an_admin_orders_everything_by_keyboard(town: MapTown, screenshots: Path
 def test_a_narrow_window_scrolls_one_way(
     browser: Browser, tmp_path: Path, screenshots: Path, gpus: int
 ) -> None:
-    with running_town(browser, tmp_path, gpus) as town:
+    with running_map_hub(browser, tmp_path, gpus) as map_hub:
         narrow = {"width": 400, "height": 800}
-        with town.page("mara", viewport=narrow, reduced_motion="reduce") as page:
+        with map_hub.page("mara", viewport=narrow, reduced_motion="reduce") as page:
             expect(page.locator(".wb-tile")).to_have_count(gpus)
             assert page.evaluate("document.documentElement.scrollWidth") == 400
             moving = "document.getAnimations().length"

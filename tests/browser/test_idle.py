@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
+from testing.eventually import eventually_sync
+from testing.stack import Person, Stack, running_stack
 from tests.browser.people import SECONDS, SEES, People, choose_theme, wait_for_lab
-from tests.stack import Person, Stack, eventually, running_stack
 
 WARNING = "Nothing uses your GPUs. They are given back at"
 
@@ -70,7 +71,7 @@ def test_2_who_does_not_answer_goes_on_without_gpus(
     page.set_viewport_size({"width": 480, "height": 800})
     people.shoot("ida", "51-given-back-narrow")
     page.set_viewport_size({"width": 1280, "height": 800})
-    eventually(lambda: (ida.server or {}).get("ready"), seconds=60, what="she has a server again")
+    eventually_sync(lambda: (ida.server or {}).get("ready"), seconds=60, what="she has a server again")
     page.goto("/user/ida/lab")
     gone_on = page.locator(".Toastify__toast", has_text="this server was started anew without any")
     expect(gone_on).to_be_visible(timeout=60 * SECONDS)
@@ -84,7 +85,7 @@ def test_3_one_click_asks_for_them_again(people: People, stack: Stack, ida: Pers
     page = people.page("ida")
     page.get_by_role("button", name="Ask for them again").click()
     page.get_by_role("button", name="Ask for 1 GPU again").click()
-    eventually(
+    eventually_sync(
         lambda: (ida.server or {}).get("ready") and stack.inside("ida", "python", "-c", SEES),
         seconds=60,
         what="she has a GPU again",

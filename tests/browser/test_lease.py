@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
+from testing.eventually import eventually_sync
+from testing.stack import Person, Stack, running_stack
 from tests.browser.people import SECONDS, SEES, People, choose_theme, wait_for_lab
-from tests.stack import Person, Stack, eventually, running_stack
 
 HOUR = 3600
 WARNING = "in less than 5 min"
@@ -72,7 +73,7 @@ def test_2_while_others_wait_an_extension_is_refused_in_a_sentence(
     page = people.page("lena")
     otto = stack.person("otto")
     otto.ask(gpus=2)
-    eventually(lambda: otto.position == 1, seconds=30, what="otto waits")
+    eventually_sync(lambda: otto.position == 1, seconds=30, what="otto waits")
     extend_by_an_hour(page, "Extend by …")
     refusal = page.locator(".Toastify__toast", has_text="Others wait for GPUs")
     expect(refusal).to_be_visible()
@@ -116,7 +117,7 @@ def test_5_a_gpu_that_fails_is_told_to_its_user(people: People, lena: Person, st
     lena.stop()
     stack.simulate(uuid, health="ok")
     admin = stack.admin()
-    eventually(
+    eventually_sync(
         lambda: admin.api("POST", f"/workbench/gpus/{uuid}/return").status_code == 204,
         seconds=60,
         what="the admin returns the GPU",
@@ -136,7 +137,7 @@ def test_6_documents_are_saved_before_the_end_and_the_end_is_said(
     editor.press_sequentially("precious words")
     assert stack.inside("lena", "cat", FILE) == ""
     assert seconds_left(lena) > 120, "this machine is too slow for so short a lease"
-    eventually(
+    eventually_sync(
         lambda: stack.inside("lena", "cat", FILE) == "precious words",
         seconds=120,
         what="the document is saved",
@@ -144,7 +145,7 @@ def test_6_documents_are_saved_before_the_end_and_the_end_is_said(
     ended = page.locator(".jp-Dialog", has_text="Your GPU lease has ended")
     expect(ended).to_be_visible(timeout=180 * SECONDS)
     expect(ended).to_contain_text("Your files are kept")
-    eventually(lambda: lena.server is None, seconds=60, what="the server is stopped")
+    eventually_sync(lambda: lena.server is None, seconds=60, what="the server is stopped")
     people.shoot("lena", "25-lease-ended")
     ended.get_by_role("button", name="Stay on this page").click()
     page.wait_for_timeout(20 * SECONDS)

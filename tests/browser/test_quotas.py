@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
+from testing.stack import PASSWORD, Person, Stack, running_stack
 from tests.browser.people import SECONDS, SEES, People, wait_for_lab
-from tests.stack import PASSWORD, Person, Stack, running_stack
 
 
 @pytest.fixture(scope="module")

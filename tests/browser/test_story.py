@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
+from testing.stack import Stack, running_stack
 from tests.browser.people import SECONDS, SEES, People, wait_for_lab
-from tests.stack import Stack, running_stack
 
 KEEPS_STEPS = """
 addEventListener("DOMContentLoaded", () => {

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from tests.crowd import Crowd
+from testing.load import Crowd
 
 REST_SECONDS = 1.5
 

@@ -15,14 +15,16 @@ from typing import Any
 
 import pytest
 
-from spawner.containers import Bounds, Containers
+from spawner.containers import Containers, Timeouts
 from spawner.ledger import Ledger
 from spawner.model import Account, Cause, Lease, LeaseState, Options, Quota, Request
 from spawner.policy import names
 from spawner.policy.container import LABEL_INSTANCE, build_home_preparation, build_server
 from spawner.settings import Settings
-from tests.crowd import Crowd
-from tests.stack import ROOT, Stack, docker, eventually, run, running_stack
+from testing.eventually import eventually_sync
+from testing.load import Crowd
+from testing.paths import ROOT
+from testing.stack import Stack, docker, run, running_stack
 
 # As small as a single-user image can be: the command of real ones, and a home with a file in it.
 DOCKERFILE = r"""
@@ -93,7 +95,7 @@ class Bench:
 
     def preparation(self, user: str) -> tuple[str, dict[str, Any]]:
         """Return name and body of the container that prepares the home of ``user``."""
-        account = self.ledger.account_of(user, user)
+        account = self.ledger.get_or_create_account(user, user)
         body = build_home_preparation(account, instance=self.instance, image_id=self.image_id())
         return names.preparation_name(self.instance, account.uid), body
 
@@ -131,7 +133,7 @@ def bench(tiny_image: str, tmp_path: Path) -> Iterator[Bench]:
     docker("network", "create", f"{instance}-users")
     broker = _start_broker(tmp_path, variables, tiny_image, socket_path)
     try:
-        eventually(socket_path.exists, seconds=20, what="the broker listens")
+        eventually_sync(socket_path.exists, seconds=20, what="the broker listens")
         yield Bench(settings, tiny_image, socket_path, ledger)
     finally:
         ledger.close()
@@ -146,7 +148,7 @@ def bench(tiny_image: str, tmp_path: Path) -> Iterator[Bench]:
 @pytest.fixture
 async def containers(bench: Bench) -> AsyncIterator[Containers]:
     """The hub's side of the bench's broker."""
-    containers = Containers(str(bench.socket_path), bench.instance, Bounds(remove_seconds=15))
+    containers = Containers(str(bench.socket_path), bench.instance, Timeouts(remove_seconds=15))
     yield containers
     await containers.close()
 

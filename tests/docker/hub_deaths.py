@@ -12,8 +12,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.crowd import Answer, Crowd, SeenLease, SeenServer
-from tests.stack import docker, eventually
+from testing.eventually import eventually_sync
+from testing.load import Answer, Crowd, SeenLease, SeenServer
+from testing.stack import docker
 
 HALF_LIFE_HOURS = 168.0
 
@@ -39,17 +40,17 @@ class Hub:
 
     def kill(self) -> Death:
         """Kill its process, wherever it is, and return what is there then; Docker starts the next one."""
-        pid = eventually(self._pid, seconds=120, what="a hub's process runs")
+        pid = eventually_sync(self._pid, seconds=120, what="a hub's process runs")
         if not self.outages or self.outages[-1][1] < math.inf:
             self.outages.append((time.monotonic(), math.inf))
         os.kill(pid, signal.SIGKILL)
         self.deaths += 1
         live = tuple(self._crowd.live_leases())
-        return Death(live, self._crowd.containers(), order_line(self._crowd, live))
+        return Death(live, self._crowd.containers(), order_queue(self._crowd, live))
 
     def await_next(self) -> None:
         """Wait until the next one answers."""
-        eventually(self._is_up, seconds=120, what="the next hub answers")
+        eventually_sync(self._is_up, seconds=120, what="the next hub answers")
         self.outages[-1] = (self.outages[-1][0], time.monotonic())
 
     def was_up_for(self, answer: Answer) -> bool:
@@ -74,7 +75,7 @@ class Hub:
             return False
 
 
-def order_line(crowd: Crowd, leases: Sequence[SeenLease]) -> tuple[str, ...]:
+def order_queue(crowd: Crowd, leases: Sequence[SeenLease]) -> tuple[str, ...]:
     """Return who waits, by the rule: who used least lately, then first come."""
     # all decay alike, so the order is that of the logarithms at any one moment
     query = "SELECT * FROM use JOIN leases USING (uid) WHERE state = 'waiting' AND gpu_hours > 0"
@@ -124,7 +125,7 @@ def _unsettled(crowd: Crowd, _: Sequence[Death]) -> Iterator[str]:
     """Yield where hub, ledger, Docker and proxy are not of one mind."""
     live = crowd.live_leases()
     running = {lease.user for lease in live if lease.state == "running"}
-    line = order_line(crowd, live)
+    line = order_queue(crowd, live)
     if moving := [lease for lease in live if lease.state not in ("running", "waiting")]:
         yield f"on their way: {moving}"
     if crowd.waiting() != [*line]:

@@ -11,8 +11,9 @@ import pytest
 
 from spawner.containers import Containers
 from spawner.model import LaunchError, Unknown
+from testing.paths import ROOT
+from testing.stack import docker, run
 from tests.docker.conftest import Bench
-from tests.stack import ROOT, docker, run
 
 TAMPERED: dict[str, dict[str, Any]] = {
     "HostConfig.Privileged": {"HostConfig": {"Privileged": True}},
@@ -69,7 +70,7 @@ async def test_a_stranger_is_neither_seen_nor_stopped(
     bench: Bench, containers: Containers, stranger: str
 ) -> None:
     with pytest.raises(Unknown, match="is not a container of"):
-        await containers.look(stranger)
+        await containers.inspect(stranger)
     with pytest.raises(Unknown, match="is not a container of"):
         await asyncio.wait_for(containers.remove(stranger, grace_seconds=0), 60)
     assert await containers.list_servers() == ()

@@ -1,8 +1,6 @@
 """The life of containers on the real daemon, as the hub sees it through the broker."""
 
-import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -10,21 +8,16 @@ import pytest
 
 from spawner.containers import Containers
 from spawner.model import LaunchError, Lease, Unknown
+from testing.eventually import eventually
+from testing.fakes.docker_engine import FakeEngine
+from testing.stack import docker
 from tests.docker.conftest import Bench
-from tests.fakes.docker_engine import FakeEngine
-from tests.stack import docker
 
 
 async def launch(bench: Bench, containers: Containers, lease: Lease, **environment: str) -> None:
     await containers.prepare_home(*bench.preparation(lease.user))
     await containers.create(bench.name(lease), bench.server(lease, environment))
     await containers.start(bench.name(lease))
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not await asyncio.to_thread(happened):
-            await asyncio.sleep(0.05)
 
 
 async def test_an_image_is_its_id_and_a_missing_one_says_what_to_do(
@@ -59,10 +52,10 @@ async def test_a_server_runs_hardened_as_its_users_own_uid(
 async def test_what_docker_says_of_a_life(bench: Bench, containers: Containers) -> None:
     lease = bench.grant()
     name = bench.name(lease)
-    assert await containers.look(name) is None
+    assert await containers.inspect(name) is None
     before = time.time()
     await containers.create(name, bench.server(lease))
-    created = await containers.look(name)
+    created = await containers.inspect(name)
     assert created is not None
     assert (created.is_running, created.exit_code, created.started_at) == (False, None, None)
     assert created.labels["workbench.lease"] == lease.id
@@ -70,15 +63,15 @@ async def test_what_docker_says_of_a_life(bench: Bench, containers: Containers) 
     await containers.start(name)  # a second start is no error
     (listed,) = await containers.list_servers()
     assert (listed.name, listed.lease_id, listed.is_running) == (name, lease.id, True)
-    running = await containers.look(name)
+    running = await containers.inspect(name)
     assert running is not None
     assert (running.id, running.name, running.is_running) == (created.id, name, True)
     assert running.started_at is not None
     assert running.started_at >= before - 1
-    await until(lambda: docker("logs", name) != "")
+    await eventually(lambda: docker("logs", name) != "")
     assert await containers.log_tail(name) == f"up as {lease.uid}:{lease.uid}"
     await containers.remove(name, grace_seconds=5)
-    assert await containers.look(name) is None
+    assert await containers.inspect(name) is None
     assert bench.all_containers() == []
 
 
@@ -88,8 +81,8 @@ async def test_a_server_that_ends_by_itself_leaves_its_exit_code_and_its_log(
     lease = bench.grant()
     await launch(bench, containers, lease, JUPYTERHUB_EXIT="3")
     name = bench.name(lease)
-    await until(lambda: docker("inspect", "-f", "{{.State.Running}}", name) == "false")
-    ended = await containers.look(name)
+    await eventually(lambda: docker("inspect", "-f", "{{.State.Running}}", name) == "false")
+    ended = await containers.inspect(name)
     assert ended is not None
     assert (ended.is_running, ended.exit_code, ended.oom_killed) == (False, 3, False)
     assert "up as" in await containers.log_tail(name)
@@ -114,7 +107,7 @@ async def test_a_server_that_ignores_sigterm_is_killed_after_its_grace(
 ) -> None:
     lease = bench.grant()
     await launch(bench, containers, lease, JUPYTERHUB_STUBBORN="1")
-    await until(lambda: docker("logs", bench.name(lease)) != "")
+    await eventually(lambda: docker("logs", bench.name(lease)) != "")
     await containers.remove(bench.name(lease), grace_seconds=1)
     assert bench.all_containers() == []
 
@@ -135,7 +128,7 @@ async def test_a_gpu_that_the_host_lacks_starts_nothing(
     lease = bench.grant("alice", "GPU-00000000-dead-4000-8000-000000000000")
     with pytest.raises(Unknown, match="GPU-00000000-dead"):
         await launch(bench, containers, lease)
-    status = await containers.look(bench.name(lease))
+    status = await containers.inspect(bench.name(lease))
     assert status is None or not status.is_running
     await containers.remove(bench.name(lease), grace_seconds=0)
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.crowd import Crowd, SeenServer
-from tests.scale import at_scale
-from tests.stack import docker, eventually, run
+from testing.eventually import eventually_sync
+from testing.load import Crowd, SeenServer
+from testing.scale import at_scale
+from testing.stack import docker, run
 
 log = logging.getLogger("tests.docker")
 
@@ -22,7 +23,7 @@ REQUESTS = at_scale(200, 1000)
 def start(crowd: Crowd, name: str, gpus: int) -> SeenServer:
     crowd.add(name)
     crowd.ask(name, gpus=gpus)
-    eventually(lambda: crowd.is_ready(name), seconds=60, what=f"the server of {name} is ready")
+    eventually_sync(lambda: crowd.is_ready(name), seconds=60, what=f"the server of {name} is ready")
     return crowd.containers()[name]
 
 
@@ -44,9 +45,9 @@ def await_end(crowd: Crowd, name: str, cause: str) -> None:
     def told() -> Any:
         return crowd.lease(name)["last_end"]
 
-    end = eventually(told, seconds=NOTICED_SECONDS, what=f"the end of {name}'s server is told")
+    end = eventually_sync(told, seconds=NOTICED_SECONDS, what=f"the end of {name}'s server is told")
     assert end["cause"] == cause
-    eventually(lambda: not crowd.is_ready(name), seconds=NOTICED_SECONDS, what="the hub knows")
+    eventually_sync(lambda: not crowd.is_ready(name), seconds=NOTICED_SECONDS, what="the hub knows")
     log.info("%s was noticed after %.1f s", cause, time.monotonic() - began)
     (lease,) = [lease for lease in crowd.leases() if lease.user == name]
     assert (lease.state, lease.cause) == ("closed", cause)
@@ -71,7 +72,7 @@ def test_a_server_that_runs_out_of_memory_says_so_and_its_gpus_go_to_the_next(
     use_up_memory(crowd.containers()["hungry"])
     await_end(crowd, "hungry", "out_of_memory")
     assert "it ran out of memory" in hungry.client.get("/hub/home").text
-    eventually(lambda: crowd.is_ready("next"), seconds=60, what="the next one's turn comes")
+    eventually_sync(lambda: crowd.is_ready("next"), seconds=60, what="the next one's turn comes")
     assert crowd.containers()["next"].given == {*crowd.stack.gpu_uuids}
     assert is_clean(crowd)
 
@@ -82,7 +83,7 @@ def test_a_server_removed_by_hand_says_so_and_its_gpus_go_to_the_next(crowd: Cro
     begin_to_wait(crowd, "following", gpus)
     docker("rm", "--force", server.id)
     await_end(crowd, "taken", "lost")
-    eventually(lambda: crowd.is_ready("following"), seconds=60, what="the next one's turn comes")
+    eventually_sync(lambda: crowd.is_ready("following"), seconds=60, what="the next one's turn comes")
     assert crowd.containers().keys() == {"following"}
     assert is_clean(crowd)
 
@@ -90,7 +91,7 @@ def test_a_server_removed_by_hand_says_so_and_its_gpus_go_to_the_next(crowd: Cro
 def test_a_server_restarted_by_hand_runs_on_for_the_same_lease(crowd: Crowd) -> None:
     before, other = start(crowd, "restarted", 2), start(crowd, "witness", 0)
     docker("restart", before.id)
-    eventually(lambda: crowd.is_served("restarted"), seconds=60, what="it answers again")
+    eventually_sync(lambda: crowd.is_served("restarted"), seconds=60, what="it answers again")
     docker("stop", other.id)
     await_end(crowd, "witness", "exited")  # so would the other end be known by now
     after = crowd.containers()["restarted"]
@@ -109,7 +110,7 @@ def test_an_address_used_again_leads_nobody_to_anothers_server(crowd: Crowd) -> 
         docker("rm", "--force", removed.id)
         docker("restart", other.id)
         assert address_of(crowd, other) == address
-        eventually(lambda: crowd.is_served("moved"), seconds=60, what="it answers again")
+        eventually_sync(lambda: crowd.is_served("moved"), seconds=60, what="it answers again")
         path = "/user/removed/api"
         with ThreadPoolExecutor(16) as pool:
             answers = pool.map(lambda _: crowd.request("removed", "GET", path), range(REQUESTS))

@@ -9,36 +9,37 @@ import pytest
 
 from spawner.catalog import Catalog
 from spawner.clock import Clock
-from spawner.containers import Containers, Ended, Gap
-from spawner.controller.ends import Ends
-from spawner.controller.leases import Leases
+from spawner.containers import ContainerEnd, Containers, EventGap
+from spawner.controller.end_watcher import EndWatcher
+from spawner.controller.lease_lifecycle import LeaseLifecycle
 from spawner.model import Cause, Lease, LeaseState
 from spawner.serial_executor import SerialExecutor
+from testing.eventually import eventually, eventually_sync
+from testing.factories import make_release
+from testing.stack import Stack, docker, run, running_stack
 from tests.docker.conftest import RELEASE, Bench
-from tests.docker.test_containers import launch, until
-from tests.stack import Stack, docker, eventually, run, running_stack
-from tests.unit.made import make_release
+from tests.docker.test_containers import launch
 
 # --- broker, ledger and ends before the real daemon
 
 
 @pytest.fixture
-async def leases(bench: Bench, containers: Containers) -> AsyncIterator[Leases]:
+async def leases(bench: Bench, containers: Containers) -> AsyncIterator[LeaseLifecycle]:
     """The hub's side of leases, with its ears open."""
     clock = Clock(bench.ledger)
     clock.start()
     release = make_release(name=RELEASE, image=bench.image, title="Tiny")
     catalog = Catalog(RELEASE, {RELEASE: release})
-    leases = Leases(
+    leases = LeaseLifecycle(
         bench.ledger, containers, catalog, bench.settings, clock, SerialExecutor("ledger"), lambda: None
     )
-    following = asyncio.create_task(Ends(containers, bench.ledger, leases).follow())
+    following = asyncio.create_task(EndWatcher(containers, bench.ledger, leases).follow())
     yield leases
     assert not following.done()
     following.cancel()
 
 
-async def run_server(bench: Bench, containers: Containers, leases: Leases, user: str) -> Lease:
+async def run_server(bench: Bench, containers: Containers, leases: LeaseLifecycle, user: str) -> Lease:
     lease = bench.grant(user)
     await launch(bench, containers, lease)
     await leases.confirm(lease.id)
@@ -51,12 +52,12 @@ async def closed_for(bench: Bench, lease: Lease) -> Cause | None:
         assert found is not None
         return found
 
-    await until(lambda: found().state is LeaseState.CLOSED)
+    await eventually(lambda: found().state is LeaseState.CLOSED)
     return found().cause
 
 
 async def test_a_server_removed_by_hand_is_lost(
-    bench: Bench, containers: Containers, leases: Leases
+    bench: Bench, containers: Containers, leases: LeaseLifecycle
 ) -> None:
     lease = await run_server(bench, containers, leases, "alice")
     docker("rm", "--force", bench.name(lease))
@@ -64,7 +65,7 @@ async def test_a_server_removed_by_hand_is_lost(
 
 
 async def test_a_server_killed_at_its_memory_limit_says_so(
-    bench: Bench, containers: Containers, leases: Leases
+    bench: Bench, containers: Containers, leases: LeaseLifecycle
 ) -> None:
     lease = await run_server(bench, containers, leases, "alice")
     bench.inside(lease, "touch", "/tmp/hungry")
@@ -73,7 +74,7 @@ async def test_a_server_killed_at_its_memory_limit_says_so(
 
 
 async def test_a_process_killed_at_the_memory_limit_ends_no_server(
-    bench: Bench, containers: Containers, leases: Leases
+    bench: Bench, containers: Containers, leases: LeaseLifecycle
 ) -> None:
     lease = await run_server(bench, containers, leases, "alice")
     killed = run("/usr/bin/docker", "exec", bench.name(lease), "tail", "/dev/zero")
@@ -86,7 +87,7 @@ async def test_a_process_killed_at_the_memory_limit_ends_no_server(
 
 
 async def test_a_server_restarted_by_hand_runs_on(
-    bench: Bench, containers: Containers, leases: Leases
+    bench: Bench, containers: Containers, leases: LeaseLifecycle
 ) -> None:
     lease = await run_server(bench, containers, leases, "alice")
     other = await run_server(bench, containers, leases, "bob")
@@ -102,7 +103,7 @@ async def test_a_server_restarted_by_hand_runs_on(
 async def test_events_are_those_of_the_instances_own_servers(
     bench: Bench, containers: Containers
 ) -> None:
-    heard: list[Ended | Gap] = []
+    heard: list[ContainerEnd | EventGap] = []
 
     async def listen() -> None:
         async with aclosing(containers.watch()) as watch:  # type: ignore[type-var]
@@ -110,17 +111,17 @@ async def test_events_are_those_of_the_instances_own_servers(
                 heard.append(told)
 
     listener = asyncio.create_task(listen())
-    await until(lambda: heard == [Gap()])
+    await eventually(lambda: heard == [EventGap()])
     docker("run", "--rm", bench.image, "true")
     lease = bench.grant()
     await launch(bench, containers, lease)  # and the end of its home's preparation
     docker("rm", "--force", bench.name(lease))
     name = bench.name(lease)
     removed = [
-        Ended(name, lease.id, 137, oom=False, is_removed=False),
-        Ended(name, lease.id, None, oom=False, is_removed=True),
+        ContainerEnd(name, lease.id, 137, oom=False, is_removed=False),
+        ContainerEnd(name, lease.id, None, oom=False, is_removed=True),
     ]
-    await until(lambda: heard == [Gap(), *removed])
+    await eventually(lambda: heard == [EventGap(), *removed])
     listener.cancel()
 
 
@@ -143,7 +144,7 @@ def test_a_server_removed_by_hand_is_gone_from_the_hub_and_its_gpus_are_free(sta
     assert ada.start(gpus=2).is_success
     assert audit(stack) == (0, [])
     docker("rm", "--force", *stack.containers("ada"))
-    eventually(lambda: ada.server is None, seconds=20, what="the hub has noticed")
+    eventually_sync(lambda: ada.server is None, seconds=20, what="the hub has noticed")
     logged = run("/usr/bin/docker", "logs", f"{stack.instance}-hub-1")
     assert "cause=lost" in logged.stdout + logged.stderr
     assert bob.start(gpus=2).is_success

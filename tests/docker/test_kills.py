@@ -8,11 +8,11 @@ import secrets
 import time
 from collections import Counter
 
-from tests.crowd import Crowd
+from testing.eventually import eventually_sync
+from testing.load import Crowd
+from testing.scale import at_scale
 from tests.docker.busy import Busy
 from tests.docker.hub_deaths import Hub, differences
-from tests.scale import at_scale
-from tests.stack import eventually
 
 log = logging.getLogger("tests.docker")
 
@@ -30,7 +30,7 @@ def test_a_hub_that_is_killed_loses_nothing_and_nobodys_place(crowd: Crowd) -> N
     crowd.add(*STAYERS, *WORKERS, *PATIENT)
     for name, gpus in STAYERS.items():
         crowd.ask(name, gpus=gpus)
-    eventually(lambda: crowd.servers().keys() == {*STAYERS}, seconds=60, what="they are there")
+    eventually_sync(lambda: crowd.servers().keys() == {*STAYERS}, seconds=60, what="they are there")
     stayed = crowd.containers()
     hub = Hub(crowd)
     with Busy(crowd, WORKERS, chance).at_work() as busy:
@@ -66,6 +66,6 @@ def kill_and_compare(crowd: Crowd, hub: Hub, busy: Busy, chance: random.Random) 
         return not left
 
     try:
-        eventually(is_as_it_was, seconds=60, what="all is as it was")
+        eventually_sync(is_as_it_was, seconds=60, what="all is as it was")
     except AssertionError as error:
         raise AssertionError(f"after death {hub.deaths}: {left}") from error

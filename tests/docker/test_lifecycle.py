@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.stack import Person, Stack, docker, eventually, running_stack
+from testing.eventually import eventually_sync
+from testing.stack import Person, Stack, docker, running_stack
 
 SEES = "import nvitop; print(*sorted(d.uuid() for d in nvitop.Device.all()))"
 
@@ -26,7 +27,7 @@ def _no_server_outlives_its_test(stack: Stack) -> Iterator[None]:
         if user["servers"]:
             admin.api("DELETE", f"/users/{user['name']}/server")
     label = f"label=workbench.instance={stack.instance}"
-    eventually(
+    eventually_sync(
         lambda: (
             not docker("ps", "-aq", "--filter", label, "--filter", "label=workbench.role=server")
         ),
@@ -42,7 +43,7 @@ def test_two_users_at_once_get_two_gpus_and_the_third_waits_for_the_first_that_i
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda person: person.ask(gpus=1), people))
     assert all(answer.is_success for answer in answers)
-    eventually(
+    eventually_sync(
         lambda: sum(is_ready(person) for person in people) == len(stack.gpu_uuids),
         seconds=120,
         what="as many servers run as there are GPUs",
@@ -57,7 +58,7 @@ def test_two_users_at_once_get_two_gpus_and_the_third_waits_for_the_first_that_i
     assert {holder["user"] for holder in line["holders"]} == set(held)
 
     winners[0].stop()
-    eventually(lambda: is_ready(waits), seconds=120, what="the third one's turn comes")
+    eventually_sync(lambda: is_ready(waits), seconds=120, what="the third one's turn comes")
     assert waits.position is None
     assert stack.inside(waits.name, "python", "-c", SEES) == held[winners[0].name]
 
@@ -71,12 +72,12 @@ def test_who_gives_up_leaves_the_line_and_gets_nothing(stack: Stack) -> None:
     assert ona.start(gpus=2).is_success
     for number, person in enumerate((pia, quin), start=1):
         assert person.ask(gpus=2).is_success
-        eventually(lambda p=person, n=number: p.position == n, seconds=30, what="a place in line")
+        eventually_sync(lambda p=person, n=number: p.position == n, seconds=30, what="a place in line")
     pia.stop()
     assert pia.position is None
     assert quin.position == 1
     ona.stop()
-    eventually(lambda: is_ready(quin), seconds=120, what="the next one's turn comes")
+    eventually_sync(lambda: is_ready(quin), seconds=120, what="the next one's turn comes")
     assert stack.containers("pia") == []
 
 
@@ -128,21 +129,21 @@ def test_a_hub_restart_cuts_nobody_off_and_everyone_keeps_their_place(stack: Sta
     before = stack.containers("jan")
     for number, person in enumerate((kim, liz), start=1):
         assert person.ask(gpus=2).is_success
-        eventually(lambda p=person, n=number: p.position == n, seconds=30, what="a place in line")
+        eventually_sync(lambda p=person, n=number: p.position == n, seconds=30, what="a place in line")
     docker("restart", f"{stack.instance}-hub-1")
-    eventually(
+    eventually_sync(
         lambda: httpx.get(f"{stack.url}/hub/health").is_success, seconds=60, what="the hub answers"
     )
     assert stack.containers("jan") == before
     for number, person in enumerate((kim, liz), start=1):
-        eventually(
+        eventually_sync(
             lambda p=person: p.server is not None and p.server["pending"] == "spawn",
             seconds=60,
             what=f"{person.name} waits again",
         )
         assert person.position == number
     jan.stop()
-    eventually(lambda: is_ready(kim), seconds=120, what="kim's turn comes")
+    eventually_sync(lambda: is_ready(kim), seconds=120, what="kim's turn comes")
     assert liz.position == 1
     liz.stop()
 

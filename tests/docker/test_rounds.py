@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import httpx
 
-from tests.crowd import Crowd
-from tests.scale import at_scale
-from tests.stack import eventually
+from testing.eventually import eventually_sync
+from testing.load import Crowd
+from testing.scale import at_scale
 
 PEOPLE = at_scale(20, 200)
 ROUNDS = at_scale(2, 20)
@@ -28,7 +28,7 @@ def test_gpus_go_round_in_the_order_in_which_people_came(crowd: Crowd) -> None:
     for number in range(ROUNDS):
         turn = order[gpus * number : gpus * (number + 1)]
         rest = order[gpus * (number + 1) :]
-        await_turn(crowd, turn)
+        wait_for_grant(crowd, turn)
         everything_agrees(crowd, turn, rest)
         if number < ROUNDS - 1:
             crowd.at_once(crowd.stop, turn)
@@ -44,8 +44,8 @@ def test_gpus_go_round_in_the_order_in_which_people_came(crowd: Crowd) -> None:
     assert crowd.logged_errors() == []
 
 
-def await_turn(crowd: Crowd, turn: Sequence[str]) -> None:
-    eventually(
+def wait_for_grant(crowd: Crowd, turn: Sequence[str]) -> None:
+    eventually_sync(
         lambda: crowd.servers().keys() == {*turn},
         seconds=120,
         what=f"the servers of {turn} run, and no others",

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.crowd import Crowd
-from tests.stack import ROOT, docker, eventually, run, running_stack
+from testing.eventually import eventually_sync
+from testing.load import Crowd
+from testing.paths import ROOT
+from testing.stack import docker, run, running_stack
 
 # as scripts/up does it
 RESTART = """
@@ -35,7 +37,7 @@ def test_after_a_restart_of_docker_the_line_goes_on(crowd: Crowd) -> None:
     for name, gpus in (*((name, 1) for name in holders), (cpu_only, 0)):
         crowd.ask(name, gpus=gpus)
     ended = {*holders, cpu_only}
-    eventually(lambda: crowd.servers().keys() == ended, seconds=120, what="they are there")
+    eventually_sync(lambda: crowd.servers().keys() == ended, seconds=120, what="they are there")
     docker("exec", crowd.containers()["ann"].id, "touch", "/home/researcher/kept")
     for name in waiting:
         crowd.ask(name, gpus=2)
@@ -45,8 +47,8 @@ def test_after_a_restart_of_docker_the_line_goes_on(crowd: Crowd) -> None:
     restarted = run("bash", "-c", RESTART, cwd=ROOT)
     assert restarted.returncode == 0, restarted.stdout + restarted.stderr
 
-    eventually(lambda: all_healthy(crowd), seconds=180, what="the services are back")
-    eventually(lambda: crowd.servers().keys() == {"dora"}, seconds=120, what="the next one's turn")
+    eventually_sync(lambda: all_healthy(crowd), seconds=180, what="the services are back")
+    eventually_sync(lambda: crowd.servers().keys() == {"dora"}, seconds=120, what="the next one's turn")
     assert crowd.containers().keys() == {"dora"}
     assert crowd.containers()["dora"].given == {*crowd.stack.gpu_uuids}
     assert crowd.waiting() == ["emil"]
@@ -61,7 +63,7 @@ def test_after_a_restart_of_docker_the_line_goes_on(crowd: Crowd) -> None:
     assert (audit["code"], audit["findings"]) == (0, [])
     crowd.send_home(["emil", "dora"])
     crowd.ask("ann", gpus=1)
-    eventually(lambda: crowd.is_ready("ann"), seconds=60, what="ann is back")
+    eventually_sync(lambda: crowd.is_ready("ann"), seconds=60, what="ann is back")
     assert docker("exec", crowd.containers()["ann"].id, "ls", "/home/researcher/kept")
 
 

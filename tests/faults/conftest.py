@@ -1,4 +1,4 @@
-"""One fresh town per test; at its end the product's auditor finds nothing wrong."""
+"""One fresh process stack per test; at its end the product's auditor finds nothing wrong."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,28 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.town import Town
+from testing.process_stack import ProcessStack
 
 
 @pytest.fixture
-async def town(tmp_path: Path) -> AsyncIterator[Town]:
-    """Return a town of two GPUs."""
-    async with audited(Town(tmp_path, gpus=2)) as town:
-        yield town
+async def stack(tmp_path: Path) -> AsyncIterator[ProcessStack]:
+    """Return a process stack of two GPUs."""
+    async with audited(ProcessStack(tmp_path, gpus=2)) as stack:
+        yield stack
 
 
 @pytest.fixture
-async def one_gpu(tmp_path: Path) -> AsyncIterator[Town]:
-    """Return a town of one GPU: who keeps it keeps it from everybody."""
-    async with audited(Town(tmp_path, gpus=1)) as town:
-        yield town
+async def one_gpu(tmp_path: Path) -> AsyncIterator[ProcessStack]:
+    """Return a process stack of one GPU: who keeps it keeps it from everybody."""
+    async with audited(ProcessStack(tmp_path, gpus=1)) as stack:
+        yield stack
 
 
 @asynccontextmanager
-async def audited(town: Town) -> AsyncIterator[Town]:
-    async with town:
-        yield town
-        town.engine.forget()
-        for name in town.processes:
-            print(f"--- {name}\n{town.log(name)}")  # noqa: T201 - shown where the test fails
-        assert await town.audit() == ()
+async def audited(stack: ProcessStack) -> AsyncIterator[ProcessStack]:
+    async with stack:
+        yield stack
+        stack.engine.forget()
+        for name in stack.processes:
+            print(f"--- {name}\n{stack.log(name)}")  # noqa: T201 - shown where the test fails
+        assert await stack.audit() == ()

@@ -10,9 +10,10 @@ from pathlib import Path
 import httpx
 
 from spawner.model import LeaseState
-from tests.fakes.docker_engine import Fault
-from tests.faults.people import Person, eventually
-from tests.faults.town import Town
+from testing.eventually import eventually
+from testing.fakes.docker_engine import Fault
+from testing.people import Person
+from testing.process_stack import ProcessStack
 
 LOCKED_SECONDS = 10.0
 HOLD = """
@@ -61,33 +62,33 @@ async def ask_everything(alice: Person, bob: Person) -> list[httpx.Response]:
     )
 
 
-async def still_there(town: Town, alice: Person, container: str) -> None:
+async def still_there(stack: ProcessStack, alice: Person, container: str) -> None:
     assert (await alice.visit() or {})["container"] == container
     assert await alice.is_ready()
-    assert town.lease("alice").state is LeaseState.RUNNING
-    assert town.done_to(town.container("alice")) == ["create", "start"]
+    assert stack.lease("alice").state is LeaseState.RUNNING
+    assert stack.done_to(stack.container("alice")) == ["create", "start"]
 
 
-async def held_at_create(town: Town, person: Person) -> asyncio.Task[httpx.Response]:
+async def held_at_create(stack: ProcessStack, person: Person) -> asyncio.Task[httpx.Response]:
     """Let a spawn come as far as Docker's creation of a container."""
-    town.engine.plan("create", Fault.LATE)
+    stack.engine.plan("create", Fault.LATE)
     asking = asyncio.create_task(person.ask(gpus=0))
-    await eventually(lambda: town.engine.faults.held, "Docker creates a container")
+    await eventually(lambda: stack.engine.faults.held, "Docker creates a container")
     return asking
 
 
-async def test_the_ledger_is_locked(town: Town) -> None:
+async def test_the_ledger_is_locked(stack: ProcessStack) -> None:
     alice, bob, cyd = (
-        await town.running("alice"),
-        await town.person("bob"),
-        await town.person("cyd"),
+        await stack.running("alice"),
+        await stack.person("bob"),
+        await stack.person("cyd"),
     )
-    container = town.container("alice").name
-    asking = await held_at_create(town, cyd)
-    with locked(town.folder / "data/ledger.sqlite"):
+    container = stack.container("alice").name
+    asking = await held_at_create(stack, cyd)
+    with locked(stack.folder / "data/ledger.sqlite"):
         until = asyncio.get_running_loop().time() + LOCKED_SECONDS
         say_again(await bob.ask(gpus=1), "The ledger cannot be reached")
-        town.engine.release()
+        stack.engine.release()
         answers = await ask_everything(alice, bob)
         await asyncio.sleep(until - asyncio.get_running_loop().time())
     for answer in answers:
@@ -98,30 +99,30 @@ async def test_the_ledger_is_locked(town: Town) -> None:
         say_again(await asking, "The ledger cannot be read")
     await eventually(lambda: bob.can_start(gpus=1), "spawns are admitted again")
     await eventually(lambda: cyd.can_start(gpus=0), "one that failed left nothing behind")
-    await still_there(town, alice, container)
+    await still_there(stack, alice, container)
 
 
-async def test_the_hubs_own_database_is_locked(town: Town) -> None:
-    alice, bob = await town.running("alice"), await town.person("bob")
-    container = town.container("alice").name
-    with locked(town.folder / "data/jupyterhub.sqlite"):
+async def test_the_hubs_own_database_is_locked(stack: ProcessStack) -> None:
+    alice, bob = await stack.running("alice"), await stack.person("bob")
+    container = stack.container("alice").name
+    with locked(stack.folder / "data/jupyterhub.sqlite"):
         for answer in await ask_everything(alice, bob):
             say_again(answer, "database is busy")
         assert (await alice.visit() or {})["container"] == container
         await asyncio.sleep(LOCKED_SECONDS)
     await bob.start(gpus=1)
-    await still_there(town, alice, container)
+    await still_there(stack, alice, container)
 
 
-async def test_a_spawn_under_way_waits_for_the_hubs_database(town: Town) -> None:
-    alice, bob = await town.running("alice"), await town.running("bob")
-    container = town.container("alice").name
+async def test_a_spawn_under_way_waits_for_the_hubs_database(stack: ProcessStack) -> None:
+    alice, bob = await stack.running("alice"), await stack.running("bob")
+    container = stack.container("alice").name
     await bob.stop()  # his home is prepared
-    asking = await held_at_create(town, bob)
-    with locked(town.folder / "data/jupyterhub.sqlite"):
-        town.engine.release()
-        await eventually(lambda: len(town.engine.containers) == 2, "his container is made")
+    asking = await held_at_create(stack, bob)
+    with locked(stack.folder / "data/jupyterhub.sqlite"):
+        stack.engine.release()
+        await eventually(lambda: len(stack.engine.containers) == 2, "his container is made")
         await asyncio.sleep(LOCKED_SECONDS)
     assert (await asking).is_success
     await eventually(bob.is_ready, "his server is ready")
-    await still_there(town, alice, container)
+    await still_there(stack, alice, container)

@@ -10,9 +10,9 @@ import bcrypt
 import pytest
 
 from spawner.settings import Settings
-from tests.fakes.docker_engine import FakeEngine
+from testing.fakes.docker_engine import FakeEngine
+from tests.hub.hub_env import FakeAgent, HubEnvironment
 from tests.hub.shell import Shell
-from tests.hub.town import Agent, Town
 
 
 @pytest.fixture
@@ -22,30 +22,30 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def town(
+async def hub_env(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Town]:
+) -> AsyncIterator[HubEnvironment]:
     monkeypatch.setattr("bcrypt.gensalt", functools.partial(bcrypt.gensalt, 4))  # as slow as needed
-    monkeypatch.setattr("spawner.controller.leases.STOP_GRACE_SECONDS", 0)
+    monkeypatch.setattr("spawner.controller.lease_lifecycle.STOP_GRACE_SECONDS", 0)
     monkeypatch.setattr("spawner.controller.controller.TICK_SECONDS", 0.2)
-    monkeypatch.setattr("spawner.controller.health.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("spawner.controller.health.CHECK_SECONDS", 0.1)
     monkeypatch.setattr("spawner.hub.servers.grant.RETRY_SECONDS", 0.1)
     monkeypatch.setattr("spawner.hub.servers.resume_queue.RETRY_SECONDS", 0.1)
     monkeypatch.setattr("spawner.hub.servers.readiness.LOOK_SECONDS", 0.05)
     monkeypatch.setattr("spawner.hub.workbench.LISTED_SECONDS", 0.0)
     async with FakeEngine(tmp_path / "docker.sock") as engine:
-        town = Town(tmp_path, engine, Agent(gpus=2), settings)
+        hub_env = HubEnvironment(tmp_path, engine, FakeAgent(gpus=2), settings)
         # the hub's own check asks the network's name server directly unless told otherwise
         monkeypatch.setattr("aiohttp.connector.DefaultResolver", aiohttp.ThreadedResolver)
-        monkeypatch.setattr(socket, "getaddrinfo", town.servers.getaddrinfo)
-        async with town.servers.listening():
-            await town.open_hub()
-            yield town
+        monkeypatch.setattr(socket, "getaddrinfo", hub_env.servers.getaddrinfo)
+        async with hub_env.servers.listening():
+            await hub_env.open_hub()
+            yield hub_env
             engine.forget()
-            await town.close_hub()
-            town.ledger.close()
+            await hub_env.close_hub()
+            hub_env.ledger.close()
 
 
 @pytest.fixture
-def shell(town: Town, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
-    return Shell(town, capsys, monkeypatch)
+def shell(hub_env: HubEnvironment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    return Shell(hub_env, capsys, monkeypatch)

@@ -1,4 +1,4 @@
-"""Groups and services of the town's hub, and what somebody may beyond their kind."""
+"""Groups and services of the hub's hub, and what somebody may beyond their kind."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import httpx
 from jupyterhub import orm
 from jupyterhub.roles import create_role, grant_role
 
-from tests.hub.town import Town
+from tests.hub.hub_env import HubEnvironment
 
 
-def make_group(town: Town, name: str, *members: str) -> None:
+def make_group(hub_env: HubEnvironment, name: str, *members: str) -> None:
     """Put ``members`` in a new group."""
     found = orm.Group(name=name)
-    found.users = [town.user(member).orm_user for member in members]
-    town.hub.db.add(found)
-    town.hub.db.commit()
+    found.users = [hub_env.user(member).orm_user for member in members]
+    hub_env.hub.db.add(found)
+    hub_env.hub.db.commit()
 
 
-def make_service(town: Town, name: str, *scopes: str) -> httpx.AsyncClient:
+def make_service(hub_env: HubEnvironment, name: str, *scopes: str) -> httpx.AsyncClient:
     """Return a REST client that acts as a new service with ``scopes``."""
     service = orm.Service(name=name)
-    town.hub.db.add(service)
-    town.hub.db.commit()
-    give_scopes(town, service, *scopes)
+    hub_env.hub.db.add(service)
+    hub_env.hub.db.commit()
+    give_scopes(hub_env, service, *scopes)
     headers = {"Authorization": f"token {service.new_api_token(note='test')}"}
-    return httpx.AsyncClient(base_url=town.url, headers=headers, timeout=30)
+    return httpx.AsyncClient(base_url=hub_env.url, headers=headers, timeout=30)
 
 
-def give_scopes(town: Town, entity: Any, *scopes: str) -> None:
+def give_scopes(hub_env: HubEnvironment, entity: Any, *scopes: str) -> None:
     """Let the user or service of the hub's database have ``scopes``, besides those of their kind."""
     name = f"role-{entity.name}"
-    create_role(town.hub.db, {"name": name, "scopes": list(scopes)})
-    grant_role(town.hub.db, entity, name)
-    town.hub.db.commit()
+    create_role(hub_env.hub.db, {"name": name, "scopes": list(scopes)})
+    grant_role(hub_env.hub.db, entity, name)
+    hub_env.hub.db.commit()

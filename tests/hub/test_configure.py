@@ -9,14 +9,14 @@ from traitlets.config import Config, PyFileConfigLoader
 
 from spawner.catalog import load_catalog
 from spawner.hub.approval import ApprovedSignUp
-from spawner.hub.configure import build_workbench, configure, start_beside_hub
+from spawner.hub.configure import build_workbench, configure, start_background_tasks
 from spawner.hub.servers.spawner import WorkbenchSpawner
 from spawner.hub.workbench import Workbench
 from spawner.ledger import Ledger
 from spawner.model import OptionsError, SettingsError
 from spawner.settings import Settings
-from tests.hub.town import ROOT
-from tests.ports import free_port
+from testing.paths import ROOT
+from testing.ports import free_port
 
 
 def built(tmp_path: Path, **changes: Any) -> Workbench:
@@ -109,8 +109,8 @@ def test_nothing_of_the_hubs_environment_reaches_a_server(tmp_path: Path) -> Non
 
 def test_only_a_hub_starts_the_controller(tmp_path: Path) -> None:
     workbench = built(tmp_path)
-    start_beside_hub(workbench)
-    assert workbench.beside == set()
+    start_background_tasks(workbench)
+    assert workbench.background_tasks == set()
 
 
 @pytest.fixture

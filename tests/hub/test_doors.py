@@ -7,9 +7,10 @@ import httpx
 import pytest
 
 from spawner.model import Lease, LeaseState
+from testing.eventually import eventually
+from tests.hub.hub_env import HubEnvironment, xsrf_of
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start
-from tests.hub.town import Town, eventually, xsrf_of
 
 BAD: dict[str, tuple[str, str]] = {
     "negative": ('{"gpus": -1}', "-1"),
@@ -44,22 +45,22 @@ BAD: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-async def test_rest_refuses_with_one_sentence_and_leaves_nothing(town: Town, bad: str) -> None:
+async def test_rest_refuses_with_one_sentence_and_leaves_nothing(hub_env: HubEnvironment, bad: str) -> None:
     body, word = BAD[bad]
-    async with town.client("alice") as client:
+    async with hub_env.client("alice") as client:
         answer = await client.post("/hub/api/users/alice/server", content=body)
         assert answer.status_code == 400, answer.text
         message = answer.json()["message"]
         assert word in message
         assert_one_sentence(message)
-        assert town.leftovers("alice") == {}
+        assert hub_env.leftovers("alice") == {}
         again = await client.post("/hub/api/users/alice/server", json={"gpus": 1})
     assert again.status_code == 201, again.text
 
 
 @pytest.mark.parametrize("body", ["[1]", '"x"', "7", "{", '{"user_options": [1]}'])
-async def test_rest_refuses_what_is_no_object(town: Town, body: str) -> None:
-    async with town.client("alice") as client:
+async def test_rest_refuses_what_is_no_object(hub_env: HubEnvironment, body: str) -> None:
+    async with hub_env.client("alice") as client:
         answer = await client.post("/hub/api/users/alice/server", content=body)
     assert answer.status_code == 400, answer.text
     assert_one_sentence(answer.json()["message"])
@@ -88,17 +89,17 @@ async def stored_by_patch(client: httpx.AsyncClient) -> httpx.Response:
 
 @pytest.mark.parametrize("door", [rest, rest_with_a_name, legacy_rest, stored_by_patch])
 @pytest.mark.parametrize("is_full", [False, True])
-async def test_every_door_leads_to_the_same_line(town: Town, door: Any, is_full: bool) -> None:
+async def test_every_door_leads_to_the_same_line(hub_env: HubEnvironment, door: Any, is_full: bool) -> None:
     if is_full:
-        assert (await start(town, "bob", {"gpus": 1}))[0] == 201
-        town.be_brisk()
-    town.user("alice").spawner  # noqa: B018 - makes the row that PATCH changes
-    async with town.client("alice") as client:
+        assert (await start(hub_env, "bob", {"gpus": 1}))[0] == 201
+        hub_env.be_brisk()
+    hub_env.user("alice").spawner  # noqa: B018 - makes the row that PATCH changes
+    async with hub_env.client("alice") as client:
         answer = await door(client)
     assert answer.status_code == (202 if is_full else 201), answer.text
 
     def own() -> list[Lease]:
-        return [lease for lease in town.live() if lease.user == "alice"]
+        return [lease for lease in hub_env.live() if lease.user == "alice"]
 
     (lease,) = await eventually(own, "alice has a lease")
     assert (lease.gpu_count, lease.hours) == (2, 3.0)
@@ -109,25 +110,25 @@ BAD_OPTIONS = {"volumes": "/:/host"}
 
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT", "POST"])
-async def test_what_is_not_of_the_schema_is_not_even_stored(town: Town, method: str) -> None:
-    async with town.client("alice") as client:
+async def test_what_is_not_of_the_schema_is_not_even_stored(hub_env: HubEnvironment, method: str) -> None:
+    async with hub_env.client("alice") as client:
         await client.put("/hub/api/users/alice/servers/first", json={"user_options": WISH})
         url = f"/hub/api/users/alice/servers/{'first' if method == 'PATCH' else 'second'}"
         answer = await client.request(method, url, json={"user_options": BAD_OPTIONS})
     assert answer.status_code == 400, answer.text
     assert "volumes" in answer.json()["message"]
-    rows = town.user("alice").orm_spawners
+    rows = hub_env.user("alice").orm_spawners
     assert {name: row.user_options for name, row in rows.items() if name} == {"first": WISH}
 
 
-async def test_options_stored_some_other_way_are_checked_at_the_start(town: Town) -> None:
-    town.user("alice").spawner.orm_spawner.user_options = BAD_OPTIONS
-    town.hub.db.commit()
-    async with town.client("alice") as client:
+async def test_options_stored_some_other_way_are_checked_at_the_start(hub_env: HubEnvironment) -> None:
+    hub_env.user("alice").spawner.orm_spawner.user_options = BAD_OPTIONS
+    hub_env.hub.db.commit()
+    async with hub_env.client("alice") as client:
         answer = await client.post("/hub/api/users/alice/server")
     assert answer.status_code == 400
     assert "volumes" in answer.json()["message"]
-    assert town.leftovers("alice") == {}
+    assert hub_env.leftovers("alice") == {}
 
 
 @pytest.mark.parametrize(
@@ -141,10 +142,10 @@ async def test_options_stored_some_other_way_are_checked_at_the_start(town: Town
     ],
 )
 async def test_a_server_can_be_described_anew_and_nothing_else(
-    town: Town, body: dict[str, Any], word: str
+    hub_env: HubEnvironment, body: dict[str, Any], word: str
 ) -> None:
-    town.user("alice").spawner  # noqa: B018 - makes its row
-    async with town.client("alice") as client:
+    hub_env.user("alice").spawner  # noqa: B018 - makes its row
+    async with hub_env.client("alice") as client:
         answer = await client.patch("/hub/api/users/alice/server", json=body)
     assert answer.status_code == 400, answer.text
     assert word in answer.json()["message"]
@@ -163,33 +164,33 @@ async def test_a_server_can_be_described_anew_and_nothing_else(
     ],
 )
 async def test_what_jupyterhub_itself_would_stumble_over_is_one_sentence(
-    town: Town, path: str, body: str, word: str
+    hub_env: HubEnvironment, path: str, body: str, word: str
 ) -> None:
-    async with town.client("alice") as client:
+    async with hub_env.client("alice") as client:
         answer = await client.post(f"/hub/api/{path}", content=body)
     assert answer.status_code == 400, answer.text
     assert word in answer.json()["message"]
     assert_one_sentence(answer.json()["message"])
 
 
-async def test_an_admin_cannot_break_a_user_through_the_api(town: Town) -> None:
-    town.user("bob")
+async def test_an_admin_cannot_break_a_user_through_the_api(hub_env: HubEnvironment) -> None:
+    hub_env.user("bob")
     bodies = [{"groups": ["x"]}, {"roles": ["admin"]}, {"auth_state": {}}, {"environment": {}}, {}]
-    async with town.client("root", is_admin=True) as client:
+    async with hub_env.client("root", is_admin=True) as client:
         answers = [await client.patch("/hub/api/users/bob", json=body) for body in bodies]
         same = await client.patch("/hub/api/users/bob", json={"name": "bob", "admin": False})
         odd = await client.post("/hub/api/users/%00bob")
     assert [answer.status_code for answer in (*answers, odd)] == [400] * 6
     assert same.status_code == 200, same.text
-    assert town.user("bob").name == "bob"
+    assert hub_env.user("bob").name == "bob"
 
 
-async def test_who_waits_for_a_start_that_somebody_stops_is_told_so(town: Town) -> None:
-    town.servers.is_mute = True
-    async with town.client("alice") as client:
+async def test_who_waits_for_a_start_that_somebody_stops_is_told_so(hub_env: HubEnvironment) -> None:
+    hub_env.servers.is_mute = True
+    async with hub_env.client("alice") as client:
         starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))
-        await eventually(lambda: town.user("alice").spawner.pending == "spawn", "it starts")
-        await eventually(town.live, "it has its GPU")
+        await eventually(lambda: hub_env.user("alice").spawner.pending == "spawn", "it starts")
+        await eventually(hub_env.live, "it has its GPU")
         await client.delete("/hub/api/users/alice/server")
         answer = await starting
     assert answer.status_code == 409, answer.text
@@ -197,9 +198,9 @@ async def test_who_waits_for_a_start_that_somebody_stops_is_told_so(town: Town) 
 
 
 @pytest.mark.parametrize("query", ["opt-gpus=%ff", "next=%ff"])
-async def test_a_field_that_is_no_text_is_refused(town: Town, query: str) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_a_field_that_is_no_text_is_refused(hub_env: HubEnvironment, query: str) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         page = await browser.get("/hub/spawn/alice")
         got = await browser.get(f"/hub/spawn/alice?{query}")
         posted = await browser.post(
@@ -208,14 +209,14 @@ async def test_a_field_that_is_no_text_is_refused(town: Town, query: str) -> Non
             headers={"Content-Type": "application/x-www-form-urlencoded"},
         )
     assert (got.status_code, posted.status_code) == (400, 400)
-    assert town.leftovers("alice") == {}
+    assert hub_env.leftovers("alice") == {}
 
 
 async def test_a_refused_form_leaves_no_traceback_in_the_log(
-    town: Town, caplog: pytest.LogCaptureFixture
+    hub_env: HubEnvironment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         page = await browser.get("/hub/spawn/alice?opt-gpus=1")
         await browser.post(f"/hub/spawn/alice?_xsrf={xsrf_of(page.text)}", data={"gpus": "-1"})
     assert "'-1' is no number of GPUs" in caplog.text
@@ -241,65 +242,65 @@ async def test_a_refused_form_leaves_no_traceback_in_the_log(
     ],
 )
 async def test_the_form_says_what_is_wrong_and_can_be_sent_again(
-    town: Town, form: dict[str, Any], word: str
+    hub_env: HubEnvironment, form: dict[str, Any], word: str
 ) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         page = await browser.get("/hub/spawn/alice")
         answer = await browser.post(f"/hub/spawn/alice?_xsrf={xsrf_of(page.text)}", data=form)
         assert answer.status_code == 400
         assert word in answer.text
         assert "spawn_form" in answer.text
         assert "<script>alert" not in answer.text
-        assert town.leftovers("alice") == {}
+        assert hub_env.leftovers("alice") == {}
         again = await browser.post(
             f"/hub/spawn/alice?_xsrf={xsrf_of(page.text)}",
             data={"gpus": "1", "release": "v2.7", "hours": "1.5"},
         )
     assert again.status_code == 302, again.text
-    await eventually(lambda: bool(town.live()), "it was asked for")
-    assert [(lease.gpu_uuids, lease.hours) for lease in town.live()] == [(("GPU-0",), 1.5)]
+    await eventually(lambda: bool(hub_env.live()), "it was asked for")
+    assert [(lease.gpu_uuids, lease.hours) for lease in hub_env.live()] == [(("GPU-0",), 1.5)]
 
 
-async def test_an_uploaded_file_is_no_option(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_an_uploaded_file_is_no_option(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         page = await browser.get("/hub/spawn/alice")
         answer = await browser.post(
             f"/hub/spawn/alice?_xsrf={xsrf_of(page.text)}", files={"x": b"y"}, data={"gpus": "1"}
         )
     assert answer.status_code == 400
     assert "x_file" in answer.text
-    assert town.leftovers("alice") == {}
+    assert hub_env.leftovers("alice") == {}
 
 
 @pytest.mark.parametrize("query", ["opt-gpus=1", "gpus=1", "opt-gpus=1&opt-release=v2.7"])
-async def test_a_link_starts_nothing(town: Town, query: str) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_a_link_starts_nothing(hub_env: HubEnvironment, query: str) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         answer = await browser.get(f"/hub/spawn/alice?{query}")
     assert answer.status_code == 400
     assert "A link cannot start a server" in answer.text
     assert "spawn_form" in answer.text
-    assert town.leftovers("alice") == {}
+    assert hub_env.leftovers("alice") == {}
 
 
-async def test_a_form_of_another_site_starts_nothing(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_a_form_of_another_site_starts_nothing(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         answer = await browser.post(
             "/hub/spawn/alice", data={"gpus": "1"}, headers={"Sec-Fetch-Site": "cross-site"}
         )
     assert answer.status_code == 403
-    assert town.leftovers("alice") == {}
+    assert hub_env.leftovers("alice") == {}
 
 
-async def test_nobody_starts_the_server_of_another(town: Town) -> None:
-    town.user("bob")
-    async with town.client("alice") as client:
+async def test_nobody_starts_the_server_of_another(hub_env: HubEnvironment) -> None:
+    hub_env.user("bob")
+    async with hub_env.client("alice") as client:
         answer = await client.post("/hub/api/users/bob/server", json={"gpus": 1})
     assert answer.status_code == 404
-    assert town.live() == []
+    assert hub_env.live() == []
 
 
 def assert_one_sentence(message: str) -> None:
@@ -309,10 +310,10 @@ def assert_one_sentence(message: str) -> None:
     assert len(message) < 300
 
 
-async def test_a_server_still_learns_from_the_hub_who_is_at_its_door(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
-        assert await start(town, "alice", {"gpus": 0}) == (201, "")
+async def test_a_server_still_learns_from_the_hub_who_is_at_its_door(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+        assert await start(hub_env, "alice", {"gpus": 0}) == (201, "")
         asked = {
             "client_id": "jupyterhub-user-alice",
             "redirect_uri": "/user/alice/oauth_callback",

@@ -7,14 +7,14 @@ import httpx
 import pytest
 from bs4 import BeautifulSoup
 
-from spawner.hub.views.form import build_choices, read_form, render
+from spawner.hub.views.availability import Availability, GpuAvailability, estimate_positions
+from spawner.hub.views.form import build_choices, parse_form, render
 from spawner.hub.views.queue import Viewer
-from spawner.hub.views.availability import GpuOffer, Offer, foresee
 from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Options, Quarantine, Quota
+from testing.factories import make_release
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start
-from tests.hub.town import Town
-from tests.unit.made import make_release
 
 NAME = "NVIDIA A100-SXM4-80GB"
 NOW = 10_000.0
@@ -59,23 +59,23 @@ def lease(
 
 def gpu(
     index: int, holder: str | None = None, *, reason: str | None = None, **changes: Any
-) -> GpuOffer:
+) -> GpuAvailability:
     """Return a GPU, or MIG instance, that ``holder`` holds and that is quarantined for ``reason``."""
     values = {"name": NAME, "memory_total_bytes": 80 * 1024**3, "health": GpuHealth.OK, **changes}
     uuid = f"GPU-{index}-{values.get('mig_index')}"
     held = lease(holder, uuid, profile=values.get("mig_profile")) if holder else None
     quarantine = Quarantine(uuid, reason, NOW - 60) if reason else None
-    return GpuOffer(Gpu(uuid, index, **values), held, quarantine)
+    return GpuAvailability(Gpu(uuid, index, **values), held, quarantine)
 
 
-def part(index: int, mig_index: int, holder: str | None = None, **changes: Any) -> GpuOffer:
+def part(index: int, mig_index: int, holder: str | None = None, **changes: Any) -> GpuAvailability:
     values = {"memory_total_bytes": 10 * 1024**3, "mig_profile": PROFILE, "mig_index": mig_index}
     return gpu(index, holder, **{**values, **changes})
 
 
 def offer(
-    *gpus: GpuOffer, own: int = 0, most: int | None = None, error: str | None = None, line: int = 0
-) -> Offer:
+    *gpus: GpuAvailability, own: int = 0, most: int | None = None, error: str | None = None, line: int = 0
+) -> Availability:
     """Return what is offered beside ``line`` people who wait for all whole GPUs."""
     holding = [gpu.lease for gpu in gpus if gpu.lease]
     whole = sum(gpu.gpu.mig_profile is None for gpu in gpus)
@@ -83,15 +83,15 @@ def offer(
     mine = replace(lease("me", wants=1), id="", requested_at=NOW)
     quarantined = {gpu.gpu.uuid for gpu in gpus if gpu.quarantine}
     everyone, host = [*holding, *waiting], [gpu.gpu for gpu in gpus]
-    waits = foresee(mine, everyone, host, quarantined, use={}, now=NOW)
-    return Offer(gpus, own, Quota(most), waits, error)
+    waits = estimate_positions(mine, everyone, host, quarantined, use={}, now=NOW)
+    return Availability(gpus, own, Quota(most), waits, error)
 
 
 def want(gpus: int, profile: str | None = None) -> Options:
     return Options("v2.9", gpus, 8.0, profile)
 
 
-def form(shown: Offer, wanted: int = 1, viewer: Viewer = ME) -> BeautifulSoup:
+def form(shown: Availability, wanted: int = 1, viewer: Viewer = ME) -> BeautifulSoup:
     html = render(shown, RELEASES, want(wanted), viewer, lambda at: at)
     return BeautifulSoup(html, "html.parser")
 
@@ -128,7 +128,7 @@ def form(shown: Offer, wanted: int = 1, viewer: Viewer = ME) -> BeautifulSoup:
     ],
 )
 def test_a_count_says_why_it_cannot_be_had_or_which_place_it_would_get(
-    shown: Offer,
+    shown: Availability,
     wanted: int,
     reasons: list[str | None],
     positions: list[int | None],
@@ -242,7 +242,7 @@ def test_who_may_not_see_names_sees_somebody_and_themselves() -> None:
     ],
 )
 def test_only_what_looks_like_hours_is_read_as_hours(text: str, value: float | str) -> None:
-    assert read_form({"hours": [text], "_xsrf": ["x"]}) == {"hours": value}
+    assert parse_form({"hours": [text], "_xsrf": ["x"]}) == {"hours": value}
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_only_what_looks_like_hours_is_read_as_hours(text: str, value: float | s
 def test_only_what_looks_like_a_number_of_gpus_is_read_as_one(
     text: str, options: dict[str, Any]
 ) -> None:
-    assert read_form({"gpus": [text]}) == options
+    assert parse_form({"gpus": [text]}) == options
 
 
 def test_simulated_gpus_say_so() -> None:
@@ -288,25 +288,25 @@ def test_names_are_text_and_never_markup() -> None:
     assert html.count("&lt;script&gt;") == 3
 
 
-async def test_the_hub_serves_it_with_the_last_choice(town: Town) -> None:
-    await start(town, "bob", {"gpus": 1})
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_the_hub_serves_it_with_the_last_choice(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "bob", {"gpus": 1})
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         page = BeautifulSoup((await browser.get("/hub/spawn/alice")).text, "html.parser")
         assert "held by bob" in page.select_one("#spawn_form").text
         assert page.select_one("input[name=gpus][checked]")["value"] == "1"
-        town.user("alice").spawner.orm_spawner.user_options = {"gpus": 0}
-        town.user("alice").spawner.user_options = {"gpus": 0}
-        town.agent.is_silent = True
+        hub_env.user("alice").spawner.orm_spawner.user_options = {"gpus": 0}
+        hub_env.user("alice").spawner.user_options = {"gpus": 0}
+        hub_env.agent.is_silent = True
         page = BeautifulSoup((await browser.get("/hub/spawn/alice")).text, "html.parser")
     assert "does not answer" in page.text
     assert [i["value"] for i in page.select("input[name=gpus]")] == ["0"]
 
 
-async def test_the_estimates_are_for_the_hours_asked_for(town: Town) -> None:
-    await start(town, "bob", {"gpus": 1, "hours": 2})
+async def test_the_estimates_are_for_the_hours_asked_for(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "bob", {"gpus": 1, "hours": 2})
     # she waits for bob, and GPU 1 is free until then
-    await start(town, "carol", {"gpus": 2, "hours": 1})
+    await start(hub_env, "carol", {"gpus": 2, "hours": 1})
 
     async def read(browser: httpx.AsyncClient, query: str) -> tuple[str, str | None, bool]:
         answer = await browser.get(f"/hub/spawn/alice{query}")
@@ -315,12 +315,12 @@ async def test_the_estimates_are_for_the_hours_asked_for(town: Town) -> None:
         one = page.select_one("input[name=gpus][value='1']")
         return page.select_one("#hours")["value"], one.get("checked"), one.has_attr("data-waits")
 
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         assert await read(browser, "") == ("24", "", True)
         assert await read(browser, "?hours=1.5") == ("1.5", "", False)
         assert await read(browser, "?hours=3") == ("3", "", True)
         for wrong in ("?hours=", "?hours=x", "?hours=-1", "?hours=1&hours=2", "?hours=99999"):
             assert await read(browser, wrong) == ("24", "", True)
         assert (await browser.get("/hub/spawn/alice?hours=1&gpus=1")).status_code == 400
-    assert town.leftovers("alice") == {}
+    assert hub_env.leftovers("alice") == {}

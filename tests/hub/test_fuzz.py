@@ -21,9 +21,10 @@ from yarl import URL
 from spawner.hub.identity import identify
 from spawner.model import Lease
 from spawner.policy.container import build_server
-from tests.hub.strange_bodies import Case, Cases
+from testing.eventually import eventually
+from tests.hub.hub_env import IMAGE_ID, HubEnvironment, xsrf_of
+from tests.hub.malformed_bodies import Case, Cases
 from tests.hub.test_sign_up import join
-from tests.hub.town import IMAGE_ID, Town, eventually, xsrf_of
 
 BODIES = 10_000
 PEOPLE = 12
@@ -58,8 +59,8 @@ class Person:
 class Guard:
     """Sends the bodies, looks at the answers, and stops again what was started."""
 
-    def __init__(self, town: Town, root: str) -> None:
-        self.town = town
+    def __init__(self, hub_env: HubEnvironment, root: str) -> None:
+        self.hub_env = hub_env
         self.root = root
         self.started = 0
         self.refused = 0
@@ -93,7 +94,7 @@ class Guard:
             path += f"{'&' if '?' in path else '?'}_xsrf={person.xsrf}"
         else:
             headers["Authorization"] = f"token {self.root if case.as_admin else person.token}"
-        url = URL(f"{self.town.url}/hub/{path}", encoded=True)
+        url = URL(f"{self.hub_env.url}/hub/{path}", encoded=True)
         async with person.session.request(
             case.method, url, data=case.body, headers=headers, allow_redirects=False
         ) as answer:
@@ -101,7 +102,7 @@ class Guard:
 
     async def examine(self, person: Person, server: str, told: str) -> None:
         """Compare what was started with the policy, and stop it."""
-        ledger = self.town.ledger
+        ledger = self.hub_env.ledger
         lease = await asyncio.to_thread(ledger.live_lease, person.name, server)
         if lease is None:
             return
@@ -116,16 +117,16 @@ class Guard:
         await self.stop(person, server)
 
     async def until_ready(self, person: Person, server: str) -> None:
-        spawners = self.town.user(person.name).spawners
+        spawners = self.hub_env.user(person.name).spawners
         await eventually(
             lambda: server in spawners and spawners[server].ready, "it runs", seconds=60
         )
 
     def compare(self, person: Person, lease: Lease, told: str) -> None:
-        user, settings = self.town.user(person.name), self.town.settings
-        account = self.town.ledger.find_account(identify(user))
+        user, settings = self.hub_env.user(person.name), self.hub_env.settings
+        account = self.hub_env.ledger.account_by_identity(identify(user))
         assert account is not None
-        received = self.town.container(lease).body
+        received = self.hub_env.container(lease).body
         environment = dict(entry.split("=", 1) for entry in received["Env"])
         policy = build_server(
             replace(lease, epoch=lease.epoch - 1),  # it has been confirmed since
@@ -146,13 +147,13 @@ class Guard:
 
     async def stop(self, person: Person, server: str) -> None:
         where = f"servers/{server}" if server else "server"
-        url = f"{self.town.url}/hub/api/users/{person.name}/{where}"
+        url = f"{self.hub_env.url}/hub/api/users/{person.name}/{where}"
         headers = {"Authorization": f"token {person.token}"}
         async with person.session.delete(url, headers=headers) as answer:
             assert answer.status in (202, 204), await answer.text()
 
         async def is_over() -> bool:
-            find = self.town.ledger.live_lease
+            find = self.hub_env.ledger.live_lease
             return await asyncio.to_thread(find, person.name, server) is None
 
         await eventually(is_over, f"{person.name}/{server} has stopped", seconds=60)
@@ -190,15 +191,15 @@ def assert_one_sentence(case: Case, text: str, told: str) -> None:
 
 
 @pytest.fixture
-async def people(town: Town) -> Any:
+async def people(hub_env: HubEnvironment) -> Any:
     found = []
     for i in range(PEOPLE):
         name = f"person{i}"
-        async with town.browser() as browser:
-            await join(town, browser, name)
+        async with hub_env.browser() as browser:
+            await join(hub_env, browser, name)
             xsrf = xsrf_of((await browser.get("/hub/home")).text)
             cookies = "; ".join(f"{c.name}={c.value}" for c in browser.cookies.jar)
-        token = town.user(name).new_api_token(note="fuzz")
+        token = hub_env.user(name).new_api_token(note="fuzz")
         found.append(Person(name, aiohttp.ClientSession(), token, cookies, xsrf))
     yield found
     for person in found:
@@ -206,14 +207,14 @@ async def people(town: Town) -> Any:
 
 
 async def test_ten_thousand_bodies_start_what_the_policy_says_or_nothing(
-    town: Town, people: list[Person]
+    hub_env: HubEnvironment, people: list[Person]
 ) -> None:
     faults = Faults()
-    town.hub.log.setLevel(logging.WARNING)
-    for name in (town.hub.log.name, "asyncio", "workbench"):
+    hub_env.hub.log.setLevel(logging.WARNING)
+    for name in (hub_env.hub.log.name, "asyncio", "workbench"):
         logging.getLogger(name).addHandler(faults)
-    town.user("victim")
-    guard = Guard(town, town.user("root", is_admin=True).new_api_token(note="fuzz"))
+    hub_env.user("victim")
+    guard = Guard(hub_env, hub_env.user("root", is_admin=True).new_api_token(note="fuzz"))
     cases = iter(Cases(SEED).take(BODIES))
 
     async def stand_at_the_doors(person: Person) -> None:
@@ -225,7 +226,7 @@ async def test_ten_thousand_bodies_start_what_the_policy_says_or_nothing(
             for person in people:
                 tasks.create_task(stand_at_the_doors(person))
     finally:
-        for name in (town.hub.log.name, "asyncio", "workbench"):
+        for name in (hub_env.hub.log.name, "asyncio", "workbench"):
             logging.getLogger(name).removeHandler(faults)
     print(f"{guard.started} started, {guard.waited} waited, {guard.refused} refused")  # noqa: T201
     if guard.complaints or faults.seen:
@@ -234,11 +235,11 @@ async def test_ten_thousand_bodies_start_what_the_policy_says_or_nothing(
     assert guard.waited > 5
     assert guard.refused > BODIES / 2
     known = {"root", *(person.name for person in people)}
-    strangers = {user.name for user in town.hub.db.query(orm.User)} - known
-    async with town.client("root") as root:
+    strangers = {user.name for user in hub_env.hub.db.query(orm.User)} - known
+    async with hub_env.client("root") as root:
         for name in strangers:
             await root.delete(f"/hub/api/users/{quote(name, safe='')}")
-    await eventually(lambda: not town.live(), "nothing runs any more")
-    assert town.engine.containers == {}
-    names = {row.name for person in people for row in town.user(person.name)._orm_spawners}
+    await eventually(lambda: not hub_env.live(), "nothing runs any more")
+    assert hub_env.engine.containers == {}
+    names = {row.name for person in people for row in hub_env.user(person.name)._orm_spawners}
     assert names <= {"", *Cases.SERVERS}

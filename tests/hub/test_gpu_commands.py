@@ -4,18 +4,19 @@ import json
 import re
 
 from spawner.model import GpuHealth
+from testing.eventually import eventually
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.shell import Shell
 from tests.hub.test_spawn import start
-from tests.hub.town import Town, eventually
 
 
-async def fall_ill(town: Town, index: int) -> None:
-    town.agent.set(index, health=GpuHealth.LOST)
-    await eventually(lambda: bool(town.ledger.quarantines()), "it is in quarantine")
+async def fall_ill(hub_env: HubEnvironment, index: int) -> None:
+    hub_env.agent.set(index, health=GpuHealth.LOST)
+    await eventually(lambda: bool(hub_env.ledger.quarantines()), "it is in quarantine")
 
 
-async def test_every_gpu_is_one_line(town: Town, shell: Shell) -> None:
-    await start(town, "alice", {"gpus": 1})
+async def test_every_gpu_is_one_line(hub_env: HubEnvironment, shell: Shell) -> None:
+    await start(hub_env, "alice", {"gpus": 1})
     assert await shell.run("drain", "GPU-1", "--reason", "the fan is loud") == 0
     assert await shell.run("gpus") == 0
     heads, first, second = shell.out.splitlines()
@@ -25,8 +26,8 @@ async def test_every_gpu_is_one_line(town: Town, shell: Shell) -> None:
     assert "drained by you: the fan is loud" in second
 
 
-async def test_a_quarantine_is_told_is_no_success_and_ends_once(town: Town, shell: Shell) -> None:
-    await fall_ill(town, 1)
+async def test_a_quarantine_is_told_is_no_success_and_ends_once(hub_env: HubEnvironment, shell: Shell) -> None:
+    await fall_ill(hub_env, 1)
     assert await shell.run("gpus") == 1
     assert "in quarantine since " in shell.out
     assert await shell.run("gpus", "--json") == 1
@@ -34,16 +35,16 @@ async def test_a_quarantine_is_told_is_no_success_and_ends_once(town: Town, shel
     assert gpu["quarantine"]["reason"]
     assert await shell.run("return-gpu", "GPU-1") == 1
     assert "still is ill" in shell.err
-    town.agent.set(1, health=GpuHealth.OK)
+    hub_env.agent.set(1, health=GpuHealth.OK)
     assert await shell.run("return-gpu", "GPU-1") == 0
     assert shell.out == "GPU-1 can be given to people again.\n"
     assert await shell.run("return-gpu", "GPU-1", "--json") == 1
     assert shell.err == "GPU 1 is in no quarantine here: nothing to return.\n"
 
 
-async def test_a_silent_agent_is_no_answer(town: Town, shell: Shell) -> None:
-    await fall_ill(town, 1)
-    town.agent.is_silent = True
+async def test_a_silent_agent_is_no_answer(hub_env: HubEnvironment, shell: Shell) -> None:
+    await fall_ill(hub_env, 1)
+    hub_env.agent.is_silent = True
     assert await shell.run("gpus") == 2
     assert "in quarantine" in shell.out, "what the ledger knows is told all the same"
     assert shell.err == "Nobody knows how the GPUs are: The gpu-agent does not answer.\n"
@@ -51,7 +52,7 @@ async def test_a_silent_agent_is_no_answer(town: Town, shell: Shell) -> None:
     assert shell.err.startswith("Nobody knows how this GPU is: ")
 
 
-async def test_a_host_without_gpus(town: Town, shell: Shell) -> None:
-    town.agent.gpus.clear()
+async def test_a_host_without_gpus(hub_env: HubEnvironment, shell: Shell) -> None:
+    hub_env.agent.gpus.clear()
     assert await shell.run("gpus") == 0
     assert shell.out == "This workbench has no GPU.\n"

@@ -8,42 +8,43 @@ from jupyterhub import orm
 
 from spawner.hub.identity import identify
 from spawner.model import Account, Cause, Lease, LeaseState, Request
-from tests.fakes.docker_engine import Fault
+from testing.eventually import eventually
+from testing.fakes.docker_engine import Fault
+from tests.hub.hub_env import HubEnvironment, log_in
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start, stop
 from tests.hub.test_wait import line
-from tests.hub.town import Town, eventually, log_in
 
 WHOLE_HOST = {"gpus": 2}
 
 
-async def delete(town: Town, name: str) -> tuple[int, str]:
-    async with town.client("root", is_admin=True) as client:
+async def delete(hub_env: HubEnvironment, name: str) -> tuple[int, str]:
+    async with hub_env.client("root", is_admin=True) as client:
         answer = await client.delete(f"/hub/api/users/{name}")
     return answer.status_code, answer.json()["message"] if answer.content else ""
 
 
-async def rename(town: Town, name: str, new_name: str) -> tuple[int, str]:
-    async with town.client("root", is_admin=True) as client:
+async def rename(hub_env: HubEnvironment, name: str, new_name: str) -> tuple[int, str]:
+    async with hub_env.client("root", is_admin=True) as client:
         answer = await client.patch(f"/hub/api/users/{name}", json={"name": new_name})
     return answer.status_code, answer.json().get("message", "")
 
 
-def account(town: Town, name: str) -> Account:
-    found = town.ledger.find_account(identify(town.user(name)))
+def account(hub_env: HubEnvironment, name: str) -> Account:
+    found = hub_env.ledger.account_by_identity(identify(hub_env.user(name)))
     assert found is not None
     return found
 
 
-def home_of(town: Town, lease: Lease) -> str:
-    source: str = town.container(lease).body["HostConfig"]["Mounts"][0]["Source"]
+def home_of(hub_env: HubEnvironment, lease: Lease) -> str:
+    source: str = hub_env.container(lease).body["HostConfig"]["Mounts"][0]["Source"]
     return source
 
 
-def ghosts(town: Town, name: str) -> dict[str, Any]:
+def ghosts(hub_env: HubEnvironment, name: str) -> dict[str, Any]:
     """Return everything in hub, ledger and Docker that is still called by ``name``."""
-    town.hub.db.expire_all()
-    rows = town.hub.db.query
+    hub_env.hub.db.expire_all()
+    rows = hub_env.hub.db.query
     found = {
         "user": rows(orm.User).filter_by(name=name).all(),
         "spawners": rows(orm.Spawner).filter(orm.Spawner.user_id.is_(None)).all(),
@@ -52,202 +53,202 @@ def ghosts(town: Town, name: str) -> dict[str, Any]:
         "clients": [
             c for c in rows(orm.OAuthClient) if c.identifier.startswith(f"jupyterhub-user-{name}")
         ],
-        "leases": [lease for lease in town.live() if lease.user == name],
-        "containers": [c for c in town.engine.containers if f"-{name}-" in c],
-        "routes": [route for route in town.hub.proxy.routes if f"/user/{name}/" in route],
-        "line": name in line(town),
+        "leases": [lease for lease in hub_env.live() if lease.user == name],
+        "containers": [c for c in hub_env.engine.containers if f"-{name}-" in c],
+        "routes": [route for route in hub_env.hub.proxy.routes if f"/user/{name}/" in route],
+        "line": name in line(hub_env),
     }
     return {key: value for key, value in found.items() if value}
 
 
-async def nothing(town: Town) -> None:
-    town.user("bob").spawner  # noqa: B018 - makes its row
+async def nothing(hub_env: HubEnvironment) -> None:
+    hub_env.user("bob").spawner  # noqa: B018 - makes its row
 
 
-async def running(town: Town) -> None:
-    assert (await start(town, "bob", {"gpus": 1}))[0] == 201
+async def running(hub_env: HubEnvironment) -> None:
+    assert (await start(hub_env, "bob", {"gpus": 1}))[0] == 201
 
 
-async def waiting(town: Town) -> None:
-    assert (await start(town, "alice", WHOLE_HOST))[0] == 201
-    assert (await start(town, "bob", {"gpus": 1}))[0] == 202
+async def waiting(hub_env: HubEnvironment) -> None:
+    assert (await start(hub_env, "alice", WHOLE_HOST))[0] == 201
+    assert (await start(hub_env, "bob", {"gpus": 1}))[0] == 202
 
 
-async def starting(town: Town) -> None:
-    town.servers.is_mute = True
-    town.be_brisk()
-    assert (await start(town, "bob", {"gpus": 1}))[0] == 202
+async def starting(hub_env: HubEnvironment) -> None:
+    hub_env.servers.is_mute = True
+    hub_env.be_brisk()
+    assert (await start(hub_env, "bob", {"gpus": 1}))[0] == 202
 
 
-async def named(town: Town) -> None:
+async def named(hub_env: HubEnvironment) -> None:
     """One runs, one waits, one is only described, one starts."""
-    await start(town, "alice", {"gpus": 1})
+    await start(hub_env, "alice", {"gpus": 1})
     url = "/hub/api/users/bob/servers"
-    async with town.client("bob") as client:
+    async with hub_env.client("bob") as client:
         await client.post(f"{url}/runs", json={"gpus": 1})
         await client.post(f"{url}/waits", json={"gpus": 1})
         await client.put(f"{url}/described")
-        town.servers.is_mute = True
-        town.be_brisk()
+        hub_env.servers.is_mute = True
+        hub_env.be_brisk()
         assert (await client.post(f"{url}/starts", json={"gpus": 0})).status_code == 202
 
 
 @pytest.mark.parametrize("bring_about", [nothing, running, waiting, starting, named])
-async def test_a_deleted_user_leaves_nothing_behind(town: Town, bring_about: Any) -> None:
-    await bring_about(town)
-    assert await delete(town, "bob") == (204, "")
-    await eventually(lambda: ghosts(town, "bob") == {}, "nothing is left of bob")
+async def test_a_deleted_user_leaves_nothing_behind(hub_env: HubEnvironment, bring_about: Any) -> None:
+    await bring_about(hub_env)
+    assert await delete(hub_env, "bob") == (204, "")
+    await eventually(lambda: ghosts(hub_env, "bob") == {}, "nothing is left of bob")
 
 
-async def test_nobody_is_deleted_before_docker_has_shown_their_server_gone(town: Town) -> None:
-    await running(town)
-    (lease,) = town.live()
-    town.hub.tornado_application.settings["slow_stop_timeout"] = 0.5
-    town.engine.plan("delete", *[Fault.ERROR] * 1000)
-    town.engine.plan("inspect", *[Fault.ERROR] * 1000)
-    status, message = await delete(town, "bob")
+async def test_nobody_is_deleted_before_docker_has_shown_their_server_gone(hub_env: HubEnvironment) -> None:
+    await running(hub_env)
+    (lease,) = hub_env.live()
+    hub_env.hub.tornado_application.settings["slow_stop_timeout"] = 0.5
+    hub_env.engine.plan("delete", *[Fault.ERROR] * 1000)
+    hub_env.engine.plan("inspect", *[Fault.ERROR] * 1000)
+    status, message = await delete(hub_env, "bob")
     assert (status, "delete them again" in message) == (409, True)
-    assert orm.User.find(town.hub.db, "bob") is not None
-    town.engine.forget()
-    await eventually(lambda: not town.live(), "the server is gone")
-    assert (await delete(town, "bob"))[0] == 204
-    closed = town.ledger.lease(lease.id)
+    assert orm.User.find(hub_env.hub.db, "bob") is not None
+    hub_env.engine.forget()
+    await eventually(lambda: not hub_env.live(), "the server is gone")
+    assert (await delete(hub_env, "bob"))[0] == 204
+    closed = hub_env.ledger.lease(lease.id)
     assert closed is not None
     assert closed.cause is Cause.USER
 
 
-async def test_a_delete_that_is_not_allowed_stops_nothing(town: Town) -> None:
-    await running(town)
-    async with town.client("alice") as client:
+async def test_a_delete_that_is_not_allowed_stops_nothing(hub_env: HubEnvironment) -> None:
+    await running(hub_env)
+    async with hub_env.client("alice") as client:
         assert (await client.delete("/hub/api/users/bob")).status_code in (403, 404)
-    assert town.user("bob").spawner.ready
+    assert hub_env.user("bob").spawner.ready
 
 
-async def test_who_gets_a_deleted_users_name_gets_nothing_else_of_theirs(town: Town) -> None:
-    await running(town)
-    (lease,) = town.live()
-    old, old_home = account(town, "bob"), home_of(town, lease)
-    async with town.client("bob") as before:
-        assert (await delete(town, "bob"))[0] == 204
-        await running(town)  # by town.user, which makes them anew
+async def test_who_gets_a_deleted_users_name_gets_nothing_else_of_theirs(hub_env: HubEnvironment) -> None:
+    await running(hub_env)
+    (lease,) = hub_env.live()
+    old, old_home = account(hub_env, "bob"), home_of(hub_env, lease)
+    async with hub_env.client("bob") as before:
+        assert (await delete(hub_env, "bob"))[0] == 204
+        await running(hub_env)  # by hub_env.user, which makes them anew
         assert (await before.get("/hub/api/user")).status_code == 403, "no old token"
-    (lease,) = town.live()
-    new = account(town, "bob")
+    (lease,) = hub_env.live()
+    new = account(hub_env, "bob")
     assert new.uid != old.uid
-    assert home_of(town, lease) != old_home
-    assert town.container(lease).body["User"] == f"{new.uid}:{new.uid}"
+    assert home_of(hub_env, lease) != old_home
+    assert hub_env.container(lease).body["User"] == f"{new.uid}:{new.uid}"
 
 
-async def test_how_a_predecessors_server_ended_is_nobodys_business(town: Town) -> None:
-    await running(town)
-    (lease,) = town.live()
-    town.engine.end(town.container(lease).name, 3)
-    await eventually(lambda: not town.live(), "it ended by itself")
-    async with town.client("bob") as client:
+async def test_how_a_predecessors_server_ended_is_nobodys_business(hub_env: HubEnvironment) -> None:
+    await running(hub_env)
+    (lease,) = hub_env.live()
+    hub_env.engine.end(hub_env.container(lease).name, 3)
+    await eventually(lambda: not hub_env.live(), "it ended by itself")
+    async with hub_env.client("bob") as client:
         own = await client.get("/hub/api/workbench/lease/")
     assert own.json()["last_end"]["cause"] == "exited"
-    await delete(town, "bob")
-    async with town.client("bob") as client:
+    await delete(hub_env, "bob")
+    async with hub_env.client("bob") as client:
         other = await client.get("/hub/api/workbench/lease/")
     assert other.json()["last_end"] is None
 
 
-async def test_a_place_in_line_is_not_inherited_with_the_name(town: Town) -> None:
-    await waiting(town)
-    assert (await start(town, "carol", {"gpus": 1}))[0] == 202
-    old = account(town, "bob")
-    await town.close_hub()
+async def test_a_place_in_line_is_not_inherited_with_the_name(hub_env: HubEnvironment) -> None:
+    await waiting(hub_env)
+    assert (await start(hub_env, "carol", {"gpus": 1}))[0] == 202
+    old = account(hub_env, "bob")
+    await hub_env.close_hub()
     # by another way than the hub's: its ledger knows nothing of it
-    await town.open_hub(is_running=False)
-    town.hub.users.delete(town.user("bob"))
-    town.user("bob")
-    town.start_beside()
-    await eventually(lambda: town.user("carol").spawner.pending == "spawn", "carol waits again")
-    await eventually(lambda: "bob" not in line(town) or line(town)[-1] == "bob", "bob is behind")
-    assert all(lease.uid != old.uid for lease in town.live() if lease.user == "bob")
+    await hub_env.open_hub(is_running=False)
+    hub_env.hub.users.delete(hub_env.user("bob"))
+    hub_env.user("bob")
+    hub_env.start_beside()
+    await eventually(lambda: hub_env.user("carol").spawner.pending == "spawn", "carol waits again")
+    await eventually(lambda: "bob" not in line(hub_env) or line(hub_env)[-1] == "bob", "bob is behind")
+    assert all(lease.uid != old.uid for lease in hub_env.live() if lease.user == "bob")
 
 
 @pytest.mark.parametrize("gpus", [0, 1])
-async def test_what_nobody_came_for_is_not_inherited_with_the_name(town: Town, gpus: int) -> None:
-    options, now = town.workbench.parse({"gpus": gpus}), town.workbench.clock()
+async def test_what_nobody_came_for_is_not_inherited_with_the_name(hub_env: HubEnvironment, gpus: int) -> None:
+    options, now = hub_env.workbench.parse({"gpus": gpus}), hub_env.workbench.clock()
     before = Request("bob", "", options, "whoever bob was before")
-    left = town.ledger.admit(before, lambda *_: None, quota=town.settings.quota, now=now)
+    left = hub_env.ledger.admit(before, lambda *_: None, quota=hub_env.settings.quota, now=now)
     assert isinstance(left, Lease)
     assert left.state is (LeaseState.WAITING if gpus else LeaseState.GRANTED)
-    assert (await start(town, "bob", {"gpus": gpus}))[0] == 201
-    (lease,) = town.live()
+    assert (await start(hub_env, "bob", {"gpus": gpus}))[0] == 201
+    (lease,) = hub_env.live()
     assert lease.id != left.id
-    assert lease.uid == account(town, "bob").uid != left.uid
-    closed = town.ledger.lease(left.id)
+    assert lease.uid == account(hub_env, "bob").uid != left.uid
+    closed = hub_env.ledger.lease(left.id)
     assert closed is not None
     assert closed.state is LeaseState.CLOSED
 
 
-async def test_a_renamed_user_keeps_home_and_uid(town: Town) -> None:
-    await running(town)
-    before, home = account(town, "bob"), home_of(town, town.live()[0])
-    await stop(town, "bob")
-    assert await rename(town, "bob", "robert") == (200, "")
-    assert (await start(town, "robert", {"gpus": 1}))[0] == 201
-    (lease,) = town.live()
-    assert account(town, "robert") == before
-    assert home_of(town, lease) == home
-    assert "/user/robert/" in town.hub.proxy.routes
-    assert ghosts(town, "bob") == {}
+async def test_a_renamed_user_keeps_home_and_uid(hub_env: HubEnvironment) -> None:
+    await running(hub_env)
+    before, home = account(hub_env, "bob"), home_of(hub_env, hub_env.live()[0])
+    await stop(hub_env, "bob")
+    assert await rename(hub_env, "bob", "robert") == (200, "")
+    assert (await start(hub_env, "robert", {"gpus": 1}))[0] == 201
+    (lease,) = hub_env.live()
+    assert account(hub_env, "robert") == before
+    assert home_of(hub_env, lease) == home
+    assert "/user/robert/" in hub_env.hub.proxy.routes
+    assert ghosts(hub_env, "bob") == {}
 
 
 @pytest.mark.parametrize("bring_about", [running, waiting, starting, named])
-async def test_nobody_is_renamed_while_a_lease_has_their_name(town: Town, bring_about: Any) -> None:
-    await bring_about(town)
-    before = {lease.id for lease in town.live()}
-    status, message = await rename(town, "bob", "robert")
+async def test_nobody_is_renamed_while_a_lease_has_their_name(hub_env: HubEnvironment, bring_about: Any) -> None:
+    await bring_about(hub_env)
+    before = {lease.id for lease in hub_env.live()}
+    status, message = await rename(hub_env, "bob", "robert")
     assert (status, "stop it, then rename" in message) == (409, True)
-    assert {lease.id for lease in town.live()} == before
-    assert town.user("bob").name == "bob"
+    assert {lease.id for lease in hub_env.live()} == before
+    assert hub_env.user("bob").name == "bob"
 
 
-async def test_a_renamed_user_logs_in_by_the_new_name_only(town: Town) -> None:
-    async with town.browser() as browser, town.browser() as other:
-        await join(town, browser, "bob")
-        assert await rename(town, "bob", "robert") == (200, "")
+async def test_a_renamed_user_logs_in_by_the_new_name_only(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser, hub_env.browser() as other:
+        await join(hub_env, browser, "bob")
+        assert await rename(hub_env, "bob", "robert") == (200, "")
         assert (await log_in(other, "bob")).status_code != 302
         assert (await log_in(other, "robert")).status_code == 302
-    assert orm.User.find(town.hub.db, "bob") is None
+    assert orm.User.find(hub_env.hub.db, "bob") is None
 
 
-async def test_nobody_is_given_a_name_that_somebody_signed_up_with(town: Town) -> None:
-    async with town.browser() as browser, town.browser() as other:
-        await join(town, browser, "bob")
-        await join(town, other, "robert")
-    town.hub.users.delete(town.user("robert"))
-    status, message = await rename(town, "bob", "robert")
+async def test_nobody_is_given_a_name_that_somebody_signed_up_with(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser, hub_env.browser() as other:
+        await join(hub_env, browser, "bob")
+        await join(hub_env, other, "robert")
+    hub_env.hub.users.delete(hub_env.user("robert"))
+    status, message = await rename(hub_env, "bob", "robert")
     assert (status, "signed up" in message) == (409, True)
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a/b", "x" * 65, "BOB\n", "carol"])
-async def test_a_name_that_cannot_be_is_one_sentence(town: Town, name: str) -> None:
-    town.user("bob")
-    town.user("carol")
-    status, message = await rename(town, "bob", name)
+async def test_a_name_that_cannot_be_is_one_sentence(hub_env: HubEnvironment, name: str) -> None:
+    hub_env.user("bob")
+    hub_env.user("carol")
+    status, message = await rename(hub_env, "bob", name)
     assert status == 400
     assert "\n" not in message
-    assert town.user("bob").name == "bob"
+    assert hub_env.user("bob").name == "bob"
 
 
 async def test_who_was_deleted_behind_the_hubs_back_keeps_a_running_server_until_its_end(
-    town: Town,
+    hub_env: HubEnvironment,
 ) -> None:
     """A hub database restored from a backup lacks people too: that kills nobody's work."""
-    await running(town)
-    (lease,) = town.live()
-    await town.close_hub()
-    await town.open_hub(is_running=False)
-    town.hub.users.delete(town.user("bob"))
-    town.start_beside()
-    await eventually(lambda: town.controller.is_ready, "reconciled")
+    await running(hub_env)
+    (lease,) = hub_env.live()
+    await hub_env.close_hub()
+    await hub_env.open_hub(is_running=False)
+    hub_env.hub.users.delete(hub_env.user("bob"))
+    hub_env.start_beside()
+    await eventually(lambda: hub_env.controller.is_ready, "reconciled")
     await asyncio.sleep(0.5)  # what must not happen would by now
-    assert town.live() == [lease]
-    assert town.container(lease).is_running
-    town.skip(25 * 3600)
-    await eventually(lambda: not town.live(), "its time is over")
-    assert town.engine.containers == {}
+    assert hub_env.live() == [lease]
+    assert hub_env.container(lease).is_running
+    hub_env.skip(25 * 3600)
+    await eventually(lambda: not hub_env.live(), "its time is over")
+    assert hub_env.engine.containers == {}

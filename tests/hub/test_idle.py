@@ -10,15 +10,17 @@ from bs4 import BeautifulSoup
 
 from spawner.model import Cause, Lease, LeaseState
 from spawner.settings import Settings
-from tests.fakes.docker_engine import Fault
+from testing.eventually import eventually
+from testing.fakes.docker_engine import Fault
+from testing.paths import CONTRACT
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.test_lease import read_lease
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start
-from tests.hub.town import Town, eventually
 
 MINUTE = 60.0
 IDLE = 30 * MINUTE
-GOLDEN = json.loads((Path(__file__).parents[1] / "contract" / "panel-activity.json").read_text())
+GOLDEN = json.loads((CONTRACT / "panel-activity.json").read_text())
 REST = {**GOLDEN, "kernels_quiet_seconds": 1e6, "terminals_quiet_seconds": 1e6}
 
 
@@ -33,9 +35,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(autouse=True)
-def _seen(town: Town) -> None:
-    town.agent.rest(0)
-    town.agent.rest(1)
+def _seen(hub_env: HubEnvironment) -> None:
+    hub_env.agent.rest(0)
+    hub_env.agent.rest(1)
 
 
 async def say(client: httpx.AsyncClient, server: str = "", **words: Any) -> dict[str, Any]:
@@ -45,128 +47,128 @@ async def say(client: httpx.AsyncClient, server: str = "", **words: Any) -> dict
     return lease
 
 
-async def rest(town: Town, seconds: float, server: str = "", **words: Any) -> dict[str, Any]:
+async def rest(hub_env: HubEnvironment, seconds: float, server: str = "", **words: Any) -> dict[str, Any]:
     """Let time pass in which the server says that it does nothing, but for ``words``, and the GPUs do nothing."""
-    async with town.client("alice") as client:
+    async with hub_env.client("alice") as client:
         for _ in range(int(seconds / 10)):
-            town.skip(10)
+            hub_env.skip(10)
             lease = await say(client, server, **words)
-            await town.workbench.sampling.look()
+            await hub_env.workbench.gpu_sampler.sample()
     return lease
 
 
-def ended(town: Town, server: str = "") -> Lease | None:
-    lease = town.ledger.last_ended("alice", server)
+def ended(hub_env: HubEnvironment, server: str = "") -> Lease | None:
+    lease = hub_env.ledger.last_ended("alice", server)
     return lease if lease is not None and lease.state is LeaseState.CLOSED else None
 
 
-def goes_on(town: Town) -> bool:
+def goes_on(hub_env: HubEnvironment) -> bool:
     """Return whether the one server there is runs without GPUs."""
-    states = [(lease.state, lease.gpu_count) for lease in town.live()]
-    return states == [(LeaseState.RUNNING, 0)] and town.user("alice").spawner.ready
+    states = [(lease.state, lease.gpu_count) for lease in hub_env.live()]
+    return states == [(LeaseState.RUNNING, 0)] and hub_env.user("alice").spawner.ready
 
 
-async def test_who_does_nothing_is_warned_then_stopped(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1, "hours": 9})
-    assert (await rest(town, IDLE - 11 * MINUTE))["idle_seconds_left"] is None
-    warned = await rest(town, 2 * MINUTE)
+async def test_who_does_nothing_is_warned_then_stopped(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 1, "hours": 9})
+    assert (await rest(hub_env, IDLE - 11 * MINUTE))["idle_seconds_left"] is None
+    warned = await rest(hub_env, 2 * MINUTE)
     assert 8.5 * MINUTE <= warned["idle_seconds_left"] <= 9.5 * MINUTE
-    assert (await read_lease(town, "alice"))["idle_seconds_left"] == pytest.approx(
+    assert (await read_lease(hub_env, "alice"))["idle_seconds_left"] == pytest.approx(
         warned["idle_seconds_left"], abs=11
     )
-    await rest(town, 10 * MINUTE)
-    lease = await eventually(lambda: ended(town), "it was ended")
+    await rest(hub_env, 10 * MINUTE)
+    lease = await eventually(lambda: ended(hub_env), "it was ended")
     assert lease.cause is Cause.IDLE
-    await eventually(lambda: not town.user("alice").spawner.active, "the hub knows")
-    assert (await read_lease(town, "alice"))["last_end"]["cause"] == "idle"
-    assert town.live() == []
+    await eventually(lambda: not hub_env.user("alice").spawner.active, "the hub knows")
+    assert (await read_lease(hub_env, "alice"))["last_end"]["cause"] == "idle"
+    assert hub_env.live() == []
 
 
-async def test_a_word_of_its_user_keeps_it(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1, "hours": 9})
-    await rest(town, IDLE - 5 * MINUTE)
-    async with town.client("alice") as client:
+async def test_a_word_of_its_user_keeps_it(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 1, "hours": 9})
+    await rest(hub_env, IDLE - 5 * MINUTE)
+    async with hub_env.client("alice") as client:
         answer = await client.post("/hub/api/workbench/here/")
         stranger = await client.post("/hub/api/workbench/here/none")
     assert answer.json()["idle_seconds_left"] is None
     assert stranger.json()["state"] is None
-    await rest(town, 15 * MINUTE)
-    assert [lease.state for lease in town.live()] == [LeaseState.RUNNING]
+    await rest(hub_env, 15 * MINUTE)
+    assert [lease.state for lease in hub_env.live()] == [LeaseState.RUNNING]
 
 
 @pytest.mark.parametrize("sign", ["kernel", "gpu", "unknown"])
-async def test_a_training_and_what_nobody_knows_keep_it(town: Town, sign: str) -> None:
-    await start(town, "alice", {"gpus": 1, "hours": 20})
+async def test_a_training_and_what_nobody_knows_keep_it(hub_env: HubEnvironment, sign: str) -> None:
+    await start(hub_env, "alice", {"gpus": 1, "hours": 20})
     words: dict[str, Any] = {}
     if sign == "kernel":
         words["busy_kernels"] = 1
     if sign == "gpu":
-        town.agent.rest(0, utilization_percent=1)
+        hub_env.agent.rest(0, utilization_percent=1)
     if sign == "unknown":
-        town.agent.rest(0, utilization_percent=None)
-    await rest(town, 2 * IDLE, **words)
-    assert [lease.state for lease in town.live()] == [LeaseState.RUNNING]
+        hub_env.agent.rest(0, utilization_percent=None)
+    await rest(hub_env, 2 * IDLE, **words)
+    assert [lease.state for lease in hub_env.live()] == [LeaseState.RUNNING]
 
 
-async def test_a_restart_of_the_hub_is_no_idleness(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1, "hours": 20})
-    await rest(town, IDLE - 2 * MINUTE)
-    await town.close_hub()
-    town.skip(10 * IDLE / 30)
-    await town.open_hub()
-    await eventually(lambda: town.controller.is_ready, "the hub is back")
-    lease = await rest(town, 10 * MINUTE)
+async def test_a_restart_of_the_hub_is_no_idleness(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 1, "hours": 20})
+    await rest(hub_env, IDLE - 2 * MINUTE)
+    await hub_env.close_hub()
+    hub_env.skip(10 * IDLE / 30)
+    await hub_env.open_hub()
+    await eventually(lambda: hub_env.controller.is_ready, "the hub is back")
+    lease = await rest(hub_env, 10 * MINUTE)
     assert (lease["state"], lease["idle_seconds_left"]) == ("running", None)
 
 
 async def test_who_chose_so_goes_on_even_where_the_hub_dies_before_the_end_is_proved(
-    town: Town,
+    hub_env: HubEnvironment,
 ) -> None:
-    await start(town, "alice", {"gpus": 1, "hours": 9, "when_idle": "go_on"})
-    town.engine.plan("delete", *[Fault.ERROR] * 1000)
-    await rest(town, IDLE + MINUTE)
-    await eventually(lambda: town.last_lease().state is LeaseState.CLOSING, "it is ended")
-    await town.close_hub()
-    town.engine.forget()
-    await town.open_hub()
-    await eventually(lambda: goes_on(town), "it goes on without GPUs", 20)
+    await start(hub_env, "alice", {"gpus": 1, "hours": 9, "when_idle": "go_on"})
+    hub_env.engine.plan("delete", *[Fault.ERROR] * 1000)
+    await rest(hub_env, IDLE + MINUTE)
+    await eventually(lambda: hub_env.last_lease().state is LeaseState.CLOSING, "it is ended")
+    await hub_env.close_hub()
+    hub_env.engine.forget()
+    await hub_env.open_hub()
+    await eventually(lambda: goes_on(hub_env), "it goes on without GPUs", 20)
 
 
 async def test_who_chose_so_goes_on_without_gpus_and_asks_again_with_one_click(
-    town: Town,
+    hub_env: HubEnvironment,
 ) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
-        await start(town, "alice", {"gpus": 2, "hours": 9, "when_idle": "go_on"})
-        volume = town.container(town.last_lease()).body["HostConfig"]["Mounts"]
-        await rest(town, IDLE - 5 * MINUTE)
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+        await start(hub_env, "alice", {"gpus": 2, "hours": 9, "when_idle": "go_on"})
+        volume = hub_env.container(hub_env.last_lease()).body["HostConfig"]["Mounts"]
+        await rest(hub_env, IDLE - 5 * MINUTE)
         home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
         assert "given back in" in home.select_one("#wb-idle").text
-        await rest(town, 6 * MINUTE)
-        await eventually(lambda: goes_on(town), "it goes on without GPUs", 20)
-        assert (await read_lease(town, "alice"))["gpus_given_back"] == 2
-        servers = {name for what, name in town.engine.calls if what == "create" and "-lab-" in name}
+        await rest(hub_env, 6 * MINUTE)
+        await eventually(lambda: goes_on(hub_env), "it goes on without GPUs", 20)
+        assert (await read_lease(hub_env, "alice"))["gpus_given_back"] == 2
+        servers = {name for what, name in hub_env.engine.calls if what == "create" and "-lab-" in name}
         assert len(servers) == 2, "it was started anew once"
-        assert town.container(town.last_lease()).body["HostConfig"]["Mounts"] == volume
+        assert hub_env.container(hub_env.last_lease()).body["HostConfig"]["Mounts"] == volume
         home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
         assert "Ask for 2 GPUs again" in home.select_one("#wb-again").text
-    async with town.client("alice") as client:
+    async with hub_env.client("alice") as client:
         answer = await client.post("/hub/api/workbench/again/")
         assert answer.status_code == 202, answer.text
-        await eventually(lambda: town.user("alice").spawner.ready, "it has GPUs again")
+        await eventually(lambda: hub_env.user("alice").spawner.ready, "it has GPUs again")
         twice = await client.post("/hub/api/workbench/again/")
-    (lease,) = town.live()
+    (lease,) = hub_env.live()
     assert (lease.gpu_count, lease.hours, lease.when_idle.value) == (2, 9.0, "go_on")
     assert twice.status_code == 409
 
 
-async def test_a_server_that_was_deleted_since_asks_for_nothing_again(town: Town) -> None:
+async def test_a_server_that_was_deleted_since_asks_for_nothing_again(hub_env: HubEnvironment) -> None:
     named = "/hub/api/users/alice/servers/x"
-    async with town.client("alice") as client:
+    async with hub_env.client("alice") as client:
         assert (await client.post(named, json={"gpus": 1, "hours": 9})).status_code == 201
-        await rest(town, IDLE + MINUTE, "x")
-        await eventually(lambda: ended(town, "x"), "it was ended")
-        await eventually(lambda: not town.user("alice").spawners["x"].active, "the hub knows")
+        await rest(hub_env, IDLE + MINUTE, "x")
+        await eventually(lambda: ended(hub_env, "x"), "it was ended")
+        await eventually(lambda: not hub_env.user("alice").spawners["x"].active, "the hub knows")
         deleted = await client.request("DELETE", named, json={"remove": True})
         assert deleted.status_code == 204, deleted.text
         answer = await client.post("/hub/api/workbench/again/x")
@@ -187,16 +189,16 @@ async def test_a_server_that_was_deleted_since_asks_for_nothing_again(town: Town
         {"more": 1},
     ],
 )
-async def test_what_is_no_word_of_a_server_is_refused(town: Town, changes: Any) -> None:
-    async with town.client("alice") as client:
+async def test_what_is_no_word_of_a_server_is_refused(hub_env: HubEnvironment, changes: Any) -> None:
+    async with hub_env.client("alice") as client:
         answer = await client.post("/hub/api/workbench/activity/", json={**GOLDEN, **changes})
     assert answer.status_code == 400
     assert answer.json()["message"].endswith(".")
 
 
-async def test_the_form_lets_people_choose(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_the_form_lets_people_choose(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         page = BeautifulSoup((await browser.get("/hub/spawn/alice")).text, "html.parser")
     assert "do nothing for 30 min" in page.select_one("#wb-when-idle legend").text
     assert page.select_one("#when-idle-stop").has_attr("checked")

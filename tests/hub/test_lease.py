@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,34 +9,35 @@ from bs4 import BeautifulSoup
 
 from spawner.hub.servers.presence import SETTLE_SECONDS
 from spawner.model import Cause, Lease, LeaseState
-from tests.fakes.docker_engine import Fault
+from testing.eventually import eventually
+from testing.fakes.docker_engine import Fault
+from testing.paths import CONTRACT
+from tests.hub.hub_env import HubEnvironment, xsrf_of
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start, stop
 from tests.hub.test_wait import lease_of, wait_in_line
-from tests.hub.town import Town, eventually, xsrf_of
 
 HOUR = 3600.0
-CONTRACT = Path(__file__).parents[1] / "contract"
 
 
-async def read_lease(town: Town, name: str, server: str = "") -> dict[str, Any]:
-    async with town.client(name) as client:
+async def read_lease(hub_env: HubEnvironment, name: str, server: str = "") -> dict[str, Any]:
+    async with hub_env.client(name) as client:
         answer = await client.get(f"/hub/api/workbench/lease/{server}")
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
 
 
-async def extend(town: Town, name: str, body: object) -> tuple[int, dict[str, Any]]:
-    async with town.client(name) as client:
+async def extend(hub_env: HubEnvironment, name: str, body: object) -> tuple[int, dict[str, Any]]:
+    async with hub_env.client(name) as client:
         answer = await client.post("/hub/api/workbench/lease/", json=body)
     return answer.status_code, answer.json()
 
 
-async def test_a_lease_says_until_when(town: Town) -> None:
-    assert (await read_lease(town, "alice"))["state"] is None
-    await start(town, "alice", {"gpus": 1, "hours": 3})
-    lease = await read_lease(town, "alice")
+async def test_a_lease_says_until_when(hub_env: HubEnvironment) -> None:
+    assert (await read_lease(hub_env, "alice"))["state"] is None
+    await start(hub_env, "alice", {"gpus": 1, "hours": 3})
+    lease = await read_lease(hub_env, "alice")
     assert (lease["state"], lease["gpus"], lease["max_lease_hours"]) == ("running", 1, 24.0)
     assert 2.9 * HOUR < lease["seconds_left"] <= 3 * HOUR
     ends_at = datetime.fromisoformat(lease["ends_at"])
@@ -46,17 +46,17 @@ async def test_a_lease_says_until_when(town: Town) -> None:
     assert lease.keys() == golden.keys(), "the panel's server reads these"
 
 
-async def test_a_server_without_gpus_has_no_end(town: Town) -> None:
-    await start(town, "alice", {"gpus": 0})
-    lease = await read_lease(town, "alice")
+async def test_a_server_without_gpus_has_no_end(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 0})
+    lease = await read_lease(hub_env, "alice")
     assert (lease["ends_at"], lease["seconds_left"]) == (None, None)
 
 
-async def test_home_counts_down_and_offers_to_extend(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
-        await start(town, "alice", {"gpus": 1, "hours": 5})
-        town.skip(0.5 * HOUR)
+async def test_home_counts_down_and_offers_to_extend(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+        await start(hub_env, "alice", {"gpus": 1, "hours": 5})
+        hub_env.skip(0.5 * HOUR)
         page = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
         said = " ".join(page.select_one("#wb-lease").text.split())
         assert said.startswith("Yours until ")
@@ -70,10 +70,10 @@ async def test_home_counts_down_and_offers_to_extend(town: Town) -> None:
     assert done.json()["seconds_left"] > 5 * HOUR
 
 
-async def test_extending_moves_the_end(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1, "hours": 3})
-    before = (await read_lease(town, "alice"))["seconds_left"]
-    status, lease = await extend(town, "alice", {"hours": 2.5})
+async def test_extending_moves_the_end(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 1, "hours": 3})
+    before = (await read_lease(hub_env, "alice"))["seconds_left"]
+    status, lease = await extend(hub_env, "alice", {"hours": 2.5})
     assert status == 200
     assert lease["seconds_left"] == pytest.approx(before + 2.5 * HOUR, abs=60)
 
@@ -82,33 +82,33 @@ async def test_extending_moves_the_end(town: Town) -> None:
     "body",
     [{}, None, {"hours": "1"}, {"hours": True}, {"hours": 0}, {"hours": -1}, {"hours": 1e9}],
 )
-async def test_a_bad_extension_is_one_sentence(town: Town, body: object) -> None:
-    await start(town, "alice", {"gpus": 1})
-    status, answer = await extend(town, "alice", body)
+async def test_a_bad_extension_is_one_sentence(hub_env: HubEnvironment, body: object) -> None:
+    await start(hub_env, "alice", {"gpus": 1})
+    status, answer = await extend(hub_env, "alice", body)
     assert status == 400
     assert answer["message"].startswith("Say by how many hours")
 
 
 async def test_an_extension_is_refused_beyond_the_quota_for_others_and_without_a_lease(
-    town: Town,
+    hub_env: HubEnvironment,
 ) -> None:
-    status, answer = await extend(town, "alice", {"hours": 1})
+    status, answer = await extend(hub_env, "alice", {"hours": 1})
     assert (status, "nothing to extend" in answer["message"]) == (409, True)
-    await start(town, "alice", {"gpus": 2, "hours": 2})
-    status, answer = await extend(town, "alice", {"hours": 23})
+    await start(hub_env, "alice", {"gpus": 2, "hours": 2})
+    status, answer = await extend(hub_env, "alice", {"hours": 23})
     assert (status, "24 hours" in answer["message"]) == (409, True)
-    town.be_brisk()
-    await wait_in_line(town, "bob")
-    status, answer = await extend(town, "alice", {"hours": 1})
+    hub_env.be_brisk()
+    await wait_in_line(hub_env, "bob")
+    status, answer = await extend(hub_env, "alice", {"hours": 1})
     assert (status, "Others wait" in answer["message"]) == (409, True)
 
 
-async def test_a_servers_token_may_mind_its_own_lease_and_nothing_more(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1, "hours": 3})
-    (lease,) = town.live()
-    environment = dict(pair.split("=", 1) for pair in town.container(lease).body["Env"])
+async def test_a_servers_token_may_mind_its_own_lease_and_nothing_more(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 1, "hours": 3})
+    (lease,) = hub_env.live()
+    environment = dict(pair.split("=", 1) for pair in hub_env.container(lease).body["Env"])
     headers = {"Authorization": f"token {environment['JUPYTERHUB_API_TOKEN']}"}
-    async with town.browser() as client:
+    async with hub_env.browser() as client:
         own = await client.get("/hub/api/workbench/lease/", headers=headers)
         other = await client.get("/hub/api/workbench/lease/second", headers=headers)
         longer = await client.post("/hub/api/workbench/lease/", headers=headers, json={"hours": 1})
@@ -127,100 +127,100 @@ async def test_a_servers_token_may_mind_its_own_lease_and_nothing_more(town: Tow
     assert nobody.status_code == 403
 
 
-async def test_a_service_has_no_lease(town: Town) -> None:
-    headers = {"Authorization": f"token {town.workbench.service_token}"}
-    async with town.browser() as client:
+async def test_a_service_has_no_lease(hub_env: HubEnvironment) -> None:
+    headers = {"Authorization": f"token {hub_env.workbench.service_token}"}
+    async with hub_env.browser() as client:
         answer = await client.get("/hub/api/workbench/lease/", headers=headers)
     assert answer.status_code == 403
 
 
-async def test_when_its_time_is_over_a_server_is_stopped_and_its_user_told(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
-        await start(town, "alice", {"gpus": 2, "hours": 1})
-        town.be_brisk()
-        await wait_in_line(town, "bob")
-        lease = lease_of(town, "alice")
-        town.skip(HOUR)
-        await eventually(lambda: not town.user("alice").spawner.active, "alice's server is gone")
-        assert "/user/alice/" not in town.hub.proxy.routes
-        assert_ended(town, lease, Cause.EXPIRED)
-        assert town.leftovers("alice") == {}
-        await eventually(lambda: town.user("bob").spawner.ready, "bob's turn")
+async def test_when_its_time_is_over_a_server_is_stopped_and_its_user_told(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+        await start(hub_env, "alice", {"gpus": 2, "hours": 1})
+        hub_env.be_brisk()
+        await wait_in_line(hub_env, "bob")
+        lease = lease_of(hub_env, "alice")
+        hub_env.skip(HOUR)
+        await eventually(lambda: not hub_env.user("alice").spawner.active, "alice's server is gone")
+        assert "/user/alice/" not in hub_env.hub.proxy.routes
+        assert_ended(hub_env, lease, Cause.EXPIRED)
+        assert hub_env.leftovers("alice") == {}
+        await eventually(lambda: hub_env.user("bob").spawner.ready, "bob's turn")
         for path in ("/hub/home", "/hub/user/alice/lab"):
             page = BeautifulSoup((await browser.get(path)).text, "html.parser")
             said = " ".join(page.select_one(".alert").text.split())
             assert said.startswith("Your lease ended at ")
             assert said.endswith(": its time was over.")
-    ended = (await read_lease(town, "alice"))["last_end"]
+    ended = (await read_lease(hub_env, "alice"))["last_end"]
     assert ended["cause"] == "expired"
 
 
-async def test_a_server_that_its_user_stopped_needs_no_words(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1})
-    await stop(town, "alice")
-    assert (await read_lease(town, "alice"))["last_end"] is None
+async def test_a_server_that_its_user_stopped_needs_no_words(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 1})
+    await stop(hub_env, "alice")
+    assert (await read_lease(hub_env, "alice"))["last_end"] is None
 
 
-def assert_ended(town: Town, lease: Lease, cause: Cause) -> None:
-    closed = town.ledger.lease(lease.id)
+def assert_ended(hub_env: HubEnvironment, lease: Lease, cause: Cause) -> None:
+    closed = hub_env.ledger.lease(lease.id)
     assert closed is not None
     assert (closed.state, closed.cause) == (LeaseState.CLOSED, cause)
 
 
-async def grant_after_a_wait(town: Town) -> Lease:
+async def grant_after_a_wait(hub_env: HubEnvironment) -> Lease:
     """Let bob's turn come after two hours in line; his server runs."""
-    await start(town, "alice", {"gpus": 2, "hours": 2})
-    town.be_brisk()
-    await wait_in_line(town, "bob")
-    town.skip(2 * HOUR)
-    await eventually(lambda: town.user("bob").spawner.ready, "bob's turn")
-    lease = lease_of(town, "bob")
+    await start(hub_env, "alice", {"gpus": 2, "hours": 2})
+    hub_env.be_brisk()
+    await wait_in_line(hub_env, "bob")
+    hub_env.skip(2 * HOUR)
+    await eventually(lambda: hub_env.user("bob").spawner.ready, "bob's turn")
+    lease = lease_of(hub_env, "bob")
     assert not lease.is_claimed
     return lease
 
 
-async def test_a_turn_that_nobody_comes_for_goes_to_the_next(town: Town) -> None:
-    lease = await grant_after_a_wait(town)
-    town.skip(20 * 60)
-    await eventually(lambda: not town.user("bob").spawner.active, "bob's server is released")
-    assert_ended(town, lease, Cause.UNCLAIMED)
-    assert (await read_lease(town, "bob"))["last_end"]["cause"] == "unclaimed"
+async def test_a_turn_that_nobody_comes_for_goes_to_the_next(hub_env: HubEnvironment) -> None:
+    lease = await grant_after_a_wait(hub_env)
+    hub_env.skip(20 * 60)
+    await eventually(lambda: not hub_env.user("bob").spawner.active, "bob's server is released")
+    assert_ended(hub_env, lease, Cause.UNCLAIMED)
+    assert (await read_lease(hub_env, "bob"))["last_end"]["cause"] == "unclaimed"
 
 
-async def visit_in_a_browser(town: Town) -> None:
-    user = town.user("bob")
+async def visit_in_a_browser(hub_env: HubEnvironment) -> None:
+    user = hub_env.user("bob")
     user.new_api_token(client_id=user.spawner.oauth_client_id, note="as the log-in leaves it")
 
 
-async def use_with_a_token(town: Town) -> None:
+async def use_with_a_token(hub_env: HubEnvironment) -> None:
     later = datetime.now(UTC) + timedelta(seconds=SETTLE_SECONDS + 1)
     body = {"servers": {"": {"last_activity": later.isoformat()}}}
-    async with town.client("bob") as client:
+    async with hub_env.client("bob") as client:
         answer = await client.post("/hub/api/users/bob/activity", json=body)
     assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("come", [visit_in_a_browser, use_with_a_token])
-async def test_who_comes_in_time_keeps_the_server(town: Town, come: Any) -> None:
-    await grant_after_a_wait(town)
-    spawner = town.user("bob").spawner
-    assert not spawner.has_visitor(), "its own start is nobody's visit"
-    town.skip(20 * 60 - 1)
-    await come(town)  # in the last second, and Docker does not answer
-    town.engine.plan("list", *[Fault.ERROR] * 500)
-    town.skip(60)
-    await eventually(lambda: lease_of(town, "bob").is_claimed, "he was seen")
-    assert lease_of(town, "bob").state is LeaseState.RUNNING
+async def test_who_comes_in_time_keeps_the_server(hub_env: HubEnvironment, come: Any) -> None:
+    await grant_after_a_wait(hub_env)
+    spawner = hub_env.user("bob").spawner
+    assert not spawner.has_been_opened(), "its own start is nobody's visit"
+    hub_env.skip(20 * 60 - 1)
+    await come(hub_env)  # in the last second, and Docker does not answer
+    hub_env.engine.plan("list", *[Fault.ERROR] * 500)
+    hub_env.skip(60)
+    await eventually(lambda: lease_of(hub_env, "bob").is_claimed, "he was seen")
+    assert lease_of(hub_env, "bob").state is LeaseState.RUNNING
     assert spawner.ready
 
 
-async def test_who_comes_in_time_keeps_the_server_over_a_restart(town: Town) -> None:
-    await grant_after_a_wait(town)
-    await town.close_hub()
-    await town.open_hub()
-    await eventually(lambda: town.controller.is_ready, "the hub is reconciled")
-    await visit_in_a_browser(town)
-    town.skip(21 * 60)
-    await eventually(lambda: lease_of(town, "bob").is_claimed, "he was seen")
-    assert town.user("bob").spawner.ready
+async def test_who_comes_in_time_keeps_the_server_over_a_restart(hub_env: HubEnvironment) -> None:
+    await grant_after_a_wait(hub_env)
+    await hub_env.close_hub()
+    await hub_env.open_hub()
+    await eventually(lambda: hub_env.controller.is_ready, "the hub is reconciled")
+    await visit_in_a_browser(hub_env)
+    hub_env.skip(21 * 60)
+    await eventually(lambda: lease_of(hub_env, "bob").is_claimed, "he was seen")
+    assert hub_env.user("bob").spawner.ready

@@ -7,28 +7,28 @@ import pytest
 from bs4 import BeautifulSoup
 
 from spawner.settings import Settings
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start
 from tests.hub.test_wait import line, wait_in_line
-from tests.hub.town import Town
 
 
-async def read_line(town: Town, name: str, *, is_admin: bool = False) -> dict[str, Any]:
-    async with town.client(name, is_admin=is_admin) as client:
+async def read_line(hub_env: HubEnvironment, name: str, *, is_admin: bool = False) -> dict[str, Any]:
+    async with hub_env.client(name, is_admin=is_admin) as client:
         answer = await client.get("/hub/api/workbench/line")
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
 
 
-async def test_an_empty_line(town: Town) -> None:
-    assert await read_line(town, "alice") == {
+async def test_an_empty_line(hub_env: HubEnvironment) -> None:
+    assert await read_line(hub_env, "alice") == {
         "gpus": [{"mig_profile": None, "total": 2, "free": 2, "drained": 0}],
         "holders": [],
         "waiting": [],
     }
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         page = BeautifulSoup((await browser.get("/hub/line")).text, "html.parser")
         home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
     assert "Nobody holds a GPU." in page.text
@@ -37,12 +37,12 @@ async def test_an_empty_line(town: Town) -> None:
     assert "Line" in [a.text for a in home.select('.navbar a[href="/hub/line"]')]
 
 
-async def test_everyone_sees_holders_and_waiters_in_order(town: Town) -> None:
-    assert (await start(town, "alice", {"gpus": 2, "hours": 2}))[0] == 201
-    town.be_brisk()
-    await wait_in_line(town, "bob", "carol")
-    assert line(town) == ["bob", "carol"]
-    shown = await read_line(town, "bob")
+async def test_everyone_sees_holders_and_waiters_in_order(hub_env: HubEnvironment) -> None:
+    assert (await start(hub_env, "alice", {"gpus": 2, "hours": 2}))[0] == 201
+    hub_env.be_brisk()
+    await wait_in_line(hub_env, "bob", "carol")
+    assert line(hub_env) == ["bob", "carol"]
+    shown = await read_line(hub_env, "bob")
     assert shown["gpus"] == [{"mig_profile": None, "total": 2, "free": 0, "drained": 0}]
     (holder,) = shown["holders"]
     assert (holder["user"], holder["gpus"], holder["is_closing"]) == ("alice", 2, False)
@@ -51,8 +51,8 @@ async def test_everyone_sees_holders_and_waiters_in_order(town: Town) -> None:
     ]
     assert waiting == [(1, "you", 1, 1.0), (2, "carol", 1, 1.0)]
     assert [one["starts_at"] for one in shown["waiting"]] == [holder["ends_at"]] * 2
-    async with town.browser() as browser:
-        await join(town, browser, "dan")
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "dan")
         page = BeautifulSoup((await browser.get("/hub/line")).text, "html.parser")
     rows = [" ".join(row.text.split()) for row in page.select("#wb-waiters > li")]
     about = page.select_one("#wb-waiters time").text
@@ -63,20 +63,20 @@ async def test_everyone_sees_holders_and_waiters_in_order(town: Town) -> None:
     assert page.select_one("#wb-holders time")["datetime"] == holder["ends_at"]
 
 
-async def test_a_silent_agent_leaves_counts_unknown(town: Town) -> None:
-    town.agent.is_silent = True
-    assert (await read_line(town, "alice"))["gpus"] is None
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_a_silent_agent_leaves_counts_unknown(hub_env: HubEnvironment) -> None:
+    hub_env.agent.is_silent = True
+    assert (await read_line(hub_env, "alice"))["gpus"] is None
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         assert "The gpu-agent does not answer." in (await browser.get("/hub/line")).text
 
 
-async def test_the_line_is_for_those_who_are_logged_in(town: Town) -> None:
-    async with town.browser() as browser:
+async def test_the_line_is_for_those_who_are_logged_in(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
         assert (await browser.get("/hub/line")).status_code == 302
         assert (await browser.get("/hub/api/workbench/line")).status_code == 403
-    token = town.user("alice").new_api_token(scopes=["read:users:name!user"])
-    async with town.browser() as client:
+    token = hub_env.user("alice").new_api_token(scopes=["read:users:name!user"])
+    async with hub_env.browser() as client:
         answer = await client.get(
             "/hub/api/workbench/line", headers={"Authorization": f"token {token}"}
         )
@@ -87,20 +87,20 @@ async def test_the_line_is_for_those_who_are_logged_in(town: Town) -> None:
 class TestWithoutNames:
     @pytest.fixture
     def settings(self, tmp_path: Path) -> Settings:
-        return Settings(ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite", show_line_names=False)
+        return Settings(ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite", show_queue_names=False)
 
-    async def test_nobody_but_admins_sees_the_others_names(self, town: Town) -> None:
-        assert (await start(town, "alice", {"gpus": 2}))[0] == 201
-        town.be_brisk()
-        await wait_in_line(town, "bob", "carol")
-        shown = await read_line(town, "carol")
+    async def test_nobody_but_admins_sees_the_others_names(self, hub_env: HubEnvironment) -> None:
+        assert (await start(hub_env, "alice", {"gpus": 2}))[0] == 201
+        hub_env.be_brisk()
+        await wait_in_line(hub_env, "bob", "carol")
+        shown = await read_line(hub_env, "carol")
         names = [one["user"] for one in (*shown["holders"], *shown["waiting"])]
         assert names == ["somebody", "somebody", "you"]
-        seen = await read_line(town, "root", is_admin=True)
+        seen = await read_line(hub_env, "root", is_admin=True)
         names = [one["user"] for one in (*seen["holders"], *seen["waiting"])]
         assert names == ["alice", "bob", "carol"]
-        async with town.browser() as browser:
-            await join(town, browser, "dan")
+        async with hub_env.browser() as browser:
+            await join(hub_env, browser, "dan")
             for path in ("/hub/line", "/hub/spawn/dan"):
                 text = (await browser.get(path)).text
                 assert "alice" not in text

@@ -12,14 +12,15 @@ import pytest
 from bs4 import BeautifulSoup
 
 from spawner.hub.handlers import feed, stream
-from spawner.hub.handlers.feed import Feed, Frame, Viewer
-from spawner.hub.views.gpu_map import NOTHING_OWN, find_changes
+from spawner.hub.handlers.feed import Feed, Frame, Subscriber
+from spawner.hub.views.gpu_map import EMPTY_OWN, diff_maps
 from spawner.model import GpuHealth
 from spawner.settings import Settings
+from testing.eventually import eventually
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.test_sign_up import admin, join
 from tests.hub.test_spawn import start
 from tests.hub.test_wait import lease_of, wait_in_line
-from tests.hub.town import Town, eventually
 
 STREAM = "/hub/api/workbench/gpus/stream"
 GIB = 1024**3
@@ -64,9 +65,9 @@ class Watcher:
 
 
 @asynccontextmanager
-async def watching(town: Town, name: str, *, is_admin: bool = False) -> AsyncIterator[Watcher]:
+async def watching(hub_env: HubEnvironment, name: str, *, is_admin: bool = False) -> AsyncIterator[Watcher]:
     async with (
-        town.client(name, is_admin=is_admin) as client,
+        hub_env.client(name, is_admin=is_admin) as client,
         client.stream("GET", STREAM) as answer,
     ):
         assert answer.status_code == 200, await answer.aread()
@@ -74,9 +75,9 @@ async def watching(town: Town, name: str, *, is_admin: bool = False) -> AsyncIte
         yield Watcher(answer)
 
 
-async def test_a_map_then_only_what_changes(town: Town) -> None:
-    town.agent.read(0, memory_used_bytes=GIB, temperature_celsius=40, utilization_percent=7)
-    async with watching(town, "alice") as watcher:
+async def test_a_map_then_only_what_changes(hub_env: HubEnvironment) -> None:
+    hub_env.agent.read(0, memory_used_bytes=GIB, temperature_celsius=40, utilization_percent=7)
+    async with watching(hub_env, "alice") as watcher:
         await watcher.until(lambda told: told["gpus"])
         first, second = watcher.map["gpus"]
         assert (watcher.map["host"], watcher.map["error"]) == ("gpu-host", None)
@@ -86,63 +87,63 @@ async def test_a_map_then_only_what_changes(town: Town) -> None:
         assert (first["memory_used_bytes"], first["temperature_celsius"]) == (GIB, 40)
         unknown = ("memory_used_bytes", "temperature_celsius", "utilization_percent", "power_watts")
         assert [second[name] for name in unknown] == [None] * 4, "what nobody read is no zero"
-        town.agent.read(0, memory_used_bytes=GIB, temperature_celsius=41, utilization_percent=7)
+        hub_env.agent.read(0, memory_used_bytes=GIB, temperature_celsius=41, utilization_percent=7)
         kind, told = await watcher.hear()
         while "gpus" not in told:
             kind, told = await watcher.hear()
         assert (kind, told["gpus"]) == ("changes", {"0": {"temperature_celsius": 41}})
 
 
-async def test_holders_places_and_orders_are_seen_as_they_come(town: Town) -> None:
-    town.be_brisk()
-    async with watching(town, "alice") as watcher:
-        await start(town, "alice", {"gpus": 1})
+async def test_holders_places_and_orders_are_seen_as_they_come(hub_env: HubEnvironment) -> None:
+    hub_env.be_brisk()
+    async with watching(hub_env, "alice") as watcher:
+        await start(hub_env, "alice", {"gpus": 1})
         await watcher.until(lambda told: told["gpus"][0]["holder"])
         assert watcher.map["gpus"][0]["state"] == "held"
         assert watcher.map["gpus"][0]["ends_at"]
-        assert watcher.own == {"leases": [lease_of(town, "alice").id], "places": []}
-        await town.controller.orders.drain("GPU-1", by="root", reason="loud")
+        assert watcher.own == {"leases": [lease_of(hub_env, "alice").id], "places": []}
+        await hub_env.controller.admin_actions.drain("GPU-1", by="root", reason="loud")
         await watcher.until(lambda told: told["gpus"][1]["state"] == "drained")
         drain = watcher.map["gpus"][1]["drain"]
         assert (drain["reason"], drain["by"]) == ("loud", "root")
         assert watcher.map["kinds"] == [{"mig_profile": None, "total": 2, "free": 0, "drained": 1}]
-        await wait_in_line(town, "bob")
+        await wait_in_line(hub_env, "bob")
         await watcher.until(lambda told: told["line"])
         (waiter,) = watcher.map["line"]
         assert (waiter["user"], waiter["position"], waiter["gpus"]) == ("bob", 1, 1)
         assert waiter["starts_at"]
 
 
-async def test_what_is_out_or_silent_is_unknown_and_stays_on_the_map(town: Town) -> None:
-    town.agent.read(1, temperature_celsius=40)
-    async with watching(town, "alice") as watcher:
+async def test_what_is_out_or_silent_is_unknown_and_stays_on_the_map(hub_env: HubEnvironment) -> None:
+    hub_env.agent.read(1, temperature_celsius=40)
+    async with watching(hub_env, "alice") as watcher:
         await watcher.until(lambda told: told["gpus"][1]["temperature_celsius"] == 40)
-        town.agent.set(0, xid=79, xid_at=5.0)
+        hub_env.agent.set(0, xid=79, xid_at=5.0)
         await watcher.until(lambda told: told["gpus"][0]["state"] == "quarantined")
-        town.agent.set(1, health=GpuHealth.UNKNOWN)
+        hub_env.agent.set(1, health=GpuHealth.UNKNOWN)
         await watcher.until(lambda told: told["gpus"][1]["state"] == "unknown")
-        town.agent.set(1, health=GpuHealth.OK)
+        hub_env.agent.set(1, health=GpuHealth.OK)
         await watcher.until(lambda told: told["gpus"][1]["state"] == "free")
-        town.agent.is_silent = True
+        hub_env.agent.is_silent = True
         await watcher.until(lambda told: told["error"])
         assert watcher.map["gpus"][1]["state"] == "unknown"
         assert watcher.map["gpus"][1]["temperature_celsius"] is None
         assert watcher.map["kinds"] == []
-        town.agent.is_silent = False
+        hub_env.agent.is_silent = False
         await watcher.until(lambda told: told["error"] is None)
         assert watcher.map["gpus"][1]["temperature_celsius"] == 40
 
 
-async def test_the_agent_is_asked_once_for_all_and_not_without_anybody(town: Town) -> None:
+async def test_the_agent_is_asked_once_for_all_and_not_without_anybody(hub_env: HubEnvironment) -> None:
     async def count(seconds: float) -> int:
-        before = town.agent.asked_samples
+        before = hub_env.agent.asked_samples
         await asyncio.sleep(seconds)
-        return town.agent.asked_samples - before
+        return hub_env.agent.asked_samples - before
 
     async with (
-        watching(town, "alice") as alice,
-        watching(town, "bob") as bob,
-        watching(town, "carol") as carol,
+        watching(hub_env, "alice") as alice,
+        watching(hub_env, "bob") as bob,
+        watching(hub_env, "carol") as carol,
     ):
         for one in (alice, bob, carol):
             await one.hear()
@@ -151,31 +152,31 @@ async def test_the_agent_is_asked_once_for_all_and_not_without_anybody(town: Tow
     assert await count(1.5) == 0
 
 
-async def test_a_hub_that_ends_ends_the_stream_and_the_next_goes_on(town: Town) -> None:
-    async with watching(town, "alice") as watcher:
+async def test_a_hub_that_ends_ends_the_stream_and_the_next_goes_on(hub_env: HubEnvironment) -> None:
+    async with watching(hub_env, "alice") as watcher:
         await watcher.hear()
-        await town.close_hub()
+        await hub_env.close_hub()
         with pytest.raises((EOFError, httpx.HTTPError)):
             while True:
                 await watcher.hear()
-    await town.open_hub()
-    async with watching(town, "alice") as watcher:
+    await hub_env.open_hub()
+    async with watching(hub_env, "alice") as watcher:
         await watcher.until(lambda told: told["gpus"])
 
 
-async def test_a_stream_ends_after_a_while(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "LONGEST_SECONDS", 0.5)
-    async with watching(town, "alice") as watcher:
+async def test_a_stream_ends_after_a_while(hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MAX_STREAM_SECONDS", 0.5)
+    async with watching(hub_env, "alice") as watcher:
         with pytest.raises(EOFError):
             while True:
                 await watcher.hear()
 
 
-async def test_who_may_look(town: Town) -> None:
-    async with town.browser() as browser:
+async def test_who_may_look(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
         assert (await browser.get(STREAM)).status_code == 403
         assert (await browser.get("/hub/gpus")).status_code == 302
-        token = town.user("alice").new_api_token(scopes=["read:users:name!user"])
+        token = hub_env.user("alice").new_api_token(scopes=["read:users:name!user"])
         headers = {"Authorization": f"token {token}"}
         assert (await browser.get(STREAM, headers=headers)).status_code == 403
 
@@ -183,14 +184,14 @@ async def test_who_may_look(town: Town) -> None:
 # --- the page
 
 
-async def test_the_page_shows_it_before_the_stream_does(town: Town) -> None:
-    town.be_brisk()
-    town.agent.read(0, memory_used_bytes=8 * GIB, temperature_celsius=55, utilization_percent=90)
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
-        await start(town, "alice", {"gpus": 1})
-        await town.controller.orders.drain("GPU-1", by="root", reason="loud")
-        await wait_in_line(town, "bob")
+async def test_the_page_shows_it_before_the_stream_does(hub_env: HubEnvironment) -> None:
+    hub_env.be_brisk()
+    hub_env.agent.read(0, memory_used_bytes=8 * GIB, temperature_celsius=55, utilization_percent=90)
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+        await start(hub_env, "alice", {"gpus": 1})
+        await hub_env.controller.admin_actions.drain("GPU-1", by="root", reason="loud")
+        await wait_in_line(hub_env, "bob")
         page = BeautifulSoup((await browser.get("/hub/gpus")).text, "html.parser")
         own, other = (" ".join(tile.text.split()) for tile in page.select(".wb-tile"))
         for said in ("GPU 0 In use", "simulated", "8.0 / 80 GiB", "90 %", "55 °C", "you"):
@@ -210,7 +211,7 @@ async def test_the_page_shows_it_before_the_stream_does(town: Town) -> None:
             (found,) = (t[at] for t in page.find_all(tag) if "workbench/static" in t.get(at, ""))
             assert (await browser.get(found)).status_code == 200
         assert "GPUs" in [a.text for a in page.select('.navbar a[href="/hub/gpus"]')]
-    async with admin(town) as browser:
+    async with admin(hub_env) as browser:
         page = BeautifulSoup((await browser.get("/hub/gpus")).text, "html.parser")
         assert page.select_one("#wb-map")["data-may"].split() == ["gpus", "line", "leases"]
         assert [b["data-order"] for b in page.select("#wb-waiters button")] == [
@@ -218,15 +219,15 @@ async def test_the_page_shows_it_before_the_stream_does(town: Town) -> None:
         ]  # fmt: skip
 
 
-async def test_the_page_without_gpus_and_without_an_answer(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
-        town.agent.is_silent = True
+async def test_the_page_without_gpus_and_without_an_answer(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+        hub_env.agent.is_silent = True
         page = await browser.get("/hub/gpus")
         assert "The gpu-agent does not answer." in page.text
         assert "Nobody knows the GPUs yet." in page.text
-        town.agent.is_silent = False
-        town.agent.gpus.clear()
+        hub_env.agent.is_silent = False
+        hub_env.agent.gpus.clear()
         await asyncio.sleep(1)  # what everyone who looks shares is at most so old
         page = await browser.get("/hub/gpus")
         assert "This workbench has no GPU." in page.text
@@ -235,19 +236,19 @@ async def test_the_page_without_gpus_and_without_an_answer(town: Town) -> None:
 class TestWithoutNames:
     @pytest.fixture
     def settings(self, tmp_path: Path) -> Settings:
-        return Settings(ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite", show_line_names=False)
+        return Settings(ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite", show_queue_names=False)
 
-    async def test_nobody_but_admins_is_told_names(self, town: Town) -> None:
-        town.be_brisk()
-        await start(town, "alice", {"gpus": 2})
-        await wait_in_line(town, "bob", "carol")
-        await town.controller.orders.drain("GPU-1", by="root", reason="loud")
-        async with watching(town, "bob") as bob, watching(town, "root", is_admin=True) as root:
+    async def test_nobody_but_admins_is_told_names(self, hub_env: HubEnvironment) -> None:
+        hub_env.be_brisk()
+        await start(hub_env, "alice", {"gpus": 2})
+        await wait_in_line(hub_env, "bob", "carol")
+        await hub_env.controller.admin_actions.drain("GPU-1", by="root", reason="loud")
+        async with watching(hub_env, "bob") as bob, watching(hub_env, "root", is_admin=True) as root:
             await bob.until(lambda told: told["gpus"])
             await root.until(lambda told: told["gpus"])
             told = json.dumps([bob.map, bob.own])
             assert not [name for name in ("alice", "bob", "carol", "root") if f'"{name}"' in told]
-            assert bob.own["leases"] == [lease_of(town, "bob").id]
+            assert bob.own["leases"] == [lease_of(hub_env, "bob").id]
             assert root.map["gpus"][0]["holder"] == "alice"
             assert [one["user"] for one in root.map["line"]] == ["bob", "carol"]
 
@@ -279,32 +280,32 @@ def frames(number: int) -> list[Frame]:
 
 async def test_who_is_slow_gets_one_whole_map_later_and_no_queue() -> None:
     channel = SlowChannel()
-    viewer = Viewer("alice", channel, sees_names=True)
+    viewer = Subscriber("alice", channel, sees_names=True)
     told = frames(5)
     for index, frame in enumerate(told[:4]):
-        viewer.tell(frame, NOTHING_OWN, float(index))
+        viewer.tell(frame, EMPTY_OWN, float(index))
     assert len(channel.sent) == 1
     channel.last.set_result(None)
-    viewer.tell(told[4], NOTHING_OWN, 4.0)
+    viewer.tell(told[4], EMPTY_OWN, 4.0)
     assert channel.sent[1] == told[4].whole() != told[4].changes
     assert not channel.is_dropped
 
 
 async def test_who_does_not_read_at_all_is_let_go() -> None:
     channel = SlowChannel()
-    viewer = Viewer("alice", channel, sees_names=True)
-    viewer.tell(frames(1)[0], NOTHING_OWN, 0.0)
+    viewer = Subscriber("alice", channel, sees_names=True)
+    viewer.tell(frames(1)[0], EMPTY_OWN, 0.0)
     for now in (1.0, feed.STUCK_SECONDS, feed.STUCK_SECONDS + 2.0):
         viewer.beat(now)
     assert channel.is_dropped
     assert len(channel.sent) == 1
 
 
-async def test_everyone_is_sent_the_same_bytes(town: Town) -> None:
+async def test_everyone_is_sent_the_same_bytes(hub_env: HubEnvironment) -> None:
     channels = [SlowChannel() for _ in range(3)]
-    shown = Feed(town.workbench)
+    shown = Feed(hub_env.workbench)
     for number, channel in enumerate(channels):
-        shown.join(Viewer(f"user-{number}", channel, sees_names=True))
+        shown.join(Subscriber(f"user-{number}", channel, sees_names=True))
     await eventually(lambda: all(channel.sent for channel in channels), "they are told")
     first, *others = (channel.sent[0] for channel in channels)
     assert others == [first, first]
@@ -318,6 +319,6 @@ def test_changes_make_the_one_map_of_the_other() -> None:
         "gpus": [{"uuid": "a", "x": 1, "y": 2}, {"uuid": "b", "x": 1}],
     }
     after = {"at": 2, "error": None, "gpus": [{"uuid": "a", "x": 1, "y": 3}, {"uuid": "b", "x": 1}]}
-    assert find_changes(before, after) == {"at": 2, "gpus": {"0": {"y": 3}}}
-    assert find_changes(after, after) == {}
-    assert find_changes(before, {**after, "gpus": [{"uuid": "b", "x": 1}]}) is None
+    assert diff_maps(before, after) == {"at": 2, "gpus": {"0": {"y": 3}}}
+    assert diff_maps(after, after) == {}
+    assert diff_maps(before, {**after, "gpus": [{"uuid": "b", "x": 1}]}) is None

@@ -7,14 +7,15 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from spawner.model import GpuHealth, Reason, Unknown
+from testing.eventually import eventually
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.test_spawn import start
 from tests.hub.test_wait import wait_in_line
-from tests.hub.town import Town, eventually
 
 
-async def scrape(town: Town) -> tuple[str, dict[str, Metric]]:
+async def scrape(hub_env: HubEnvironment) -> tuple[str, dict[str, Metric]]:
     headers = {"Accept": "text/plain"}
-    async with town.client("admin", is_admin=True) as client:
+    async with hub_env.client("admin", is_admin=True) as client:
         answer = await client.get("/hub/metrics", headers=headers)
     assert answer.status_code == 200, answer.text
     return answer.text, {one.name: one for one in text_string_to_metric_families(answer.text)}
@@ -30,18 +31,18 @@ def read(found: dict[str, Metric], family: str, suffix: str = "", **labels: str)
     return values[0]
 
 
-async def test_a_scrape_tells_how_leases_line_and_gpus_are(town: Town) -> None:
-    _, before = await scrape(town)
-    await start(town, "alice", {"gpus": 2})
-    await wait_in_line(town, "bob")
-    await town.workbench.sampling.look()
-    town.agent.rest(0, utilization_percent=50)
-    town.agent.rest(1, utilization_percent=None)
-    town.skip(10)
-    await town.workbench.sampling.look()
-    async with town.client("carol") as client:
+async def test_a_scrape_tells_how_leases_line_and_gpus_are(hub_env: HubEnvironment) -> None:
+    _, before = await scrape(hub_env)
+    await start(hub_env, "alice", {"gpus": 2})
+    await wait_in_line(hub_env, "bob")
+    await hub_env.workbench.gpu_sampler.sample()
+    hub_env.agent.rest(0, utilization_percent=50)
+    hub_env.agent.rest(1, utilization_percent=None)
+    hub_env.skip(10)
+    await hub_env.workbench.gpu_sampler.sample()
+    async with hub_env.client("carol") as client:
         await client.post("/hub/api/users/carol/server", json={"gpus": 9})
-    _, after = await scrape(town)
+    _, after = await scrape(hub_env)
     assert read(after, "workbench_leases", state="running") == 1
     assert read(after, "workbench_leases", state="waiting") == 1
     assert read(after, "workbench_leases", state="lost") == 0
@@ -59,18 +60,18 @@ async def test_a_scrape_tells_how_leases_line_and_gpus_are(town: Town) -> None:
     assert used == pytest.approx(5, abs=1)
 
 
-async def test_a_quarantine_is_told_by_uuid(town: Town) -> None:
-    town.agent.set(0, health=GpuHealth.LOST)
-    await eventually(lambda: town.ledger.quarantines(), "it is quarantined")
-    await town.workbench.sampling.look()
-    _, found = await scrape(town)
+async def test_a_quarantine_is_told_by_uuid(hub_env: HubEnvironment) -> None:
+    hub_env.agent.set(0, health=GpuHealth.LOST)
+    await eventually(lambda: hub_env.ledger.quarantines(), "it is quarantined")
+    await hub_env.workbench.gpu_sampler.sample()
+    _, found = await scrape(hub_env)
     assert read(found, "workbench_gpu_quarantined", uuid="GPU-0") == 1
 
 
-async def test_labels_are_bounded_and_name_nobody(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1})
-    await town.workbench.sampling.look()
-    _, found = await scrape(town)
+async def test_labels_are_bounded_and_name_nobody(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 1})
+    await hub_env.workbench.gpu_sampler.sample()
+    _, found = await scrape(hub_env)
     own = {name: one for name, one in found.items() if name.startswith("workbench_")}
     assert {key for one in own.values() for s in one.samples for key in s.labels} == {
         "state",
@@ -83,25 +84,25 @@ async def test_labels_are_bounded_and_name_nobody(town: Town) -> None:
 
 
 async def test_a_silent_ledger_does_not_silence_the_scrape(
-    town: Town, monkeypatch: pytest.MonkeyPatch
+    hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await start(town, "alice", {"gpus": 1})
-    await town.workbench.sampling.look()
+    await start(hub_env, "alice", {"gpus": 1})
+    await hub_env.workbench.gpu_sampler.sample()
 
     def fail() -> None:
         raise Unknown("The ledger cannot be reached.")
 
     with monkeypatch.context() as silent:
-        silent.setattr(town.ledger, "live_leases", fail)
-        await town.workbench.sampling.look()
-        _, found = await scrape(town)
+        silent.setattr(hub_env.ledger, "live_leases", fail)
+        await hub_env.workbench.gpu_sampler.sample()
+        _, found = await scrape(hub_env)
     assert read(found, "workbench_leases", state="running") == 1
 
 
-async def test_promtool_finds_nothing_in_it(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1})
-    await town.workbench.sampling.look()
-    text, _ = await scrape(town)
+async def test_promtool_finds_nothing_in_it(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 1})
+    await hub_env.workbench.gpu_sampler.sample()
+    text, _ = await scrape(hub_env)
     done = subprocess.run(  # noqa: ASYNC221
         ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 from bs4 import BeautifulSoup
 
-from spawner.hub.views.queue import Viewer, say_place, see_wait
+from spawner.hub.views.queue import Viewer, build_wait_view, format_position
 from spawner.model import LeaseState
+from testing.eventually import eventually
+from tests.hub.hub_env import HubEnvironment, xsrf_of
 from tests.hub.test_line import read_line
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start, stop
 from tests.hub.test_wait import lease_of
-from tests.hub.town import Town, eventually, xsrf_of
 
 PROFILE = "1g.10gb"
 PART = {"gpus": 1, "mig_profile": PROFILE, "hours": 1}
@@ -19,14 +20,14 @@ GPU = {"gpus": 1, "hours": 1}
 
 
 @pytest.fixture
-async def divided(town: Town) -> Town:
-    """A town with a whole GPU, and another that is divided into two MIG instances."""
-    whole, other = town.agent.gpus
+async def divided(hub_env: HubEnvironment) -> HubEnvironment:
+    """A hub with a whole GPU, and another that is divided into two MIG instances."""
+    whole, other = hub_env.agent.gpus
     parts = [
         replace(other, uuid=f"MIG-{part}", mig_index=part, mig_profile=PROFILE) for part in (0, 1)
     ]
-    town.agent.gpus = [whole, *parts]
-    return town
+    hub_env.agent.gpus = [whole, *parts]
+    return hub_env
 
 
 def text_of(page: str, selector: str) -> list[str]:
@@ -34,7 +35,7 @@ def text_of(page: str, selector: str) -> list[str]:
     return [" ".join(one.text.split()) for one in found]
 
 
-async def test_the_form_gives_a_mig_instance_and_home_names_it(divided: Town) -> None:
+async def test_the_form_gives_a_mig_instance_and_home_names_it(divided: HubEnvironment) -> None:
     async with divided.browser() as browser:
         await join(divided, browser, "alice")
         page = await browser.get("/hub/spawn/alice")
@@ -52,7 +53,7 @@ async def test_the_form_gives_a_mig_instance_and_home_names_it(divided: Town) ->
     assert row.startswith(f"MIG instance 0 of GPU 1 · {PROFILE} · NVIDIA A100")
 
 
-async def test_a_profile_that_no_gpu_has_is_refused_at_once(divided: Town) -> None:
+async def test_a_profile_that_no_gpu_has_is_refused_at_once(divided: HubEnvironment) -> None:
     status, message = await start(divided, "alice", {**PART, "mig_profile": "3g.40gb"})
     assert status == 400
     assert message == (
@@ -63,7 +64,7 @@ async def test_a_profile_that_no_gpu_has_is_refused_at_once(divided: Town) -> No
 
 
 @pytest.fixture
-async def busy(divided: Town) -> Town:
+async def busy(divided: HubEnvironment) -> HubEnvironment:
     """Ann holds the GPU, Mia both MIG instances; bob waits for a GPU, then carol and dan for a MIG instance."""
     assert (await start(divided, "ann", {**GPU, "hours": 2}))[0] == 201
     assert (await start(divided, "mia", {**PART, "gpus": 2}))[0] == 201
@@ -73,11 +74,11 @@ async def busy(divided: Town) -> Town:
     return divided
 
 
-def positions(town: Town) -> dict[str, int]:
-    return {entry.lease.user: entry.place.position for entry in town.controller.line()}
+def positions(hub_env: HubEnvironment) -> dict[str, int]:
+    return {entry.lease.user: entry.place.position for entry in hub_env.controller.queue()}
 
 
-async def test_each_kind_has_a_line_of_its_own(busy: Town) -> None:
+async def test_each_kind_has_a_line_of_its_own(busy: HubEnvironment) -> None:
     assert positions(busy) == {"bob": 1, "carol": 1, "dan": 2}
     shown = await read_line(busy, "dan")
     assert shown["gpus"] == [
@@ -101,19 +102,19 @@ async def test_each_kind_has_a_line_of_its_own(busy: Town) -> None:
     assert lease_of(busy, "bob").state is LeaseState.WAITING
 
 
-async def test_who_waits_is_told_of_those_who_want_the_same(busy: Town) -> None:
-    (dan,) = (entry for entry in busy.controller.line() if entry.lease.user == "dan")
-    message = say_place(busy.workbench, dan.lease, dan.place)
+async def test_who_waits_is_told_of_those_who_want_the_same(busy: HubEnvironment) -> None:
+    (dan,) = (entry for entry in busy.controller.queue() if entry.lease.user == "dan")
+    message = format_position(busy.workbench, dan.lease, dan.place)
     assert message.startswith(f"Waiting for 1 MIG instance {PROFILE}: place 2 of 2, about ")
-    told = await see_wait(busy.workbench, Viewer("dan", sees_names=True), dan.place)
+    told = await build_wait_view(busy.workbench, Viewer("dan", sees_names=True), dan.place)
     assert (told["gpus"], told["mig_profile"]) == (1, PROFILE)
-    assert (told["position"], told["line_length"]) == (2, 2)
+    assert (told["position"], told["queue_length"]) == (2, 2)
     assert [one["user"] for one in told["ahead"]] == ["carol"]
     assert [one["user"] for one in told["holders"]] == ["mia"]
 
 
-async def test_a_restarted_hub_keeps_everyones_place_in_their_line(busy: Town) -> None:
-    before = [entry.lease for entry in busy.controller.line()]
+async def test_a_restarted_hub_keeps_everyones_place_in_their_line(busy: HubEnvironment) -> None:
+    before = [entry.lease for entry in busy.controller.queue()]
     await busy.close_hub()
     await busy.open_hub()
     busy.be_brisk()
@@ -122,10 +123,10 @@ async def test_a_restarted_hub_keeps_everyones_place_in_their_line(busy: Town) -
             lambda name=name: busy.user(name).spawner._progress._steps,
             f"{name} is told their place",
         )
-    assert [entry.lease for entry in busy.controller.line()] == before
+    assert [entry.lease for entry in busy.controller.queue()] == before
 
 
-async def test_a_quarantined_gpu_is_offered_to_nobody(divided: Town) -> None:
+async def test_a_quarantined_gpu_is_offered_to_nobody(divided: HubEnvironment) -> None:
     divided.ledger.quarantine(
         "MIG-0", "failed (Xid 79)", xid_at=None, now=divided.workbench.clock()
     )

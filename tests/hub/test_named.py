@@ -10,42 +10,43 @@ from bs4 import BeautifulSoup
 from spawner.model import Cause, Lease, LeaseState
 from spawner.policy.container import HOME
 from spawner.settings import Settings
-from tests.fakes.docker_engine import Fault
+from testing.eventually import eventually
+from testing.fakes.docker_engine import Fault
+from tests.hub.hub_env import HubEnvironment, xsrf_of
 from tests.hub.test_sign_up import join
 from tests.hub.test_wait import line
-from tests.hub.town import Town, eventually, xsrf_of
 
 API = "/hub/api/users/alice/servers"
 LONG = 3600
 
 
 @pytest.fixture
-def patient(town: Town) -> Town:
-    """A town whose hub takes an hour before it answers that a spawn is slow: who waits must be told before."""
-    town.hub.tornado_application.settings["slow_spawn_timeout"] = LONG
-    return town
+def patient(hub_env: HubEnvironment) -> HubEnvironment:
+    """A hub whose hub takes an hour before it answers that a spawn is slow: who waits must be told before."""
+    hub_env.hub.tornado_application.settings["slow_spawn_timeout"] = LONG
+    return hub_env
 
 
-def servers(town: Town) -> dict[str, Lease]:
-    return {lease.server: lease for lease in town.live() if lease.user == "alice"}
+def servers(hub_env: HubEnvironment) -> dict[str, Lease]:
+    return {lease.server: lease for lease in hub_env.live() if lease.user == "alice"}
 
 
-def remains(town: Town, server: str) -> dict[str, Any]:
+def remains(hub_env: HubEnvironment, server: str) -> dict[str, Any]:
     """Return what is left of a server of alice: row, lease, container, token, route."""
-    user = town.user("alice")
-    town.hub.db.expire_all()
+    user = hub_env.user("alice")
+    hub_env.hub.db.expire_all()
     found = {
         "row": user.orm_user.orm_spawners.get(server),
         "active": server in user.spawners and user.spawners[server].active,
-        "lease": servers(town).get(server),
-        "containers": [name for name in town.engine.containers if f"-alice-{server[:8]}-" in name],
+        "lease": servers(hub_env).get(server),
+        "containers": [name for name in hub_env.engine.containers if f"-alice-{server[:8]}-" in name],
         "tokens": [t.note for t in user.orm_user.api_tokens if t.note.endswith(f"/{server}/")],
-        "route": f"/user/alice/{server}/" in town.hub.proxy.routes,
+        "route": f"/user/alice/{server}/" in hub_env.hub.proxy.routes,
     }
     return {key: value for key, value in found.items() if value}
 
 
-async def test_one_computes_without_a_gpu_while_another_waits(patient: Town) -> None:
+async def test_one_computes_without_a_gpu_while_another_waits(patient: HubEnvironment) -> None:
     async with patient.client("bob") as bob, patient.client("alice") as alice:
         assert (await bob.post("/hub/api/users/bob/server", json={"gpus": 2})).status_code == 201
         waits = await alice.post("/hub/api/users/alice/server", json={"gpus": 1})
@@ -62,11 +63,11 @@ async def test_one_computes_without_a_gpu_while_another_waits(patient: Town) -> 
     assert "/user/alice/cpu/" in patient.hub.proxy.routes
 
 
-async def test_all_servers_of_a_user_share_one_home(town: Town) -> None:
-    async with town.client("alice") as client:
+async def test_all_servers_of_a_user_share_one_home(hub_env: HubEnvironment) -> None:
+    async with hub_env.client("alice") as client:
         for path in ("/hub/api/users/alice/server", f"{API}/second"):
             assert (await client.post(path, json={"gpus": 0})).status_code == 201
-    mounts = [town.container(lease).body["HostConfig"]["Mounts"] for lease in town.live()]
+    mounts = [hub_env.container(lease).body["HostConfig"]["Mounts"] for lease in hub_env.live()]
     assert len(mounts) == 2
     assert mounts[0] == mounts[1]
     assert mounts[0][0]["Target"] == HOME
@@ -80,10 +81,10 @@ BAD_NAMES = [
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 async def test_a_name_that_cannot_be_an_address_is_one_sentence_and_makes_nothing(
-    town: Town, name: str
+    hub_env: HubEnvironment, name: str
 ) -> None:
     answers: list[httpx.Response] = []
-    async with town.client("alice") as client:
+    async with hub_env.client("alice") as client:
         for method in ("POST", "PUT", "PATCH", "DELETE", "GET"):
             body = {"gpus": 0} if method != "DELETE" else {"remove": True}
             answers.append(await client.request(method, f"{API}/{name}", json=body))
@@ -93,8 +94,8 @@ async def test_a_name_that_cannot_be_an_address_is_one_sentence_and_makes_nothin
         assert "cannot be the name of a server" in message or "Invalid unicode" in message
         assert len(message) < 300
         assert "\n" not in message
-    assert list(town.user("alice").orm_user.orm_spawners) == [""]
-    assert town.live() == []
+    assert list(hub_env.user("alice").orm_user.orm_spawners) == [""]
+    assert hub_env.live() == []
 
 
 @pytest.mark.parametrize(
@@ -113,10 +114,10 @@ async def test_a_name_that_cannot_be_an_address_is_one_sentence_and_makes_nothin
     ],
 )
 async def test_what_it_is_for_may_be_any_text_that_can_be_shown(
-    town: Town, title: str, is_fine: bool
+    hub_env: HubEnvironment, title: str, is_fine: bool
 ) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         token = xsrf_of((await browser.get("/hub/home")).text)
         made = await browser.put(f"{API}/one?_xsrf={token}", json={"display_name": title})
         page = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
@@ -125,8 +126,8 @@ async def test_what_it_is_for_may_be_any_text_that_can_be_shown(
     assert headings == ["Default server", *([title or "one"] if is_fine else [])]
 
 
-async def test_there_are_as_many_as_the_settings_say(town: Town) -> None:
-    async with town.client("alice") as client:
+async def test_there_are_as_many_as_the_settings_say(hub_env: HubEnvironment) -> None:
+    async with hub_env.client("alice") as client:
         asked = [client.put(f"{API}/s{i}") for i in range(8)]
         answers = await asyncio.gather(*asked)
         more = await client.post(f"{API}/another", json={"gpus": 0})
@@ -134,7 +135,7 @@ async def test_there_are_as_many_as_the_settings_say(town: Town) -> None:
     assert (
         more.json()["message"] == "alice has 4 named servers, which is the most: delete one first."
     )
-    assert len(town.user("alice").orm_user.orm_spawners) == 5
+    assert len(hub_env.user("alice").orm_user.orm_spawners) == 5
 
 
 class TestWithoutNamedServers:
@@ -144,9 +145,9 @@ class TestWithoutNamedServers:
     def settings(self, settings: Settings) -> Settings:
         return Settings(ledger_url=settings.ledger_url, start_timeout_seconds=10, named_servers=0)
 
-    async def test_none_can_be_made_and_the_page_offers_none(self, town: Town) -> None:
-        async with town.browser() as browser:
-            await join(town, browser, "alice")
+    async def test_none_can_be_made_and_the_page_offers_none(self, hub_env: HubEnvironment) -> None:
+        async with hub_env.browser() as browser:
+            await join(hub_env, browser, "alice")
             home = await browser.get("/hub/home")
             put = await browser.put(f"{API}/one?_xsrf={xsrf_of(home.text)}")
             page = BeautifulSoup(home.text, "html.parser")
@@ -156,31 +157,31 @@ class TestWithoutNamedServers:
         assert len(page.select(".wb-server")) == 1
 
 
-async def test_following_a_link_makes_no_server(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_following_a_link_makes_no_server(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         got = await browser.get("/hub/spawn/alice/bait?display_name=bait")
         token = xsrf_of((await browser.get("/hub/spawn/alice")).text)
         posted = await browser.post(f"/hub/spawn/alice/bait?_xsrf={token}", data={"gpus": "0"})
     assert (got.status_code, posted.status_code) == (404, 404)
     assert "add it on the home page" in got.text
-    assert remains(town, "bait") == {}
+    assert remains(hub_env, "bait") == {}
 
 
-async def test_one_that_was_added_is_started_by_its_form(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_one_that_was_added_is_started_by_its_form(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         token = xsrf_of((await browser.get("/hub/home")).text)
         await browser.put(f"{API}/one?_xsrf={token}", json={"display_name": "Eins"})
         page = await browser.get("/hub/spawn/alice/one")
         started = await browser.post(
             f"/hub/spawn/alice/one?_xsrf={xsrf_of(page.text)}", data={"gpus": "1"}
         )
-        await eventually(lambda: "one" in town.user("alice").spawners, "it is there")
-        await eventually(lambda: town.user("alice").spawners["one"].ready, "it runs")
+        await eventually(lambda: "one" in hub_env.user("alice").spawners, "it is there")
+        await eventually(lambda: hub_env.user("alice").spawners["one"].ready, "it runs")
         home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
     assert started.status_code == 302
-    assert servers(town)["one"].gpu_uuids == ("GPU-0",)
+    assert servers(hub_env)["one"].gpu_uuids == ("GPU-0",)
     card = home.select_one("[data-server=one]")
     assert card is not None
     assert card.select_one("h2").text == "Eins"
@@ -188,7 +189,7 @@ async def test_one_that_was_added_is_started_by_its_form(town: Town) -> None:
     assert card.select_one("#start-one")["href"] == "/user/alice/one/"
 
 
-async def test_a_form_whose_server_waits_leads_to_its_place_at_once(patient: Town) -> None:
+async def test_a_form_whose_server_waits_leads_to_its_place_at_once(patient: HubEnvironment) -> None:
     async with patient.client("bob") as bob, patient.browser() as browser:
         await bob.post("/hub/api/users/bob/server", json={"gpus": 2})
         await join(patient, browser, "alice")
@@ -205,80 +206,80 @@ async def test_a_form_whose_server_waits_leads_to_its_place_at_once(patient: Tow
 
 
 async def test_a_refused_start_of_a_new_server_leaves_no_row_and_of_an_old_one_its_row(
-    town: Town,
+    hub_env: HubEnvironment,
 ) -> None:
-    async with town.client("alice") as client:
+    async with hub_env.client("alice") as client:
         bad = await client.post(f"{API}/new", json={"gpus": -1})
         too_many = await client.post(f"{API}/new", json={"gpus": 3})
-        assert remains(town, "new") == {}
-        town.engine.plan("create", Fault.ERROR)
+        assert remains(hub_env, "new") == {}
+        hub_env.engine.plan("create", Fault.ERROR)
         failed = await client.post(f"{API}/new", json={"gpus": 0})
-        assert remains(town, "new") == {}
+        assert remains(hub_env, "new") == {}
         await client.put(f"{API}/old", json={"user_options": {"gpus": 1}})
         refused = await client.post(f"{API}/old", json={"gpus": 3})
     statuses = [answer.status_code for answer in (bad, too_many, failed, refused)]
     assert statuses == [400, 400, 503, 400]
-    assert list(remains(town, "old")) == ["row"]
+    assert list(remains(hub_env, "old")) == ["row"]
 
 
-async def _stopped(town: Town, client: httpx.AsyncClient) -> None:
+async def _stopped(hub_env: HubEnvironment, client: httpx.AsyncClient) -> None:
     await client.put(f"{API}/one")
 
 
-async def _running(town: Town, client: httpx.AsyncClient) -> None:
+async def _running(hub_env: HubEnvironment, client: httpx.AsyncClient) -> None:
     assert (await client.post(f"{API}/one", json={"gpus": 1})).status_code == 201
 
 
-async def _waiting(town: Town, client: httpx.AsyncClient) -> None:
-    async with town.client("bob") as bob:
+async def _waiting(hub_env: HubEnvironment, client: httpx.AsyncClient) -> None:
+    async with hub_env.client("bob") as bob:
         assert (await bob.post("/hub/api/users/bob/server", json={"gpus": 2})).status_code == 201
     assert (await client.post(f"{API}/one", json={"gpus": 1})).status_code == 202
 
 
-async def _starting(town: Town, client: httpx.AsyncClient) -> None:
-    town.servers.is_mute = True
-    town.be_brisk()
+async def _starting(hub_env: HubEnvironment, client: httpx.AsyncClient) -> None:
+    hub_env.servers.is_mute = True
+    hub_env.be_brisk()
     assert (await client.post(f"{API}/one", json={"gpus": 1})).status_code == 202
 
 
 @pytest.mark.parametrize("bring_about", [_stopped, _running, _waiting, _starting])
-async def test_a_deleted_server_is_gone_whatever_it_was_doing(town: Town, bring_about: Any) -> None:
-    async with town.client("alice") as client:
-        await bring_about(town, client)
+async def test_a_deleted_server_is_gone_whatever_it_was_doing(hub_env: HubEnvironment, bring_about: Any) -> None:
+    async with hub_env.client("alice") as client:
+        await bring_about(hub_env, client)
         answer = await client.request("DELETE", f"{API}/one", json={"remove": True})
         assert answer.status_code in (202, 204), answer.text
-        await eventually(lambda: remains(town, "one") == {}, "nothing is left of it")
+        await eventually(lambda: remains(hub_env, "one") == {}, "nothing is left of it")
         again = await client.request("DELETE", f"{API}/one", json={"remove": True})
         await client.put(f"{API}/one")
     assert again.status_code == 404
-    assert list(remains(town, "one")) == ["row"]
-    assert not [lease for lease in town.live() if lease.user == "alice"]
+    assert list(remains(hub_env, "one")) == ["row"]
+    assert not [lease for lease in hub_env.live() if lease.user == "alice"]
 
 
-async def test_deleting_twice_at_once_is_deleting_once(town: Town) -> None:
-    async with town.client("alice") as client:
-        await _running(town, client)
+async def test_deleting_twice_at_once_is_deleting_once(hub_env: HubEnvironment) -> None:
+    async with hub_env.client("alice") as client:
+        await _running(hub_env, client)
         asked = [client.request("DELETE", f"{API}/one", json={"remove": True}) for _ in range(5)]
         answers = await asyncio.gather(*asked)
-        await eventually(lambda: remains(town, "one") == {}, "nothing is left of it")
+        await eventually(lambda: remains(hub_env, "one") == {}, "nothing is left of it")
     assert {answer.status_code for answer in answers} <= {202, 204, 404, 409}
 
 
-async def test_the_default_server_cannot_be_deleted(town: Town) -> None:
-    async with town.client("alice") as client:
+async def test_the_default_server_cannot_be_deleted(hub_env: HubEnvironment) -> None:
+    async with hub_env.client("alice") as client:
         answer = await client.request(
             "DELETE", "/hub/api/users/alice/server", json={"remove": True}
         )
     assert answer.status_code == 400
 
 
-async def test_after_a_restart_named_servers_wait_and_run_as_before(patient: Town) -> None:
+async def test_after_a_restart_named_servers_wait_and_run_as_before(patient: HubEnvironment) -> None:
     async with patient.client("bob") as bob, patient.client("alice") as alice:
         await bob.post("/hub/api/users/bob/server", json={"gpus": 1})
         await alice.post(f"{API}/runs", json={"gpus": 1})
         await alice.post(f"{API}/waits", json={"gpus": 2})
         await alice.post("/hub/api/users/alice/server", json={"gpus": 2})
-    before = [entry.lease.id for entry in patient.controller.line()]
+    before = [entry.lease.id for entry in patient.controller.queue()]
     await patient.close_hub()
     await patient.open_hub()
     user = patient.user("alice")
@@ -287,7 +288,7 @@ async def test_after_a_restart_named_servers_wait_and_run_as_before(patient: Tow
             lambda name=name: name in user.spawners and user.spawners[name].pending == "spawn",
             f"{name!r} waits again",
         )
-    assert [entry.lease.id for entry in patient.controller.line()] == before
+    assert [entry.lease.id for entry in patient.controller.queue()] == before
     assert user.spawners["runs"].ready
     async with patient.client("bob") as bob, patient.client("alice") as alice:
         await alice.delete(f"{API}/runs")
@@ -296,12 +297,12 @@ async def test_after_a_restart_named_servers_wait_and_run_as_before(patient: Tow
     assert servers(patient)["waits"].gpu_uuids == ("GPU-0", "GPU-1")
 
 
-async def test_a_stopped_named_servers_lease_has_its_cause(town: Town) -> None:
-    async with town.client("alice") as client:
-        await _running(town, client)
-        (lease,) = town.live()
+async def test_a_stopped_named_servers_lease_has_its_cause(hub_env: HubEnvironment) -> None:
+    async with hub_env.client("alice") as client:
+        await _running(hub_env, client)
+        (lease,) = hub_env.live()
         assert (await client.delete(f"{API}/one")).status_code == 204
-    closed = town.ledger.lease(lease.id)
+    closed = hub_env.ledger.lease(lease.id)
     assert closed is not None
     assert (closed.state, closed.cause) == (LeaseState.CLOSED, Cause.USER)
-    assert list(remains(town, "one")) == ["row"]
+    assert list(remains(hub_env, "one")) == ["row"]

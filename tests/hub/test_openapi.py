@@ -8,7 +8,7 @@ from tornado.web import RequestHandler
 
 from spawner.hub.handlers.openapi import DOCUMENT
 from spawner.hub.handlers.routes import _routes
-from tests.hub.town import Town
+from tests.hub.hub_env import HubEnvironment
 
 METHODS = ("get", "post", "put", "patch", "delete")
 PREFIX = "/api"
@@ -86,8 +86,8 @@ def test_every_reference_leads_somewhere() -> None:
     assert len(ids) == len(set(ids))
 
 
-async def test_who_has_a_token_reads_it(town: Town) -> None:
-    async with town.client("alice") as client, town.browser() as stranger:
+async def test_who_has_a_token_reads_it(hub_env: HubEnvironment) -> None:
+    async with hub_env.client("alice") as client, hub_env.browser() as stranger:
         answer = await client.get("/hub/api/workbench/openapi.json")
         refused = await stranger.get("/hub/api/workbench/openapi.json")
     assert answer.json() == json.loads(DOCUMENT.read_text())

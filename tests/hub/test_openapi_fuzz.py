@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.hub.town import Town
+from tests.hub.hub_env import HubEnvironment
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
@@ -12,12 +12,12 @@ CHECKS = (
 )
 
 
-async def test_every_answer_is_one_that_the_document_promises(town: Town, tmp_path: Path) -> None:
-    town.agent.read(0, utilization_percent=7)
-    async with town.client("root", is_admin=True) as client:
+async def test_every_answer_is_one_that_the_document_promises(hub_env: HubEnvironment, tmp_path: Path) -> None:
+    hub_env.agent.read(0, utilization_percent=7)
+    async with hub_env.client("root", is_admin=True) as client:
         token = client.headers["Authorization"]
     words = [
-        *("run", f"{town.url}/hub/api/workbench/openapi.json", "--url", f"{town.url}/hub/api"),
+        *("run", f"{hub_env.url}/hub/api/workbench/openapi.json", "--url", f"{hub_env.url}/hub/api"),
         *("--header", f"Authorization: {token}", "--checks", CHECKS),
         *("--exclude-path", "/workbench/gpus/stream"),  # has no end
         *("--max-examples", "60", "--seed", "5", "--generation-database", "none"),

@@ -4,25 +4,26 @@ import asyncio
 
 from bs4 import BeautifulSoup
 
-from tests.fakes.docker_engine import Fault
+from testing.eventually import eventually
+from testing.fakes.docker_engine import Fault
+from tests.hub.hub_env import HubEnvironment, xsrf_of
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start
-from tests.hub.town import Town, eventually, xsrf_of
 
 
-async def test_everybody_meets_the_product_by_its_name(town: Town) -> None:
-    async with town.browser() as browser:
+async def test_everybody_meets_the_product_by_its_name(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
         for path in ("/hub/login", "/hub/signup", "/hub/nowhere"):
             page = BeautifulSoup((await browser.get(path)).text, "html.parser")
             assert page.title.text.strip() == "GPU Workbench"
             assert "GPU Workbench" in page.select_one(".navbar-brand").text
 
 
-async def test_home_shows_what_the_server_holds(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_home_shows_what_the_server_holds(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         assert "is not running and holds no GPU" in (await browser.get("/hub/home")).text
-        await start(town, "alice", {"gpus": 2})
+        await start(hub_env, "alice", {"gpus": 2})
         page = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
     rows = [" ".join(row.text.split()) for row in page.select(".wb-gpus > li")]
     assert rows == [f"GPU {i} · NVIDIA A100-SXM4-80GB · 80 GiB simulated" for i in (0, 1)]
@@ -30,18 +31,18 @@ async def test_home_shows_what_the_server_holds(town: Town) -> None:
     assert page.select_one("#start")["href"] == "/user/alice/"
 
 
-async def test_home_of_a_server_without_gpus(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
-        await start(town, "alice", {"gpus": 0})
+async def test_home_of_a_server_without_gpus(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+        await start(hub_env, "alice", {"gpus": 0})
         page = await browser.get("/hub/home")
     assert "No GPU." in page.text
 
 
-async def test_a_pending_start_and_a_pending_stop_have_pages(town: Town) -> None:
-    town.servers.is_mute = True
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_a_pending_start_and_a_pending_stop_have_pages(hub_env: HubEnvironment) -> None:
+    hub_env.servers.is_mute = True
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         form = await browser.get("/hub/spawn/alice")
         answer = await browser.post(
             f"/hub/spawn/alice?_xsrf={xsrf_of(form.text)}", data={"gpus": "1", "release": "v2.7"}
@@ -51,22 +52,22 @@ async def test_a_pending_start_and_a_pending_stop_have_pages(town: Town) -> None
         assert "Starting your server" in pending.text
         assert "/hub/api/users/alice/server/progress" in pending.text
         assert "It is starting" in (await browser.get("/hub/home")).text
-        town.servers.is_mute = False
-        await eventually(lambda: town.user("alice").spawner.ready, "the server is ready")
-        town.engine.plan("delete", *[Fault.ERROR] * 1000)
-        async with town.client("alice") as client:
+        hub_env.servers.is_mute = False
+        await eventually(lambda: hub_env.user("alice").spawner.ready, "the server is ready")
+        hub_env.engine.plan("delete", *[Fault.ERROR] * 1000)
+        async with hub_env.client("alice") as client:
             stopping = asyncio.create_task(client.delete("/hub/api/users/alice/server"))
-            await eventually(lambda: town.user("alice").spawner.pending == "stop", "it stops")
+            await eventually(lambda: hub_env.user("alice").spawner.pending == "stop", "it stops")
             assert "is stopping" in (await browser.get("/hub/spawn-pending/alice")).text
             assert "is stopping" in (await browser.get("/hub/home")).text
-            town.engine.forget()
+            hub_env.engine.forget()
             await stopping
 
 
-async def test_a_failed_start_is_told_where_it_was_awaited(town: Town) -> None:
-    town.engine.images.clear()
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_a_failed_start_is_told_where_it_was_awaited(hub_env: HubEnvironment) -> None:
+    hub_env.engine.images.clear()
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         form = await browser.get("/hub/spawn/alice")
         answer = await browser.post(
             f"/hub/spawn/alice?_xsrf={xsrf_of(form.text)}", data={"gpus": "1", "release": "v2.7"}

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from spawner.hub.servers.progress import Progress
-from spawner.model import Place
-from tests.hub.town import Town, eventually
+from spawner.model import QueuePosition
+from testing.eventually import eventually
+from tests.hub.hub_env import HubEnvironment
 
 
 async def collect(progress: Progress) -> list[tuple[int, str, float]]:
@@ -39,7 +40,7 @@ async def test_of_a_wait_only_the_place_now_is_kept_and_live_viewers_see_every_o
     await asyncio.sleep(0)
     progress.report(10, "before")
     for position in (3, 2, 1):
-        progress.report_place(f"place {position}", Place("x", position, 2, None))
+        progress.report_position(f"place {position}", QueuePosition("x", position, 2, None))
         await asyncio.sleep(0)
     progress.report(10, "after")
     progress.finish()
@@ -49,10 +50,10 @@ async def test_of_a_wait_only_the_place_now_is_kept_and_live_viewers_see_every_o
     assert early == ["before", "place 3", "place 2", "place 1", "after"]
 
 
-async def events(town: Town, name: str) -> list[dict[str, Any]]:
+async def events(hub_env: HubEnvironment, name: str) -> list[dict[str, Any]]:
     found = []
     async with (
-        town.client(name) as client,
+        hub_env.client(name) as client,
         client.stream("GET", f"/hub/api/users/{name}/server/progress") as stream,
     ):
         async for line in stream.aiter_lines():
@@ -61,14 +62,14 @@ async def events(town: Town, name: str) -> list[dict[str, Any]]:
     return found
 
 
-async def test_two_viewers_see_every_real_step_of_a_start(town: Town) -> None:
-    town.servers.is_mute = True
-    async with town.client("alice") as client:
+async def test_two_viewers_see_every_real_step_of_a_start(hub_env: HubEnvironment) -> None:
+    hub_env.servers.is_mute = True
+    async with hub_env.client("alice") as client:
         starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 2}))
-        await eventually(lambda: town.engine.containers, "the container exists")
-        viewers = [asyncio.create_task(events(town, "alice")) for _ in range(2)]
+        await eventually(lambda: hub_env.engine.containers, "the container exists")
+        viewers = [asyncio.create_task(events(hub_env, "alice")) for _ in range(2)]
         await asyncio.sleep(0.2)
-        town.servers.is_mute = False
+        hub_env.servers.is_mute = False
         first, second = await asyncio.gather(*viewers)
         await starting
     assert first == second
@@ -84,19 +85,19 @@ async def test_two_viewers_see_every_real_step_of_a_start(town: Town) -> None:
 
 
 @pytest.mark.parametrize("is_late", [False, True])
-async def test_a_failure_ends_the_stream_with_its_sentence(town: Town, is_late: bool) -> None:
-    town.servers.is_mute = True
-    async with town.client("alice") as client:
+async def test_a_failure_ends_the_stream_with_its_sentence(hub_env: HubEnvironment, is_late: bool) -> None:
+    hub_env.servers.is_mute = True
+    async with hub_env.client("alice") as client:
         starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))
 
         def started() -> Any:
-            return [c for c in town.engine.containers.values() if c.is_running]
+            return [c for c in hub_env.engine.containers.values() if c.is_running]
 
         (container,) = await eventually(started, "the container runs")
-        viewer = None if is_late else asyncio.create_task(events(town, "alice"))
+        viewer = None if is_late else asyncio.create_task(events(hub_env, "alice"))
         await asyncio.sleep(0.1)
         container.exit_code, container.is_running = 3, False
         await starting
-        last = (await (viewer or events(town, "alice")))[-1]
+        last = (await (viewer or events(hub_env, "alice")))[-1]
     assert last["failed"] is True
     assert last["message"].startswith("Spawn failed: Your server's container ended (exit code 3)")

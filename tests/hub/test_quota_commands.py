@@ -5,32 +5,32 @@ from pathlib import Path
 
 import pytest
 
-from spawner.policy.limits import DEFAULT, Limits, group
+from spawner.policy.quota_rows import DEFAULT, QuotaRow, group
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.people import make_group
 from tests.hub.shell import Shell
 from tests.hub.test_quotas import put
 from tests.hub.test_spawn import start
-from tests.hub.town import Town
 
 
-async def test_a_row_is_set_field_by_field_and_cleared(town: Town, shell: Shell) -> None:
-    make_group(town, "vision")
+async def test_a_row_is_set_field_by_field_and_cleared(hub_env: HubEnvironment, shell: Shell) -> None:
+    make_group(hub_env, "vision")
     assert await shell.run("quota", "set", "group:vision", "--max-gpus", "2", "--reason", "x") == 0
     assert shell.out == "group:vision: max_gpus 2\n"
     assert await shell.run("quota", "set", "group:vision", "--total-gpus", "4") == 0
-    assert town.ledger.quota_rows() == {group("vision"): Limits(max_gpus=2, total_gpus=4)}
+    assert hub_env.ledger.quota_rows() == {group("vision"): QuotaRow(max_gpus=2, total_gpus=4)}
     assert await shell.run("quota", "set", "group:vision", "--max-gpus", "none") == 0
     assert await shell.run("quota", "show", "group:vision", "--json") == 0
     assert json.loads(shell.out) == {"total_gpus": 4}
     assert await shell.run("quota", "clear", "group:vision", "--reason", "over") == 0
-    assert town.ledger.quota_rows() == {}
+    assert hub_env.ledger.quota_rows() == {}
     assert await shell.run("quota", "show", "group:vision") == 0
     assert shell.out == "nothing is said here\n"
 
 
-async def test_the_quota_of_a_user_is_told_with_its_reasons(town: Town, shell: Shell) -> None:
-    make_group(town, "vision", "alice")
-    await put(town, "/groups/vision", max_gpus=1, gpu_hours=10, window_days=7)
+async def test_the_quota_of_a_user_is_told_with_its_reasons(hub_env: HubEnvironment, shell: Shell) -> None:
+    make_group(hub_env, "vision", "alice")
+    await put(hub_env, "/groups/vision", max_gpus=1, gpu_hours=10, window_days=7)
     assert await shell.run("quota", "show", "user:alice") == 0
     assert "1 GPU at once: from group vision; own row: none\n" in shell.out
     assert "holds or waits for 0 GPUs; 0 GPU-hours held, 10 left\n" in shell.out
@@ -39,10 +39,10 @@ async def test_the_quota_of_a_user_is_told_with_its_reasons(town: Town, shell: S
     assert json.loads(shell.out)["quota"]["max_gpus"] == 1
 
 
-async def test_all_rows_are_one_table(town: Town, shell: Shell) -> None:
-    make_group(town, "vision")
-    await put(town, "/default", max_gpus=1, releases=["v2.7"])
-    await put(town, "/groups/vision", gpu_hours=10.5, window_days=7)
+async def test_all_rows_are_one_table(hub_env: HubEnvironment, shell: Shell) -> None:
+    make_group(hub_env, "vision")
+    await put(hub_env, "/default", max_gpus=1, releases=["v2.7"])
+    await put(hub_env, "/groups/vision", gpu_hours=10.5, window_days=7)
     assert await shell.run("quotas") == 0
     assert [line.split() for line in shell.out.splitlines()] == [
         ["SUBJECT", "GPUS", "GPU-HOURS", "DAYS", "LEASE-HOURS", "PRIORITY", "TOTAL", "RELEASES"],
@@ -54,32 +54,32 @@ async def test_all_rows_are_one_table(town: Town, shell: Shell) -> None:
 
 
 async def test_what_is_exported_is_applied_to_the_same(
-    town: Town, shell: Shell, tmp_path: Path
+    hub_env: HubEnvironment, shell: Shell, tmp_path: Path
 ) -> None:
-    make_group(town, 'vision "ü" [x]')
-    town.user("alice")
-    await put(town, "/default", max_gpus=1, max_lease_hours=2.5, releases=["v2.7"])
-    await put(town, "/groups/vision%20%22%C3%BC%22%20%5Bx%5D", total_gpus=4)
-    await put(town, "/users/alice", priority=-1)
-    before = town.ledger.quota_rows()
+    make_group(hub_env, 'vision "ü" [x]')
+    hub_env.user("alice")
+    await put(hub_env, "/default", max_gpus=1, max_lease_hours=2.5, releases=["v2.7"])
+    await put(hub_env, "/groups/vision%20%22%C3%BC%22%20%5Bx%5D", total_gpus=4)
+    await put(hub_env, "/users/alice", priority=-1)
+    before = hub_env.ledger.quota_rows()
     assert await shell.run("quotas", "export") == 0
     file = tmp_path / "quotas.toml"
     file.write_text(shell.out)
     assert await shell.run("quotas", "apply", str(file)) == 0
     assert shell.out == "Nothing changes.\n"
-    town.ledger.set_quotas({DEFAULT: None}, by="root", reason=None, now=1.0, whole=True)
+    hub_env.ledger.set_quotas({DEFAULT: None}, by="root", reason=None, now=1.0, whole=True)
     assert await shell.run("quotas", "apply", str(file), "--yes", "--reason", "restored") == 0
     assert shell.out.endswith("Applied.\n")
-    assert town.ledger.quota_rows() == before
-    assert {w.entry.reason for w in town.ledger.trail(limit=3)} == {"restored"}
+    assert hub_env.ledger.quota_rows() == before
+    assert {w.entry.reason for w in hub_env.ledger.trail(limit=3)} == {"restored"}
 
 
 async def test_what_changes_is_shown_first_and_nothing_is_done_unasked(
-    town: Town, shell: Shell, tmp_path: Path
+    hub_env: HubEnvironment, shell: Shell, tmp_path: Path
 ) -> None:
-    town.user("alice")
-    await put(town, "/default", max_gpus=1)
-    await put(town, "/users/alice", priority=1)
+    hub_env.user("alice")
+    await put(hub_env, "/default", max_gpus=1)
+    await put(hub_env, "/users/alice", priority=1)
     file = tmp_path / "quotas.toml"
     file.write_text("[default]\nmax_gpus = 2\ngpu_hours = 5\nwindow_days = 7\n")
     assert await shell.run("quotas", "apply", str(file)) == 1
@@ -88,26 +88,26 @@ async def test_what_changes_is_shown_first_and_nothing_is_done_unasked(
         "- user alice: priority 1 → none",
     }
     assert shell.err == "Give --yes to apply this. Nothing was changed.\n"
-    assert town.ledger.quota_rows()[DEFAULT] == Limits(max_gpus=1)
+    assert hub_env.ledger.quota_rows()[DEFAULT] == QuotaRow(max_gpus=1)
 
 
 async def test_a_row_that_somebody_changed_after_it_was_shown_is_left_alone(
-    town: Town, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub_env: HubEnvironment, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_group(town, "vision")
+    make_group(hub_env, "vision")
     file = tmp_path / "quotas.toml"
     file.write_text("[default]\nmax_gpus = 2\n")
 
     def change_before_saying_yes() -> bool:
-        row = {group("vision"): Limits(max_gpus=3)}
-        town.ledger.set_quotas(row, by="other", reason=None, now=1.0)
+        row = {group("vision"): QuotaRow(max_gpus=3)}
+        hub_env.ledger.set_quotas(row, by="other", reason=None, now=1.0)
         return True
 
     monkeypatch.setattr("spawner.commands.quotas._is_wanted", change_before_saying_yes)
     assert await shell.run("quotas", "apply", str(file)) == 1
     assert shell.out == "+ default: max_gpus none → 2\n"
     assert shell.err.startswith("The quotas have changed since you were shown")
-    assert town.ledger.quota_rows() == {group("vision"): Limits(max_gpus=3)}
+    assert hub_env.ledger.quota_rows() == {group("vision"): QuotaRow(max_gpus=3)}
 
 
 async def test_a_date_in_a_file_is_one_line(shell: Shell, tmp_path: Path) -> None:
@@ -139,9 +139,9 @@ async def test_what_is_refused_is_one_line_and_no_success(
 
 
 async def test_without_a_token_the_scope_or_a_hub_it_says_so(
-    town: Town, shell: Shell, monkeypatch: pytest.MonkeyPatch
+    hub_env: HubEnvironment, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shell.log_in(town, "alice")
+    shell.log_in(hub_env, "alice")
     assert await shell.run("trail") == 1
     assert shell.err == "This needs the scope custom:workbench:read:trail.\n"
     monkeypatch.setenv("JUPYTERHUB_API_URL", "http://127.0.0.1:9/hub/api")
@@ -152,14 +152,14 @@ async def test_without_a_token_the_scope_or_a_hub_it_says_so(
     assert shell.err.startswith("There is no token: make one")
 
 
-async def test_the_trail_is_a_table_lines_or_csv(town: Town, shell: Shell) -> None:
-    await put(town, "/default", max_gpus=1, reason="a paper")
-    await put(town, "/default", max_gpus=2)
+async def test_the_trail_is_a_table_lines_or_csv(hub_env: HubEnvironment, shell: Shell) -> None:
+    await put(hub_env, "/default", max_gpus=1, reason="a paper")
+    await put(hub_env, "/default", max_gpus=2)
     assert await shell.run("trail", "--text", "PAPER") == 0
     heads, line = shell.out.splitlines()
     assert heads.split() == ["AT", "WHO", "WHAT", "TO", "WHY"]
     assert line.split()[1:] == ["root", "quota.changed", "default", "a", "paper"]
-    await start(town, "alice", {"gpus": 1})
+    await start(hub_env, "alice", {"gpus": 1})
     assert await shell.run("trail", "--action", "lease.granted") == 0
     assert "(alice, 1 GPU)" in shell.out.splitlines()[1]
     assert await shell.run("trail", "--actor", "root", "--json") == 0

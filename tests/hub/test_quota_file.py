@@ -4,18 +4,18 @@ from typing import Any
 
 import pytest
 
-from spawner.policy.limits import DEFAULT, Limits, group
+from spawner.policy.quota_rows import DEFAULT, QuotaRow, group
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.people import make_group
 from tests.hub.test_quotas import ask, put
-from tests.hub.town import Town
 
 FILE = {"default": {"max_gpus": 1}, "groups": {"vision": {"total_gpus": 4}}, "users": {}}
 
 
-async def test_a_file_is_shown_first_then_applied_then_changes_nothing(town: Town) -> None:
-    make_group(town, "vision")
-    town.user("alice")
-    await put(town, "/users/alice", priority=1)
+async def test_a_file_is_shown_first_then_applied_then_changes_nothing(hub_env: HubEnvironment) -> None:
+    make_group(hub_env, "vision")
+    hub_env.user("alice")
+    await put(hub_env, "/users/alice", priority=1)
     changes = {
         "changes": [
             {"subject": "default", "before": None, "after": {"max_gpus": 1}},
@@ -28,12 +28,12 @@ async def test_a_file_is_shown_first_then_applied_then_changes_nothing(town: Tow
         said[1]["changes"].sort(key=lambda change: change["subject"])
         return said
 
-    assert ordered(await ask(town, "root", "POST", "?dry-run", {"quotas": FILE})) == (200, changes)
-    assert len(town.ledger.quota_rows()) == 1
-    assert ordered(await ask(town, "root", "POST", "", {"quotas": FILE})) == (200, changes)
-    assert set(town.ledger.quota_rows()) == {DEFAULT, group("vision")}
-    assert await ask(town, "root", "POST", "", {"quotas": FILE}) == (200, {"changes": []})
-    assert (await ask(town, "root", "GET"))[1]["quotas"] == FILE
+    assert ordered(await ask(hub_env, "root", "POST", "?dry-run", {"quotas": FILE})) == (200, changes)
+    assert len(hub_env.ledger.quota_rows()) == 1
+    assert ordered(await ask(hub_env, "root", "POST", "", {"quotas": FILE})) == (200, changes)
+    assert set(hub_env.ledger.quota_rows()) == {DEFAULT, group("vision")}
+    assert await ask(hub_env, "root", "POST", "", {"quotas": FILE}) == (200, {"changes": []})
+    assert (await ask(hub_env, "root", "GET"))[1]["quotas"] == FILE
 
 
 @pytest.mark.parametrize(
@@ -48,30 +48,30 @@ async def test_a_file_is_shown_first_then_applied_then_changes_nothing(town: Tow
         ),
     ],
 )
-async def test_a_file_that_cannot_be_changes_nothing(town: Town, file: Any, said: str) -> None:
-    await put(town, "/default", max_gpus=1)
-    status, message = await ask(town, "root", "POST", "", {"quotas": file})
+async def test_a_file_that_cannot_be_changes_nothing(hub_env: HubEnvironment, file: Any, said: str) -> None:
+    await put(hub_env, "/default", max_gpus=1)
+    status, message = await ask(hub_env, "root", "POST", "", {"quotas": file})
     assert status in (400, 404)
     assert said in message
-    assert town.ledger.quota_rows() == {DEFAULT: Limits(max_gpus=1)}
+    assert hub_env.ledger.quota_rows() == {DEFAULT: QuotaRow(max_gpus=1)}
 
 
-async def test_what_was_not_shown_is_not_done(town: Town) -> None:
-    make_group(town, "vision")
-    _, shown = await ask(town, "root", "POST", "?dry-run", {"quotas": FILE})
-    await put(town, "/groups/vision", priority=1)
-    status, message = await ask(town, "root", "POST", "", {"quotas": FILE, **shown})
+async def test_what_was_not_shown_is_not_done(hub_env: HubEnvironment) -> None:
+    make_group(hub_env, "vision")
+    _, shown = await ask(hub_env, "root", "POST", "?dry-run", {"quotas": FILE})
+    await put(hub_env, "/groups/vision", priority=1)
+    status, message = await ask(hub_env, "root", "POST", "", {"quotas": FILE, **shown})
     assert (status, message) == (
         409,
         "The quotas have changed since you were shown what this would change: look again.",
     )
-    assert town.ledger.quota_rows() == {group("vision"): Limits(priority=1)}
-    _, shown = await ask(town, "root", "POST", "?dry-run", {"quotas": FILE})
-    assert await ask(town, "root", "POST", "", {"quotas": FILE, **shown}) == (200, shown)
-    assert (await ask(town, "root", "GET"))[1]["quotas"] == FILE
+    assert hub_env.ledger.quota_rows() == {group("vision"): QuotaRow(priority=1)}
+    _, shown = await ask(hub_env, "root", "POST", "?dry-run", {"quotas": FILE})
+    assert await ask(hub_env, "root", "POST", "", {"quotas": FILE, **shown}) == (200, shown)
+    assert (await ask(hub_env, "root", "GET"))[1]["quotas"] == FILE
 
 
-async def test_changes_that_nobody_can_have_been_shown_are_refused(town: Town) -> None:
+async def test_changes_that_nobody_can_have_been_shown_are_refused(hub_env: HubEnvironment) -> None:
     for path in ("", "?dry-run"):
-        answer = await ask(town, "root", "POST", path, {"quotas": FILE, "changes": "all"})
+        answer = await ask(hub_env, "root", "POST", path, {"quotas": FILE, "changes": "all"})
         assert answer == (400, "'changes' must be what a dry run answered.")

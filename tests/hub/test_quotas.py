@@ -6,20 +6,21 @@ import pytest
 from bs4 import BeautifulSoup
 
 from spawner.model import Unknown
-from spawner.policy.limits import Limits, Subject, SubjectKind, group
+from spawner.policy.quota_rows import QuotaRow, Subject, SubjectKind, group
+from testing.eventually import eventually
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.people import give_scopes, make_group, make_service
 from tests.hub.test_sign_up import admin, join
 from tests.hub.test_spawn import start
-from tests.hub.town import Town, eventually
 
 QUOTAS = "/hub/api/workbench/quotas"
 
 
 async def ask(
-    town: Town, who: str, method: str, path: str = "", body: Any = None, **options: Any
+    hub_env: HubEnvironment, who: str, method: str, path: str = "", body: Any = None, **options: Any
 ) -> tuple[int, Any]:
     """Return the status and the answer; a refusal's is its sentence."""
-    async with town.client(who, is_admin=who == "root") as client:
+    async with hub_env.client(who, is_admin=who == "root") as client:
         answer = await client.request(method, QUOTAS + path, json=body, **options)
     if not answer.content:
         return answer.status_code, None
@@ -27,41 +28,41 @@ async def ask(
     return answer.status_code, said.get("message", said) if answer.is_error else said
 
 
-async def put(town: Town, path: str, **row: Any) -> None:
-    status, said = await ask(town, "root", "PUT", path, row)
+async def put(hub_env: HubEnvironment, path: str, **row: Any) -> None:
+    status, said = await ask(hub_env, "root", "PUT", path, row)
     assert status == 200, said
 
 
 # --- what they refuse
 
 
-async def test_a_member_of_a_group_is_told_why_and_gets_what_it_allows(town: Town) -> None:
-    make_group(town, "vision", "alice")
-    await put(town, "/groups/vision", max_gpus=1, reason="a paper")
-    status, message = await start(town, "alice", {"gpus": 2})
+async def test_a_member_of_a_group_is_told_why_and_gets_what_it_allows(hub_env: HubEnvironment) -> None:
+    make_group(hub_env, "vision", "alice")
+    await put(hub_env, "/groups/vision", max_gpus=1, reason="a paper")
+    status, message = await start(hub_env, "alice", {"gpus": 2})
     assert (status, message) == (
         409,
         "You asked for 2 GPUs and hold or wait for 0, but your quota is 1 at once: ask for 1 or fewer, or ask an "
         "admin to raise it.",
     )
-    assert (await start(town, "alice", {"gpus": 1}))[0] == 201
-    assert (await start(town, "bob", {"gpus": 1}))[0] == 201, "the quota is the group's alone"
+    assert (await start(hub_env, "alice", {"gpus": 1}))[0] == 201
+    assert (await start(hub_env, "bob", {"gpus": 1}))[0] == 201, "the quota is the group's alone"
 
 
-async def test_the_total_of_a_group_binds_its_members(town: Town) -> None:
-    make_group(town, "vision", "alice", "bob")
-    await put(town, "/groups/vision", total_gpus=1)
-    assert (await start(town, "alice", {"gpus": 1}))[0] == 201
-    status, message = await start(town, "bob", {"gpus": 1})
+async def test_the_total_of_a_group_binds_its_members(hub_env: HubEnvironment) -> None:
+    make_group(hub_env, "vision", "alice", "bob")
+    await put(hub_env, "/groups/vision", total_gpus=1)
+    assert (await start(hub_env, "alice", {"gpus": 1}))[0] == 201
+    status, message = await start(hub_env, "bob", {"gpus": 1})
     assert status == 409
     assert message.startswith("You asked for 1 GPU, and group vision holds or waits for 1, but")
 
 
-async def test_a_lease_is_extended_within_the_quota_of_now(town: Town) -> None:
-    town.user("alice")
-    await put(town, "/users/alice", gpu_hours=2, window_days=7)
-    assert (await start(town, "alice", {"gpus": 1, "hours": 1}))[0] == 201
-    async with town.client("alice") as client:
+async def test_a_lease_is_extended_within_the_quota_of_now(hub_env: HubEnvironment) -> None:
+    hub_env.user("alice")
+    await put(hub_env, "/users/alice", gpu_hours=2, window_days=7)
+    assert (await start(hub_env, "alice", {"gpus": 1, "hours": 1}))[0] == 201
+    async with hub_env.client("alice") as client:
         fine = await client.post("/hub/api/workbench/lease/", json={"hours": 0.5})
         refused = await client.post("/hub/api/workbench/lease/", json={"hours": 1})
     assert fine.status_code == 200, fine.text
@@ -69,22 +70,22 @@ async def test_a_lease_is_extended_within_the_quota_of_now(town: Town) -> None:
     assert "your quota is 2: ask for at most 0." in refused.json()["message"]
 
 
-async def test_a_lowered_quota_stops_nothing_and_is_shown(town: Town) -> None:
-    await start(town, "alice", {"gpus": 2})
-    await put(town, "/default", max_gpus=1)
-    _, view = await ask(town, "alice", "GET", "/users/alice/effective")
+async def test_a_lowered_quota_stops_nothing_and_is_shown(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 2})
+    await put(hub_env, "/default", max_gpus=1)
+    _, view = await ask(hub_env, "alice", "GET", "/users/alice/effective")
     assert view["over_quota"] == ["2 GPUs held or waited for, 1 allowed"]
     assert view["refused_now"][0].startswith("You asked for 1 GPU and hold or wait for 2, but")
-    assert town.user("alice").spawner.ready
-    assert (await start(town, "bob", {"gpus": 2}))[0] == 409
+    assert hub_env.user("alice").spawner.ready
+    assert (await start(hub_env, "bob", {"gpus": 2}))[0] == 409
 
 
-async def test_the_form_offers_what_the_quota_allows(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
-        make_group(town, "vision", "alice", "bob")
-        await start(town, "bob", {"gpus": 1})
-        await put(town, "/groups/vision", total_gpus=2, max_lease_hours=3, releases=["v2.7"])
+async def test_the_form_offers_what_the_quota_allows(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+        make_group(hub_env, "vision", "alice", "bob")
+        await start(hub_env, "bob", {"gpus": 1})
+        await put(hub_env, "/groups/vision", total_gpus=2, max_lease_hours=3, releases=["v2.7"])
         page = BeautifulSoup((await browser.get("/hub/spawn")).text, "html.parser")
     reasons = [small.text for small in page.select(".wb-choice small")]
     assert "group vision has 1 of its 2" in reasons
@@ -95,71 +96,71 @@ async def test_the_form_offers_what_the_quota_allows(town: Town) -> None:
 # --- who leaves
 
 
-async def test_a_deleted_group_leaves_no_row(town: Town) -> None:
-    make_group(town, "vision", "alice")
-    await put(town, "/groups/vision", max_gpus=1)
-    async with town.client("alice") as client:
+async def test_a_deleted_group_leaves_no_row(hub_env: HubEnvironment) -> None:
+    make_group(hub_env, "vision", "alice")
+    await put(hub_env, "/groups/vision", max_gpus=1)
+    async with hub_env.client("alice") as client:
         refused = await client.delete("/hub/api/groups/vision")
     assert refused.status_code == 403
-    assert group("vision") in town.ledger.quota_rows()
-    async with town.client("root", is_admin=True) as client:
+    assert group("vision") in hub_env.ledger.quota_rows()
+    async with hub_env.client("root", is_admin=True) as client:
         gone = await client.delete("/hub/api/groups/vision")
     assert gone.status_code == 204
-    assert town.ledger.quota_rows() == {}
-    entry = town.ledger.trail(limit=1)[0].entry
+    assert hub_env.ledger.quota_rows() == {}
+    entry = hub_env.ledger.trail(limit=1)[0].entry
     assert (entry.actor, entry.reason) == ("root", "group vision was deleted")
 
 
 async def test_a_deleted_user_leaves_no_row_and_the_next_of_that_name_inherits_none(
-    town: Town,
+    hub_env: HubEnvironment,
 ) -> None:
-    town.user("alice")
-    await put(town, "/users/alice", max_gpus=0)
-    async with town.client("root", is_admin=True) as client:
+    hub_env.user("alice")
+    await put(hub_env, "/users/alice", max_gpus=0)
+    async with hub_env.client("root", is_admin=True) as client:
         assert (await client.delete("/hub/api/users/alice")).status_code == 204
-    assert town.ledger.quota_rows() == {}
-    assert (await start(town, "alice", {"gpus": 1}))[0] == 201
+    assert hub_env.ledger.quota_rows() == {}
+    assert (await start(hub_env, "alice", {"gpus": 1}))[0] == 201
 
 
-async def test_who_left_while_no_hub_looked_leaves_no_row_either(town: Town) -> None:
-    make_group(town, "vision")
-    town.user("alice")
-    await put(town, "/groups/vision", max_gpus=1)
-    await put(town, "/users/alice", max_gpus=1)
+async def test_who_left_while_no_hub_looked_leaves_no_row_either(hub_env: HubEnvironment) -> None:
+    make_group(hub_env, "vision")
+    hub_env.user("alice")
+    await put(hub_env, "/groups/vision", max_gpus=1)
+    await put(hub_env, "/users/alice", max_gpus=1)
     ghost = {
-        group("chess"): Limits(max_gpus=9),
-        Subject(SubjectKind.USER, "0 then", "eve"): Limits(1),
+        group("chess"): QuotaRow(max_gpus=9),
+        Subject(SubjectKind.USER, "0 then", "eve"): QuotaRow(1),
     }
-    town.ledger.set_quotas(ghost, by="root", reason=None, now=1.0)
-    await town.close_hub()
-    await town.open_hub()
-    await eventually(lambda: len(town.ledger.quota_rows()) == 2, "the others are gone")
-    assert group("vision") in town.ledger.quota_rows()
+    hub_env.ledger.set_quotas(ghost, by="root", reason=None, now=1.0)
+    await hub_env.close_hub()
+    await hub_env.open_hub()
+    await eventually(lambda: len(hub_env.ledger.quota_rows()) == 2, "the others are gone")
+    assert group("vision") in hub_env.ledger.quota_rows()
 
 
-async def test_a_renamed_user_keeps_their_row(town: Town) -> None:
-    town.user("alice")
-    await put(town, "/users/alice", max_gpus=1)
-    async with town.client("root", is_admin=True) as client:
+async def test_a_renamed_user_keeps_their_row(hub_env: HubEnvironment) -> None:
+    hub_env.user("alice")
+    await put(hub_env, "/users/alice", max_gpus=1)
+    async with hub_env.client("root", is_admin=True) as client:
         renamed = await client.patch("/hub/api/users/alice", json={"name": "alicia"})
         assert renamed.status_code == 200, renamed.text
-    _, rows = await ask(town, "root", "GET")
+    _, rows = await ask(hub_env, "root", "GET")
     assert rows["quotas"]["users"] == {"alicia": {"max_gpus": 1}}
 
 
 # --- rows over REST
 
 
-async def test_rows_are_set_read_and_deleted(town: Town) -> None:
-    make_group(town, "vision team/ü")
-    town.user("alice")
+async def test_rows_are_set_read_and_deleted(hub_env: HubEnvironment) -> None:
+    make_group(hub_env, "vision team/ü")
+    hub_env.user("alice")
     address = "/groups/vision%20team%2F%C3%BC"
     row = {"max_gpus": 2, "gpu_hours": 10.0, "window_days": 7, "releases": ["v2.7"]}
-    assert await ask(town, "root", "PUT", address, {**row, "reason": "a paper"}) == (200, row)
-    await put(town, "/default", max_gpus=1, total_gpus=None)
-    await put(town, "/users/alice", priority=-3)
-    assert await ask(town, "root", "GET", address) == (200, row)
-    assert await ask(town, "root", "GET") == (
+    assert await ask(hub_env, "root", "PUT", address, {**row, "reason": "a paper"}) == (200, row)
+    await put(hub_env, "/default", max_gpus=1, total_gpus=None)
+    await put(hub_env, "/users/alice", priority=-3)
+    assert await ask(hub_env, "root", "GET", address) == (200, row)
+    assert await ask(hub_env, "root", "GET") == (
         200,
         {
             "quotas": {
@@ -169,9 +170,9 @@ async def test_rows_are_set_read_and_deleted(town: Town) -> None:
             }
         },
     )
-    assert await ask(town, "root", "DELETE", address + "?reason=over") == (204, None)
-    assert await ask(town, "root", "GET", address) == (200, {})
-    told = [w.entry for w in town.ledger.trail()]
+    assert await ask(hub_env, "root", "DELETE", address + "?reason=over") == (204, None)
+    assert await ask(hub_env, "root", "GET", address) == (200, {})
+    told = [w.entry for w in hub_env.ledger.trail()]
     assert [(e.actor, e.subject, e.reason) for e in told] == [
         ("root", "group vision team/ü", "over"),
         ("root", "user alice", None),
@@ -203,53 +204,53 @@ async def test_rows_are_set_read_and_deleted(town: Town) -> None:
     ],
 )
 async def test_what_cannot_be_is_refused_in_one_sentence(
-    town: Town, path: str, body: Any, status: int, said: str
+    hub_env: HubEnvironment, path: str, body: Any, status: int, said: str
 ) -> None:
-    answered, message = await ask(town, "root", "PUT", path, body)
+    answered, message = await ask(hub_env, "root", "PUT", path, body)
     assert (answered, message[: len(said)]) == (status, said)
-    assert town.ledger.quota_rows() == {}
+    assert hub_env.ledger.quota_rows() == {}
 
 
 # --- who may what
 
 
-async def test_everybody_sees_what_concerns_them_and_sets_nothing(town: Town) -> None:
-    make_group(town, "vision", "alice", "bob")
+async def test_everybody_sees_what_concerns_them_and_sets_nothing(hub_env: HubEnvironment) -> None:
+    make_group(hub_env, "vision", "alice", "bob")
     for path in ("/default", "/groups/vision", "/users/alice", "/users/bob"):
-        town.user(path.rpartition("/")[2])
-        await put(town, path, max_gpus=1)
-    _, seen = await ask(town, "alice", "GET")
+        hub_env.user(path.rpartition("/")[2])
+        await put(hub_env, path, max_gpus=1)
+    _, seen = await ask(hub_env, "alice", "GET")
     assert seen["quotas"] == {
         "default": {"max_gpus": 1},
         "groups": {},
         "users": {"alice": {"max_gpus": 1}},
     }
-    assert (await ask(town, "alice", "GET", "/users/alice/effective"))[0] == 200
+    assert (await ask(hub_env, "alice", "GET", "/users/alice/effective"))[0] == 200
     for path in ("/users/bob", "/users/bob/effective", "/groups/vision", "/users/nobody/effective"):
-        assert (await ask(town, "alice", "GET", path))[0] == 403, path
+        assert (await ask(hub_env, "alice", "GET", path))[0] == 403, path
     for method, path in (("PUT", "/users/alice"), ("DELETE", "/default"), ("POST", "")):
-        assert (await ask(town, "alice", method, path, {}))[0] == 403, (method, path)
+        assert (await ask(hub_env, "alice", method, path, {}))[0] == 403, (method, path)
 
 
-async def test_a_group_s_admin_sees_their_group_and_its_members(town: Town) -> None:
-    make_group(town, "vision", "alice")
-    make_group(town, "audio", "carol")
+async def test_a_group_s_admin_sees_their_group_and_its_members(hub_env: HubEnvironment) -> None:
+    make_group(hub_env, "vision", "alice")
+    make_group(hub_env, "audio", "carol")
     for path in ("/groups/vision", "/groups/audio", "/users/alice", "/users/carol"):
-        await put(town, path, max_gpus=1)
-    give_scopes(town, town.user("gina").orm_user, "custom:workbench:read:quotas!group=vision")
-    _, seen = await ask(town, "gina", "GET")
+        await put(hub_env, path, max_gpus=1)
+    give_scopes(hub_env, hub_env.user("gina").orm_user, "custom:workbench:read:quotas!group=vision")
+    _, seen = await ask(hub_env, "gina", "GET")
     assert seen["quotas"] == {
         "default": {},
         "groups": {"vision": {"max_gpus": 1}},
         "users": {"alice": {"max_gpus": 1}},
     }
-    assert (await ask(town, "gina", "GET", "/users/alice/effective"))[0] == 200
-    assert (await ask(town, "gina", "GET", "/users/carol/effective"))[0] == 403
-    assert (await ask(town, "gina", "PUT", "/groups/vision", {"max_gpus": 2}))[0] == 403
+    assert (await ask(hub_env, "gina", "GET", "/users/alice/effective"))[0] == 200
+    assert (await ask(hub_env, "gina", "GET", "/users/carol/effective"))[0] == 403
+    assert (await ask(hub_env, "gina", "PUT", "/groups/vision", {"max_gpus": 2}))[0] == 403
 
 
-async def test_a_stranger_is_answered_403(town: Town) -> None:
-    async with town.browser() as stranger:
+async def test_a_stranger_is_answered_403(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as stranger:
         for method, path in (
             ("GET", ""),
             ("POST", ""),
@@ -262,38 +263,38 @@ async def test_a_stranger_is_answered_403(town: Town) -> None:
         assert (await stranger.get("/hub/quotas")).status_code == 302
 
 
-async def test_a_service_sets_quotas_with_the_scope_alone(town: Town) -> None:
-    async with make_service(town, "dashboard", "custom:workbench:read:line") as client:
+async def test_a_service_sets_quotas_with_the_scope_alone(hub_env: HubEnvironment) -> None:
+    async with make_service(hub_env, "dashboard", "custom:workbench:read:line") as client:
         assert (await client.get(QUOTAS)).status_code == 403
-    async with make_service(town, "billing", "custom:workbench:quotas") as client:
+    async with make_service(hub_env, "billing", "custom:workbench:quotas") as client:
         done = await client.put(f"{QUOTAS}/default", json={"max_gpus": 1})
         assert done.status_code == 200, done.text
         assert (await client.get(QUOTAS)).json()["quotas"]["default"] == {"max_gpus": 1}
-    assert town.ledger.trail(limit=1)[0].entry.actor == "service billing"
+    assert hub_env.ledger.trail(limit=1)[0].entry.actor == "service billing"
 
 
 async def test_a_ledger_that_does_not_answer_is_a_503(
-    town: Town, monkeypatch: pytest.MonkeyPatch
+    hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise Unknown("The ledger cannot be reached: it is locked.")
 
-    town.user("alice")
+    hub_env.user("alice")
     for name in ("quota_rows", "set_quotas", "entitlement"):
-        monkeypatch.setattr(town.ledger, name, fail)
+        monkeypatch.setattr(hub_env.ledger, name, fail)
     for method, path in (("GET", ""), ("PUT", "/default"), ("GET", "/users/alice/effective")):
-        status, message = await ask(town, "root", method, path, {} if method == "PUT" else None)
+        status, message = await ask(hub_env, "root", method, path, {} if method == "PUT" else None)
         assert (status, message) == (503, "The ledger cannot be reached: it is locked.")
 
 
 # --- the page
 
 
-async def test_the_page_shows_a_researcher_their_own_quota_alone(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
-        make_group(town, "vision", "alice")
-        await put(town, "/groups/vision", max_gpus=2, reason="a paper")
+async def test_the_page_shows_a_researcher_their_own_quota_alone(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+        make_group(hub_env, "vision", "alice")
+        await put(hub_env, "/groups/vision", max_gpus=2, reason="a paper")
         page = BeautifulSoup((await browser.get("/hub/quotas")).text, "html.parser")
         other = BeautifulSoup((await browser.get("/hub/quotas?user=root")).text, "html.parser")
     explained = {dt.text: dt.find_next("dd").text for dt in page.select("#wb-effective dt")}
@@ -303,10 +304,10 @@ async def test_the_page_shows_a_researcher_their_own_quota_alone(town: Town) -> 
     assert other.select_one("[role=status]").text == "You cannot see the quota of 'root'."
 
 
-async def test_the_page_lets_an_admin_look_anybody_up_and_edit_rows(town: Town) -> None:
-    make_group(town, "vision", "alice")
-    await put(town, "/groups/vision", max_gpus=2, total_gpus=4)
-    async with admin(town) as browser:
+async def test_the_page_lets_an_admin_look_anybody_up_and_edit_rows(hub_env: HubEnvironment) -> None:
+    make_group(hub_env, "vision", "alice")
+    await put(hub_env, "/groups/vision", max_gpus=2, total_gpus=4)
+    async with admin(hub_env) as browser:
         page = BeautifulSoup((await browser.get("/hub/quotas?user=alice")).text, "html.parser")
         nobody = BeautifulSoup((await browser.get("/hub/quotas?user=nobody")).text, "html.parser")
     assert page.select_one("#wb-effective h2").text.strip() == "Quota of alice"

@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from spawner.hub.handlers.routes import _routes
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.people import give_scopes, make_group, make_service
 from tests.hub.test_openapi import METHODS, PREFIX, answers, own_routes
 from tests.hub.test_sign_up import admin, join
-from tests.hub.town import Town
 
 TABLE = Path(__file__).with_name("roles.json")
 ROLES = ("anonymous", "user", "group admin", "admin", "service")
@@ -52,31 +52,31 @@ PAGES = [
 
 
 @pytest.fixture
-async def everybody(town: Town) -> dict[str, tuple[httpx.AsyncClient, httpx.AsyncClient | None]]:
+async def everybody(hub_env: HubEnvironment) -> dict[str, tuple[httpx.AsyncClient, httpx.AsyncClient | None]]:
     """Return for each role a client with its token, and a browser where it has one."""
     async with AsyncExitStack() as stack:
 
         async def browser(name: str) -> httpx.AsyncClient:
-            opened = await stack.enter_async_context(town.browser())
-            await join(town, opened, name)
+            opened = await stack.enter_async_context(hub_env.browser())
+            await join(hub_env, opened, name)
             return opened
 
         browsers = {"user": await browser("alice"), "group admin": await browser("gina")}
-        browsers["admin"] = await stack.enter_async_context(admin(town))
-        browsers["anonymous"] = await stack.enter_async_context(town.browser())
+        browsers["admin"] = await stack.enter_async_context(admin(hub_env))
+        browsers["anonymous"] = await stack.enter_async_context(hub_env.browser())
         for name in ("bob", "carl"):
-            town.user(name)
-        make_group(town, "vision", "bob")
-        make_group(town, "chess", "carl")
+            hub_env.user(name)
+        make_group(hub_env, "vision", "bob")
+        make_group(hub_env, "chess", "carl")
         reads = [f"custom:workbench:read:{what}!group=vision" for what in ("quotas", "usage")]
-        give_scopes(town, town.user("gina").orm_user, *reads)
+        give_scopes(hub_env, hub_env.user("gina").orm_user, *reads)
         clients = {
-            "anonymous": town.browser(),
-            "user": town.client("alice"),
-            "group admin": town.client("gina"),
-            "admin": town.client("admin"),
+            "anonymous": hub_env.browser(),
+            "user": hub_env.client("alice"),
+            "group admin": hub_env.client("gina"),
+            "admin": hub_env.client("admin"),
             "service": make_service(
-                town, "dashboard", "custom:workbench:read:gpus", "custom:workbench:read:usage"
+                hub_env, "dashboard", "custom:workbench:read:gpus", "custom:workbench:read:usage"
             ),
         }
         for client in clients.values():

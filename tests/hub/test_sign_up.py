@@ -16,13 +16,13 @@ from sqlalchemy.orm import Session
 
 from spawner.hub.first_admin import create_admin
 from spawner.model import SettingsError
-from tests.hub.town import PASSWORD, Town, log_in, xsrf_of
+from tests.hub.hub_env import PASSWORD, HubEnvironment, log_in, xsrf_of
 
 ADMIN_PASSWORD = "the-first-password"
 
 
-def database(town: Town) -> str:
-    return f"sqlite:///{town.folder}/jupyterhub.sqlite"
+def database(hub_env: HubEnvironment) -> str:
+    return f"sqlite:///{hub_env.folder}/jupyterhub.sqlite"
 
 
 async def sign_up(
@@ -55,9 +55,9 @@ async def change_password(
 
 
 @asynccontextmanager
-async def admin(town: Town) -> AsyncIterator[httpx.AsyncClient]:
-    create_admin(database(town), "admin", ADMIN_PASSWORD)
-    async with town.browser() as browser:
+async def admin(hub_env: HubEnvironment) -> AsyncIterator[httpx.AsyncClient]:
+    create_admin(database(hub_env), "admin", ADMIN_PASSWORD)
+    async with hub_env.browser() as browser:
         answer = await log_in(browser, "admin", ADMIN_PASSWORD)
         assert answer.status_code == 302, answer.text
         yield browser
@@ -68,17 +68,17 @@ async def press(browser: httpx.AsyncClient, verb: str, name: str) -> httpx.Respo
     return await browser.post(f"/hub/{verb}/{name}", data={"_xsrf": xsrf_of(page.text)})
 
 
-async def join(town: Town, browser: httpx.AsyncClient, name: str) -> None:
+async def join(hub_env: HubEnvironment, browser: httpx.AsyncClient, name: str) -> None:
     """Sign up, be approved, log in."""
     await sign_up(browser, name)
-    async with admin(town) as approver:
+    async with admin(hub_env) as approver:
         assert (await press(approver, "authorize", name)).status_code == 302
     answer = await log_in(browser, name)
     assert answer.status_code == 302, answer.text
 
 
-async def test_a_newcomer_is_let_in_only_after_an_admin_approved(town: Town) -> None:
-    async with town.browser() as browser, admin(town) as approver:
+async def test_a_newcomer_is_let_in_only_after_an_admin_approved(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser, admin(hub_env) as approver:
         thanks = await sign_up(browser, "alice")
         assert "An admin has to approve" in thanks.text
         refused = await log_in(browser, "alice")
@@ -92,8 +92,8 @@ async def test_a_newcomer_is_let_in_only_after_an_admin_approved(town: Town) -> 
     assert "holds no GPU" in home.text
 
 
-async def test_a_wrong_password_says_nothing_about_the_account(town: Town) -> None:
-    async with town.browser() as browser:
+async def test_a_wrong_password_says_nothing_about_the_account(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
         await sign_up(browser, "alice")
         known = await log_in(browser, "alice", "wrong")
         unknown = await log_in(browser, "nobody", "wrong")
@@ -103,8 +103,8 @@ async def test_a_wrong_password_says_nothing_about_the_account(town: Town) -> No
 
 
 @pytest.mark.parametrize("verb", ["authorize", "discard"])
-async def test_an_admin_who_follows_a_link_decides_nothing(town: Town, verb: str) -> None:
-    async with town.browser() as browser, admin(town) as approver:
+async def test_an_admin_who_follows_a_link_decides_nothing(hub_env: HubEnvironment, verb: str) -> None:
+    async with hub_env.browser() as browser, admin(hub_env) as approver:
         await sign_up(browser, "mallory")
         assert (await approver.get(f"/hub/{verb}/mallory")).status_code == 405
         forged = await approver.post(f"/hub/{verb}/mallory")
@@ -113,17 +113,17 @@ async def test_an_admin_who_follows_a_link_decides_nothing(town: Town, verb: str
         assert (await log_in(browser, "mallory")).status_code == 403
 
 
-async def test_a_sign_up_can_be_discarded(town: Town) -> None:
-    async with town.browser() as browser, admin(town) as approver:
+async def test_a_sign_up_can_be_discarded(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser, admin(hub_env) as approver:
         await sign_up(browser, "alice")
         assert (await press(approver, "discard", "alice")).status_code == 302
         assert "alice" not in (await approver.get("/hub/authorize")).text
         assert (await press(approver, "authorize", "alice")).status_code == 404
 
 
-async def test_only_admins_see_who_waits(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_only_admins_see_who_waits(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         assert (await browser.get("/hub/authorize")).status_code == 403
         assert "Approve people" not in (await browser.get("/hub/home")).text
 
@@ -131,29 +131,29 @@ async def test_only_admins_see_who_waits(town: Town) -> None:
 @pytest.mark.parametrize(
     "name", ["admin", "Admin", "a b", "<script>", "-x", "a/b", "x" * 65, "1st", "é", "a\n"]
 )
-async def test_names_that_nobody_can_sign_up_as(town: Town, name: str) -> None:
-    async with town.browser() as browser:
+async def test_names_that_nobody_can_sign_up_as(hub_env: HubEnvironment, name: str) -> None:
+    async with hub_env.browser() as browser:
         answer = await sign_up(browser, name)
     assert "An admin has to approve" not in answer.text
-    assert town.hub.db.query(UserInfo).count() == 0
+    assert hub_env.hub.db.query(UserInfo).count() == 0
 
 
 @pytest.mark.parametrize("password", ["short", "password1"])
-async def test_passwords_that_are_too_weak(town: Town, password: str) -> None:
-    async with town.browser() as browser:
+async def test_passwords_that_are_too_weak(hub_env: HubEnvironment, password: str) -> None:
+    async with hub_env.browser() as browser:
         answer = await sign_up(browser, "alice", password)
     assert "alert-danger" in answer.text
-    assert town.hub.db.query(UserInfo).count() == 0
+    assert hub_env.hub.db.query(UserInfo).count() == 0
 
 
-async def test_a_password_that_bcrypt_cannot_read_is_refused_in_a_sentence(town: Town) -> None:
+async def test_a_password_that_bcrypt_cannot_read_is_refused_in_a_sentence(hub_env: HubEnvironment) -> None:
     endless = "é" * 37
-    async with town.browser() as browser:
+    async with hub_env.browser() as browser:
         answer = await sign_up(browser, "alice", endless)
         assert answer.status_code == 400
         assert "at most 72 bytes" in answer.text
-        assert town.hub.db.query(UserInfo).count() == 0
-        await join(town, browser, "alice")
+        assert hub_env.hub.db.query(UserInfo).count() == 0
+        await join(hub_env, browser, "alice")
         page = await browser.get("/hub/change-password")
         for old, new in ((PASSWORD, endless), (endless, PASSWORD)):
             form = {"old_password": old, "new_password": new, "new_password_confirmation": new}
@@ -161,13 +161,13 @@ async def test_a_password_that_bcrypt_cannot_read_is_refused_in_a_sentence(town:
                 "/hub/change-password", data={**form, "_xsrf": xsrf_of(page.text)}
             )
             assert changed.status_code == 400
-    async with town.browser() as browser:
+    async with hub_env.browser() as browser:
         assert (await log_in(browser, "alice", endless)).status_code == 403
         assert (await log_in(browser, "alice")).status_code == 302
 
 
 async def test_passwords_are_hashed_and_compared_once_and_off_the_event_loop(
-    town: Town, monkeypatch: pytest.MonkeyPatch
+    hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
     threads: set[str] = set()
@@ -177,7 +177,7 @@ async def test_passwords_are_hashed_and_compared_once_and_off_the_event_loop(
         threads.add(threading.current_thread().name.partition("_")[0])
         return compute(*words)
 
-    async with admin(town) as approver, town.browser() as browser:
+    async with admin(hub_env) as approver, hub_env.browser() as browser:
         for name in ("hashpw", "checkpw"):
             monkeypatch.setattr(bcrypt, name, partial(note, name, getattr(bcrypt, name)))
         await sign_up(browser, "alice")
@@ -188,48 +188,48 @@ async def test_passwords_are_hashed_and_compared_once_and_off_the_event_loop(
     assert threads == {"bcrypt"}, "a pool of its own"
 
 
-async def test_a_changed_password_is_the_one_that_lets_in(town: Town) -> None:
+async def test_a_changed_password_is_the_one_that_lets_in(hub_env: HubEnvironment) -> None:
     another = "another long password"
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         for old, new, again, said in (
             ("wrong", another, another, "Your current password was incorrect."),
             (PASSWORD, another, "other", "Your new password didn't match the confirmation."),
             (PASSWORD, "short", "short", "Be sure your new password has at least 8 characters"),
         ):
             assert said in await change_password(browser, old, new, again)
-        async with town.browser() as elsewhere:
+        async with hub_env.browser() as elsewhere:
             assert (await log_in(elsewhere, "alice")).status_code == 302
         assert "successfully" in await change_password(browser, PASSWORD, another)
-        async with town.browser() as elsewhere:
+        async with hub_env.browser() as elsewhere:
             assert (await log_in(elsewhere, "alice")).status_code == 403
             assert (await log_in(elsewhere, "alice", another)).status_code == 302
 
 
-async def test_an_admin_gives_somebody_another_password(town: Town) -> None:
+async def test_an_admin_gives_somebody_another_password(hub_env: HubEnvironment) -> None:
     another = "another long password"
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
-    async with admin(town) as keeper, town.browser() as browser:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+    async with admin(hub_env) as keeper, hub_env.browser() as browser:
         page = await keeper.get("/hub/change-password/alice")
         form = {"new_password": another, "new_password_confirmation": another}
         await keeper.post("/hub/change-password/alice", data={**form, "_xsrf": xsrf_of(page.text)})
         assert (await log_in(browser, "alice", another)).status_code == 302
 
 
-async def test_guessing_is_slowed_down(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
-    async with town.browser() as guesser:
-        for _ in range(town.hub.authenticator.allowed_failed_logins):
+async def test_guessing_is_slowed_down(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+    async with hub_env.browser() as guesser:
+        for _ in range(hub_env.hub.authenticator.allowed_failed_logins):
             await log_in(guesser, "alice", "wrong")
         assert (await log_in(guesser, "alice")).status_code == 403
 
 
-def test_the_first_admin_is_made_once(town: Town) -> None:
-    assert create_admin(database(town), "admin", ADMIN_PASSWORD)
-    assert not create_admin(database(town), "admin", "another password")
-    engine = sa.create_engine(database(town))
+def test_the_first_admin_is_made_once(hub_env: HubEnvironment) -> None:
+    assert create_admin(database(hub_env), "admin", ADMIN_PASSWORD)
+    assert not create_admin(database(hub_env), "admin", "another password")
+    engine = sa.create_engine(database(hub_env))
     with Session(engine) as session:
         info = UserInfo.find(session, "admin")
         assert info.is_authorized

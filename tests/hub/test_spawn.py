@@ -7,53 +7,54 @@ from typing import Any
 import pytest
 
 from spawner.model import Cause, Granted, LeaseState, Refused, Request, Waiting
-from tests.fakes.docker_engine import Fault
-from tests.hub.town import Town, eventually
+from testing.eventually import eventually
+from testing.fakes.docker_engine import Fault
+from tests.hub.hub_env import HubEnvironment
 
 
-async def start(town: Town, name: str, body: object = None) -> tuple[int, str]:
-    async with town.client(name) as client:
+async def start(hub_env: HubEnvironment, name: str, body: object = None) -> tuple[int, str]:
+    async with hub_env.client(name) as client:
         answer = await client.post(f"/hub/api/users/{name}/server", json=body)
     message = answer.json()["message"] if answer.content else ""
     return answer.status_code, message
 
 
-async def stop(town: Town, name: str) -> int:
-    async with town.client(name) as client:
+async def stop(hub_env: HubEnvironment, name: str) -> int:
+    async with hub_env.client(name) as client:
         return (await client.delete(f"/hub/api/users/{name}/server")).status_code
 
 
-async def test_a_start_ends_in_a_running_lease_with_its_container_and_route(town: Town) -> None:
-    assert await start(town, "alice", {"gpus": 1}) == (201, "")
-    (lease,) = town.live()
+async def test_a_start_ends_in_a_running_lease_with_its_container_and_route(hub_env: HubEnvironment) -> None:
+    assert await start(hub_env, "alice", {"gpus": 1}) == (201, "")
+    (lease,) = hub_env.live()
     assert (lease.state, lease.gpu_uuids, lease.release) == (LeaseState.RUNNING, ("GPU-0",), "v2.7")
-    body = town.container(lease).body
+    body = hub_env.container(lease).body
     assert body["HostConfig"]["DeviceRequests"][0]["DeviceIDs"] == ["nvidia.com/gpu=GPU-0"]
     environment = dict(pair.split("=", 1) for pair in body["Env"])
     assert environment["JUPYTERHUB_DEFAULT_URL"] == "/lab"
     assert environment["JUPYTERHUB_SERVICE_URL"].startswith("http://0.0.0.0:")
-    route = town.hub.proxy.routes["/user/alice/"]
-    assert route["target"].startswith(f"http://{town.container(lease).name}:")
-    assert [gpu.index for gpu in town.user("alice").spawner.gpus] == [0]
+    route = hub_env.hub.proxy.routes["/user/alice/"]
+    assert route["target"].startswith(f"http://{hub_env.container(lease).name}:")
+    assert [gpu.index for gpu in hub_env.user("alice").spawner.gpus] == [0]
 
 
 async def test_a_grant_and_its_end_stand_in_the_hubs_log(
-    town: Town, caplog: pytest.LogCaptureFixture
+    hub_env: HubEnvironment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await start(town, "alice", {"gpus": 1})
-    (lease,) = town.live()
-    await stop(town, "alice")
+    await start(hub_env, "alice", {"gpus": 1})
+    (lease,) = hub_env.live()
+    await stop(hub_env, "alice")
     assert logging.getLogger("workbench").handlers
     assert f"Granted lease={lease.id} user=alice server='' gpus=GPU-0" in caplog.text
     assert f"Closed lease={lease.id}" in caplog.text
 
 
-async def test_the_servers_own_token_may_only_do_what_a_server_needs(town: Town) -> None:
-    await start(town, "alice", {"gpus": 0})
-    (lease,) = town.live()
-    environment = dict(pair.split("=", 1) for pair in town.container(lease).body["Env"])
+async def test_the_servers_own_token_may_only_do_what_a_server_needs(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 0})
+    (lease,) = hub_env.live()
+    environment = dict(pair.split("=", 1) for pair in hub_env.container(lease).body["Env"])
     headers = {"Authorization": f"token {environment['JUPYTERHUB_API_TOKEN']}"}
-    async with town.browser() as client:
+    async with hub_env.browser() as client:
         scopes = (await client.get("/hub/api/user", headers=headers)).json()["scopes"]
         start_another = await client.post("/hub/api/users/alice/server", headers=headers)
     assert set(scopes) <= {
@@ -68,30 +69,30 @@ async def test_the_servers_own_token_may_only_do_what_a_server_needs(town: Town)
     assert start_another.status_code in (403, 404)
 
 
-async def test_a_stopped_servers_gpu_is_the_next_ones(town: Town) -> None:
-    await start(town, "alice", {"gpus": 2})
-    (lease,) = town.live()
-    assert await stop(town, "alice") == 204
-    assert town.leftovers("alice") == {}
-    closed = town.ledger.lease(lease.id)
+async def test_a_stopped_servers_gpu_is_the_next_ones(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 2})
+    (lease,) = hub_env.live()
+    assert await stop(hub_env, "alice") == 204
+    assert hub_env.leftovers("alice") == {}
+    closed = hub_env.ledger.lease(lease.id)
     assert closed is not None
     assert (closed.state, closed.cause) == (LeaseState.CLOSED, Cause.USER)
-    assert (await start(town, "bob", {"gpus": 2}))[0] == 201
+    assert (await start(hub_env, "bob", {"gpus": 2}))[0] == 201
 
 
-async def test_a_start_without_options_takes_the_last_ones(town: Town) -> None:
-    await start(town, "alice", {"gpus": 2})
-    await stop(town, "alice")
-    await start(town, "alice")
-    assert [len(lease.gpu_uuids) for lease in town.live()] == [2]
+async def test_a_start_without_options_takes_the_last_ones(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 2})
+    await stop(hub_env, "alice")
+    await start(hub_env, "alice")
+    assert [len(lease.gpu_uuids) for lease in hub_env.live()] == [2]
 
 
-async def test_a_refused_wish_is_not_taken_for_the_next_start(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1})
-    await stop(town, "alice")
-    assert (await start(town, "alice", {"gpus": -1}))[0] == 400
-    assert (await start(town, "alice"))[0] == 201
-    assert [len(lease.gpu_uuids) for lease in town.live()] == [1]
+async def test_a_refused_wish_is_not_taken_for_the_next_start(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 1})
+    await stop(hub_env, "alice")
+    assert (await start(hub_env, "alice", {"gpus": -1}))[0] == 400
+    assert (await start(hub_env, "alice"))[0] == 201
+    assert [len(lease.gpu_uuids) for lease in hub_env.live()] == [1]
 
 
 FAILURES: dict[str, tuple[str, Fault]] = {
@@ -104,29 +105,29 @@ FAILURES: dict[str, tuple[str, Fault]] = {
 
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_a_failed_start_gives_everything_back_and_can_be_tried_again(
-    town: Town, failure: str
+    hub_env: HubEnvironment, failure: str
 ) -> None:
     operation, fault = FAILURES[failure]
-    await start(town, "alice", {"gpus": 0})  # the home is prepared
-    await stop(town, "alice")
-    town.engine.plan(operation, fault)
-    status, message = await start(town, "alice", {"gpus": 1})
+    await start(hub_env, "alice", {"gpus": 0})  # the home is prepared
+    await stop(hub_env, "alice")
+    hub_env.engine.plan(operation, fault)
+    status, message = await start(hub_env, "alice", {"gpus": 1})
     assert status == 503
     assert message
     assert "\n" not in message
-    assert town.leftovers("alice") == {}
-    assert town.last_lease().cause is Cause.FAILED
-    assert (await start(town, "alice", {"gpus": 1}))[0] == 201
+    assert hub_env.leftovers("alice") == {}
+    assert hub_env.last_lease().cause is Cause.FAILED
+    assert (await start(hub_env, "alice", {"gpus": 1}))[0] == 201
 
 
 async def test_a_container_that_ends_before_it_answers_is_told_with_its_last_words(
-    town: Town,
+    hub_env: HubEnvironment,
 ) -> None:
-    town.servers.is_mute = True
-    starting = asyncio.create_task(start(town, "alice", {"gpus": 1}))
+    hub_env.servers.is_mute = True
+    starting = asyncio.create_task(start(hub_env, "alice", {"gpus": 1}))
 
     def started() -> Any:
-        return [c for c in town.engine.containers.values() if c.is_running]
+        return [c for c in hub_env.engine.containers.values() if c.is_running]
 
     (container,) = await eventually(started, "the container runs")
     container.log = ["one", "ModuleNotFoundError: no lab"]
@@ -136,88 +137,88 @@ async def test_a_container_that_ends_before_it_answers_is_told_with_its_last_wor
     assert status == 500
     assert "exit code 3" in message
     assert "ModuleNotFoundError: no lab" in message
-    assert town.leftovers("alice") == {}
+    assert hub_env.leftovers("alice") == {}
 
 
-async def test_a_missing_image_is_one_sentence(town: Town) -> None:
-    town.engine.images.clear()
-    status, message = await start(town, "alice", {"gpus": 1})
+async def test_a_missing_image_is_one_sentence(hub_env: HubEnvironment) -> None:
+    hub_env.engine.images.clear()
+    status, message = await start(hub_env, "alice", {"gpus": 1})
     assert status == 500
     assert "pytorch-cuda:v2.7" in message
-    assert town.leftovers("alice") == {}
+    assert hub_env.leftovers("alice") == {}
 
 
-def is_being_started(town: Town) -> bool:
-    return any("prepare-home" not in name for name in town.engine.containers)
+def is_being_started(hub_env: HubEnvironment) -> bool:
+    return any("prepare-home" not in name for name in hub_env.engine.containers)
 
 
-async def test_giving_up_a_pending_start_frees_the_gpu(town: Town) -> None:
-    town.servers.is_mute = True
-    async with town.client("alice") as client:
+async def test_giving_up_a_pending_start_frees_the_gpu(hub_env: HubEnvironment) -> None:
+    hub_env.servers.is_mute = True
+    async with hub_env.client("alice") as client:
         starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))
-        await eventually(lambda: is_being_started(town), "the container exists")
+        await eventually(lambda: is_being_started(hub_env), "the container exists")
         gave_up = await client.delete("/hub/api/users/alice/server")
         assert gave_up.status_code in (202, 204)
         await asyncio.wait([starting])
-    await eventually(lambda: not town.live(), "the lease is closed")
-    assert town.leftovers("alice") == {}
-    assert town.last_lease().cause is Cause.USER
-    town.servers.is_mute = False
-    assert (await start(town, "alice", {"gpus": 1}))[0] == 201
+    await eventually(lambda: not hub_env.live(), "the lease is closed")
+    assert hub_env.leftovers("alice") == {}
+    assert hub_env.last_lease().cause is Cause.USER
+    hub_env.servers.is_mute = False
+    assert (await start(hub_env, "alice", {"gpus": 1}))[0] == 201
 
 
-async def test_giving_up_before_the_container_exists_is_the_users_doing(town: Town) -> None:
-    await start(town, "alice", {"gpus": 0})  # the home is prepared
-    await stop(town, "alice")
-    town.engine.plan("create", Fault.HANG)
-    town.engine.calls.clear()
-    async with town.client("alice") as client:
+async def test_giving_up_before_the_container_exists_is_the_users_doing(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 0})  # the home is prepared
+    await stop(hub_env, "alice")
+    hub_env.engine.plan("create", Fault.HANG)
+    hub_env.engine.calls.clear()
+    async with hub_env.client("alice") as client:
         starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))
-        await eventually(lambda: "create" in dict(town.engine.calls), "Docker is asked")
+        await eventually(lambda: "create" in dict(hub_env.engine.calls), "Docker is asked")
         await client.delete("/hub/api/users/alice/server")
         await asyncio.wait([starting])
-    await eventually(lambda: not town.live(), "the lease is closed")
-    assert town.last_lease().cause is Cause.USER
-    assert town.leftovers("alice") == {}
+    await eventually(lambda: not hub_env.live(), "the lease is closed")
+    assert hub_env.last_lease().cause is Cause.USER
+    assert hub_env.leftovers("alice") == {}
 
 
 async def test_a_claim_made_while_its_user_gives_up_is_given_back(
-    town: Town, monkeypatch: pytest.MonkeyPatch
+    hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = []
-    acquire = town.controller.acquire
+    acquire = hub_env.controller.acquire
 
     async def note(request: Request) -> Granted | Waiting | Refused:
         answers.append(await acquire(request))
         return answers[-1]
 
-    monkeypatch.setattr(town.controller, "acquire", note)
-    town.agent.may_answer.clear()
-    async with town.client("alice") as client:
+    monkeypatch.setattr(hub_env.controller, "acquire", note)
+    hub_env.agent.may_answer.clear()
+    async with hub_env.client("alice") as client:
         starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))
-        await town.agent.was_asked.wait()
+        await hub_env.agent.was_asked.wait()
         await client.delete("/hub/api/users/alice/server")
         await asyncio.wait([starting])
-    town.agent.may_answer.set()
+    hub_env.agent.may_answer.set()
     await eventually(lambda: answers, "the claim is made")
     assert isinstance(answers[0], Granted)
-    await eventually(lambda: not town.live(), "the claim is given back")
-    assert town.leftovers("alice") == {}
+    await eventually(lambda: not hub_env.live(), "the claim is given back")
+    assert hub_env.leftovers("alice") == {}
 
 
 async def test_nothing_starts_before_the_controller_has_reconciled(
-    town: Town, monkeypatch: pytest.MonkeyPatch
+    hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spawner.controller.controller.READY_TIMEOUT_SECONDS", 0.05)
-    await town.close_hub()
-    await town.open_hub(is_running=False)
-    status, message = await start(town, "alice", {"gpus": 1})
+    await hub_env.close_hub()
+    await hub_env.open_hub(is_running=False)
+    status, message = await start(hub_env, "alice", {"gpus": 1})
     assert status == 503
     assert "try again" in message
-    assert town.leftovers("alice") == {}
+    assert hub_env.leftovers("alice") == {}
 
 
-async def test_a_silent_agent_still_lets_servers_without_gpus_start(town: Town) -> None:
-    town.agent.is_silent = True
-    assert (await start(town, "alice", {"gpus": 1}))[0] == 503
-    assert (await start(town, "alice", {"gpus": 0}))[0] == 201
+async def test_a_silent_agent_still_lets_servers_without_gpus_start(hub_env: HubEnvironment) -> None:
+    hub_env.agent.is_silent = True
+    assert (await start(hub_env, "alice", {"gpus": 1}))[0] == 503
+    assert (await start(hub_env, "alice", {"gpus": 0}))[0] == 201

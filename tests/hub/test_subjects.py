@@ -1,13 +1,13 @@
-"""Rows of the quotas by the names of the hub's database, of which only what they are about is read."""
+"""QuotaRows of the quotas by the names of the hub's database, of which only what they are about is read."""
 
 import sqlalchemy as sa
 from jupyterhub import orm
 
 from spawner.hub.handlers.subjects import name_rows
 from spawner.hub.identity import identify_row
-from spawner.policy.limits import DEFAULT, Limits, Subject, SubjectKind, group
+from spawner.policy.quota_rows import DEFAULT, QuotaRow, Subject, SubjectKind, group
 
-ONE = Limits(max_gpus=1)
+ONE = QuotaRow(max_gpus=1)
 
 
 def test_the_rows_have_present_names_and_no_user_is_loaded_for_them() -> None:

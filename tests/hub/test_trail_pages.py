@@ -10,45 +10,46 @@ import pytest
 from bs4 import BeautifulSoup
 
 from spawner.ledger.database import transaction
-from spawner.ledger.trail import CHUNK, Action, Entry, record
+from spawner.ledger.trail import CHUNK, Entry, TrailAction, record
+from testing.eventually import eventually
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.people import give_scopes
 from tests.hub.test_quotas import put
 from tests.hub.test_sign_up import admin, join
 from tests.hub.test_spawn import start, stop
-from tests.hub.town import Town, eventually
 
 TRAIL = "/hub/api/workbench/trail"
 
 
-def write(town: Town, *entries: Entry) -> None:
-    with transaction(town.ledger._engine) as connection:
+def write(hub_env: HubEnvironment, *entries: Entry) -> None:
+    with transaction(hub_env.ledger._engine) as connection:
         for entry in entries:
             record(connection, entry)
 
 
 def entry(number: int, reason: str | None = None) -> Entry:
     return Entry(
-        float(number), "root", Action.GPU_RETURNED, f"GPU-{number}", None, {"n": number}, reason
+        float(number), "root", TrailAction.GPU_RETURNED, f"GPU-{number}", None, {"n": number}, reason
     )
 
 
-async def ask(town: Town, query: str = "", who: str = "root") -> httpx.Response:
-    async with town.client(who, is_admin=who == "root") as client:
+async def ask(hub_env: HubEnvironment, query: str = "", who: str = "root") -> httpx.Response:
+    async with hub_env.client(who, is_admin=who == "root") as client:
         return await client.get(TRAIL + query)
 
 
-async def read(town: Town, query: str = "") -> dict[str, Any]:
-    answer = await ask(town, query)
+async def read(hub_env: HubEnvironment, query: str = "") -> dict[str, Any]:
+    answer = await ask(hub_env, query)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
 
 
-async def test_a_lease_and_a_quota_are_found_with_who_and_why(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1})
-    await put(town, "/default", max_gpus=1, reason="a paper")
-    await stop(town, "alice")
-    entries = (await read(town))["entries"]
+async def test_a_lease_and_a_quota_are_found_with_who_and_why(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 1})
+    await put(hub_env, "/default", max_gpus=1, reason="a paper")
+    await stop(hub_env, "alice")
+    entries = (await read(hub_env))["entries"]
     assert [(e["actor"], e["action"], e["reason"]) for e in entries] == [
         ("alice", "lease.ended", "user"),
         ("root", "quota.changed", "a paper"),
@@ -56,36 +57,36 @@ async def test_a_lease_and_a_quota_are_found_with_who_and_why(town: Town) -> Non
     ]
     assert entries[1]["before"] is None
     assert entries[1]["after"] == {"max_gpus": 1}
-    (found,) = (await read(town, "?action=quota.changed&text=PAPER&actor=root"))["entries"]
+    (found,) = (await read(hub_env, "?action=quota.changed&text=PAPER&actor=root"))["entries"]
     assert found == entries[1]
 
 
-async def test_pages_follow_each_other(town: Town) -> None:
-    await eventually(lambda: town.controller.is_ready, "the lease clock goes")
-    write(town, *map(entry, range(120)))
+async def test_pages_follow_each_other(hub_env: HubEnvironment) -> None:
+    await eventually(lambda: hub_env.controller.is_ready, "the lease clock goes")
+    write(hub_env, *map(entry, range(120)))
     numbers, query = [], ""
     for _ in range(3):
-        page = await read(town, query)
+        page = await read(hub_env, query)
         numbers += [e["after"]["n"] for e in page["entries"]]
         query = f"?before={page['next']}"
     assert numbers == list(reversed(range(120)))
     assert page["next"] is None
 
 
-async def test_times_are_those_of_people_s_clocks(town: Town) -> None:
-    await put(town, "/default", max_gpus=1)
-    (found,) = (await read(town))["entries"]
+async def test_times_are_those_of_people_s_clocks(hub_env: HubEnvironment) -> None:
+    await put(hub_env, "/default", max_gpus=1)
+    (found,) = (await read(hub_env))["entries"]
     at = found["at"]
-    assert len((await read(town, f"?since={at[:-1]}"))["entries"]) == 1
-    assert (await read(town, "?since=2999-01-01T00:00Z"))["entries"] == []
-    assert (await read(town, f"?until={at[:4]}-01-01"))["entries"] == []
+    assert len((await read(hub_env, f"?since={at[:-1]}"))["entries"]) == 1
+    assert (await read(hub_env, "?since=2999-01-01T00:00Z"))["entries"] == []
+    assert (await read(hub_env, f"?until={at[:4]}-01-01"))["entries"] == []
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-async def test_a_file_has_every_entry(town: Town, kind: str) -> None:
-    await eventually(lambda: town.controller.is_ready, "the lease clock goes")
-    write(town, *map(entry, range(2 * CHUNK)), entry(2 * CHUNK, '=1+1, "ü"'))
-    answer = await ask(town, f"?format={kind}")
+async def test_a_file_has_every_entry(hub_env: HubEnvironment, kind: str) -> None:
+    await eventually(lambda: hub_env.controller.is_ready, "the lease clock goes")
+    write(hub_env, *map(entry, range(2 * CHUNK)), entry(2 * CHUNK, '=1+1, "ü"'))
+    answer = await ask(hub_env, f"?format={kind}")
     assert answer.headers["content-disposition"] == f'attachment; filename="trail.{kind}"'
     if kind == "csv":
         rows = list(csv.DictReader(io.StringIO(answer.text)))
@@ -108,28 +109,28 @@ async def test_a_file_has_every_entry(town: Town, kind: str) -> None:
         ("?format=xml", "There is no format 'xml': json, csv, jsonl."),
     ],
 )
-async def test_what_cannot_be_searched_is_one_sentence(town: Town, query: str, said: str) -> None:
-    answer = await ask(town, query)
+async def test_what_cannot_be_searched_is_one_sentence(hub_env: HubEnvironment, query: str, said: str) -> None:
+    answer = await ask(hub_env, query)
     assert answer.status_code == 400
     assert said in answer.json()["message"]
 
 
-async def test_only_admins_and_who_has_the_scope_see_it(town: Town) -> None:
-    assert (await ask(town, who="alice")).status_code == 403
-    give_scopes(town, town.user("rita").orm_user, "custom:workbench:read:trail")
-    assert (await ask(town, who="rita")).status_code == 200
-    async with town.browser() as stranger:
+async def test_only_admins_and_who_has_the_scope_see_it(hub_env: HubEnvironment) -> None:
+    assert (await ask(hub_env, who="alice")).status_code == 403
+    give_scopes(hub_env, hub_env.user("rita").orm_user, "custom:workbench:read:trail")
+    assert (await ask(hub_env, who="rita")).status_code == 200
+    async with hub_env.browser() as stranger:
         assert (await stranger.get(TRAIL)).status_code == 403
         assert (await stranger.get("/hub/audit")).status_code == 302
-        await join(town, stranger, "carol")
+        await join(hub_env, stranger, "carol")
         assert (await stranger.get("/hub/audit")).status_code == 403
         assert (await stranger.get("/hub/audit/trail.csv")).status_code == 403
 
 
-async def test_the_page_shows_searches_and_hands_out_files(town: Town) -> None:
-    await eventually(lambda: town.controller.is_ready, "the lease clock goes")
-    write(town, *map(entry, range(60)), entry(60, "<b>repaired</b>"))
-    async with admin(town) as browser:
+async def test_the_page_shows_searches_and_hands_out_files(hub_env: HubEnvironment) -> None:
+    await eventually(lambda: hub_env.controller.is_ready, "the lease clock goes")
+    write(hub_env, *map(entry, range(60)), entry(60, "<b>repaired</b>"))
+    async with admin(hub_env) as browser:
         page = BeautifulSoup((await browser.get("/hub/audit")).text, "html.parser")
         older = await browser.get(page.select_one("[rel=next]")["href"])
         found = BeautifulSoup((await browser.get("/hub/audit?text=REPAIRED")).text, "html.parser")

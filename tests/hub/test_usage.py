@@ -12,12 +12,18 @@ import pytest
 from bs4 import BeautifulSoup
 
 from spawner.hub.handlers import scopes
-from spawner.hub.views.usage import CHART_HEIGHT, Question, QuestionError, UsageView, read_question
-from spawner.policy.usage import By, Span, Sum
+from spawner.hub.views.usage import (
+    CHART_HEIGHT,
+    UsageQuery,
+    UsageQueryError,
+    UsageView,
+    parse_query,
+)
+from spawner.policy.usage import GroupBy, UsageSpan, UsageTotal
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.people import give_scopes, make_group
 from tests.hub.test_sign_up import join
 from tests.hub.test_spawn import start, stop
-from tests.hub.town import Town
 
 USAGE = "/hub/api/workbench/usage"
 HOUR = 3600.0
@@ -31,30 +37,30 @@ async def ask(client: httpx.AsyncClient, **question: str) -> dict[str, Any]:
     return found
 
 
-async def work(town: Town, seconds: float, percent: int | None) -> None:
+async def work(hub_env: HubEnvironment, seconds: float, percent: int | None) -> None:
     """Let time pass in which the first GPU is that busy, and is looked at."""
-    town.agent.rest(0, utilization_percent=percent)
+    hub_env.agent.rest(0, utilization_percent=percent)
     for _ in range(int(seconds / 10)):
-        town.skip(10)
-        await town.workbench.sampling.look()
+        hub_env.skip(10)
+        await hub_env.workbench.gpu_sampler.sample()
 
 
-async def two_people_compute(town: Town) -> None:
+async def two_people_compute(hub_env: HubEnvironment) -> None:
     """Alice of vision holds two GPUs for an hour, one of which computes for a quarter; then Bob holds one."""
-    make_group(town, "vision", "alice")
-    town.user("bob")
-    await start(town, "alice", {"gpus": 2})
-    await work(town, 600, 50)
-    await stop(town, "alice")
-    await start(town, "bob", {"gpus": 1})
-    town.agent.is_silent = True
-    await work(town, 300, 100)
-    town.agent.is_silent = False
+    make_group(hub_env, "vision", "alice")
+    hub_env.user("bob")
+    await start(hub_env, "alice", {"gpus": 2})
+    await work(hub_env, 600, 50)
+    await stop(hub_env, "alice")
+    await start(hub_env, "bob", {"gpus": 1})
+    hub_env.agent.is_silent = True
+    await work(hub_env, 300, 100)
+    hub_env.agent.is_silent = False
 
 
-async def test_hours_held_and_used_by_everything(town: Town) -> None:
-    await two_people_compute(town)
-    async with town.client("admin", is_admin=True) as client:
+async def test_hours_held_and_used_by_everything(hub_env: HubEnvironment) -> None:
+    await two_people_compute(hub_env)
+    async with hub_env.client("admin", is_admin=True) as client:
         by_user = await ask(client, by="user")
         by_day = await ask(client, by="day")
         by_gpu = await ask(client, by="gpu")
@@ -75,14 +81,14 @@ async def test_hours_held_and_used_by_everything(town: Town) -> None:
 
 
 async def test_everybody_sees_their_own_a_group_admin_the_groups_and_an_admin_all(
-    town: Town,
+    hub_env: HubEnvironment,
 ) -> None:
-    await two_people_compute(town)
-    lead = town.user("lead")
-    give_scopes(town, lead.orm_user, f"{scopes.READ_USAGE}!group=vision")
+    await two_people_compute(hub_env)
+    lead = hub_env.user("lead")
+    give_scopes(hub_env, lead.orm_user, f"{scopes.READ_USAGE}!group=vision")
     seen = {}
     for name, is_admin in (("alice", False), ("bob", False), ("lead", False), ("admin", True)):
-        async with town.client(name, is_admin=is_admin) as client:
+        async with hub_env.client(name, is_admin=is_admin) as client:
             seen[name] = [row["label"] for row in (await ask(client))["rows"]]
     assert seen == {
         "alice": ["alice"],
@@ -93,13 +99,13 @@ async def test_everybody_sees_their_own_a_group_admin_the_groups_and_an_admin_al
 
 
 async def test_one_question_is_answered_after_the_other_and_reads_what_its_asker_may_see(
-    town: Town, monkeypatch: pytest.MonkeyPatch
+    hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await two_people_compute(town)
+    await two_people_compute(hub_env)
     now_asked, most_at_once, seen = 0, 0, []
-    read = town.ledger.spans
+    read = hub_env.ledger.spans
 
-    def note(**asked: Any) -> tuple[Span, ...]:
+    def note(**asked: Any) -> tuple[UsageSpan, ...]:
         nonlocal now_asked, most_at_once
         now_asked += 1
         most_at_once = max(most_at_once, now_asked)
@@ -109,25 +115,25 @@ async def test_one_question_is_answered_after_the_other_and_reads_what_its_asker
         now_asked -= 1
         return spans
 
-    monkeypatch.setattr(town.ledger, "spans", note)
-    async with town.client("alice") as client:
+    monkeypatch.setattr(hub_env.ledger, "spans", note)
+    async with hub_env.client("alice") as client:
         await asyncio.gather(*(ask(client) for _ in range(3)))
     assert most_at_once == 1
     assert set(seen) == {"alice"}
 
 
-async def test_a_user_made_anew_has_no_hours_of_the_one_before(town: Town) -> None:
-    await start(town, "alice", {"gpus": 1})
-    town.skip(600)
-    async with town.client("admin", is_admin=True) as client:
+async def test_a_user_made_anew_has_no_hours_of_the_one_before(hub_env: HubEnvironment) -> None:
+    await start(hub_env, "alice", {"gpus": 1})
+    hub_env.skip(600)
+    async with hub_env.client("admin", is_admin=True) as client:
         assert (await client.delete("/hub/api/users/alice")).status_code == 204
         assert (await client.post("/hub/api/users/alice")).status_code == 201
-    async with town.client("alice") as client:
+    async with hub_env.client("alice") as client:
         assert (await ask(client))["rows"] == []
 
 
-async def test_who_is_nobody_sees_nothing(town: Town) -> None:
-    async with town.browser() as browser:
+async def test_who_is_nobody_sees_nothing(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
         assert (await browser.get(USAGE)).status_code == 403
         assert (await browser.get("/hub/usage")).status_code == 302
         assert (await browser.get("/hub/usage.csv")).status_code == 302
@@ -147,8 +153,8 @@ async def test_who_is_nobody_sees_nothing(town: Town) -> None:
         {"to": "\uff12\uff10\uff12\uff16-11-23"},
     ],
 )
-async def test_what_is_not_understood_is_one_sentence(town: Town, question: Any) -> None:
-    async with town.client("alice") as client:
+async def test_what_is_not_understood_is_one_sentence(hub_env: HubEnvironment, question: Any) -> None:
+    async with hub_env.client("alice") as client:
         answer = await client.get(USAGE, params=question)
         page = await client.get("/hub/usage", params=question)
     assert answer.status_code == 400, answer.text
@@ -157,10 +163,10 @@ async def test_what_is_not_understood_is_one_sentence(town: Town, question: Any)
 
 
 def test_a_question_without_words_is_the_last_week() -> None:
-    question = read_question({}, TODAY)
+    question = parse_query({}, TODAY)
     assert (question.first, question.last) == (TODAY - timedelta(days=6), TODAY)
-    with pytest.raises(QuestionError):
-        read_question({"by": [b"\xff"]}, TODAY)
+    with pytest.raises(UsageQueryError):
+        parse_query({"by": [b"\xff"]}, TODAY)
 
 
 @pytest.mark.parametrize(
@@ -178,21 +184,21 @@ def test_a_question_without_words_is_the_last_week() -> None:
     ],
 )
 def test_the_chart_ends_at_a_round_number_of_hours(most: float, top: int) -> None:
-    day = Sum("2026-11-23", "2026-11-23", most, most / 2, 0.0)
-    view = UsageView(Question(TODAY, TODAY, By.USER), (), day, (day,), {})
+    day = UsageTotal("2026-11-23", "2026-11-23", most, most / 2, 0.0)
+    view = UsageView(UsageQuery(TODAY, TODAY, GroupBy.USER), (), day, (day,), {})
     assert view.top_hours == top
     (bar,) = view.bars()
     assert bar.held_height == pytest.approx(CHART_HEIGHT * most / max(top, 1), abs=0.01)
     assert bar.used_height == pytest.approx(bar.held_height / 2, abs=0.01)
 
 
-async def test_the_page_shows_table_chart_and_csv(town: Town) -> None:
-    async with town.browser() as browser:
-        await join(town, browser, "alice")
+async def test_the_page_shows_table_chart_and_csv(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
         empty = BeautifulSoup((await browser.get("/hub/usage")).text, "html.parser")
         assert empty.select_one("#wb-nothing")
-        await start(town, "alice", {"gpus": 1})
-        await work(town, 600, 50)
+        await start(hub_env, "alice", {"gpus": 1})
+        await work(hub_env, 600, 50)
         page = BeautifulSoup((await browser.get("/hub/usage?by=day")).text, "html.parser")
         assert len(page.select("svg .wb-bar-held")) == 7
         cells = [cell.text.split() for cell in page.select(".wb-hours-table td")]

@@ -4,13 +4,13 @@ import csv
 import io
 import json
 
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.shell import Shell
 from tests.hub.test_usage import two_people_compute
-from tests.hub.town import Town
 
 
-async def test_hours_are_a_table_json_or_csv(town: Town, shell: Shell) -> None:
-    await two_people_compute(town)
+async def test_hours_are_a_table_json_or_csv(hub_env: HubEnvironment, shell: Shell) -> None:
+    await two_people_compute(hub_env)
     assert await shell.run("usage") == 0
     heads, *rows = [line.split() for line in shell.out.splitlines()]
     assert heads == ["USER", "HELD", "USED", "UNMEASURED"]

@@ -7,40 +7,41 @@ from typing import Any
 import pytest
 
 from spawner.hub.servers import resume_queue
-from spawner.hub.views.queue import Viewer, see_wait
+from spawner.hub.views.queue import Viewer, build_wait_view
 from spawner.model import Cause, Lease, LeaseState
-from tests.fakes.docker_engine import Fault
+from testing.eventually import eventually
+from testing.fakes.docker_engine import Fault
+from tests.hub.hub_env import HubEnvironment
 from tests.hub.test_progress import events
 from tests.hub.test_spawn import start, stop
-from tests.hub.town import Town, eventually
 
 WHOLE_HOST = {"gpus": 2, "hours": 2}
 
 
 @pytest.fixture
-async def full(town: Town) -> Town:
-    """A town whose two GPUs alice holds for two hours."""
-    assert await start(town, "alice", WHOLE_HOST) == (201, "")
-    town.be_brisk()
-    return town
+async def full(hub_env: HubEnvironment) -> HubEnvironment:
+    """A hub whose two GPUs alice holds for two hours."""
+    assert await start(hub_env, "alice", WHOLE_HOST) == (201, "")
+    hub_env.be_brisk()
+    return hub_env
 
 
-async def wait_in_line(town: Town, *names: str, gpus: int = 1) -> None:
+async def wait_in_line(hub_env: HubEnvironment, *names: str, gpus: int = 1) -> None:
     for name in names:
-        assert (await start(town, name, {"gpus": gpus, "hours": 1}))[0] == 202
-        await eventually(lambda name=name: name in line(town), f"{name} stands in line")
+        assert (await start(hub_env, name, {"gpus": gpus, "hours": 1}))[0] == 202
+        await eventually(lambda name=name: name in line(hub_env), f"{name} stands in line")
 
 
-def line(town: Town) -> list[str]:
-    return [entry.lease.user for entry in town.controller.line()]
+def line(hub_env: HubEnvironment) -> list[str]:
+    return [entry.lease.user for entry in hub_env.controller.queue()]
 
 
-def lease_of(town: Town, name: str) -> Lease:
-    (lease,) = [lease for lease in town.live() if lease.user == name]
+def lease_of(hub_env: HubEnvironment, name: str) -> Lease:
+    (lease,) = [lease for lease in hub_env.live() if lease.user == name]
     return lease
 
 
-async def test_who_finds_no_free_gpu_waits_and_starts_by_itself(full: Town) -> None:
+async def test_who_finds_no_free_gpu_waits_and_starts_by_itself(full: HubEnvironment) -> None:
     await wait_in_line(full, "bob", "carol")
     assert line(full) == ["bob", "carol"]
     for name in ("bob", "carol"):
@@ -54,7 +55,7 @@ async def test_who_finds_no_free_gpu_waits_and_starts_by_itself(full: Town) -> N
     assert f"/user/{name}/" in full.hub.proxy.routes
 
 
-async def test_a_server_without_gpus_never_waits(full: Town) -> None:
+async def test_a_server_without_gpus_never_waits(full: HubEnvironment) -> None:
     await wait_in_line(full, "bob")
     assert (await start(full, "carol", {"gpus": 0}))[0] == 201
 
@@ -67,7 +68,7 @@ async def test_a_server_without_gpus_never_waits(full: Town) -> None:
     ],
 )
 async def test_what_can_never_be_had_is_refused_at_once(
-    full: Town, body: dict[str, Any], status: int, words: list[str]
+    full: HubEnvironment, body: dict[str, Any], status: int, words: list[str]
 ) -> None:
     answer, message = await start(full, "bob", body)
     assert answer == status
@@ -76,7 +77,7 @@ async def test_what_can_never_be_had_is_refused_at_once(
     assert full.leftovers("bob") == {}
 
 
-async def test_the_stream_tells_place_and_estimate_and_then_the_steps(full: Town) -> None:
+async def test_the_stream_tells_place_and_estimate_and_then_the_steps(full: HubEnvironment) -> None:
     await wait_in_line(full, "bob", gpus=2)
     await wait_in_line(full, "carol")
     viewer = asyncio.create_task(events(full, "carol"))
@@ -89,19 +90,19 @@ async def test_the_stream_tells_place_and_estimate_and_then_the_steps(full: Town
     waits = [event for event in told if "waiting" in event]
     assert "Waiting for 1 GPU: place 2 of 2, about " in waits[0]["message"]
     first, last = waits[0]["waiting"], waits[-1]["waiting"]
-    assert (first["position"], first["line_length"], first["gpus"]) == (2, 2, 1)
+    assert (first["position"], first["queue_length"], first["gpus"]) == (2, 2, 1)
     assert [(one["user"], one["gpus"], one["position"]) for one in first["ahead"]] == [
         ("bob", 2, 1)
     ]
     assert [(one["user"], one["gpus"]) for one in first["holders"]] == [("alice", 2)]
     assert first["starts_at"] > first["holders"][0]["ends_at"], "bob is served first"
-    assert (last["position"], last["line_length"], last["ahead"]) == (1, 1, [])
+    assert (last["position"], last["queue_length"], last["ahead"]) == (1, 1, [])
     messages = [event["message"] for event in told]
     assert "Claimed 1 GPU" in messages[messages.index(waits[-1]["message"]) + 1]
     assert told[-1]["ready"] is True
 
 
-async def test_a_late_viewer_is_told_of_a_wait_only_the_place_now(full: Town) -> None:
+async def test_a_late_viewer_is_told_of_a_wait_only_the_place_now(full: HubEnvironment) -> None:
     await wait_in_line(full, "bob", "carol", "dan")
     await stop(full, "bob")
     await stop(full, "carol")
@@ -113,21 +114,21 @@ async def test_a_late_viewer_is_told_of_a_wait_only_the_place_now(full: Town) ->
 
 
 async def test_who_looks_is_told_of_the_nearest_ahead_and_walks_no_whole_line(
-    full: Town, monkeypatch: pytest.MonkeyPatch
+    full: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spawner.hub.views.queue.AHEAD_SHOWN", 2)
+    monkeypatch.setattr("spawner.hub.views.queue.MAX_AHEAD_SHOWN", 2)
     await wait_in_line(full, "bob", "carol", "dan", "erin")
-    (erin,) = (entry for entry in full.controller.line() if entry.lease.user == "erin")
-    monkeypatch.setattr(full.controller, "line", None)
-    told = await see_wait(full.workbench, Viewer("erin", sees_names=True), erin.place)
-    assert (told["position"], told["line_length"], told["not_shown"]) == (4, 4, 1)
+    (erin,) = (entry for entry in full.controller.queue() if entry.lease.user == "erin")
+    monkeypatch.setattr(full.controller, "queue", None)
+    told = await build_wait_view(full.workbench, Viewer("erin", sees_names=True), erin.place)
+    assert (told["position"], told["queue_length"], told["not_shown"]) == (4, 4, 1)
     assert [(one["user"], one["position"]) for one in told["ahead"]] == [("carol", 2), ("dan", 3)]
     assert await stop(full, "erin") == 204
-    left = await see_wait(full.workbench, Viewer("erin", sees_names=True), erin.place)
+    left = await build_wait_view(full.workbench, Viewer("erin", sees_names=True), erin.place)
     assert (left["gpus"], left["ahead"], left["not_shown"]) == (None, [], 0)
 
 
-async def test_giving_up_leaves_the_line_and_nothing_is_claimed_afterwards(full: Town) -> None:
+async def test_giving_up_leaves_the_line_and_nothing_is_claimed_afterwards(full: HubEnvironment) -> None:
     await wait_in_line(full, "bob", "carol")
     lease = lease_of(full, "bob")
     stopping = asyncio.create_task(stop(full, "bob"))
@@ -144,18 +145,18 @@ async def test_giving_up_leaves_the_line_and_nothing_is_claimed_afterwards(full:
 
 
 async def test_a_turn_that_comes_while_its_user_gives_up_is_given_back(
-    full: Town, monkeypatch: pytest.MonkeyPatch
+    full: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await_turn = full.controller.await_turn
+    wait_for_grant = full.controller.wait_for_grant
     has_turn, may_go_on = asyncio.Event(), asyncio.Event()
 
     async def dawdle(*args: Any) -> Lease | None:
-        granted = await await_turn(*args)
+        granted = await wait_for_grant(*args)
         has_turn.set()
         await may_go_on.wait()
         return granted
 
-    monkeypatch.setattr(full.controller, "await_turn", dawdle)
+    monkeypatch.setattr(full.controller, "wait_for_grant", dawdle)
     await wait_in_line(full, "bob")
     await stop(full, "alice")
     await asyncio.wait_for(has_turn.wait(), 10)
@@ -166,7 +167,7 @@ async def test_a_turn_that_comes_while_its_user_gives_up_is_given_back(
     assert not [c for c in full.engine.containers if "-bob-" in c]
 
 
-async def test_the_longest_wait_ends_outside_the_line(full: Town) -> None:
+async def test_the_longest_wait_ends_outside_the_line(full: HubEnvironment) -> None:
     full.user("bob").spawner.start_timeout = 1
     await wait_in_line(full, "bob")
     await eventually(lambda: not full.user("bob").spawner.active, "the hub's bound strikes")
@@ -175,7 +176,7 @@ async def test_the_longest_wait_ends_outside_the_line(full: Town) -> None:
 
 
 async def test_people_in_line_are_no_load_for_those_who_start(
-    full: Town, monkeypatch: pytest.MonkeyPatch
+    full: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = 0
     live_leases = full.ledger.live_leases
@@ -198,21 +199,21 @@ async def test_people_in_line_are_no_load_for_those_who_start(
     assert (await start(full, "zoe", {"gpus": 0}))[0] == 201
 
 
-async def test_so_many_containers_are_brought_up_at_once_and_no_more(town: Town) -> None:
-    town.workbench.bring_ups = asyncio.Semaphore(1)
-    town.be_brisk()
-    town.servers.is_mute = True
-    assert (await start(town, "alice", {"gpus": 0}))[0] == 202
-    assert (await start(town, "bob", {"gpus": 0}))[0] == 202
-    assert len(town.engine.containers) == 1
-    town.servers.is_mute = False
-    await eventually(lambda: town.user("bob").spawner.ready, "bob's server runs")
+async def test_so_many_containers_are_brought_up_at_once_and_no_more(hub_env: HubEnvironment) -> None:
+    hub_env.workbench.launch_slots = asyncio.Semaphore(1)
+    hub_env.be_brisk()
+    hub_env.servers.is_mute = True
+    assert (await start(hub_env, "alice", {"gpus": 0}))[0] == 202
+    assert (await start(hub_env, "bob", {"gpus": 0}))[0] == 202
+    assert len(hub_env.engine.containers) == 1
+    hub_env.servers.is_mute = False
+    await eventually(lambda: hub_env.user("bob").spawner.ready, "bob's server runs")
 
 
-async def test_after_a_restart_everyone_stands_where_they_stood(full: Town) -> None:
+async def test_after_a_restart_everyone_stands_where_they_stood(full: HubEnvironment) -> None:
     names = ("bob", "carol+1@lab.example", "dan")
     await wait_in_line(full, *names)
-    before = [entry.lease.id for entry in full.controller.line()]
+    before = [entry.lease.id for entry in full.controller.queue()]
     tokens = {name: server_tokens(full, name) for name in names}
     await full.close_hub()
     assert [lease.state for lease in full.live()].count(LeaseState.WAITING) == 3
@@ -222,7 +223,7 @@ async def test_after_a_restart_everyone_stands_where_they_stood(full: Town) -> N
         await eventually(
             lambda name=name: full.user(name).spawner.pending == "spawn", f"{name} waits again"
         )
-    assert [entry.lease.id for entry in full.controller.line()] == before
+    assert [entry.lease.id for entry in full.controller.queue()] == before
     for name, old in tokens.items():
         await eventually(
             lambda name=name: len(server_tokens(full, name)) == 1, f"{name} has one token"
@@ -236,25 +237,25 @@ async def test_after_a_restart_everyone_stands_where_they_stood(full: Town) -> N
 
 
 async def test_an_agent_that_is_silent_at_the_restart_costs_nobody_their_place(
-    full: Town, monkeypatch: pytest.MonkeyPatch
+    full: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reissue, "TRIES", 3)
+    monkeypatch.setattr(resume_queue, "TRIES", 3)
     await wait_in_line(full, "bob")
     place = lease_of(full, "bob")
     await full.close_hub()
     full.agent.is_silent = True
     await full.open_hub()
-    await asyncio.sleep(10 * reissue.RETRY_SECONDS)  # what must not happen would by now
+    await asyncio.sleep(10 * resume_queue.RETRY_SECONDS)  # what must not happen would by now
     full.agent.is_silent = False
     await eventually(lambda: full.user("bob").spawner.pending == "spawn", "bob waits again")
     assert lease_of(full, "bob").id == place.id
 
 
-def server_tokens(town: Town, name: str) -> list[int]:
-    return [t.id for t in town.user(name).orm_user.api_tokens if t.note.startswith("Server at")]
+def server_tokens(hub_env: HubEnvironment, name: str) -> list[int]:
+    return [t.id for t in hub_env.user(name).orm_user.api_tokens if t.note.startswith("Server at")]
 
 
-async def test_a_turn_that_comes_while_the_hub_is_away_is_not_lost(full: Town) -> None:
+async def test_a_turn_that_comes_while_the_hub_is_away_is_not_lost(full: HubEnvironment) -> None:
     await wait_in_line(full, "bob")
     await full.close_hub()
     full.engine.containers.clear()  # alice's server ends meanwhile
@@ -263,7 +264,7 @@ async def test_a_turn_that_comes_while_the_hub_is_away_is_not_lost(full: Town) -
     assert [lease.user for lease in full.live()] == ["bob"]
 
 
-async def test_a_bring_up_that_a_hub_did_not_finish_is_begun_again_by_the_next(full: Town) -> None:
+async def test_a_bring_up_that_a_hub_did_not_finish_is_begun_again_by_the_next(full: HubEnvironment) -> None:
     await wait_in_line(full, "bob", "carol")
     full.servers.is_mute = True
     await stop(full, "alice")
@@ -281,7 +282,7 @@ async def test_a_bring_up_that_a_hub_did_not_finish_is_begun_again_by_the_next(f
 
 
 async def test_a_server_that_answered_just_as_its_hub_ended_is_begun_again(
-    full: Town, monkeypatch: pytest.MonkeyPatch
+    full: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def die(_: str) -> None:
         await asyncio.Event().wait()
@@ -304,7 +305,7 @@ async def test_a_server_that_answered_just_as_its_hub_ended_is_begun_again(
     assert len(full.engine.containers) == 1
 
 
-async def test_a_user_who_was_deleted_meanwhile_leaves_the_line(full: Town) -> None:
+async def test_a_user_who_was_deleted_meanwhile_leaves_the_line(full: HubEnvironment) -> None:
     await wait_in_line(full, "bob", "carol")
     await full.close_hub()
     await full.open_hub(is_running=False)
@@ -314,18 +315,18 @@ async def test_a_user_who_was_deleted_meanwhile_leaves_the_line(full: Town) -> N
     await eventually(lambda: full.user("carol").spawner.pending == "spawn", "carol waits again")
 
 
-async def test_who_gives_up_while_the_hub_takes_them_up_again_stays_out(full: Town) -> None:
+async def test_who_gives_up_while_the_hub_takes_them_up_again_stays_out(full: HubEnvironment) -> None:
     await wait_in_line(full, "bob", "carol")
     await full.close_hub()
     await full.open_hub()
     await eventually(lambda: full.user("bob").spawner.pending == "spawn", "bob waits again")
     assert await stop(full, "bob") == 204
-    await asyncio.sleep(10 * reissue.RETRY_SECONDS)  # what must not happen would by now
+    await asyncio.sleep(10 * resume_queue.RETRY_SECONDS)  # what must not happen would by now
     assert line(full) == ["carol"]
     assert full.leftovers("bob") == {}
 
 
-async def test_an_admin_can_delete_who_waits(full: Town) -> None:
+async def test_an_admin_can_delete_who_waits(full: HubEnvironment) -> None:
     await wait_in_line(full, "bob", "carol")
     async with full.client("root", is_admin=True) as client:
         answer = await client.delete("/hub/api/users/bob")
@@ -333,14 +334,14 @@ async def test_an_admin_can_delete_who_waits(full: Town) -> None:
     await eventually(lambda: line(full) == ["carol"], "bob is gone")
 
 
-async def test_asking_twice_is_asking_once(full: Town) -> None:
+async def test_asking_twice_is_asking_once(full: HubEnvironment) -> None:
     await wait_in_line(full, "bob")
     assert (await start(full, "bob", {"gpus": 2}))[0] == 202
     assert lease_of(full, "bob").gpu_count == 1
     assert line(full) == ["bob"]
 
 
-async def test_a_docker_that_fails_at_the_turn_gives_the_gpu_to_the_next(full: Town) -> None:
+async def test_a_docker_that_fails_at_the_turn_gives_the_gpu_to_the_next(full: HubEnvironment) -> None:
     await wait_in_line(full, "bob", gpus=2)
     await wait_in_line(full, "carol", gpus=2)
     full.engine.plan("create", Fault.ERROR)

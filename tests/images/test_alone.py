@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 
 from spawner.catalog import Release
+from testing.eventually import eventually_sync
 from tests.images.conftest import docker, run
-from tests.stack import eventually
 
 NOTEBOOK = ("jupyter", "notebook", "--ip=0.0.0.0", "--allow-root", "--no-browser")
 RUN_OF_A_PROJECT = """
@@ -160,5 +160,5 @@ def test_tensorboard_is_in_the_launcher_and_answers(
     assert "<title>TensorBoard</title>" in page
     docker("exec", "--workdir=/workspace", name, "python", "-c", RUN_OF_A_PROJECT)
     runs = ("exec", name, "curl", "-s", f"{place}tensorboard/data/runs?token={token}")
-    eventually(lambda: docker(*runs) == '["project/runs/first"]', seconds=60, what="a run is seen")
+    eventually_sync(lambda: docker(*runs) == '["project/runs/first"]', seconds=60, what="a run is seen")
     assert docker("exec", name, "sh", "-c", f"{CODE} {place}tensorboard/") in {"302", "403"}

@@ -17,8 +17,8 @@ from uuid import uuid4
 import pytest
 
 from spawner.catalog import Release
+from testing.scale import IS_NIGHTLY, at_scale
 from tests.images.conftest import REPOSITORY, bash, image_of, inspect, run
-from tests.scale import IS_NIGHTLY, at_scale
 
 AGAIN = """
 git() {{ printf '%s %s\\n' "{revision}" "$(date --date "{created}" +%s)"; }}

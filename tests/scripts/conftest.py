@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack import ROOT, docker, run
+from testing.paths import ROOT
+from testing.stack import docker, run
 
 BASE = "debian:bookworm-slim"
 PARTS = (

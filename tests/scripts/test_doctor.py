@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from spawner.catalog import load_catalog
 from simulation.host import SimulatedHost
-from tests.stack import ROOT, run
+from spawner.catalog import load_catalog
+from testing.paths import ROOT
+from testing.stack import run
 
 from .conftest import BareMachine, Outcome
 from .test_gpus import A, B, specification

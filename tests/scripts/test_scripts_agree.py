@@ -9,7 +9,8 @@ import pytest
 
 from spawner.model import SettingsError
 from spawner.settings import Settings
-from tests.stack import ROOT, run
+from testing.paths import ROOT
+from testing.stack import run
 
 from .conftest import BareMachine
 

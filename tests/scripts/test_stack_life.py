@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import free_port
-from tests.stack import ROOT, docker, run
+from testing.paths import ROOT
+from testing.ports import free_port
+from testing.stack import docker, run
 
 INSTANCE = "wbscripts"
 STATE = Path("/var/lib") / INSTANCE

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from spawner.ledger import Ledger
-from tests.fakes.docker_engine import FakeEngine
-from tests.postgresql import PostgreSQL, postgresql
-from tests.unit.audit_town import AuditTown
-from tests.unit.broker_house import House, running_house
-from tests.unit.workshop import Workshop
+from testing.fakes.docker_engine import FakeEngine
+from testing.postgresql import PostgreSQL, postgresql
+from tests.unit.audit_env import AuditEnvironment
+from tests.unit.broker_env import BrokerEnvironment, running_broker_env
+from tests.unit.controller_env import ControllerEnvironment
 
 __all__ = ["postgresql"]
 
@@ -40,26 +40,26 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-async def town(tmp_path: Path, ledger_url: str) -> AsyncIterator[AuditTown]:
-    async with running_house(tmp_path, ledger_url) as house:
-        town = AuditTown(house, tmp_path, ledger_url)
-        yield town
-        town.close()
+async def audit_env(tmp_path: Path, ledger_url: str) -> AsyncIterator[AuditEnvironment]:
+    async with running_broker_env(tmp_path, ledger_url) as broker_env:
+        audit_env = AuditEnvironment(broker_env, tmp_path, ledger_url)
+        yield audit_env
+        audit_env.close()
 
 
 @pytest.fixture
-async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workshop]:
-    monkeypatch.setattr("spawner.controller.leases.STOP_GRACE_SECONDS", 0)
+async def controller_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ControllerEnvironment]:
+    monkeypatch.setattr("spawner.controller.lease_lifecycle.STOP_GRACE_SECONDS", 0)
     async with FakeEngine(tmp_path / "docker.sock") as engine:
-        shop = Workshop(engine, tmp_path)
-        await shop.controller.reconcile()
-        yield shop
+        controller_env = ControllerEnvironment(engine, tmp_path)
+        await controller_env.controller.reconcile()
+        yield controller_env
         engine.forget()
-        await shop.containers.close()
-        shop.ledger.close()
+        await controller_env.containers.close()
+        controller_env.ledger.close()
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with running_house(tmp_path) as house:
-        yield house
+async def broker_env(tmp_path: Path) -> AsyncIterator[BrokerEnvironment]:
+    async with running_broker_env(tmp_path) as broker_env:
+        yield broker_env

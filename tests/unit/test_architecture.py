@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from testing.paths import ROOT
+
 FLOORS = [
     {"model"},
     {"policy"},
@@ -21,17 +22,17 @@ FLOORS_WITHIN = {
         {"tables", "database"},
         {"trail"},
         {"rows", "migrations"},
-        {"accounts", "quarantines", "drains", "sequence", "accounting"},
+        {"accounts", "quarantines", "drains", "queue_moves", "accounting"},
         {"quotas"},
         {"ledger"},
     ],
     "controller": [
-        {"leases", "queue", "ends"},
-        {"reconcile", "health", "orders"},
+        {"lease_lifecycle", "queue", "end_watcher"},
+        {"reconcile", "health", "admin_actions"},
         {"controller"},
     ],
     "hub": [
-        {"approval", "hub_database", "identity", "metrics", "single_instance", "shared", "unavailable"},
+        {"approval", "hub_database", "identity", "metrics", "single_instance", "single_flight", "unavailable"},
         {"refusal", "workbench"},
         {"views"},
         {"servers"},

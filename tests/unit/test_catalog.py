@@ -10,9 +10,9 @@ import pytest
 
 from spawner.catalog import Catalog, load_catalog
 from spawner.model import SettingsError
-from tests.unit.made import make_release
+from testing.factories import make_release
+from testing.paths import ROOT
 
-REPOSITORY = Path(__file__).parents[2]
 GOOD = """
 default = "v2.7"
 [releases."v2.7"]
@@ -118,9 +118,9 @@ def test_names_choose_what_is_offered() -> None:
 
 
 def test_project_catalog_and_locks_agree() -> None:
-    catalog = load_catalog(REPOSITORY / "images" / "catalog.toml")
+    catalog = load_catalog(ROOT / "images" / "catalog.toml")
     for release in catalog.releases.values():
-        folder = REPOSITORY / "images" / "pytorch-cuda" / release.name
+        folder = ROOT / "images" / "pytorch-cuda" / release.name
         torch_lock = (folder / "torch.lock").read_text(encoding="utf-8")
         assert re.search(rf"^torch=={re.escape(release.torch)} ", torch_lock, re.MULTILINE)
         runtime = re.search(
@@ -139,16 +139,16 @@ LEAST_DRIVERS = {"12": "525.60.13", "13": "580"}
 
 
 def test_every_release_names_the_least_driver_of_its_cuda() -> None:
-    catalog = load_catalog(REPOSITORY / "images" / "catalog.toml")
+    catalog = load_catalog(ROOT / "images" / "catalog.toml")
     for release in catalog.releases.values():
         assert release.driver == LEAST_DRIVERS[release.cuda.partition(".")[0]]
 
 
 def locks() -> list[Path]:
-    return sorted((REPOSITORY / "images").rglob("*.lock"))
+    return sorted((ROOT / "images").rglob("*.lock"))
 
 
-@pytest.mark.parametrize("lock", locks(), ids=lambda lock: str(lock.relative_to(REPOSITORY)))
+@pytest.mark.parametrize("lock", locks(), ids=lambda lock: str(lock.relative_to(ROOT)))
 def test_lock_has_hashes_and_no_address(lock: Path) -> None:
     text = lock.read_text(encoding="utf-8")
     pins = [line for line in text.splitlines() if re.match(r"[a-zA-Z0-9]", line)]

@@ -7,17 +7,17 @@ import pytest
 
 from spawner import cli
 from spawner.hub import configure
-from tests.unit.audit_town import AuditTown
-from tests.unit.broker_house import INSTANCE, UUID
+from tests.unit.audit_env import AuditEnvironment
+from tests.unit.broker_env import INSTANCE, UUID
 
 
 @pytest.fixture
-def command(town: AuditTown, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def command(audit_env: AuditEnvironment, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr("spawner.audit.rules.SETTLE_SECONDS", 0)
     monkeypatch.setenv("WORKBENCH_INSTANCE", INSTANCE)
-    monkeypatch.setenv("WORKBENCH_FIRST_UID", str(town.places.first_uid))
-    monkeypatch.setenv("WORKBENCH_LEDGER_URL", town.places.ledger_url)
-    socket, hub = str(town.places.docker_socket), town.places.hub_database_url
+    monkeypatch.setenv("WORKBENCH_FIRST_UID", str(audit_env.places.first_uid))
+    monkeypatch.setenv("WORKBENCH_LEDGER_URL", audit_env.places.ledger_url)
+    socket, hub = str(audit_env.places.docker_socket), audit_env.places.hub_database_url
     return ["audit", "--socket", socket, "--hub-database", hub]
 
 
@@ -29,29 +29,29 @@ async def test_the_command_says_clean(
 
 
 async def test_the_command_prints_one_line_per_finding(
-    town: AuditTown, command: list[str], capsys: pytest.CaptureFixture[str]
+    audit_env: AuditEnvironment, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    town.run(town.alice, name="wb-copy")
-    town.house.engine.volumes.clear()
+    audit_env.run(audit_env.alice, name="wb-copy")
+    audit_env.broker_env.engine.volumes.clear()
     assert await asyncio.to_thread(cli.main, command) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [
         f"gpu_in_two_containers {UUID}",
         "container_without_lease wb-copy",
-        f"home_missing {town.home}",
+        f"home_missing {audit_env.home}",
     ]
     assert await asyncio.to_thread(cli.main, [*command, "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer.keys() == {"findings", "looked_at", "error"}
     assert answer["error"] is None
-    assert [f["subject"] for f in answer["findings"]] == [UUID, "wb-copy", town.home]
+    assert [f["subject"] for f in answer["findings"]] == [UUID, "wb-copy", audit_env.home]
     assert answer["looked_at"]["containers"] == 2
 
 
 async def test_the_command_does_not_call_clean_what_it_did_not_see(
-    town: AuditTown, command: list[str], capsys: pytest.CaptureFixture[str]
+    audit_env: AuditEnvironment, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    town.house.socket_path.unlink()
+    audit_env.broker_env.socket_path.unlink()
     assert await asyncio.to_thread(cli.main, [*command, "--json"]) == 2
     said = capsys.readouterr()
     assert said.err.startswith("The audit could not look: ")

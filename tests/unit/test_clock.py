@@ -81,7 +81,7 @@ def test_a_reboot_never_sets_it_back(ledger: Ledger) -> None:
     machine = Machine()
     clock = start(machine, ledger)
     machine.sleep(500)
-    clock.beat()
+    clock.record_heartbeat()
     machine.reboot()
     machine.wall -= DAY
     again = start(machine, ledger)

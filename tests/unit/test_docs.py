@@ -2,13 +2,12 @@
 
 import re
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
 from spawner.settings import Settings, variable_name
+from testing.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ROWS = {
     match[1]: (match[2].strip().strip("`"), match[3])

@@ -16,15 +16,15 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from simulation.host import SimulatedHost
 from spawner import gpus
 from spawner.agent.nvml import Nvml
 from spawner.agent.sampler import Sampler
 from spawner.agent.server import build_app
-from spawner.gpus import Agent, GpuProcess, GpuSample
+from spawner.gpus import AgentClient, GpuProcessSample, GpuSample
 from spawner.model import Gpu, GpuHealth, Unknown
-from simulation.host import SimulatedHost
+from testing.paths import CONTRACT
 
-CONTRACT = Path(__file__).parents[1] / "contract"
 GOLDEN = {
     "/inventory": json.loads((CONTRACT / "agent-inventory.json").read_text()),
     "/samples": json.loads((CONTRACT / "agent-samples.json").read_text()),
@@ -32,13 +32,13 @@ GOLDEN = {
 FIRST, SECOND, *MIG = (gpu["uuid"] for gpu in GOLDEN["/samples"]["gpus"])
 DRIVER: dict[str, Any] = {"driver_version": "570.86.15", "cuda_driver_version": "12.8"}
 NAME = "NVIDIA A100-SXM4-80GB (simulated)"
-ASK: dict[str, Callable[[Agent], Any]] = {"/inventory": Agent.inventory, "/samples": Agent.samples}
+ASK: dict[str, Callable[[AgentClient], Any]] = {"/inventory": AgentClient.inventory, "/samples": AgentClient.samples}
 
 
 @asynccontextmanager
-async def asking(app: web.Application) -> AsyncIterator[Agent]:
+async def asking(app: web.Application) -> AsyncIterator[AgentClient]:
     async with TestServer(app) as server:
-        agent = Agent(str(server.make_url("/")))
+        agent = AgentClient(str(server.make_url("/")))
         try:
             yield agent
         finally:
@@ -102,7 +102,7 @@ async def test_the_contract_is_understood() -> None:
         power_limit_watts=400.0,
         sm_clock_mhz=1410,
         health=GpuHealth.OK,
-        processes=(GpuProcess(4242, None, 1073741824),),
+        processes=(GpuProcessSample(4242, None, 1073741824),),
     )
     assert samples[SECOND].health is GpuHealth.LOST
     assert samples[SECOND].temperature_celsius is None
@@ -120,7 +120,7 @@ async def test_a_real_agent_is_understood(tmp_path: Path) -> None:
     assert first.is_simulated
     assert samples[FIRST].temperature_celsius == 77
     assert samples[FIRST].power_watts is None
-    assert samples[FIRST].processes == (GpuProcess(4000000, None, 5),)
+    assert samples[FIRST].processes == (GpuProcessSample(4000000, None, 5),)
 
 
 def change(path: str, *steps: str | int, to: object) -> Any:
@@ -176,7 +176,7 @@ async def test_a_real_agent_of_a_divided_gpu_is_understood(tmp_path: Path) -> No
         (GpuHealth.OK, 1, True)
     }
     assert list(samples) == uuids
-    assert samples[uuids[1]].processes == (GpuProcess(4000000, None, 5),)
+    assert samples[uuids[1]].processes == (GpuProcessSample(4000000, None, 5),)
     assert samples[uuids[1]].temperature_celsius == 70
     assert samples[uuids[1]].utilization_percent is None
 
@@ -270,7 +270,7 @@ async def test_another_status_is_unknown(path: str, status: int) -> None:
 async def test_nobody_there_is_unknown(path: str) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        agent = Agent(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        agent = AgentClient(f"http://127.0.0.1:{listener.getsockname()[1]}")
         with pytest.raises(Unknown, match="cannot be reached"):
             await ASK[path](agent)
         await agent.close()
@@ -278,7 +278,7 @@ async def test_nobody_there_is_unknown(path: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://no-such-agent.invalid:9201", "nonsense"])
 async def test_a_wrong_address_is_unknown(url: str) -> None:
-    agent = Agent(url)
+    agent = AgentClient(url)
     with pytest.raises(Unknown, match="cannot be reached"):
         await agent.inventory()
     await agent.close()
@@ -345,11 +345,11 @@ async def test_nobody_but_the_first_waits_for_what_is_known_already() -> None:
     app = web.Application()
     app.router.add_get("/inventory", answer)
     async with asking(app) as agent:
-        first = await agent.known()
+        first = await agent.last_inventory()
         assert len(first) == 4
         may_answer.clear()
         agent._known_until = 0
-        assert await asyncio.wait_for(agent.known(), 30) is first
+        assert await asyncio.wait_for(agent.last_inventory(), 30) is first
         # whoever needs it fresh waits for the question that was asked meanwhile
         fresh = asyncio.create_task(agent.inventory())
         assert not (await asyncio.wait((fresh,), timeout=0.1))[0]
@@ -366,13 +366,13 @@ async def test_what_was_unknown_last_is_unknown_and_asked_again() -> None:
     app = web.Application()
     app.router.add_get("/inventory", answer)
     async with asking(app) as agent:
-        await agent.known()
+        await agent.last_inventory()
         agent._known_until = 0
         with pytest.raises(Unknown):
             await agent.inventory()
         with pytest.raises(Unknown):
-            await agent.known()
-        assert len(await agent.inventory()) == len(await agent.known()) == 4
+            await agent.last_inventory()
+        assert len(await agent.inventory()) == len(await agent.last_inventory()) == 4
 
 
 async def test_what_the_agent_cannot_see_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,14 +17,14 @@ def test_values_are_read_with_their_units() -> None:
         {
             "WORKBENCH_MAX_GPUS": "2",
             "WORKBENCH_MAX_LEASE_HOURS": "48",
-            "WORKBENCH_SHOW_LINE_NAMES": "no",
+            "WORKBENCH_SHOW_QUEUE_NAMES": "no",
             "WORKBENCH_MEMORY_LIMIT": "1.5G",
             "WORKBENCH_SHM_SIZE": "512m",
             "WORKBENCH_CPU_LIMIT": "7.5",
         }
     )
     assert settings.quota == Quota(max_gpus=2, max_lease_hours=48)
-    assert settings.show_line_names is False
+    assert settings.show_queue_names is False
     assert settings.limits.memory_bytes == 1536 * 1024**2
     assert settings.limits.shm_bytes == 512 * 1024**2
     assert settings.limits.cpus == 7.5
@@ -40,7 +40,7 @@ def test_values_are_read_with_their_units() -> None:
         ("WORKBENCH_MAX_GPUS", "٣", "a whole number from 0 to 1024"),
         ("WORKBENCH_MAX_LEASE_HOURS", "0", "a whole number from 1 to 8760"),
         ("WORKBENCH_CLAIM_MINUTES", "0", "a whole number from 1 to 10080"),
-        ("WORKBENCH_SHOW_LINE_NAMES", "true", "yes or no"),
+        ("WORKBENCH_SHOW_QUEUE_NAMES", "true", "yes or no"),
         ("WORKBENCH_PORT", "70000", "a whole number from 1 to 65535"),
         ("WORKBENCH_MEMORY_LIMIT", "32", "a size such as"),
         ("WORKBENCH_MEMORY_LIMIT", "0G", "a size above zero"),

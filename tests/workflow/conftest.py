@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 
 from spawner.catalog import load_catalog
+from testing.paths import ROOT
 from tests.browser.conftest import browser, screenshots
-from tests.stack import ROOT
 
 __all__ = ["browser", "screenshots"]
 

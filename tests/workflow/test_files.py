@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import docker
+from testing.stack import docker
 from tests.workflow.conftest import CATALOG, UID
 
 FLAVORS = ("", "-train", "-serve")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.ports import free_port
-from tests.stack import docker, eventually
+from testing.eventually import eventually_sync
+from testing.ports import free_port
+from testing.stack import docker
 from tests.workflow.conftest import CATALOG, Shell
 
 TRAINING = """
@@ -31,14 +32,14 @@ def test_a_training_saves_before_its_server_is_gone(folder: Path) -> None:
     shell = Shell(folder, 'lab="docker run --init --user $(id -u):$(id -g) -v $PWD:/workspace"')
     with shell.running(f"$lab -p 8888:8888 {image}", free_port()) as name:
         logs = ("docker", "logs", name)
-        eventually(
+        eventually_sync(
             lambda: "token=" in subprocess.run(logs, capture_output=True, text=True).stderr,
             seconds=90,
             what="JupyterLab runs",
         )
         train = ("wb", "train", "--", "training.py")
         docker("exec", "--detach", "--workdir=/workspace", name, *train)
-        eventually((folder / "step").exists, seconds=120, what="the training runs")
+        eventually_sync((folder / "step").exists, seconds=120, what="the training runs")
         docker("stop", "--time=60", name)
         assert (folder / "checkpoint.pt").is_file()
         assert docker("inspect", "--format={{.State.ExitCode}}", name) == "0"

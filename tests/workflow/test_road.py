@@ -14,8 +14,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.ports import free_port
-from tests.stack import ROOT, eventually
+from testing.eventually import eventually_sync
+from testing.paths import ROOT
+from testing.ports import free_port
 from tests.workflow.conftest import CATALOG, Shell
 
 SECONDS = 1000
@@ -40,7 +41,7 @@ def address_of_lab(name: str, port: int) -> str:
         found = re.search(r"http://127\.0\.0\.1:8888(/lab\?token=\w+)", logs.stdout + logs.stderr)
         return f"http://127.0.0.1:{port}{found[1]}" if found else ""
 
-    return eventually(look, seconds=90, what="JupyterLab prints its address")
+    return eventually_sync(look, seconds=90, what="JupyterLab prints its address")
 
 
 def look_at_the_loss(browser: Browser, address: str, last: str, screenshot: Path) -> None:
@@ -73,7 +74,7 @@ def served(shell: Shell, line: str, request: Path) -> Scores:
             return False
 
     with shell.running(line, port):
-        eventually(is_healthy, seconds=90, what="the server answers")
+        eventually_sync(is_healthy, seconds=90, what="the server answers")
         answer = httpx.post(f"{url}/predict", json=json.loads(request.read_text()), timeout=60)
     assert answer.is_success, answer.text
     return [row["output"] for row in answer.json()["predictions"]]

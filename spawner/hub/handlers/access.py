@@ -7,7 +7,7 @@ from http import HTTPStatus
 from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
-from spawner.hub.identity import call_actor
+from spawner.hub.identity import actor_name
 from spawner.hub.views.queue import Viewer
 from spawner.hub.workbench import Workbench
 
@@ -24,10 +24,10 @@ def require(handler: BaseHandler, scope: str, *instead: str) -> None:
 
 def actor_of(handler: BaseHandler) -> str:
     """Return what the audit trail calls who asks."""
-    return call_actor(handler.current_user)
+    return actor_name(handler.current_user)
 
 
 def viewer_of(handler: BaseHandler, workbench: Workbench) -> Viewer:
     """Return who looks."""
     is_admin = handler.has_scope("admin-ui")
-    return Viewer(handler.current_user.name, workbench.settings.show_line_names or is_admin)
+    return Viewer(handler.current_user.name, workbench.settings.show_queue_names or is_admin)

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from spawner.gpus import GpuSample
-from spawner.hub.shared import Shared
+from spawner.hub.single_flight import SingleFlight
 from spawner.hub.views.gpu_map import (
-    NOTHING_OWN,
+    EMPTY_OWN,
     Json,
-    Seen,
+    MapSnapshot,
     build_map,
-    build_own,
-    find_changes,
+    build_own_leases,
+    diff_maps,
 )
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Unknown
@@ -45,7 +45,7 @@ class Channel(Protocol):
         """End the connection: they may come again."""
 
 
-class Viewer:
+class Subscriber:
     """One who looks: ``sees_names`` as far as the settings allow."""
 
     def __init__(self, name: str, channel: Channel, *, sees_names: bool) -> None:
@@ -96,7 +96,7 @@ class Frame:
         """Make the bytes of what changed since ``before``; those of the whole map once somebody needs them."""
         self.told = told
         self._whole: bytes | None = None
-        changes = None if before is None else find_changes(before, told)
+        changes = None if before is None else diff_maps(before, told)
         self.changes = self.whole() if changes is None else _event("changes", changes)
 
     def whole(self) -> bytes:
@@ -112,12 +112,12 @@ class Feed:
     def __init__(self, workbench: Workbench) -> None:
         """Ask nobody yet."""
         self._workbench = workbench
-        self._viewers: set[Viewer] = set()
+        self._viewers: set[Subscriber] = set()
         self._is_running = False
         self._gpus: tuple[Gpu, ...] = ()
         self._host: str | None = None
         self._ahead = 0.0
-        self.look = Shared(self._look, PERIOD_SECONDS / 2)
+        self.look = SingleFlight(self._look, PERIOD_SECONDS / 2)
         """How everything stands now, asked once for all who want to know."""
 
     @property
@@ -125,14 +125,14 @@ class Feed:
         """Return how many look."""
         return len(self._viewers)
 
-    def join(self, viewer: Viewer) -> None:
+    def join(self, viewer: Subscriber) -> None:
         """Tell ``viewer`` from now on."""
         self._viewers.add(viewer)
         if not self._is_running:
             self._is_running = True
-            self._workbench.run_beside_hub(self._run())
+            self._workbench.run_in_background(self._run())
 
-    def leave(self, viewer: Viewer) -> None:
+    def leave(self, viewer: Subscriber) -> None:
         """Tell ``viewer`` no more."""
         self._viewers.discard(viewer)
 
@@ -152,7 +152,7 @@ class Feed:
             for viewer in tuple(self._viewers):
                 viewer.drop()
 
-    async def _look_patiently(self) -> Seen:
+    async def _look_patiently(self) -> MapSnapshot:
         """Return how everything stands; those who look see meanwhile that somebody is there."""
         looking = asyncio.ensure_future(self.look())
         while not (await asyncio.wait({looking}, timeout=HEARTBEAT_SECONDS))[0]:
@@ -160,14 +160,14 @@ class Feed:
                 viewer.beat(asyncio.get_running_loop().time())
         return looking.result()
 
-    def _tell(self, seen: Seen, last: Mapping[bool, Json]) -> dict[bool, Json]:
+    def _tell(self, seen: MapSnapshot, last: Mapping[bool, Json]) -> dict[bool, Json]:
         audiences = {viewer.sees_names for viewer in self._viewers}
         frames = {
             names: Frame(build_map(seen, names=names), last.get(names)) for names in audiences
         }
-        own, now = build_own(seen), asyncio.get_running_loop().time()
+        own, now = build_own_leases(seen), asyncio.get_running_loop().time()
         for viewer in tuple(self._viewers):
-            viewer.tell(frames[viewer.sees_names], own.get(viewer.name, NOTHING_OWN), now)
+            viewer.tell(frames[viewer.sees_names], own.get(viewer.name, EMPTY_OWN), now)
         return {names: frame.told for names, frame in frames.items()}
 
     def _find_ahead(self) -> float:
@@ -177,7 +177,7 @@ class Feed:
             self._ahead = ahead
         return self._ahead
 
-    async def _look(self) -> Seen:
+    async def _look(self) -> MapSnapshot:
         workbench = self._workbench
         error: str | None = None
         samples: Mapping[str, GpuSample] = {}
@@ -187,7 +187,7 @@ class Feed:
             samples = await workbench.gpus.samples()
         except Unknown as unknown:
             error = str(unknown)
-        return Seen(
+        return MapSnapshot(
             host=self._host,
             gpus=self._gpus,
             samples=samples,
@@ -199,7 +199,7 @@ class Feed:
 
 
 def _in_order(workbench: Workbench) -> tuple[Any, ...]:
-    line = workbench.controller.line()
+    line = workbench.controller.queue()
     return tuple(sorted(line, key=lambda at: (at.lease.mig_profile or "", at.place.position)))
 
 

@@ -23,10 +23,10 @@ from spawner.hub.handlers.access import actor_of, require, viewer_of
 from spawner.hub.handlers.doors import ApiHandler
 from spawner.hub.handlers.feed import Feed
 from spawner.hub.handlers.stream import GpuStream
-from spawner.hub.refusal import refuse
-from spawner.hub.views.gpu_map import NOTHING_OWN, build_map, build_own, group_tiles
-from spawner.hub.views.gpus import see_gpus
-from spawner.hub.views.week import see_week
+from spawner.hub.refusal import to_http_error
+from spawner.hub.views.gpu_map import EMPTY_OWN, build_map, build_own_leases, group_tiles
+from spawner.hub.views.gpus import build_gpus_view
+from spawner.hub.views.week import build_week_view
 from spawner.hub.workbench import Workbench
 from spawner.model import Refused, Unknown
 
@@ -58,7 +58,7 @@ class GpusPage(BaseHandler):  # type: ignore[misc]
             seen = await self._feed.look()
         except Unknown as error:
             raise web.HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
-        own = build_own(seen).get(viewer.name, NOTHING_OWN)
+        own = build_own_leases(seen).get(viewer.name, EMPTY_OWN)
         may = {
             order: self.has_scope(scope) or self.has_scope(scopes.ADMIN)
             for order, scope in ORDERS.items()
@@ -70,7 +70,7 @@ class GpusPage(BaseHandler):  # type: ignore[misc]
             groups=group_tiles(told),
             own=own,
             may=may,
-            week=await see_week(self._workbench, self.current_user)
+            week=await build_week_view(self._workbench, self.current_user)
             if isinstance(self.current_user, User)
             else None,
             version=STATIC_VERSION,
@@ -88,7 +88,7 @@ class GpusAPI(ApiHandler):
     async def get(self) -> None:
         """Answer every GPU."""
         require(self, scopes.READ_GPUS, scopes.ADMIN)
-        gpus = await see_gpus(self._workbench, viewer_of(self, self._workbench))
+        gpus = await build_gpus_view(self._workbench, viewer_of(self, self._workbench))
         self.finish(json.dumps(gpus.as_json()))
 
 
@@ -103,13 +103,13 @@ class ReturnAPI(ApiHandler):
         """End the quarantine of the GPU, unless it still is ill."""
         require(self, scopes.GPUS, scopes.ADMIN)
         try:
-            answer = await self._workbench.controller.health.return_gpu(gpu_uuid, actor_of(self))
+            answer = await self._workbench.controller.health.release_gpu(gpu_uuid, actor_of(self))
         except Unknown as error:
             raise web.HTTPError(
                 HTTPStatus.SERVICE_UNAVAILABLE, f"Nobody knows how this GPU is: {error}"
             ) from error
         if isinstance(answer, Refused):
-            raise refuse(answer)
+            raise to_http_error(answer)
         self.set_status(HTTPStatus.NO_CONTENT)
 
 

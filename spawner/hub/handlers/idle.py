@@ -14,9 +14,9 @@ from tornado import web
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.doors import StartsServers, bad_request
 from spawner.hub.handlers.lease import OwnLease
-from spawner.hub.views.lease import see_lease
+from spawner.hub.views.lease import build_lease_view
 from spawner.hub.workbench import Workbench
-from spawner.policy.idle import Word
+from spawner.policy.idle import ActivityReport
 
 SCHEMA = 1
 MOST_SECONDS = 1e9
@@ -34,8 +34,8 @@ class ActivityAPI(OwnLease):
         lease = await self.workbench.controller.lease_of(user.name, server_name)
         if lease is not None:
             now = self.workbench.clock()
-            word = Word(now, None if busy is None else int(busy), kernels, terminals)
-            self.workbench.idling.hear(lease.id, word)
+            word = ActivityReport(now, None if busy is None else int(busy), kernels, terminals)
+            self.workbench.idle_tracker.record_activity(lease.id, word)
         await self.answer(user, server_name)
 
     def _read_words(self) -> tuple[float | None, float | None, float | None]:
@@ -58,7 +58,7 @@ class HereAPI(OwnLease):
         user = self.require_own(scopes.LEASES, server_name)
         lease = await self.workbench.controller.lease_of(user.name, server_name)
         if lease is not None:
-            self.workbench.idling.stay(lease.id)
+            self.workbench.idle_tracker.reset(lease.id)
         await self.answer(user, server_name)
 
 
@@ -68,7 +68,7 @@ class AgainAPI(StartsServers, OwnLease):
     async def post(self, server_name: str) -> None:
         """Stop what goes on without GPUs, and stand in line with the options of before."""
         user = self.require_own("servers", server_name)
-        again = (await see_lease(self.workbench, user, server_name)).again
+        again = (await build_lease_view(self.workbench, user, server_name)).again
         if server_name not in user.orm_spawners:
             raise web.HTTPError(
                 HTTPStatus.NOT_FOUND.value,

@@ -13,13 +13,13 @@ from tornado import web
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
 from spawner.hub.handlers.doors import ApiHandler
-from spawner.hub.identity import own
-from spawner.hub.refusal import refuse
-from spawner.hub.views.lease import see_lease
+from spawner.hub.identity import quota_subject
+from spawner.hub.refusal import to_http_error
+from spawner.hub.views.lease import build_lease_view
 from spawner.hub.workbench import Workbench
 from spawner.model import Refused
 
-MOST_HOURS = 8760
+MAX_HOURS = 8760
 
 
 class OwnLease(ApiHandler):
@@ -41,7 +41,7 @@ class OwnLease(ApiHandler):
 
     async def answer(self, user: User, server_name: str) -> None:
         """Answer the lease as it is now."""
-        lease = await see_lease(self.workbench, user, server_name)
+        lease = await build_lease_view(self.workbench, user, server_name)
         self.finish(json.dumps(lease.as_json()))
 
 
@@ -57,19 +57,19 @@ class LeaseAPI(OwnLease):
         """Extend the lease by ``{"hours": …}`` and answer it as it is then."""
         user = self.require_own(scopes.LEASES, server_name)
         hours = self._read_hours()
-        answer = await self.workbench.controller.extend(own(user), server_name, hours)
+        answer = await self.workbench.controller.extend(quota_subject(user), server_name, hours)
         if isinstance(answer, Refused):
-            raise refuse(answer)
+            raise to_http_error(answer)
         await self.answer(user, server_name)
 
     def _read_hours(self) -> float:
         body: Any = self.get_json_body()
         hours: Any = body.get("hours") if isinstance(body, dict) and len(body) == 1 else None
         # bool is an int in Python; NaN and the infinities compare as outside
-        if type(hours) not in (int, float) or not 0 < hours <= MOST_HOURS:
+        if type(hours) not in (int, float) or not 0 < hours <= MAX_HOURS:
             raise web.HTTPError(
                 HTTPStatus.BAD_REQUEST,
-                f'Say by how many hours, more than 0 and at most {MOST_HOURS}: {{"hours": 4}}.',
+                f'Say by how many hours, more than 0 and at most {MAX_HOURS}: {{"hours": 4}}.',
             )
         return float(hours)
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from tornado import web
 
-from spawner.controller.orders import Orders
+from spawner.controller.admin_actions import AdminActions
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import actor_of, require
 from spawner.hub.handlers.doors import ApiHandler, bad_request
-from spawner.hub.refusal import refuse
+from spawner.hub.refusal import to_http_error
 from spawner.hub.workbench import Workbench
-from spawner.model import LineEnd, Refused, Unknown
+from spawner.model import QueueEnd, Refused, Unknown
 
 MOST_CHARACTERS = 200
 
@@ -36,7 +36,7 @@ class OrderAPI(ApiHandler):
         """Do it, or say why not."""
         require(self, self.scope, scopes.ADMIN)
         body = self._read()
-        orders = self._workbench.controller.orders
+        orders = self._workbench.controller.admin_actions
         try:
             answer = await self.order(orders, subject, body)
         except Unknown as error:
@@ -44,10 +44,10 @@ class OrderAPI(ApiHandler):
                 HTTPStatus.SERVICE_UNAVAILABLE, f"That cannot be done now: {error} Try again."
             ) from error
         if isinstance(answer, Refused):
-            raise refuse(answer)
+            raise to_http_error(answer)
         self.set_status(HTTPStatus.NO_CONTENT)
 
-    def order(self, orders: Orders, subject: str, body: dict[str, str]) -> Awaitable[object]:
+    def order(self, orders: AdminActions, subject: str, body: dict[str, str]) -> Awaitable[object]:
         """Give the order about ``subject``; ``body`` is of the order's fields."""
         raise NotImplementedError
 
@@ -71,7 +71,7 @@ class DrainAPI(OrderAPI):
 
     scope = scopes.GPUS
 
-    def order(self, orders: Orders, subject: str, body: dict[str, str]) -> Awaitable[object]:
+    def order(self, orders: AdminActions, subject: str, body: dict[str, str]) -> Awaitable[object]:
         """Give this GPU to nobody from now on."""
         return orders.drain(subject, by=actor_of(self), reason=body["reason"])
 
@@ -81,7 +81,7 @@ class UndrainAPI(OrderAPI):
 
     scope = scopes.GPUS
 
-    def order(self, orders: Orders, subject: str, body: dict[str, str]) -> Awaitable[object]:
+    def order(self, orders: AdminActions, subject: str, body: dict[str, str]) -> Awaitable[object]:
         """Let this GPU be given to people again."""
         return orders.undrain(subject, by=actor_of(self), reason=body["reason"])
 
@@ -91,7 +91,7 @@ class EndAPI(OrderAPI):
 
     scope = scopes.END
 
-    def order(self, orders: Orders, subject: str, body: dict[str, str]) -> Awaitable[object]:
+    def order(self, orders: AdminActions, subject: str, body: dict[str, str]) -> Awaitable[object]:
         """End this lease, whoever has it, or take who waits out of line."""
         return orders.end(subject, by=actor_of(self), reason=body["reason"])
 
@@ -102,11 +102,11 @@ class MoveAPI(OrderAPI):
     scope = scopes.MOVE
     fields = frozenset({"reason", "to"})
 
-    def order(self, orders: Orders, subject: str, body: dict[str, str]) -> Awaitable[object]:
+    def order(self, orders: AdminActions, subject: str, body: dict[str, str]) -> Awaitable[object]:
         """Move who waits with this lease."""
-        if body["to"] not in tuple(LineEnd):
+        if body["to"] not in tuple(QueueEnd):
             raise bad_request('Say where to: {"to": "first"} or {"to": "last"}.')
-        return orders.move(subject, LineEnd(body["to"]), by=actor_of(self), reason=body["reason"])
+        return orders.move(subject, QueueEnd(body["to"]), by=actor_of(self), reason=body["reason"])
 
 
 def order_handlers(

@@ -18,11 +18,11 @@ from spawner.hub.approval import ApprovedSignUp
 from spawner.hub.handlers.access import actor_of
 from spawner.hub.handlers.doors import ApiHandler, GetWorkbench, bad_request
 from spawner.hub.handlers.subjects import forget_subject
-from spawner.hub.identity import own
-from spawner.hub.servers.user_deletion import end_everything
+from spawner.hub.identity import quota_subject
+from spawner.hub.servers.user_deletion import end_all_servers
 from spawner.hub.workbench import Workbench
 from spawner.model import Unknown
-from spawner.policy.limits import Subject, group
+from spawner.policy.quota_rows import Subject, group
 
 _CHANGEABLE = frozenset({"name", "admin"})
 
@@ -106,12 +106,12 @@ class UserDoor(UserAPIHandler, ApiHandler):  # type: ignore[misc]
     async def _require_departed(self, user: User) -> None:
         if user.name == self.current_user.name:
             return  # JupyterHub lets nobody delete themselves
-        if not await end_everything(self, self.workbench, user):
+        if not await end_all_servers(self, self.workbench, user):
             raise web.HTTPError(
                 HTTPStatus.CONFLICT.value,
                 f"Servers of {user.name} are still being stopped: delete them again in a minute.",
             )
-        await _forget(self.workbench, own(user).subject, actor_of(self))
+        await _forget(self.workbench, quota_subject(user).subject, actor_of(self))
 
     def _may(self, scope: str, user: User) -> bool:
         return bool(self.get_scope_filter(scope)(user, kind="user"))

@@ -12,7 +12,7 @@ from tornado import web
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require, viewer_of
 from spawner.hub.handlers.doors import ApiHandler
-from spawner.hub.views.queue import see_line
+from spawner.hub.views.queue import build_queue_view
 from spawner.hub.workbench import Workbench
 
 
@@ -27,8 +27,8 @@ class LinePage(BaseHandler):  # type: ignore[misc]
     async def get(self) -> None:
         """Render the page; it takes itself anew every few seconds."""
         require(self, scopes.READ_LINE)
-        line = await see_line(self._workbench, viewer_of(self, self._workbench))
-        self.finish(await self.render_template("line.html", line=line))
+        line = await build_queue_view(self._workbench, viewer_of(self, self._workbench))
+        self.finish(await self.render_template("queue.html", line=line))
 
 
 class LineAPI(ApiHandler):
@@ -41,7 +41,7 @@ class LineAPI(ApiHandler):
     async def get(self) -> None:
         """Answer the whole line."""
         require(self, scopes.READ_LINE)
-        line = await see_line(self._workbench, viewer_of(self, self._workbench))
+        line = await build_queue_view(self._workbench, viewer_of(self, self._workbench))
         self.finish(json.dumps(line.as_json()))
 
 

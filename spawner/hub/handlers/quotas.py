@@ -19,18 +19,18 @@ from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import actor_of, require
 from spawner.hub.handlers.doors import ApiHandler, bad_request
 from spawner.hub.handlers.subjects import PLURALS, as_file, find_subject, name_rows
-from spawner.hub.identity import own
-from spawner.hub.views.quota import QuotaView, see_quota
+from spawner.hub.identity import quota_subject
+from spawner.hub.views.quota import QuotaView, build_quota_view
 from spawner.hub.workbench import Workbench
-from spawner.ledger.quotas import Change, Owner, find_changes
-from spawner.model import LimitsError, Unknown
-from spawner.policy.limits import (
+from spawner.ledger.quotas import Change, Owner, diff_quotas
+from spawner.model import QuotaRowError, Unknown
+from spawner.policy.quota_rows import (
     DEFAULT,
-    NOTHING,
-    Limits,
+    EMPTY_ROW,
+    QuotaRow,
     Subject,
     SubjectKind,
-    parse_limits,
+    parse_quota_row,
 )
 
 MOST_REASON = 500
@@ -50,7 +50,7 @@ class QuotaDesk(BaseHandler):  # type: ignore[misc]
             return scopes.READ_QUOTAS in self.parsed_scopes
         return bool(self.has_scope(f"{scopes.READ_QUOTAS}!{subject.kind.value}={subject.name}"))
 
-    async def _read_rows(self) -> dict[Subject, Limits]:
+    async def _read_rows(self) -> dict[Subject, QuotaRow]:
         """Return the rows that the viewer may see."""
         rows = await _ask_ledger(self._workbench.ledger.quota_rows)
         named = name_rows(self.db, rows)
@@ -79,7 +79,7 @@ class QuotasPage(QuotaDesk):
             view=view,
             error=error,
             looked_up=name,
-            rows={DEFAULT: rows.get(DEFAULT, NOTHING), **rows},
+            rows={DEFAULT: rows.get(DEFAULT, EMPTY_ROW), **rows},
             sees_others=may_edit or bool(groups) or self.has_scope(scopes.READ_QUOTAS),
             may_edit=may_edit,
             releases=list(self._workbench.offered.releases),
@@ -94,7 +94,7 @@ class QuotasPage(QuotaDesk):
         user = self.find_user(name)
         if user is None:
             return None, f"There is no user {name[:40]!r}."
-        return await _see(self._workbench, own(user)), None
+        return await _see(self._workbench, quota_subject(user)), None
 
 
 class QuotasAPI(QuotaDesk, ApiHandler):
@@ -130,11 +130,11 @@ class QuotasAPI(QuotaDesk, ApiHandler):
             )
         else:
             before = await _ask_ledger(self._workbench.ledger.quota_rows)
-            changes = find_changes(before, {**dict.fromkeys(before), **wanted})
+            changes = diff_quotas(before, {**dict.fromkeys(before), **wanted})
             agree(changes)
         self.finish(json.dumps({"changes": [_as_json(change) for change in changes]}))
 
-    def _parse_file(self, file: Mapping[str, object]) -> dict[Subject, Limits]:
+    def _parse_file(self, file: Mapping[str, object]) -> dict[Subject, QuotaRow]:
         stranger = next((key for key in file if key not in ("default", *PLURALS)), None)
         if stranger is not None:
             raise bad_request(f"{stranger[:40]!r} is no part of a quota file.")
@@ -148,10 +148,10 @@ class QuotasAPI(QuotaDesk, ApiHandler):
                 wanted[subject] = self._parse_row(subject, row)
         return wanted
 
-    def _parse_row(self, subject: Subject, row: object) -> Limits:
+    def _parse_row(self, subject: Subject, row: object) -> QuotaRow:
         try:
-            return parse_limits(row, subject.kind, self._workbench.offered.releases)
-        except LimitsError as error:
+            return parse_quota_row(row, subject.kind, self._workbench.offered.releases)
+        except QuotaRowError as error:
             raise bad_request(f"The row of {subject} cannot be: {error}") from error
 
 
@@ -163,7 +163,7 @@ class QuotaAPI(QuotaDesk, ApiHandler):
         self._require_some()
         subject = self._find(kind, name, must_see=True)
         rows = await _ask_ledger(self._workbench.ledger.quota_rows)
-        self.finish(json.dumps(rows.get(subject, NOTHING).as_json()))
+        self.finish(json.dumps(rows.get(subject, EMPTY_ROW).as_json()))
 
     async def put(self, kind: str, name: str = "") -> None:
         """Make the row exactly what the body says, and keep its ``reason`` in the trail."""
@@ -175,8 +175,8 @@ class QuotaAPI(QuotaDesk, ApiHandler):
         reason = _read_reason(body)
         body.pop("reason", None)
         try:
-            limits = parse_limits(body, subject.kind, self._workbench.offered.releases)
-        except LimitsError as error:
+            limits = parse_quota_row(body, subject.kind, self._workbench.offered.releases)
+        except QuotaRowError as error:
             raise bad_request(str(error)) from error
         await self._set(subject, limits, reason)
         self.finish(json.dumps(limits.as_json()))
@@ -196,7 +196,7 @@ class QuotaAPI(QuotaDesk, ApiHandler):
             raise web.HTTPError(HTTPStatus.FORBIDDEN, f"You cannot see the quota of {name[:40]!r}.")
         return find_subject(self.db, kind, name)
 
-    async def _set(self, subject: Subject, limits: Limits | None, reason: str | None) -> None:
+    async def _set(self, subject: Subject, limits: QuotaRow | None, reason: str | None) -> None:
         await _ask_ledger(
             self._workbench.ledger.set_quotas,
             {subject: limits},
@@ -213,7 +213,7 @@ class EffectiveAPI(QuotaDesk, ApiHandler):
         """Answer what the rows come to for the user, why, and what would be refused now."""
         require(self, f"{scopes.READ_QUOTAS}!user={name}", scopes.ADMIN)
         find_subject(self.db, "users", name)
-        view = await _see(self._workbench, own(self.find_user(name)))
+        view = await _see(self._workbench, quota_subject(self.find_user(name)))
         self.finish(json.dumps(view.as_json()))
 
 
@@ -233,7 +233,7 @@ def quota_handlers(
 
 async def _see(workbench: Workbench, owner: Owner) -> QuotaView:
     try:
-        return await see_quota(workbench, owner)
+        return await build_quota_view(workbench, owner)
     except Unknown as error:
         raise web.HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
 

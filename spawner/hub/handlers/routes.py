@@ -36,7 +36,7 @@ def with_workbench_routes(base: type[Authenticator], get_workbench: GetWorkbench
     class WithRoutes(base):  # type: ignore[misc]
         def get_handlers(self, app: JupyterHub) -> list[tuple[Any, ...]]:
             workbench = get_workbench()
-            workbench.run_beside_hub(forget_strangers(workbench, app.db))
+            workbench.run_in_background(forget_strangers(workbench, app.db))
             return [*_routes(get_workbench), *super().get_handlers(app)]
 
     WithRoutes.__name__ = base.__name__

@@ -12,10 +12,10 @@ from typing import Any
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require, viewer_of
 from spawner.hub.handlers.doors import ApiHandler
-from spawner.hub.handlers.feed import Feed, Viewer
+from spawner.hub.handlers.feed import Feed, Subscriber
 from spawner.hub.workbench import Workbench
 
-LONGEST_SECONDS = 600.0
+MAX_STREAM_SECONDS = 600.0
 RETRY = b"retry: 2000\n\n"
 
 
@@ -44,10 +44,10 @@ class GpuStream(ApiHandler):
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Accel-Buffering", "no")
         self.send(RETRY)
-        viewer = Viewer(seen_as.name, self, sees_names=seen_as.sees_names)
+        viewer = Subscriber(seen_as.name, self, sees_names=seen_as.sees_names)
         self._feed.join(viewer)
         try:
-            async with asyncio.timeout(LONGEST_SECONDS):
+            async with asyncio.timeout(MAX_STREAM_SECONDS):
                 await self._over.wait()
         except TimeoutError:
             pass  # a browser comes again

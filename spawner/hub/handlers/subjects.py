@@ -17,7 +17,7 @@ from spawner.hub.identity import identify_row
 from spawner.hub.workbench import Workbench
 from spawner.ledger.trail import HUB
 from spawner.model import Unknown
-from spawner.policy.limits import DEFAULT, Limits, Rows, Subject, SubjectKind, group
+from spawner.policy.quota_rows import DEFAULT, QuotaRow, QuotaRows, Subject, SubjectKind, group
 
 log = logging.getLogger("workbench.hub")
 
@@ -36,7 +36,7 @@ def find_subject(db: Session, kind: str, name: str) -> Subject:
     return Subject(SubjectKind.USER, identify_row(row), name)
 
 
-def name_rows(db: Session, rows: Rows) -> dict[Subject, Limits]:
+def name_rows(db: Session, rows: QuotaRows) -> dict[Subject, QuotaRow]:
     """Return ``rows`` with the present names of users, without those of who is not in the hub."""
     names = [subject.key for subject in rows if subject.kind is SubjectKind.GROUP]
     found = db.query(orm.Group.name).filter(orm.Group.name.in_(names))
@@ -50,7 +50,7 @@ def name_rows(db: Session, rows: Rows) -> dict[Subject, Limits]:
     return {known[subject]: limits for subject, limits in rows.items() if subject in known}
 
 
-def as_file(rows: Mapping[Subject, Limits]) -> dict[str, object]:
+def as_file(rows: Mapping[Subject, QuotaRow]) -> dict[str, object]:
     """Return ``rows`` as REST and quota files have them, by kind and name."""
     said = {subject: limits.as_json() for subject, limits in rows.items()}
     return {
@@ -73,7 +73,7 @@ async def forget_subject(workbench: Workbench, subject: Subject, by: str) -> Non
 
 async def forget_strangers(workbench: Workbench, db: Session) -> None:
     """Delete the rows of who left while no hub looked, as soon as the lease clock goes."""
-    await workbench.controller.reconciled()
+    await workbench.controller.wait_until_ready()
     try:
         rows = await asyncio.to_thread(workbench.ledger.quota_rows)
         gone = rows.keys() - name_rows(db, rows).keys()

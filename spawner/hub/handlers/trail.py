@@ -23,9 +23,9 @@ from spawner.hub.handlers.access import require
 from spawner.hub.handlers.doors import ApiHandler, bad_request
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
-from spawner.ledger.trail import CHUNK, Action, Search, Written
+from spawner.ledger.trail import CHUNK, TrailAction, TrailFilter, StoredEntry
 from spawner.model import Unknown
-from spawner.policy.formatting import say_subject
+from spawner.policy.formatting import format_subject
 
 PAGE = 50
 MOST_ID = 2**31 - 1
@@ -42,15 +42,15 @@ class TrailDesk(BaseHandler):  # type: ignore[misc]
         """Take the parts from the configuration."""
         self._workbench = get_workbench()
 
-    def _read_search(self) -> Search:
+    def _read_search(self) -> TrailFilter:
         """Return what the address asks for; raises a 400 with one sentence."""
         given = self._given()
         action = given.get("action")
-        if action is not None and action not in list(Action):
-            raise bad_request(f"There is no action {action[:40]!r}: {', '.join(Action)}.")
-        return Search(
+        if action is not None and action not in list(TrailAction):
+            raise bad_request(f"There is no action {action[:40]!r}: {', '.join(TrailAction)}.")
+        return TrailFilter(
             actor=given.get("actor"),
-            action=None if action is None else Action(action),
+            action=None if action is None else TrailAction(action),
             subject=given.get("subject"),
             text=given.get("text"),
             since=self._read_moment(given.get("since")),
@@ -83,13 +83,13 @@ class TrailDesk(BaseHandler):  # type: ignore[misc]
             raise bad_request(f"{text[:40]!r} is no id of an entry: take it from 'next'.")
         return int(text)
 
-    async def _read_page(self) -> tuple[tuple[Written, ...], int | None]:
+    async def _read_page(self) -> tuple[tuple[StoredEntry, ...], int | None]:
         """Return one page, and the id with which the next begins (None: there is none)."""
         search, before_id = self._read_search(), self._read_before()
         found = await self._read(search, before_id, PAGE + 1)
         return found[:PAGE], found[PAGE - 1].id if len(found) > PAGE else None
 
-    async def _read(self, search: Search, before_id: int | None, limit: int) -> tuple[Written, ...]:
+    async def _read(self, search: TrailFilter, before_id: int | None, limit: int) -> tuple[StoredEntry, ...]:
         try:
             return await asyncio.to_thread(
                 self._workbench.ledger.trail, search, before_id=before_id, limit=limit
@@ -115,7 +115,7 @@ class TrailDesk(BaseHandler):  # type: ignore[misc]
             chunk = await self._read(search, chunk[-1].id, CHUNK)
         self.finish()
 
-    def _tell(self, written: Written) -> dict[str, Any]:
+    def _tell(self, written: StoredEntry) -> dict[str, Any]:
         entry = written.entry
         at = Timestamp(self._workbench.clock.to_wall(entry.at)).iso
         return {"id": written.id, **vars(entry), "at": at, "action": entry.action.value}
@@ -129,7 +129,7 @@ class AuditPage(TrailDesk):
         """Render one page."""
         require(self, scopes.READ_TRAIL, scopes.ADMIN)
         error: str | None = None
-        found: tuple[Written, ...] = ()
+        found: tuple[StoredEntry, ...] = ()
         next_id: int | None = None
         try:
             found, next_id = await self._read_page()
@@ -142,10 +142,10 @@ class AuditPage(TrailDesk):
             await self.render_template(
                 "audit.html",
                 entries=[self._tell(written) for written in found],
-                say_subject=say_subject,
+                format_subject=format_subject,
                 given=given,
                 error=error,
-                actions=list(Action),
+                actions=list(TrailAction),
                 query=urlencode(given),
                 older=None if next_id is None else urlencode({**given, "before": next_id}),
                 is_later_page=bool(self.get_argument("before", "")),

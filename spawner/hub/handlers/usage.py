@@ -20,17 +20,17 @@ from spawner.hub.handlers import scopes
 from spawner.hub.handlers.doors import ApiHandler
 from spawner.hub.identity import identify
 from spawner.hub.views.usage import (
-    Question,
-    QuestionError,
-    Reach,
+    UsageQuery,
+    UsageQueryError,
+    VisibleUsage,
     UsageView,
-    read_question,
-    see_usage,
+    parse_query,
+    build_usage_view,
     today_of,
 )
 from spawner.hub.workbench import Workbench
 from spawner.model import Unknown
-from spawner.policy.usage import By
+from spawner.policy.usage import GroupBy
 
 
 class _AnswersUsage(BaseHandler):  # type: ignore[misc]
@@ -44,30 +44,30 @@ class _AnswersUsage(BaseHandler):  # type: ignore[misc]
         """Return the answer to what the address asks, as far as the asker may see it."""
         reach = await self._reach()
         try:
-            question = read_question(self.request.query_arguments, today_of(self._workbench))
-            return await see_usage(self._workbench, question, reach)
-        except QuestionError as error:
+            question = parse_query(self.request.query_arguments, today_of(self._workbench))
+            return await build_usage_view(self._workbench, question, reach)
+        except UsageQueryError as error:
             raise web.HTTPError(HTTPStatus.BAD_REQUEST.value, str(error)) from error
         except Unknown as error:
             raise web.HTTPError(
                 HTTPStatus.SERVICE_UNAVAILABLE.value, f"Nobody knows the usage now: {error}"
             ) from error
 
-    async def _reach(self) -> Reach:
+    async def _reach(self) -> VisibleUsage:
         if not self.current_user:
             raise web.HTTPError(HTTPStatus.FORBIDDEN.value, "Missing or invalid credentials.")
         allowed = self.parsed_scopes.get(scopes.READ_USAGE)
         if Scope.ALL in (allowed, self.parsed_scopes.get(scopes.ADMIN)):
-            return Reach(is_everybody=True, uids=frozenset(), groups=frozenset())
+            return VisibleUsage(is_everybody=True, uids=frozenset(), groups=frozenset())
         if allowed is None:
             raise web.HTTPError(
                 HTTPStatus.FORBIDDEN.value, f"This needs the scope {scopes.READ_USAGE}."
             )
         users = [self.find_user(name) for name in allowed.get("user", ())]
         identities = [identify(user) for user in users if user is not None]
-        find = self._workbench.ledger.find_account
+        find = self._workbench.ledger.account_by_identity
         accounts = [await asyncio.to_thread(find, identity) for identity in identities]
-        return Reach(
+        return VisibleUsage(
             is_everybody=False,
             uids=frozenset(account.uid for account in accounts if account is not None),
             groups=frozenset(allowed.get("group", ())),
@@ -92,7 +92,7 @@ class UsagePage(_AnswersUsage):
             "usage.html",
             view=view,
             error=error,
-            bys=[by.value for by in By],
+            bys=[by.value for by in GroupBy],
             csv_query="" if view is None else _as_query(view.question),
         )
         self.finish(page)
@@ -144,6 +144,6 @@ def usage_handlers(
     ]
 
 
-def _as_query(question: Question) -> str:
+def _as_query(question: UsageQuery) -> str:
     named = {"from": question.first, "to": question.last, "by": question.by.value}
     return urlencode(named)

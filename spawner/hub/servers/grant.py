@@ -11,36 +11,36 @@ import logging
 from collections.abc import Callable
 
 from spawner.hub.metrics import count_grant
-from spawner.hub.refusal import Refusal
+from spawner.hub.refusal import SpawnRefused
 from spawner.hub.workbench import Workbench
 from spawner.ledger.trail import HUB
-from spawner.model import Cause, Granted, Lease, Place, Reason, Refused, Request, Unknown, Waiting
+from spawner.model import Cause, Granted, Lease, QueuePosition, Reason, Refused, Request, Unknown, Waiting
 
 log = logging.getLogger("workbench.hub")
 
 RETRY_SECONDS = 1.0
 
-ReportPlace = Callable[[Lease, Place], None]
+ReportPosition = Callable[[Lease, QueuePosition], None]
 """(the lease that waits, its place)."""
 
 
-async def wait_for_grant(workbench: Workbench, request: Request, report: ReportPlace) -> Lease:
-    """Return the granted lease of ``request``, after standing in line for it where it has to; raises Refusal."""
+async def wait_for_grant(workbench: Workbench, request: Request, report: ReportPosition) -> Lease:
+    """Return the granted lease of ``request``, after standing in line for it where it has to; raises SpawnRefused."""
     controller = workbench.controller
     acquiring = asyncio.ensure_future(controller.acquire(request))
     try:
         answer = await asyncio.shield(acquiring)
         if isinstance(answer, Waiting):
             waits = answer.lease
-            granted = await controller.await_turn(waits.id, lambda place: report(waits, place))
-            answer = await _say_left(workbench, waits) if granted is None else Granted(granted)
+            granted = await controller.wait_for_grant(waits.id, lambda place: report(waits, place))
+            answer = await _build_removal_refusal(workbench, waits) if granted is None else Granted(granted)
     except asyncio.CancelledError:
         if not workbench.is_shutting_down:
             # the place, or a claim that is being made right now: nobody else would know of it
-            workbench.run_beside_hub(_give_back(workbench, acquiring))
+            workbench.run_in_background(_release_abandoned(workbench, acquiring))
         raise
     if isinstance(answer, Refused):
-        raise Refusal(answer)
+        raise SpawnRefused(answer)
     count_grant(answer.lease)
     return answer.lease
 
@@ -58,10 +58,10 @@ async def release_until_gone(
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _say_left(workbench: Workbench, waits: Lease) -> Refused:
+async def _build_removal_refusal(workbench: Workbench, waits: Lease) -> Refused:
     """Return how a place in line was lost."""
     try:
-        why = await workbench.controller.orders.why_ended(waits.id)
+        why = await workbench.controller.admin_actions.end_reason(waits.id)
     except Unknown:
         why = None
     if why is not None:
@@ -71,7 +71,7 @@ async def _say_left(workbench: Workbench, waits: Lease) -> Refused:
     )
 
 
-async def _give_back(
+async def _release_abandoned(
     workbench: Workbench, acquiring: asyncio.Future[Granted | Waiting | Refused]
 ) -> None:
     answer = await acquiring

@@ -23,7 +23,7 @@ RETRY_SECONDS = 1.0
 TRIES = 60
 
 
-class IdleEnds:
+class IdleRelease:
     """What becomes of idle leases, at the hub's REST API ``api``."""
 
     def __init__(self, workbench: Workbench, api: str) -> None:
@@ -36,7 +36,7 @@ class IdleEnds:
         """End ``lease`` beside everything else; called again for the same one it does nothing."""
         if lease.id not in self._ending:
             self._ending.add(lease.id)
-            self._workbench.run_beside_hub(self._end(lease))
+            self._workbench.run_in_background(self._end(lease))
 
     async def _end(self, lease: Lease) -> None:
         try:
@@ -52,7 +52,7 @@ class IdleEnds:
         The hub that saw it end need not be the one that found it idle.
         """
         if lease.cause is Cause.IDLE and lease.when_idle is WhenIdle.GO_ON:
-            self._workbench.run_beside_hub(self._go_on(lease))
+            self._workbench.run_in_background(self._go_on(lease))
 
     async def _go_on(self, lease: Lease) -> None:
         """Start the server without GPUs, unless somebody has started it meanwhile."""

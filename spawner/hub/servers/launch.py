@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-from spawner.hub.servers.readiness import say_end, wait_until_open
+from spawner.hub.servers.readiness import format_exit, wait_until_open
 from spawner.hub.servers.progress import Progress
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, LaunchError, Lease, Unknown
-from spawner.policy.formatting import count_gpus, name_gpu
+from spawner.policy.formatting import format_gpu_count, format_gpu_name
 
 
 async def launch(
@@ -21,8 +21,8 @@ async def launch(
 ) -> tuple[str, tuple[Gpu, ...]]:
     """Return the host name at which the lease's server answers, and its GPUs; raises LaunchError or Unknown."""
     await _check_health(workbench, lease)
-    gpus = await _name_gpus(workbench, lease)
-    progress.report(10, _say_granted(lease, gpus))
+    gpus = await _get_gpus(workbench, lease)
+    progress.report(10, _format_grant(lease, gpus))
     host = await workbench.controller.launch(lease, environment, progress.report)
     progress.report(70, "Waiting for JupyterLab to answer")
     await wait_until_open(host, port, functools.partial(_check_alive, workbench, lease))
@@ -30,10 +30,10 @@ async def launch(
     return host, gpus
 
 
-async def say_failure(workbench: Workbench, lease: Lease, error: Exception) -> str:
+async def format_failure(workbench: Workbench, lease: Lease, error: Exception) -> str:
     """Return why the start ended in ``error``: where an admin ended it, or a GPU of it failed, that."""
     try:
-        why = await workbench.controller.orders.why_ended(lease.id)
+        why = await workbench.controller.admin_actions.end_reason(lease.id)
         trouble = await workbench.controller.health.trouble_at_start(lease)
     except Unknown:
         why = trouble = None
@@ -50,24 +50,24 @@ async def _check_health(workbench: Workbench, lease: Lease) -> None:
 
 async def _check_alive(workbench: Workbench, lease: Lease) -> None:
     await _check_health(workbench, lease)
-    status = await workbench.controller.look(lease.id)
+    status = await workbench.controller.inspect(lease.id)
     if status is None or not status.is_running:
         said = await workbench.controller.log_tail(lease) if status is not None else ""
-        raise LaunchError(say_end(status, said))
+        raise LaunchError(format_exit(status, said))
 
 
-async def _name_gpus(workbench: Workbench, lease: Lease) -> tuple[Gpu, ...]:
+async def _get_gpus(workbench: Workbench, lease: Lease) -> tuple[Gpu, ...]:
     if not lease.gpu_uuids:
         return ()
     try:
-        gpus = await workbench.gpus.known()
+        gpus = await workbench.gpus.last_inventory()
     except Unknown:
         return ()  # only the pages' names are missing then
     return tuple(gpu for gpu in gpus if gpu.uuid in lease.gpu_uuids)
 
 
-def _say_granted(lease: Lease, gpus: tuple[Gpu, ...]) -> str:
+def _format_grant(lease: Lease, gpus: tuple[Gpu, ...]) -> str:
     if not lease.gpu_uuids:
         return "Claimed a place without GPUs"
-    named = ", ".join(f"{name_gpu(gpu)}: {gpu.name}" for gpu in gpus)
-    return f"Claimed {count_gpus(lease.gpu_count, lease.mig_profile)} ({named or 'names unknown'})"
+    named = ", ".join(f"{format_gpu_name(gpu)}: {gpu.name}" for gpu in gpus)
+    return f"Claimed {format_gpu_count(lease.gpu_count, lease.mig_profile)} ({named or 'names unknown'})"

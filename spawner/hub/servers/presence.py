@@ -11,7 +11,7 @@ SETTLE_SECONDS = 30.0
 """What the hub and the server say to each other at the start counts as activity too; until then it is that."""
 
 
-def has_visitor(spawner: Spawner, ready_at: float) -> bool:
+def has_been_opened(spawner: Spawner, ready_at: float) -> bool:
     """Return whether the owner has opened the server of ``spawner`` in a browser, or used it with a token.
 
     A browser has to log in at the server, which leaves a token of the server's own OAuth client. Without one there is

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from spawner.model import Place
+from spawner.model import QueuePosition
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Step:
     percent: int
     message: str
     elapsed_seconds: float
-    place: Place | None = None
+    place: QueuePosition | None = None
 
 
 class Progress:
@@ -39,7 +39,7 @@ class Progress:
         """Add a step; ``percent`` is how much of the whole lies before it."""
         self._add(Step(percent, message, self._elapsed()))
 
-    def report_place(self, message: str, place: Place) -> None:
+    def report_position(self, message: str, place: QueuePosition) -> None:
         """Add the place in line; it takes the stead of the place before, so that a long wait stays small."""
         if self._steps and self._steps[-1][1].place is not None:
             self._steps.pop()

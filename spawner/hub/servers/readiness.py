@@ -50,7 +50,7 @@ async def _is_open(host: str, port: int) -> bool:
     return True
 
 
-def say_end(status: ContainerStatus | None, log_tail: str) -> str:
+def format_exit(status: ContainerStatus | None, log_tail: str) -> str:
     """Return one sentence about a container that ended, or vanished (None), before it answered."""
     if status is None:
         return "Your server's container vanished before it answered: try again, or tell an admin."

@@ -30,19 +30,19 @@ RETRY_SECONDS = 1.0
 TRIES = 60
 
 
-async def reissue(workbench: Workbench, api: str) -> None:
+async def resume_queue(workbench: Workbench, api: str) -> None:
     """Once, after the first reconcile, start the server of everyone who waited, at the hub's REST API ``api``.
 
     Whoever cannot be started any more, such as a user who was deleted, leaves the line.
     """
     controller = workbench.controller
-    leases = await _find_unattended(controller)
-    turnstile = asyncio.Semaphore(AT_ONCE)
+    leases = await _get_unattended(controller)
+    start_semaphore = asyncio.Semaphore(AT_ONCE)
     headers = {"Authorization": f"token {workbench.service_token}"}
     async with aiohttp.ClientSession(headers=headers) as session:
 
         async def ask(lease: Lease) -> None:
-            async with turnstile:
+            async with start_semaphore:
                 refusal = await _start(session, api, controller, lease)
             if refusal is not None:
                 log.warning("%s leaves the line: %s", lease.user, refusal)
@@ -53,11 +53,11 @@ async def reissue(workbench: Workbench, api: str) -> None:
         log.info("%d servers are back in line", len(leases))
 
 
-async def _find_unattended(controller: Controller) -> tuple[Lease, ...]:
+async def _get_unattended(controller: Controller) -> tuple[Lease, ...]:
     while True:
         if controller.is_ready:
             try:
-                return await controller.unattended()
+                return await controller.leases_without_spawn()
             except Unknown as error:
                 log.warning("Nobody knows yet who waited: %s", error)
         await asyncio.sleep(READY_SECONDS)

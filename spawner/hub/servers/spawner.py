@@ -18,16 +18,16 @@ from jupyterhub.spawner import Spawner
 from jupyterhub.traitlets import Callable
 from traitlets import Integer
 
-from spawner.controller.ends import cause_of_end
-from spawner.hub.identity import own
-from spawner.hub.refusal import Refusal
-from spawner.hub.servers.launch import launch, say_failure
+from spawner.controller.end_watcher import cause_of_end
+from spawner.hub.identity import quota_subject
+from spawner.hub.refusal import SpawnRefused
+from spawner.hub.servers.launch import launch, format_failure
 from spawner.hub.servers.readiness import assume_up
 from spawner.hub.servers.progress import Progress
 from spawner.hub.servers.grant import release_until_gone, wait_for_grant
-from spawner.hub.servers.presence import has_visitor
-from spawner.hub.views.form import read_form, render_form
-from spawner.hub.views.queue import Viewer, say_place, see_wait
+from spawner.hub.servers.presence import has_been_opened
+from spawner.hub.views.form import parse_form, render_form
+from spawner.hub.views.queue import Viewer, format_position, build_wait_view
 from spawner.ledger.trail import HUB
 from spawner.model import (
     Cause,
@@ -37,7 +37,7 @@ from spawner.model import (
     Lease,
     Options,
     OptionsError,
-    Place,
+    QueuePosition,
     Reason,
     Refused,
     Request,
@@ -137,14 +137,14 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     # --- options: every door ends in ``start``, which asks the one schema
 
     def options_from_form(self, form_data: Mapping[str, list[str]]) -> dict[str, Any]:
-        """Return the form's fields as the values they stand for; raises Refusal before anything is created."""
-        options = read_form(form_data)
+        """Return the form's fields as the values they stand for; raises SpawnRefused before anything is created."""
+        options = parse_form(form_data)
         self._parse(options)
         return options
 
     def options_from_query(self, query_data: Mapping[str, list[str]]) -> dict[str, Any]:
         """Refuse: any page of the web can hold a link, and following one must not claim GPUs."""
-        raise Refusal(
+        raise SpawnRefused(
             Refused(
                 Reason.INVALID_OPTIONS,
                 "A link cannot start a server: choose below and press Start.",
@@ -159,7 +159,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             if self.orm_spawner.user_options != self._accepted_options:
                 self.orm_spawner.user_options = self._accepted_options
                 self.user.db.commit()
-            raise Refusal(Refused(Reason.INVALID_OPTIONS, str(error))) from error
+            raise SpawnRefused(Refused(Reason.INVALID_OPTIONS, str(error))) from error
         return options
 
     # --- start
@@ -167,19 +167,19 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     async def start(self) -> str:
         """Claim or wait, launch, and wait for the answer; return the server's URL.
 
-        Raises Refusal with everything given back. A hub that shuts down gives nothing back: the next one goes on.
+        Raises SpawnRefused with everything given back. A hub that shuts down gives nothing back: the next one goes on.
         """
         workbench = self.get_workbench()
         options = self._parse(self.user_options)
         self._accepted_options = self.user_options
-        owner = own(self.user)
+        owner = quota_subject(self.user)
         request = Request(owner.name, self.name, options, owner.identity, owner.groups)
-        lease = await wait_for_grant(workbench, request, self._report_place)
+        lease = await wait_for_grant(workbench, request, self._report_position)
         self._lease_id, self._is_starting = lease.id, True
         self._register()
         cause: Cause | None = Cause.FAILED
         try:
-            async with workbench.bring_ups, asyncio.timeout(self.answer_timeout):
+            async with workbench.launch_slots, asyncio.timeout(self.answer_timeout):
                 self._host, self._gpus = await launch(
                     workbench, lease, self.get_env(), self.port, self._progress
                 )
@@ -192,12 +192,12 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             raise
         except TimeoutError as error:
             sentence = f"Your server did not answer within {self.answer_timeout} s: try again, or tell an admin."
-            raise Refusal(Refused(Reason.START_FAILED, sentence)) from error
+            raise SpawnRefused(Refused(Reason.START_FAILED, sentence)) from error
         except (LaunchError, Unknown) as error:
-            sentence = await say_failure(workbench, lease, error)
+            sentence = await format_failure(workbench, lease, error)
             # nobody knows what there is to repair, where anything is
             reason = Reason.NOT_READY if isinstance(error, Unknown) else Reason.START_FAILED
-            raise Refusal(Refused(reason, sentence)) from error
+            raise SpawnRefused(Refused(reason, sentence)) from error
         finally:
             self._is_starting = False
             self._progress.finish()
@@ -206,14 +206,14 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
                 self._close(cause)
         return await self.get_url()
 
-    def _report_place(self, lease: Lease, place: Place) -> None:
+    def _report_position(self, lease: Lease, place: QueuePosition) -> None:
         if self._token_id is None:
             self._remember()  # a wait is long, and the next hub revokes the token that this spawn was given
-            waiter = getattr(self.handler, "stands_in_line", None)
+            waiter = getattr(self.handler, "is_queued", None)
             if waiter is not None:
                 waiter.set()
         workbench = self.get_workbench()
-        self._progress.report_place(say_place(workbench, lease, place), place)
+        self._progress.report_position(format_position(workbench, lease, place), place)
 
     def _remember(self) -> None:
         """Store the state now: JupyterHub does it after ``start``, and a hub that dies in between would forget."""
@@ -235,7 +235,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the steps of this spawn to one viewer, from the first on; a wait says who is ahead."""
         workbench = self.get_workbench()
-        viewer = Viewer(self.user.name, workbench.settings.show_line_names)
+        viewer = Viewer(self.user.name, workbench.settings.show_queue_names)
         async for step in self._progress.follow():
             event = {
                 "progress": step.percent,
@@ -243,7 +243,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
                 "elapsed_seconds": round(step.elapsed_seconds, 2),
             }
             if step.place is not None:
-                event["waiting"] = await see_wait(workbench, viewer, step.place)
+                event["waiting"] = await build_wait_view(workbench, viewer, step.place)
             yield event
 
     # --- after the start
@@ -265,7 +265,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         controller = workbench.controller
         try:
             is_listed = not self._has_lease_ended and self._lease_id in await workbench.running()
-            status = None if is_listed else await controller.look(self._lease_id)
+            status = None if is_listed else await controller.inspect(self._lease_id)
             if is_listed or (status is not None and status.is_running):
                 return None
         except Unknown as error:
@@ -292,9 +292,9 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         if self.ready:
             await self.poll_and_notify()
 
-    def has_visitor(self) -> bool:
+    def has_been_opened(self) -> bool:
         """Return whether its user came for the server whose turn they had waited for."""
-        return self._ready_at is not None and has_visitor(self, self._ready_at)
+        return self._ready_at is not None and has_been_opened(self, self._ready_at)
 
     async def stop(self, now: bool = False) -> None:
         """Give everything back; return only when Docker proved that the container is gone."""

@@ -15,7 +15,7 @@ from spawner.hub.workbench import Workbench
 from spawner.model import Cause
 
 
-async def end_everything(handler: BaseHandler, workbench: Workbench, user: User) -> bool:
+async def end_all_servers(handler: BaseHandler, workbench: Workbench, user: User) -> bool:
     """Stop every server of ``user``; False where something is not proven gone within JupyterHub's patience."""
     await asyncio.gather(*(_end(handler, user, spawner) for spawner in [*user.spawners.values()]))
     if user.active:

@@ -81,10 +81,10 @@
       part("about").textContent = one.starts_at ? `about ${wbClock(one.starts_at)}` : "no estimate yet";
       return row;
     });
-    const more = map.line_length - map.line.length;
+    const more = map.queue_length - map.line.length;
     if (more > 0) rows.push(make("li", `and ${more} more`, "text-secondary"));
     list.replaceChildren(...(rows.length ? rows : [make("li", "Nobody waits.", "text-secondary")]));
-    say(byId("wb-line-length"), `${map.line_length || "nobody"} waiting`);
+    say(byId("wb-line-length"), `${map.queue_length || "nobody"} waiting`);
     if (kept) list.querySelector(`[data-lease="${kept[0]}"] [data-order="${kept[1]}"]`)?.focus();
   }
   // GPUs that came or went, and one's own week, are taken from the page itself; not by everyone in the same moment
@@ -153,7 +153,7 @@
         paint(index);
       }
       if (rest.kinds || "error" in rest) paintSum();
-      if (rest.line || "line_length" in rest) paintLine();
+      if (rest.line || "queue_length" in rest) paintLine();
       if (details.open) showDetails();
     });
     on("own", (told) => {

@@ -1,1 +1,1 @@
-"""What people see, as values: pages render them and the REST API sends them; nothing is changed here."""
+"""Views: build read-only values that pages render and the REST API sends."""

@@ -12,24 +12,24 @@ from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from spawner.controller.queue import LineEntry
+from spawner.controller.queue import QueueEntry
 from spawner.gpus import GpuSample
 from spawner.hub.views.timestamps import Timestamp
-from spawner.hub.views.availability import find_kinds, offer_gpus
-from spawner.ledger import Standing
+from spawner.hub.views.availability import summarize_kinds, build_gpu_availability
+from spawner.ledger import LedgerSnapshot
 from spawner.model import SIMULATED_SUFFIX, Drain, Gpu, GpuHealth, Lease, Quarantine
-from spawner.policy.formatting import name_gpu
+from spawner.policy.formatting import format_gpu_name
 
-WAITERS_SHOWN = 50
+MAX_WAITERS_SHOWN = 50
 """How many in line, of all kinds, are shown one by one."""
-NOBODY_SEEN = "somebody"
+HIDDEN_NAME = "somebody"
 Json = dict[str, Any]
-NOTHING_OWN: Json = {"leases": [], "places": []}
-"""What ``build_own`` has for who is not in it."""
+EMPTY_OWN: Json = {"leases": [], "places": []}
+"""What ``build_own_leases`` has for who is not in it."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class MapSnapshot:
     """What agent, ledger and line said at one moment; ``error`` says why the agent is silent.
 
     ``gpus`` are then those of its last word, and ``samples`` are empty. ``to_wall`` moves the lease clock's times by
@@ -39,8 +39,8 @@ class Seen:
     host: str | None
     gpus: tuple[Gpu, ...]
     samples: Mapping[str, GpuSample]
-    standing: Standing
-    line: tuple[LineEntry, ...]
+    standing: LedgerSnapshot
+    line: tuple[QueueEntry, ...]
     error: str | None
     ahead: float
 
@@ -49,22 +49,22 @@ class Seen:
         return Timestamp(at + self.ahead).iso
 
 
-def build_map(seen: Seen, *, names: bool) -> Json:
+def build_map(seen: MapSnapshot, *, names: bool) -> Json:
     """Return the whole map, with people's names only where ``names``."""
     leases, quarantines = seen.standing.leases, seen.standing.quarantines
-    offers = offer_gpus(seen.gpus, leases, quarantines, seen.standing.drains)
+    offers = build_gpu_availability(seen.gpus, leases, quarantines, seen.standing.drains)
     holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
-    kinds = () if seen.error is not None else find_kinds(offers)
+    kinds = () if seen.error is not None else summarize_kinds(offers)
     return {
         "at": Timestamp(time.time()).iso,
         "host": seen.host,
         "error": seen.error,
         "gpus": [
-            _build_tile(seen, gpu, holders.get(gpu.uuid), names=names) for gpu in _every(seen)
+            _build_tile(seen, gpu, holders.get(gpu.uuid), names=names) for gpu in _list_gpus(seen)
         ],
         "kinds": [asdict(kind) for kind in kinds],
-        "line": [_build_waiter(seen, entry, names=names) for entry in seen.line[:WAITERS_SHOWN]],
-        "line_length": len(seen.line),
+        "line": [_build_waiter(seen, entry, names=names) for entry in seen.line[:MAX_WAITERS_SHOWN]],
+        "queue_length": len(seen.line),
     }
 
 
@@ -78,7 +78,7 @@ def group_tiles(told: Json) -> list[Json]:
     return groups
 
 
-def build_own(seen: Seen) -> dict[str, Json]:
+def build_own_leases(seen: MapSnapshot) -> dict[str, Json]:
     """Return, for each user, which leases of the map are theirs, and the places at which they wait."""
     own: dict[str, Json] = {}
     for lease in seen.standing.leases:
@@ -89,7 +89,7 @@ def build_own(seen: Seen) -> dict[str, Json]:
     return own
 
 
-def find_changes(before: Json, after: Json) -> Json | None:
+def diff_maps(before: Json, after: Json) -> Json | None:
     """Return what of ``before`` has to be changed to have ``after``; None where the GPUs are others.
 
     That is ``after`` without what stayed, where ``gpus`` has the changed fields of the changed GPUs by their index.
@@ -111,7 +111,7 @@ def _uuids(told: Json) -> list[str]:
     return [gpu["uuid"] for gpu in told["gpus"]]
 
 
-def _every(seen: Seen) -> Iterable[Gpu]:
+def _list_gpus(seen: MapSnapshot) -> Iterable[Gpu]:
     """Yield the GPUs by their number, then those that only the ledger knows."""
     listed = sorted(seen.gpus, key=lambda gpu: (gpu.index, gpu.mig_index or 0))
     if seen.error is not None:
@@ -127,7 +127,7 @@ def _every(seen: Seen) -> Iterable[Gpu]:
 _NO_INDEX = -1
 
 
-def _build_tile(seen: Seen, gpu: Gpu, lease: Lease | None, *, names: bool) -> Json:
+def _build_tile(seen: MapSnapshot, gpu: Gpu, lease: Lease | None, *, names: bool) -> Json:
     standing = seen.standing
     drain, quarantine = standing.drains.get(gpu.uuid), standing.quarantines.get(gpu.uuid)
     sample = seen.samples.get(gpu.uuid)
@@ -135,19 +135,19 @@ def _build_tile(seen: Seen, gpu: Gpu, lease: Lease | None, *, names: bool) -> Js
     return {
         "uuid": gpu.uuid,
         "index": gpu.index if is_listed else None,
-        "title": name_gpu(gpu) if is_listed else "A GPU that is not seen",
+        "title": format_gpu_name(gpu) if is_listed else "A GPU that is not seen",
         "name": gpu.name.removesuffix(SIMULATED_SUFFIX).strip() or None,
         "simulated": gpu.is_simulated,
         "mig_profile": gpu.mig_profile,
         "mig_index": gpu.mig_index,
-        "state": _find_state(gpu, lease, drain, quarantine),
+        "state": _gpu_state(gpu, lease, drain, quarantine),
         "health": gpu.health.value,
         "memory_used_bytes": sample and sample.memory_used_bytes,
         "memory_total_bytes": gpu.memory_total_bytes,
         "temperature_celsius": sample and sample.temperature_celsius,
         "utilization_percent": sample and sample.utilization_percent,
         "power_watts": sample and sample.power_watts,
-        **_build_hold(seen, lease, names=names),
+        **_build_holder(seen, lease, names=names),
         "drain": drain
         and {
             "reason": drain.reason,
@@ -159,7 +159,7 @@ def _build_tile(seen: Seen, gpu: Gpu, lease: Lease | None, *, names: bool) -> Js
     }
 
 
-def _find_state(
+def _gpu_state(
     gpu: Gpu, lease: Lease | None, drain: Drain | None, quarantine: Quarantine | None
 ) -> str:
     """Return ``quarantined``, ``drained``, ``unknown``, ``closing``, ``held`` or ``free``: what matters most."""
@@ -174,23 +174,23 @@ def _find_state(
     return "held" if lease.ended_at is None else "closing"
 
 
-def _build_hold(seen: Seen, lease: Lease | None, *, names: bool) -> Json:
+def _build_holder(seen: MapSnapshot, lease: Lease | None, *, names: bool) -> Json:
     if lease is None:
         return {"lease": None, "holder": None, "ends_at": None}
     return {
         "lease": lease.id,
-        "holder": lease.user if names else NOBODY_SEEN,
+        "holder": lease.user if names else HIDDEN_NAME,
         "ends_at": None if lease.ends_at is None else seen.tell(lease.ends_at),
     }
 
 
-def _build_waiter(seen: Seen, entry: LineEntry, *, names: bool) -> Json:
+def _build_waiter(seen: MapSnapshot, entry: QueueEntry, *, names: bool) -> Json:
     lease, place = entry.lease, entry.place
     return {
         "lease": lease.id,
         "position": place.position,
-        "line_length": place.line_length,
-        "user": lease.user if names else NOBODY_SEEN,
+        "queue_length": place.queue_length,
+        "user": lease.user if names else HIDDEN_NAME,
         "gpus": lease.gpu_count,
         "mig_profile": lease.mig_profile,
         "hours": lease.hours,

@@ -13,7 +13,7 @@ from typing import Any
 from spawner.hub.views.queue import Viewer
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
-from spawner.ledger import Standing
+from spawner.ledger import LedgerSnapshot
 from spawner.model import Drain, Gpu, GpuHealth, Quarantine, Unknown
 
 
@@ -93,14 +93,14 @@ class GpusView:
         return {"gpus": [gpu.as_json() for gpu in self.gpus], "error": self.error}
 
 
-async def see_gpus(workbench: Workbench, viewer: Viewer) -> GpusView:
+async def build_gpus_view(workbench: Workbench, viewer: Viewer) -> GpusView:
     """Return the GPUs now, as ``viewer`` may see them; raises Unknown where the ledger does not answer."""
-    standing = await asyncio.to_thread(workbench.ledger.standing, now=workbench.clock())
+    standing = await asyncio.to_thread(workbench.ledger.snapshot, now=workbench.clock())
     last = {q.gpu_uuid: q for q in await asyncio.to_thread(workbench.ledger.last_quarantines)}
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
-        gpus = await workbench.gpus.known()
+        gpus = await workbench.gpus.last_inventory()
     except Unknown as unknown:
         error = str(unknown)
     return GpusView(gpus=tuple(_views(workbench, viewer, gpus, standing, last)), error=error)
@@ -110,7 +110,7 @@ def _views(
     workbench: Workbench,
     viewer: Viewer,
     gpus: Sequence[Gpu],
-    standing: Standing,
+    standing: LedgerSnapshot,
     last: Mapping[str, Quarantine],
 ) -> list[GpuView]:
     holders = {uuid: lease for lease in standing.leases for uuid in lease.gpu_uuids}
@@ -124,21 +124,21 @@ def _views(
             uuid=uuid,
             gpu=gpu,
             holder=viewer.call(holders[uuid].user) if uuid in holders else None,
-            last_quarantine=_see_quarantine(workbench, viewer, last.get(uuid)),
-            drain=_see_drain(workbench, viewer, standing.drains.get(uuid)),
+            last_quarantine=_build_quarantine_view(workbench, viewer, last.get(uuid)),
+            drain=_build_drain_view(workbench, viewer, standing.drains.get(uuid)),
         )
         for uuid, gpu in known.items()
     ]
 
 
-def _see_drain(workbench: Workbench, viewer: Viewer, drain: Drain | None) -> DrainView | None:
+def _build_drain_view(workbench: Workbench, viewer: Viewer, drain: Drain | None) -> DrainView | None:
     if drain is None:
         return None
     since = Timestamp(workbench.clock.to_wall(drain.since))
     return DrainView(drain.reason, viewer.call(drain.by), since)
 
 
-def _see_quarantine(
+def _build_quarantine_view(
     workbench: Workbench, viewer: Viewer, quarantine: Quarantine | None
 ) -> QuarantineView | None:
     if quarantine is None:

@@ -9,19 +9,19 @@ from typing import Any
 
 from jupyterhub.user import User
 
-from spawner.hub.identity import identify, own
+from spawner.hub.identity import identify, quota_subject
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.views.quota import read_entitlement
 from spawner.hub.workbench import Workbench
 from spawner.model import Cause, Lease, LeaseState
-from spawner.policy.formatting import count_gpus, say_duration
+from spawner.policy.formatting import format_gpu_count, format_duration
 
 REMEMBERED_SECONDS = 24 * 3600.0
 """For how long the end of a lease is told."""
 
 
 @dataclass(frozen=True)
-class Ended:
+class LeaseEnd:
     """How the last lease ended: ``what`` at the moment ``at``, and ``why``; together one sentence."""
 
     cause: Cause
@@ -48,7 +48,7 @@ class LeaseView:
     seconds_left: float | None
     most_hours: float
     trouble: str | None
-    ended: Ended | None
+    ended: LeaseEnd | None
     now: float
     place: str | None = None
     about: Timestamp | None = None
@@ -63,23 +63,23 @@ class LeaseView:
     @property
     def wants(self) -> str:
         """Return what it is for."""
-        return count_gpus(self.gpu_count, self.mig_profile)
+        return format_gpu_count(self.gpu_count, self.mig_profile)
 
     @property
     def wants_again(self) -> str:
         """Return what was given back because nothing used it."""
         again = self.again or {"gpus": 0, "mig_profile": None}
-        return count_gpus(again["gpus"], again["mig_profile"])
+        return format_gpu_count(again["gpus"], again["mig_profile"])
 
     @property
     def idle_left(self) -> str:
         """Return in words when it ends because nothing uses its GPUs."""
-        return say_duration(self.idle_seconds_left or 0.0)
+        return format_duration(self.idle_seconds_left or 0.0)
 
     @property
     def time_left(self) -> str:
         """Return what is left in words."""
-        return say_duration(max(self.seconds_left or 0.0, 0.0))
+        return format_duration(max(self.seconds_left or 0.0, 0.0))
 
     def as_json(self) -> dict[str, Any]:
         """Return what the API says of it."""
@@ -97,19 +97,19 @@ class LeaseView:
         }
 
 
-async def see_lease(workbench: Workbench, user: User, server: str) -> LeaseView:
+async def build_lease_view(workbench: Workbench, user: User, server: str) -> LeaseView:
     """Return the server's lease as it is now."""
     lease = await workbench.controller.lease_of(user.name, server)
     ended = again = None
     if lease is None or not lease.gpu_count:
         last = await asyncio.to_thread(_last_lease, workbench, user, server, lease)
         if lease is None:
-            why = None if last is None else await workbench.controller.orders.why_ended(last.id)
-            ended = _say_ended(workbench, last, why)
-        again = _find_again(workbench, last)
-    quota = (await read_entitlement(workbench, own(user))).quota
+            why = None if last is None else await workbench.controller.admin_actions.end_reason(last.id)
+            ended = _build_lease_end(workbench, last, why)
+        again = _build_requeue_options(workbench, last)
+    quota = (await read_entitlement(workbench, quota_subject(user))).quota
     ends_at = None if lease is None else lease.ends_at
-    place = None if lease is None else workbench.controller.place_of(lease.id)
+    place = None if lease is None else workbench.controller.position_of(lease.id)
     about = None if place is None else place.starts_at
     return LeaseView(
         state=None if lease is None else lease.state,
@@ -121,9 +121,9 @@ async def see_lease(workbench: Workbench, user: User, server: str) -> LeaseView:
         trouble=None if lease is None else await workbench.controller.health.trouble_of(lease),
         ended=ended,
         now=time.time(),
-        place=None if place is None else f"{place.position} of {place.line_length}",
+        place=None if place is None else f"{place.position} of {place.queue_length}",
         about=None if about is None else Timestamp(workbench.clock.to_wall(about)),
-        idle_seconds_left=None if lease is None else workbench.idling.seconds_left(lease.id),
+        idle_seconds_left=None if lease is None else workbench.idle_tracker.seconds_left(lease.id),
         again=again,
     )
 
@@ -135,12 +135,12 @@ def _last_lease(workbench: Workbench, user: User, server: str, lease: Lease | No
     """
     ledger = workbench.ledger
     find = ledger.last_lease if lease is None else ledger.last_ended
-    last, account = find(user.name, server), ledger.find_account(identify(user))
+    last, account = find(user.name, server), ledger.account_by_identity(identify(user))
     is_theirs = last is not None and account is not None and last.uid == account.uid
     return last if is_theirs else None
 
 
-def _find_again(workbench: Workbench, last: Lease | None) -> dict[str, Any] | None:
+def _build_requeue_options(workbench: Workbench, last: Lease | None) -> dict[str, Any] | None:
     """Return the options of a lease that ended lately for doing nothing, None for any other."""
     if last is None or last.cause is not Cause.IDLE or last.ended_at is None:
         return None
@@ -155,7 +155,7 @@ def _find_again(workbench: Workbench, last: Lease | None) -> dict[str, Any] | No
     }
 
 
-def _say_ended(workbench: Workbench, lease: Lease | None, why: str | None) -> Ended | None:
+def _build_lease_end(workbench: Workbench, lease: Lease | None, why: str | None) -> LeaseEnd | None:
     """Return how ``lease`` ended; None where its user ended it, knows already, or has forgotten.
 
     ``why`` is the reason of the admin who ended it.
@@ -174,7 +174,7 @@ def _say_ended(workbench: Workbench, lease: Lease | None, why: str | None) -> En
         ),
         Cause.IDLE: (
             "Your GPUs were given back at",
-            f": nothing used them for {say_duration(workbench.settings.idle_minutes * 60)}.",
+            f": nothing used them for {format_duration(workbench.settings.idle_minutes * 60)}.",
         ),
         Cause.OUT_OF_MEMORY: ("Your server ended at", ": it ran out of memory."),
         Cause.EXITED: ("Your server ended by itself at", "."),
@@ -182,4 +182,4 @@ def _say_ended(workbench: Workbench, lease: Lease | None, why: str | None) -> En
     }.get(lease.cause)
     if said is None:
         return None
-    return Ended(lease.cause, said[0], Timestamp(workbench.clock.to_wall(lease.ended_at)), said[1])
+    return LeaseEnd(lease.cause, said[0], Timestamp(workbench.clock.to_wall(lease.ended_at)), said[1])

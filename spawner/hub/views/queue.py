@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from spawner.controller.queue import LineEntry
+from spawner.controller.queue import QueueEntry
 from spawner.hub.views.timestamps import Timestamp
-from spawner.hub.views.availability import Kind, find_kinds, offer_gpus
+from spawner.hub.views.availability import GpuKind, summarize_kinds, build_gpu_availability
 from spawner.hub.workbench import Workbench
-from spawner.model import Gpu, Lease, Place, Unknown
-from spawner.policy.formatting import count_gpus, say_hours
+from spawner.model import Gpu, Lease, QueuePosition, Unknown
+from spawner.policy.formatting import format_gpu_count, format_hours
 
-AHEAD_SHOWN = 10
+MAX_AHEAD_SHOWN = 10
 """How many of those ahead, the nearest first, somebody who waits is told of one by one."""
 
 
@@ -50,7 +50,7 @@ class Holder:
     @property
     def holds(self) -> str:
         """Return what it has, in words."""
-        return count_gpus(self.gpus, self.mig_profile)
+        return format_gpu_count(self.gpus, self.mig_profile)
 
     def as_json(self) -> dict[str, Any]:
         """Return what the API says of it."""
@@ -83,7 +83,7 @@ class Waiter:
     @property
     def wants(self) -> str:
         """Return what it asks for and for how long, in words."""
-        return f"{count_gpus(self.gpus, self.mig_profile)} for {say_hours(self.hours)}"
+        return f"{format_gpu_count(self.gpus, self.mig_profile)} for {format_hours(self.hours)}"
 
     def as_json(self) -> dict[str, Any]:
         """Return what the API says of it."""
@@ -100,7 +100,7 @@ class Waiter:
 
 
 @dataclass(frozen=True)
-class LineView:
+class QueueView:
     """Everyone who holds or waits for GPUs; ``error`` says why the GPUs are unknown.
 
     ``out`` is how many GPUs are quarantined, ``drained`` how many are drained; ``now`` is seconds since the Unix
@@ -109,7 +109,7 @@ class LineView:
 
     holders: tuple[Holder, ...]
     waiters: tuple[Waiter, ...]
-    kinds: tuple[Kind, ...]
+    kinds: tuple[GpuKind, ...]
     out: int
     drained: int
     error: str | None
@@ -124,24 +124,24 @@ class LineView:
         }
 
 
-async def see_line(workbench: Workbench, viewer: Viewer) -> LineView:
+async def build_queue_view(workbench: Workbench, viewer: Viewer) -> QueueView:
     """Return the line now, as ``viewer`` may see it."""
-    standing = await asyncio.to_thread(workbench.ledger.standing, now=workbench.clock())
+    standing = await asyncio.to_thread(workbench.ledger.snapshot, now=workbench.clock())
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
     try:
-        gpus = await workbench.gpus.known()
+        gpus = await workbench.gpus.last_inventory()
     except Unknown as unknown:
         error = str(unknown)
     line = sorted(
-        workbench.controller.line(),
+        workbench.controller.queue(),
         key=lambda entry: (entry.lease.mig_profile or "", entry.place.position),
     )
-    offers = offer_gpus(gpus, standing.leases, standing.quarantines, standing.drains)
-    return LineView(
+    offers = build_gpu_availability(gpus, standing.leases, standing.quarantines, standing.drains)
+    return QueueView(
         holders=tuple(_holders(workbench, viewer, standing.leases)),
         waiters=tuple(_waiter(workbench, viewer, entry) for entry in line),
-        kinds=find_kinds(offers),
+        kinds=summarize_kinds(offers),
         out=sum(offer.quarantine is not None for offer in offers),
         drained=sum(offer.drain is not None for offer in offers),
         error=error,
@@ -149,31 +149,31 @@ async def see_line(workbench: Workbench, viewer: Viewer) -> LineView:
     )
 
 
-def say_place(workbench: Workbench, lease: Lease, place: Place) -> str:
+def format_position(workbench: Workbench, lease: Lease, place: QueuePosition) -> str:
     """Return ``Waiting for 2 GPUs: place 3 of 5, about 14:30 UTC``."""
-    about = _moment(workbench, place.starts_at)
+    about = _timestamp(workbench, place.starts_at)
     when = "no estimate yet" if about is None else f"about {about.say(time.time())}"
     return (
-        f"Waiting for {count_gpus(lease.gpu_count, lease.mig_profile)}: "
-        f"place {place.position} of {place.line_length}, {when}"
+        f"Waiting for {format_gpu_count(lease.gpu_count, lease.mig_profile)}: "
+        f"place {place.position} of {place.queue_length}, {when}"
     )
 
 
-async def see_wait(workbench: Workbench, viewer: Viewer, place: Place) -> dict[str, Any]:
+async def build_wait_view(workbench: Workbench, viewer: Viewer, place: QueuePosition) -> dict[str, Any]:
     """Return what somebody at ``place`` is told: where they stand, who is ahead, who holds the GPUs until when."""
     queue = workbench.controller.queue_of(place.lease_id)
-    place = workbench.controller.place_of(place.lease_id) or place
+    place = workbench.controller.position_of(place.lease_id) or place
     own = queue[place.position - 1].lease if queue else None
     kind = None if own is None else own.mig_profile
     ahead = place.position - 1 if queue else 0
-    nearest = queue[max(ahead - AHEAD_SHOWN, 0) : ahead]
+    nearest = queue[max(ahead - MAX_AHEAD_SHOWN, 0) : ahead]
     leases = [one for one in (await workbench.recent()).holding if one.mig_profile == kind]
-    starts_at = _moment(workbench, place.starts_at)
+    starts_at = _timestamp(workbench, place.starts_at)
     return {
         "gpus": None if own is None else own.gpu_count,
         "mig_profile": kind,
         "position": place.position,
-        "line_length": place.line_length,
+        "queue_length": place.queue_length,
         "starts_at": starts_at and starts_at.iso,
         "ahead": [_waiter(workbench, viewer, entry).as_json() for entry in nearest],
         "not_shown": ahead - len(nearest),
@@ -192,14 +192,14 @@ def _holders(workbench: Workbench, viewer: Viewer, leases: Iterable[Lease]) -> l
             viewer.call(lease.user),
             lease.gpu_count,
             lease.mig_profile,
-            _moment(workbench, lease.ends_at),
+            _timestamp(workbench, lease.ends_at),
             lease.ended_at is not None,
         )
         for lease in holding
     ]
 
 
-def _waiter(workbench: Workbench, viewer: Viewer, entry: LineEntry) -> Waiter:
+def _waiter(workbench: Workbench, viewer: Viewer, entry: QueueEntry) -> Waiter:
     lease, place = entry.lease, entry.place
     return Waiter(
         lease=lease.id,
@@ -209,9 +209,9 @@ def _waiter(workbench: Workbench, viewer: Viewer, entry: LineEntry) -> Waiter:
         mig_profile=lease.mig_profile,
         hours=lease.hours,
         since=Timestamp(workbench.clock.to_wall(lease.requested_at)),
-        about=_moment(workbench, place.starts_at),
+        about=_timestamp(workbench, place.starts_at),
     )
 
 
-def _moment(workbench: Workbench, at: float | None) -> Timestamp | None:
+def _timestamp(workbench: Workbench, at: float | None) -> Timestamp | None:
     return None if at is None else Timestamp(workbench.clock.to_wall(at))

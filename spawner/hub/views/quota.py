@@ -14,15 +14,15 @@ from spawner.hub.workbench import Workbench
 from spawner.ledger.quotas import Entitlement, Owner
 from spawner.model import Options, Quota, Reason, Refused, Request, Unknown
 from spawner.policy.admission import count_kinds
-from spawner.policy.limits import Explained, explain
-from spawner.policy.quota import (
+from spawner.policy.quota_rows import FieldExplanation, explain_quota
+from spawner.policy.quota_check import (
     check_quota,
     coming_gpu_hours,
-    count_group,
-    count_own,
+    count_group_gpus,
+    count_user_gpus,
     gpu_hours_left,
 )
-from spawner.policy.formatting import count_gpus, say_hours
+from spawner.policy.formatting import format_gpu_count, format_hours
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class QuotaView:
 
     owner: Owner
     quota: Quota
-    explained: tuple[Explained, ...]
+    explained: tuple[FieldExplanation, ...]
     gpus: int
     hours_held: float
     hours_coming: float
@@ -76,7 +76,7 @@ async def read_entitlement(workbench: Workbench, owner: Owner) -> Entitlement:
     )
 
 
-async def see_quota(workbench: Workbench, owner: Owner) -> QuotaView:
+async def build_quota_view(workbench: Workbench, owner: Owner) -> QuotaView:
     """Return the quota of ``owner`` as it is now; raises Unknown where the ledger does not answer."""
     entitled = await read_entitlement(workbench, owner)
     quota, leases, now = entitled.quota, entitled.leases, workbench.clock()
@@ -88,14 +88,14 @@ async def see_quota(workbench: Workbench, owner: Owner) -> QuotaView:
     return QuotaView(
         owner=owner,
         quota=quota,
-        explained=explain(entitled.effective, entitled.rows, owner.subject, owner.groups),
-        gpus=count_own(owner.name, leases),
+        explained=explain_quota(entitled.effective, entitled.rows, owner.subject, owner.groups),
+        gpus=count_user_gpus(owner.name, leases),
         hours_held=round(entitled.held, 2),
         hours_coming=round(coming_gpu_hours(own, now), 2),
         hours_left=_round(gpu_hours_left(owner.name, quota, leases, entitled.held, now)),
-        over=tuple(_say_over(owner, entitled)),
+        over=tuple(_format_excess(owner, entitled)),
         refused=tuple(
-            _foresee(
+            _preview_refusals(
                 owner, entitled, workbench.offered.releases, max(kinds.values(), default=1), now
             )
         ),
@@ -106,19 +106,19 @@ def _round(number: float | None) -> float | None:
     return None if number is None else round(number, 2)
 
 
-def _say_over(owner: Owner, entitled: Entitlement) -> Iterable[str]:
-    quota, own = entitled.quota, count_own(owner.name, entitled.leases)
+def _format_excess(owner: Owner, entitled: Entitlement) -> Iterable[str]:
+    quota, own = entitled.quota, count_user_gpus(owner.name, entitled.leases)
     if quota.max_gpus is not None and own > quota.max_gpus:
-        yield f"{count_gpus(own)} held or waited for, {quota.max_gpus} allowed"
+        yield f"{format_gpu_count(own)} held or waited for, {quota.max_gpus} allowed"
     for cap in quota.caps:
-        held = count_group(cap.group, entitled.leases)
+        held = count_group_gpus(cap.group, entitled.leases)
         if held > cap.total_gpus:
-            yield f"group {cap.group}: {count_gpus(held)} held or waited for, {cap.total_gpus} allowed"
+            yield f"group {cap.group}: {format_gpu_count(held)} held or waited for, {cap.total_gpus} allowed"
     if quota.gpu_hours is not None and entitled.held > quota.gpu_hours:
         yield f"{entitled.held:.1f} GPU-hours held, {quota.gpu_hours:g} allowed"
 
 
-def _foresee(
+def _preview_refusals(
     owner: Owner, entitled: Entitlement, releases: Iterable[str], gpus: int, now: float
 ) -> Iterable[str]:
     """Yield the sentence for the fewest GPUs that would be refused, for too long a time, and for each release."""
@@ -128,18 +128,18 @@ def _foresee(
         *(Options(release, count) for count in range(1, gpus + 1)),
         Options(release, gpus + 1),
     ):
-        refused = _ask(owner, entitled, options, now)
+        refused = _check(owner, entitled, options, now)
         if refused is not None:
             yield refused.message
             break
     longest = entitled.quota.max_lease_hours
-    yield f"More than {say_hours(longest)} at a time with GPUs."
+    yield f"More than {format_hours(longest)} at a time with GPUs."
     for name in releases:
-        refused = _ask(owner, entitled, Options(name, 0), now)
+        refused = _check(owner, entitled, Options(name, 0), now)
         if refused is not None and refused.reason is Reason.RELEASE_NOT_ALLOWED:
             yield f"Release {name}."
 
 
-def _ask(owner: Owner, entitled: Entitlement, options: Options, now: float) -> Refused | None:
+def _check(owner: Owner, entitled: Entitlement, options: Options, now: float) -> Refused | None:
     request = Request(owner.name, "", options, owner.identity, owner.groups)
     return check_quota(request, entitled.quota, entitled.leases, held=entitled.held, now=now)

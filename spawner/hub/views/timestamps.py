@@ -1,6 +1,6 @@
-"""Points in time as pages and the API show them.
+"""Timestamps: format points of wall-clock time for pages and the API.
 
-A moment is wall-clock time; the server writes it with its time zone, the browser rewrites it as local time.
+The server writes the time with its own time zone; the browser rewrites it as local time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 @dataclass(frozen=True)
 class Timestamp:
-    """``at`` in seconds since the Unix epoch, by the wall clock."""
+    """A point of wall-clock time; ``at`` is seconds since the Unix epoch."""
 
     at: float
 
@@ -20,8 +20,8 @@ class Timestamp:
         """Return ``2026-11-23T14:30:00Z``."""
         return datetime.fromtimestamp(self.at, UTC).isoformat(timespec="seconds")[:-6] + "Z"
 
-    def say(self, now: float) -> str:
-        """Return ``14:30 UTC``, on another day than ``now`` ``Tue 14:30 UTC``, in the hub's time zone."""
-        here = datetime.fromtimestamp(self.at, UTC).astimezone()
-        is_today = here.date() == datetime.fromtimestamp(now, UTC).astimezone().date()
-        return here.strftime("%H:%M %Z" if is_today else "%a %H:%M %Z")
+    def format(self, now: float) -> str:
+        """Return ``14:30 UTC`` in the hub's time zone, with the weekday (``Tue 14:30 UTC``) on another day."""
+        local = datetime.fromtimestamp(self.at, UTC).astimezone()
+        is_today = local.date() == datetime.fromtimestamp(now, UTC).astimezone().date()
+        return local.strftime("%H:%M %Z" if is_today else "%a %H:%M %Z")

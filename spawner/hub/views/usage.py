@@ -17,41 +17,41 @@ from typing import Any
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Unknown
 from spawner.serial_executor import SerialExecutor
-from spawner.policy.usage import DAY_SECONDS, By, Span, Sum, add_up, total
-from spawner.policy.formatting import name_gpu
+from spawner.policy.usage import DAY_SECONDS, GroupBy, UsageSpan, UsageTotal, sum_usage, total
+from spawner.policy.formatting import format_gpu_name
 
-MOST_DAYS = 366
-USUAL_DAYS = 7
+MAX_DAYS = 366
+DEFAULT_DAYS = 7
 CHART_WIDTH, CHART_HEIGHT = 720.0, 160.0
 _EPOCH = date(1970, 1, 1)
 _NAMES = ("from", "to", "by")
 _COLUMNS = ("held_gpu_hours", "used_gpu_hours", "unmeasured_gpu_hours")
 # everybody's year is seconds of Python, which the event loop has to share: one question at a time
-_in_turn = SerialExecutor("usage")
+_executor = SerialExecutor("usage")
 
 
-class QuestionError(Exception):
+class UsageQueryError(Exception):
     """A question that cannot be answered; the sentence is for whoever asked."""
 
 
 @dataclass(frozen=True)
-class Question:
+class UsageQuery:
     """What is asked: the days from ``first`` to ``last``, both included and UTC, added up ``by``."""
 
     first: date
     last: date
-    by: By
+    by: GroupBy
 
 
 @dataclass(frozen=True)
-class Reach:
+class VisibleUsage:
     """Whose hours somebody may see: everybody's, or those of accounts and of groups."""
 
     is_everybody: bool
     uids: frozenset[int]
     groups: frozenset[str]
 
-    def cut(self, spans: Iterable[Span]) -> list[Span]:
+    def cut(self, spans: Iterable[UsageSpan]) -> list[UsageSpan]:
         """Return what of ``spans`` may be seen; of others' groups only those that are in reach."""
         if self.is_everybody:
             return list(spans)
@@ -84,10 +84,10 @@ class UsageView:
     ``note`` is a word beside a row's label, such as the UUID of a GPU.
     """
 
-    question: Question
-    rows: tuple[Sum, ...]
-    total: Sum
-    days: tuple[Sum, ...]
+    question: UsageQuery
+    rows: tuple[UsageTotal, ...]
+    total: UsageTotal
+    days: tuple[UsageTotal, ...]
     notes: Mapping[str, str]
 
     def as_json(self) -> dict[str, Any]:
@@ -124,41 +124,41 @@ class UsageView:
                 width=round(step * 0.76, 2),
                 held_height=round(day.held_gpu_hours * scale, 2),
                 used_height=round((day.used_gpu_hours or 0.0) * scale, 2),
-                title=_say_day(day),
+                title=_format_day(day),
                 tick=day.key[5:] if i % every == 0 else "",
             )
             for i, day in enumerate(self.days)
         )
 
 
-def read_question(arguments: Mapping[str, Sequence[bytes]], today: date) -> Question:
-    """Return what the ``arguments`` of an address ask; raises QuestionError."""
+def parse_query(arguments: Mapping[str, Sequence[bytes]], today: date) -> UsageQuery:
+    """Return what the ``arguments`` of an address ask; raises UsageQueryError."""
     texts: dict[str, str] = {}
     for name, values in arguments.items():
         if name not in _NAMES:
-            raise QuestionError(
+            raise UsageQueryError(
                 f"{name[:40]!r} cannot be asked: choose only 'from', 'to' and 'by'."
             )
         if len(values) != 1:
-            raise QuestionError(f"Give {name!r} once.")
+            raise UsageQueryError(f"Give {name!r} once.")
         texts[name] = values[0].decode("utf-8", "replace")
     last = _read_date("to", texts.get("to"), today)
-    first = _read_date("from", texts.get("from"), last - timedelta(days=USUAL_DAYS - 1))
-    if not 0 <= (last - first).days < MOST_DAYS:
-        raise QuestionError(f"Ask for 1 to {MOST_DAYS} days: 'from' is the first, 'to' the last.")
-    by = texts.get("by", By.USER.value)
-    if by not in {one.value for one in By}:
-        raise QuestionError(f"{by[:40]!r} is nothing to add up by: choose {', '.join(By)}.")
-    return Question(first, last, By(by))
+    first = _read_date("from", texts.get("from"), last - timedelta(days=DEFAULT_DAYS - 1))
+    if not 0 <= (last - first).days < MAX_DAYS:
+        raise UsageQueryError(f"Ask for 1 to {MAX_DAYS} days: 'from' is the first, 'to' the last.")
+    by = texts.get("by", GroupBy.USER.value)
+    if by not in {one.value for one in GroupBy}:
+        raise UsageQueryError(f"{by[:40]!r} is nothing to add up by: choose {', '.join(GroupBy)}.")
+    return UsageQuery(first, last, GroupBy(by))
 
 
-async def see_usage(workbench: Workbench, question: Question, reach: Reach) -> UsageView:
+async def build_usage_view(workbench: Workbench, question: UsageQuery, reach: VisibleUsage) -> UsageView:
     """Return the answer to ``question`` as far as it is in ``reach``; raises Unknown."""
     since, until = _second(question.first), _second(question.last + timedelta(days=1))
     names: dict[str, Gpu] = {}
-    if question.by is By.GPU:
-        names = await _name_gpus(workbench)
-    return await _in_turn(_answer, workbench, question, reach, since, until, names)
+    if question.by is GroupBy.GPU:
+        names = await _get_gpus_by_uuid(workbench)
+    return await _executor(_build_view, workbench, question, reach, since, until, names)
 
 
 def today_of(workbench: Workbench) -> date:
@@ -173,15 +173,15 @@ def write_csv(answer: Mapping[str, Any]) -> str:
     table.writerow([answer["by"], "key", *_COLUMNS])
     for row in answer["rows"]:
         hours = (row[column] for column in _COLUMNS)
-        words = (_defuse(row["label"]), _defuse(row["key"]))
+        words = (_escape_formula(row["label"]), _escape_formula(row["key"]))
         table.writerow([*words, *("" if hour is None else hour for hour in hours)])
     return text.getvalue()
 
 
-def _answer(
+def _build_view(
     workbench: Workbench,
-    question: Question,
-    reach: Reach,
+    question: UsageQuery,
+    reach: VisibleUsage,
     since: float,
     until: float,
     names: Mapping[str, Gpu],
@@ -191,26 +191,26 @@ def _answer(
     spans = reach.cut(
         workbench.ledger.spans(since=since, until=until, now=now, uids=uids, groups=reach.groups)
     )
-    sums = add_up(spans, question.by)
-    by_day = {one.key: one for one in map(_date_day, add_up(spans, By.DAY))}
-    rows = tuple(map(_date_day, sums)) if question.by is By.DAY else sums
+    sums = sum_usage(spans, question.by)
+    by_day = {one.key: one for one in map(_date_day, sum_usage(spans, GroupBy.DAY))}
+    rows = tuple(map(_date_day, sums)) if question.by is GroupBy.DAY else sums
     whole = [question.first + timedelta(days=i) for i in range(_days(question))]
-    days = (by_day.get(day.isoformat()) or _nothing(day) for day in whole)
+    days = (by_day.get(day.isoformat()) or _empty_sum(day) for day in whole)
     return UsageView(
         question=question,
-        rows=tuple(_name(row, names) for row in rows),
+        rows=tuple(_with_gpu_name(row, names) for row in rows),
         total=total(spans),
         days=tuple(days),
-        notes={row.key: row.key for row in rows} if question.by is By.GPU else {},
+        notes={row.key: row.key for row in rows} if question.by is GroupBy.GPU else {},
     )
 
 
-def _name(row: Sum, names: Mapping[str, Gpu]) -> Sum:
+def _with_gpu_name(row: UsageTotal, names: Mapping[str, Gpu]) -> UsageTotal:
     gpu = names.get(row.key)
-    return row if gpu is None else replace(row, label=name_gpu(gpu))
+    return row if gpu is None else replace(row, label=format_gpu_name(gpu))
 
 
-async def _name_gpus(workbench: Workbench) -> dict[str, Gpu]:
+async def _get_gpus_by_uuid(workbench: Workbench) -> dict[str, Gpu]:
     try:
         return {gpu.uuid: gpu for gpu in await workbench.gpus.inventory()}
     except Unknown:
@@ -224,9 +224,9 @@ def _read_date(name: str, text: str | None, usual: date) -> date:
     try:
         read = date.fromisoformat(text if is_plain else "")
         _ = read + timedelta(days=1)  # the calendar has an end
-        _ = read - timedelta(days=MOST_DAYS)
+        _ = read - timedelta(days=MAX_DAYS)
     except (ValueError, OverflowError):
-        raise QuestionError(f"{name!r} must be a day such as {usual.isoformat()}.") from None
+        raise UsageQueryError(f"{name!r} must be a day such as {usual.isoformat()}.") from None
     return read
 
 
@@ -234,29 +234,29 @@ def _second(day: date) -> float:
     return float((day - _EPOCH).days * DAY_SECONDS)
 
 
-def _days(question: Question) -> int:
+def _days(question: UsageQuery) -> int:
     return (question.last - question.first).days + 1
 
 
-def _date_day(one: Sum) -> Sum:
+def _date_day(one: UsageTotal) -> UsageTotal:
     day = (_EPOCH + timedelta(days=int(one.key))).isoformat()
     return replace(one, key=day, label=day)
 
 
-def _nothing(day: date) -> Sum:
-    return Sum(day.isoformat(), day.isoformat(), 0.0, None, 0.0)
+def _empty_sum(day: date) -> UsageTotal:
+    return UsageTotal(day.isoformat(), day.isoformat(), 0.0, None, 0.0)
 
 
-def _hours(one: Sum) -> dict[str, float | None]:
+def _hours(one: UsageTotal) -> dict[str, float | None]:
     hours = {column: getattr(one, column) for column in _COLUMNS}
     return {name: None if hour is None else round(hour, 4) for name, hour in hours.items()}
 
 
-def _say_day(day: Sum) -> str:
+def _format_day(day: UsageTotal) -> str:
     used = "use unknown" if day.used_gpu_hours is None else f"{day.used_gpu_hours:.1f} used"
     return f"{day.label}: {day.held_gpu_hours:.1f} GPU-hours held, {used}"
 
 
-def _defuse(text: str) -> str:
+def _escape_formula(text: str) -> str:
     """Return ``text`` as no spreadsheet takes for a formula."""
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text

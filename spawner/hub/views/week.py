@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 
 from jupyterhub.user import User
 
-from spawner.hub.identity import identify, own
-from spawner.hub.views.quota import QuotaView, see_quota
+from spawner.hub.identity import identify, quota_subject
+from spawner.hub.views.quota import QuotaView, build_quota_view
 from spawner.hub.workbench import Workbench
 from spawner.policy.usage import DAY_SECONDS, day_of
 
@@ -43,9 +43,9 @@ class Week:
         return sum(day.gpu_hours for day in self.days)
 
 
-async def see_week(workbench: Workbench, user: User) -> Week:
+async def build_week_view(workbench: Workbench, user: User) -> Week:
     """Return what ``user`` holds, may hold, and held lately; raises Unknown."""
-    account = await asyncio.to_thread(workbench.ledger.find_account, identify(user))
+    account = await asyncio.to_thread(workbench.ledger.account_by_identity, identify(user))
     now = workbench.clock()
     first = day_of(now) - DAYS + 1
     hours: dict[int, float] = {}
@@ -56,7 +56,7 @@ async def see_week(workbench: Workbench, user: User) -> Week:
     today = datetime.fromtimestamp(workbench.clock.to_wall(now), UTC).date()
     most = max((1.0, *hours.values()))
     return Week(
-        quota=await see_quota(workbench, own(user)),
+        quota=await build_quota_view(workbench, quota_subject(user)),
         days=tuple(
             Day(
                 today - timedelta(days=DAYS - 1 - at),

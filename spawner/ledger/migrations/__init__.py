@@ -15,7 +15,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from spawner.ledger import tables
-from spawner.ledger.database import describe, no_ledger, transaction
+from spawner.ledger.database import describe, missing_ledger, transaction
 from spawner.model import SettingsError, Unknown
 
 SCRIPTS = Path(__file__).parent
@@ -45,7 +45,7 @@ def require_current(connection: sa.Connection, url: str) -> None:
     """Raise Unknown unless the ledger at ``url`` has the tables of this release."""
     version = read_version(connection)
     if version is None:
-        raise no_ledger(url)
+        raise missing_ledger(url)
     if version != tables.VERSION:
         raise Unknown(
             f"The ledger at {describe(url)} is of version {version}, but this release reads "

@@ -18,6 +18,7 @@ from torch.distributed.run import parse_args
 from torch.distributed.run import run as run_torchrun
 
 from workbench_toolkit.checkpointing.codes import RESUME
+from workbench_toolkit.train import rendezvous
 from workbench_toolkit.train.cores import usable_cores
 from workbench_toolkit.train.supervisor import exit_code_of, leave_terminal, say
 
@@ -42,6 +43,7 @@ def main(parent: int, nproc: str, words: list[str]) -> int:
     say(f"{processes} process(es) on {where}")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
     wanted = parse_args([f"--nproc-per-node={processes}", *words])  # type: ignore[no-untyped-call]
+    rendezvous.register()
     try:
         run_torchrun(wanted)  # type: ignore[no-untyped-call]
     except ChildFailedError as failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import sys
 import threading
 from datetime import UTC, datetime
@@ -78,10 +79,10 @@ def _torchrun_words(log_folder: Path) -> list[str]:
     """Say that this is all on one machine, and that output goes to the terminal and to a file per process."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     return [
-        "--rdzv-backend=c10d",
-        "--rdzv-endpoint=localhost:0",
-        "--local-addr=127.0.0.1",  # a container's own name may lead nowhere
-        f"--rdzv-id={now}",
+        "--rdzv-backend=loopback",  # train/rendezvous.py
+        "--rdzv-endpoint=127.0.0.1",  # without one torchrun warns
+        "--local-addr=127.0.0.1",  # a container's own name may not resolve
+        f"--rdzv-id={now}-{secrets.token_hex(16)}",
         f"--log-dir={log_folder}",
         "--tee=3",
     ]
@@ -93,5 +94,6 @@ def _environment(run_folder: Path) -> dict[str, str]:
         "TENSORBOARD_LOGDIR": board,
         "TENSORBOARD_LOGGING_DIR": board,  # the name that transformers' Trainer knows
         "GLOO_SOCKET_IFNAME": "lo",
+        "NCCL_SOCKET_IFNAME": "lo",
     }
     return {**defaults, **os.environ}

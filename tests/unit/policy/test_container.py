@@ -1,0 +1,85 @@
+"""Every container is hardened, and nothing but the lease and the limits shapes it."""
+
+from typing import Any
+
+import pytest
+
+from spawner.model import Account
+from spawner.policy.container import ContainerLimits, build_home_preparation, build_server
+from testing.factories import GPU_0, GPU_1, make_account, make_lease
+
+LIMITS = ContainerLimits(memory_bytes=2**30, cpus=1.5, pids=100, shm_bytes=2**20)
+
+
+def build(limits: ContainerLimits = LIMITS, **changes: Any) -> dict[str, Any]:
+    lease = make_lease(**changes)
+    return build_server(
+        lease,
+        make_account(lease),
+        instance="workbench",
+        image_id="sha256:1",
+        limits=limits,
+        environment={"JUPYTERHUB_API_TOKEN": "t", "NVIDIA_VISIBLE_DEVICES": "all"},
+    )
+
+
+def test_a_server_is_hardened() -> None:
+    body = build()
+    host = body["HostConfig"]
+    assert body["User"] == "20001:20001"
+    assert host["CapDrop"] == ["ALL"]
+    assert "CapAdd" not in host
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["Memory"] == host["MemorySwap"] == 2**30
+    assert host["NanoCpus"] == 1_500_000_000
+    assert (host["PidsLimit"], host["ShmSize"], host["Init"]) == (100, 2**20, True)
+    assert host["NetworkMode"] == "workbench-users"
+    assert host["RestartPolicy"] == {"Name": "no"}
+    assert "exec" in host["Tmpfs"]["/tmp"].split(",")
+    assert "Privileged" not in host
+
+
+def test_gpus_come_by_uuid_through_cdi() -> None:
+    requests = build(gpu_uuids=(GPU_0, GPU_1))["HostConfig"]["DeviceRequests"]
+    devices = [f"nvidia.com/gpu={GPU_0}", f"nvidia.com/gpu={GPU_1}"]
+    assert requests == [{"Driver": "cdi", "DeviceIDs": devices}]
+
+
+def test_a_server_without_gpus_gets_none_whatever_the_environment_says() -> None:
+    body = build()
+    assert "DeviceRequests" not in body["HostConfig"]
+    assert "NVIDIA_VISIBLE_DEVICES=void" in body["Env"]
+    assert sum(entry.startswith("NVIDIA_VISIBLE_DEVICES") for entry in body["Env"]) == 1
+
+
+def test_no_cpu_limit_is_no_key() -> None:
+    assert "NanoCpus" not in build(ContainerLimits(2**30, None, 100, 2**20))["HostConfig"]
+
+
+def test_the_lease_is_in_labels_and_mount() -> None:
+    body = build(user="Zoë", gpu_uuids=(GPU_0,))
+    assert body["Labels"]["workbench.lease"] == "0123456789abcdef"
+    assert body["Labels"]["workbench.gpus"] == GPU_0
+    assert body["Labels"]["workbench.user"] == "Zoë"
+    (mount,) = body["HostConfig"]["Mounts"]
+    assert (mount["Source"], mount["Target"]) == ("workbench-home-zoe-20001", "/home/researcher")
+    assert "USER=zoe" in body["Env"]
+
+
+@pytest.mark.parametrize("user", ["a=b", "x\ny", "$(reboot)", "'; rm -rf /", "--privileged"])
+def test_a_hostile_name_reaches_labels_only(user: str) -> None:
+    body = build(user=user)
+    assert body["Labels"].pop("workbench.user") == user
+    assert body["HostConfig"]["Mounts"][0]["VolumeOptions"]["Labels"].pop("workbench.user") == user
+    assert user not in str(body)
+
+
+def test_the_home_is_prepared_by_root_that_can_do_nothing_else() -> None:
+    body = build_home_preparation(
+        Account(20001, "alice", is_home_prepared=False), instance="workbench", image_id="sha256:1"
+    )
+    host = body["HostConfig"]
+    assert host["NetworkMode"] == "none"
+    assert host["CapDrop"] == ["ALL"]
+    assert host["CapAdd"] == ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
+    assert [mount["Source"] for mount in host["Mounts"]] == ["workbench-home-alice-20001"]
