@@ -14,7 +14,7 @@ try:
     settings = Settings.from_environ(os.environ)
     acquire_hub_lock(DATA)
     workbench = build_workbench(settings, Path(__file__).with_name("catalog.toml"))
-    configure(c, settings, workbench)
+    configure(c, settings, workbench, Path(__file__).with_name("docs"))
 except (SettingsError, Unknown) as error:
     sys.exit(str(error))
 start_background_tasks(workbench)

@@ -50,7 +50,7 @@ class Figures:
         )
 
 
-class Crowd:
+class StreamReaders:
     """Everyone who reads the stream; ``news`` counts what all of them were told."""
 
     def __init__(self, token: str) -> None:
@@ -66,7 +66,7 @@ class Crowd:
                 self.news += chunk.count(NEWS)
 
 
-async def _share(env: LoadEnvironment, crowd: Crowd, viewers: int) -> tuple[float, float]:
+async def _share(env: LoadEnvironment, readers: StreamReaders, viewers: int) -> tuple[float, float]:
     """Return the hub's share of a core, and the news per viewer and second, while so many look."""
     async with AsyncExitStack() as stack:
         connector = aiohttp.TCPConnector(limit=0)
@@ -74,11 +74,11 @@ async def _share(env: LoadEnvironment, crowd: Crowd, viewers: int) -> tuple[floa
         session = await stack.enter_async_context(
             aiohttp.ClientSession(connector=connector, timeout=timeout)
         )
-        reading = [asyncio.create_task(crowd.read(session)) for _ in range(viewers)]
+        reading = [asyncio.create_task(readers.read(session)) for _ in range(viewers)]
         await asyncio.sleep(SETTLE_SECONDS + viewers / 50)
-        before, began = crowd.news, time.monotonic()
+        before, began = readers.news, time.monotonic()
         share = await env.share_of_a_core(MEASURED_SECONDS)
-        told = (crowd.news - before) / (time.monotonic() - began)
+        told = (readers.news - before) / (time.monotonic() - began)
         assert not [one for one in reading if one.done()], "somebody reads no more"
         for task in reading:
             task.cancel()
@@ -89,11 +89,11 @@ async def _share(env: LoadEnvironment, crowd: Crowd, viewers: int) -> tuple[floa
 async def measure(folder: Path, gpus: int, viewers: int) -> Figures:
     """Return what so many viewers of so many GPUs cost, in a stack of their own."""
     async with LoadEnvironment(folder, gpus) as env:
-        crowd = Crowd(env.admin.headers["Authorization"].removeprefix("token "))
+        readers = StreamReaders(env.admin.headers["Authorization"].removeprefix("token "))
         await env.until_quiet()
-        nobody, _ = await _share(env, crowd, 0)
-        one, _ = await _share(env, crowd, 1)
-        share, news = await _share(env, crowd, viewers)
+        nobody, _ = await _share(env, readers, 0)
+        one, _ = await _share(env, readers, 1)
+        share, news = await _share(env, readers, viewers)
     return Figures(gpus, viewers, nobody, one - nobody, share - nobody, news)
 
 

@@ -86,7 +86,7 @@ class SimulatedHost:
             "PYTHONPATH": str(ROOT),
         }
 
-    def ask(self, code: str) -> Any:
+    def run_python(self, code: str) -> Any:
         """Run Python in a fresh process that sees these GPUs; return the JSON it prints."""
         done = subprocess.run(
             [sys.executable, "-c", code],

@@ -1,6 +1,6 @@
-"""Reads ``images/catalog.toml``, the one list of releases.
+"""Catalog: reads ``images/catalog.toml``, the only list of releases.
 
-What is not exactly of the schema is refused: a release that is half stated would be half built.
+The schema is strict, because an incomplete release entry would produce an incomplete image.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LISTS = {
     "constraints": (r"[a-z0-9-]+(==|<|>=)[0-9]+(\.[0-9]+)*", '["torchaudio==2.7.1"]'),
     "without": (r"[a-z0-9-]+", '["torchaudio"]'),
 }
-"""What each item looks like, and an example of the whole; only ``without`` may be empty."""
+"""Pattern of each item, and an example of the list; only ``without`` may be empty."""
 _EXAMPLES = {
     "image": "pytorch-cuda:v2.7",
     "title": "PyTorch 2.7 · CUDA 12.6",
@@ -45,12 +45,12 @@ _EXAMPLES = {
 
 @dataclass(frozen=True)
 class Release:
-    """One image that a researcher can choose; ``torch``, ``cuda``, ``python``, ``cudnn`` and ``nccl`` are versions.
+    """One release of the image; ``torch``, ``cuda``, ``python``, ``cudnn`` and ``nccl`` are versions.
 
-    ``driver`` is the least NVIDIA driver that its CUDA runs with; ``architectures`` are what its PyTorch is compiled
-    for: ``sm_90`` for machine code, ``compute_90`` for PTX, which the driver compiles for newer GPUs. ``constraints``
-    are the versions of other packages that go with its PyTorch, where those packages do not say so themselves, and
-    ``without`` the packages that none goes with, which it does without.
+    ``driver`` is the minimum NVIDIA driver of its CUDA version. ``architectures`` are the build targets of its PyTorch:
+    ``sm_90`` is machine code, and ``compute_90`` is PTX, which the driver compiles for newer GPUs. ``constraints``
+    pins packages that fit its PyTorch but do not declare it. ``without`` lists packages that have no fitting version,
+    so the image omits them.
     """
 
     name: str
@@ -69,21 +69,21 @@ class Release:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Every release by name, in the file's order; ``default`` is one of the names."""
+    """All releases by name, in file order; ``default`` is one of the names."""
 
     default: str
     releases: Mapping[str, Release]
 
     def choose(self, names: Collection[str]) -> Catalog:
-        """Return what of it is offered: the releases of ``names``, or the default one where there are none.
+        """Return the catalog of the releases ``names``, or of the default release if ``names`` is empty.
 
-        The first name is the default where the catalog's own is not among them. Raises SettingsError.
+        The first name becomes the default if ``names`` lacks the catalog's default. Raises SettingsError.
         """
         for name in names:
             if name not in self.releases:
                 known = ", ".join(self.releases)
                 raise SettingsError(
-                    f"WORKBENCH_RELEASES names {name!r}, which is not in the catalog: choose of {known}."
+                    f"WORKBENCH_RELEASES names {name!r}, which is not in the catalog: choose one of {known}."
                 )
         chosen = {name: self.releases[name] for name in names or (self.default,)}
         default = self.default if self.default in chosen else next(iter(chosen))
@@ -91,7 +91,7 @@ class Catalog:
 
 
 def load_catalog(path: Path) -> Catalog:
-    """Return the catalog of a TOML file; raises SettingsError naming the file and the fix."""
+    """Return the catalog of a TOML file; the SettingsError names the file and the fix."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

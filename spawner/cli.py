@@ -1,6 +1,6 @@
-"""The command ``workbench``: what an admin asks the workbench beside it.
+"""Command line ``workbench NOUN VERB``: lets an admin read and manage the workbench.
 
-The exit code is the answer: 0 all is well, 1 something is not, 2 nobody knows.
+Exit codes: 0 done and well, 1 refused or not well, 2 unknown.
 """
 
 from __future__ import annotations
@@ -9,25 +9,35 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from spawner.commands.audit import add_audit_command
-from spawner.commands.gpus import add_gpu_commands
-from spawner.commands.orders import add_order_commands
-from spawner.commands.quotas import add_quota_commands
-from spawner.commands.trail import add_trail_command
-from spawner.commands.usage import add_usage_command
+from spawner.commands.audit import add_audit_noun
+from spawner.commands.gpu import add_gpu_noun
+from spawner.commands.noun import insert_default_verb
+from spawner.commands.queue import add_lease_noun, add_queue_noun
+from spawner.commands.quota import add_quota_noun
+from spawner.commands.trail import add_trail_noun
+from spawner.commands.usage import add_usage_noun
+from spawner.version import VERSION
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser("workbench", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_audit_command(commands)
-    add_gpu_commands(commands)
-    add_order_commands(commands)
-    add_quota_commands(commands)
-    add_trail_command(commands)
-    add_usage_command(commands)
-    flags = parser.parse_args(words)
+    parser.add_argument("--version", action="version", version=f"workbench {VERSION}")
+    subparsers = parser.add_subparsers(required=True, metavar="NOUN")
+    nouns = [
+        add_noun(subparsers)
+        for add_noun in (
+            add_gpu_noun,
+            add_lease_noun,
+            add_queue_noun,
+            add_quota_noun,
+            add_usage_noun,
+            add_trail_noun,
+            add_audit_noun,
+        )
+    ]
+    given = sys.argv[1:] if words is None else words
+    flags = parser.parse_args(insert_default_verb(given, {noun.name: noun for noun in nouns}))
     code: int = flags.run(flags)
     return code
 

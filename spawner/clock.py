@@ -1,8 +1,8 @@
-"""The lease clock: seconds since the Unix epoch that no change of the wall clock moves.
+"""Lease clock: counts seconds since the Unix epoch, independent of changes of the wall clock.
 
-It advances with CLOCK_BOOTTIME, so it goes on while the machine sleeps or no hub runs; the ledger keeps its offset, so
-that a restarted hub goes on with the same clock. After a reboot it starts from the wall clock, never behind its last
-heartbeat.
+The clock advances with CLOCK_BOOTTIME, so it runs on during machine sleep and without a hub. The ledger stores its
+offset, so a restarted hub continues the same clock. After a reboot it starts from the wall clock, never before its
+last heartbeat.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class HeartbeatStore(Protocol):
-    """Who keeps the heartbeat between two hubs."""
+    """Storage for the heartbeat, across hub restarts."""
 
     def heartbeat(self) -> Heartbeat | None:
-        """Return the last heartbeat."""
+        """Return the last heartbeat, or None before the first."""
 
     def record_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """Keep this one in its place."""
+        """Replace the stored heartbeat."""
 
 
 def read_boot_id() -> str:
-    """Return what names this boot of the machine."""
+    """Return the kernel's id of this boot."""
     return BOOT_ID.read_text().strip()
 
 
 def read_boottime() -> float:
-    """Return the seconds since this boot."""
+    """Return the seconds since this boot, sleep included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Clock:
-    """One reading of the lease clock after the other; call it for the time.
+    """The lease clock; a call returns the time.
 
-    ``start`` and ``beat`` wait for the ledger: keep them off the event loop.
+    ``start`` and ``record_heartbeat`` block on the ledger, so they run outside the event loop.
     """
 
     def __init__(
         self,
-        keeper: HeartbeatStore,
+        store: HeartbeatStore,
         boot_id: Callable[[], str] = read_boot_id,
         boottime: Callable[[], float] = read_boottime,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Read nothing yet."""
-        self._keeper = keeper
+        """Keep the time sources; ``start`` reads them first."""
+        self._store = store
         self._read_boot_id = boot_id
         self._boottime = boottime
         self._wall = wall
@@ -59,9 +59,9 @@ class Clock:
         self._offset_seconds = 0.0
 
     def start(self) -> None:
-        """Go on where the last hub's clock is by now; raises Unknown when the ledger does not answer."""
+        """Continue the clock of the last hub; raises Unknown when the ledger does not answer."""
         self._boot_id = self._read_boot_id()
-        last = self._keeper.heartbeat()
+        last = self._store.heartbeat()
         if last is not None and last.boot_id == self._boot_id:
             self._offset_seconds = last.offset_seconds
         else:
@@ -70,17 +70,17 @@ class Clock:
         self.record_heartbeat()
 
     def record_heartbeat(self) -> None:
-        """Let the ledger know the time; raises Unknown."""
-        self._keeper.record_heartbeat(Heartbeat(self._boot_id, self._offset_seconds, self()))
+        """Store the current time in the ledger; raises Unknown."""
+        self._store.record_heartbeat(Heartbeat(self._boot_id, self._offset_seconds, self()))
 
     def __call__(self) -> float:
-        """Return the time; ``start`` comes first."""
+        """Return the time; requires ``start``."""
         return self._boottime() + self._offset_seconds
 
     def wall(self) -> float:
-        """Return the wall clock, by which Docker dates what it tells."""
+        """Return the wall clock time, which Docker uses in its events."""
         return self._wall()
 
     def to_wall(self, at: float) -> float:
-        """Return what people's clocks show at the lease clock's ``at``, in seconds since the Unix epoch."""
+        """Return the wall clock time of the lease clock time ``at``, in seconds since the Unix epoch."""
         return self._wall() + at - self()

@@ -1,6 +1,6 @@
-"""Asks the gpu-agent which GPUs its host has and how they are.
+"""Agent client: requests the GPU inventory and GPU samples from a gpu-agent.
 
-Whatever is not a well-formed answer raises ``Unknown``: from silence or nonsense nothing follows.
+No answer and a malformed answer both raise ``Unknown``, because neither proves anything.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from pydantic.dataclasses import dataclass
 
 from spawner.model import Gpu, GpuHealth, Unknown
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 INVENTORY_SECONDS = 2
-"""How old a remembered inventory may be, so that a spawn does not wait for the agent."""
+"""Maximum age of the cached inventory; the cache spares a spawn the round trip to the agent."""
 
-_TIMEOUT = aiohttp.ClientTimeout(total=10)  # a crowd keeps the hub itself busy for seconds
+_TIMEOUT = aiohttp.ClientTimeout(
+    total=10
+)  # many simultaneous spawns keep the hub itself busy for seconds
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 _DIGITS = r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
@@ -39,7 +41,7 @@ _Percent = Annotated[int, Field(ge=0, le=100)]
 
 @dataclass(frozen=True, config=_STRICT)
 class GpuProcessSample:
-    """A process on a GPU by its PID on the host; ``container_id`` is null outside containers."""
+    """A process on a GPU by its host PID; ``container_id`` is None outside containers."""
 
     pid: _Count
     container_id: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
@@ -48,9 +50,9 @@ class GpuProcessSample:
 
 @dataclass(frozen=True, config=_STRICT)
 class GpuSample:
-    """One GPU or MIG instance at one moment; ``None`` is what NVML did not say.
+    """Sample of one GPU or MIG instance; ``None`` means that NVML gave no value.
 
-    The temperature of a MIG instance is its GPU's.
+    A MIG instance has the temperature of its GPU.
     """
 
     uuid: _Uuid
@@ -91,9 +93,9 @@ class _InventoryGpu:
     mig_instances: tuple[_MigInstance, ...]
 
     def leaves(self, driver: str | None, cuda: str | None) -> tuple[Gpu, ...]:
-        """Return what of this GPU can be leased: itself, or its MIG instances if it is divided.
+        """Return the leasable units of this GPU: the GPU itself, or its MIG instances in MIG mode.
 
-        ``driver`` and ``cuda`` are the versions of its host's driver.
+        ``driver`` and ``cuda`` are the versions of the host's driver.
         """
         whole = Gpu(
             self.uuid,
@@ -160,7 +162,7 @@ _Answer = TypeVar("_Answer", _Inventory, _Samples)
 
 
 class AgentClient:
-    """The client of one gpu-agent; use it from one event loop and close it at the end."""
+    """Client of one gpu-agent; it belongs to one event loop, and its owner closes it."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
@@ -168,67 +170,67 @@ class AgentClient:
         self._gpus: tuple[Gpu, ...] = ()
         self._host: str | None = None
         self._known_until = 0.0
-        self._answered: asyncio.Task[None] | None = None
-        self._complaint: str | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._last_refresh: asyncio.Task[None] | None = None
+        self._last_error: str | None = None
+        self._refreshing: asyncio.Task[None] | None = None
 
     @property
     def host(self) -> str | None:
-        """Return what its host called itself last, None before it was asked."""
+        """Return the host name of the last inventory, or None before the first one."""
         return self._host
 
     async def inventory(self) -> tuple[Gpu, ...]:
-        """Return what can be leased of the agent's host (nothing without a driver), at most 2 s old.
+        """Return the leasable units of the agent's host, at most ``INVENTORY_SECONDS`` old.
 
-        That is each GPU, or in its place the MIG instances of one that is divided.
-        Raises ``Unknown`` when the agent cannot be asked.
+        These are all GPUs, with the MIG instances in place of a GPU in MIG mode; there are none without a driver.
+        Raises ``Unknown`` when the agent gives no answer.
         """
-        asking = self._ask_where_old()
-        if asking is not None:
-            await asyncio.shield(asking)
+        refreshing = self._refresh_if_stale()
+        if refreshing is not None:
+            await asyncio.shield(refreshing)
         return self._gpus
 
     async def last_inventory(self) -> tuple[Gpu, ...]:
-        """Return what ``inventory`` gave last, and raise what it raised last: nobody waits for the agent but the first.
+        """Return the last result of ``inventory``, or raise its last error; only the first call waits for the agent.
 
-        What is too old is asked anew for whoever comes next.
+        A stale result starts a refresh in the background for the next call.
         """
-        if self._answered is None:
+        if self._last_refresh is None:
             return await self.inventory()
-        self._ask_where_old()
-        self._answered.result()
+        self._refresh_if_stale()
+        self._last_refresh.result()
         return self._gpus
 
     async def samples(self) -> dict[str, GpuSample]:
-        """Return how each of them is now, by UUID. Raises ``Unknown`` when the agent cannot be asked."""
+        """Return the current sample of each unit, by UUID. Raises ``Unknown`` when the agent gives no answer."""
         answer = await self._get("/samples", _SAMPLES)
         return {gpu.uuid: gpu for gpu in answer.gpus}
 
     async def close(self) -> None:
-        """Close the connections; a later call opens new ones."""
+        """Close the connections; a later request opens new ones."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
-    def _ask_where_old(self) -> asyncio.Task[None] | None:
+    def _refresh_if_stale(self) -> asyncio.Task[None] | None:
         if time.monotonic() < self._known_until:
             return None
-        # a crowd asks once, for the agent would be slow to answer a thousand times
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-            self._asking.add_done_callback(self._keep)
-        return self._asking
+        # simultaneous callers share one request: a thousand would overload the agent
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._refresh())
+            self._refreshing.add_done_callback(self._keep_refresh)
+        return self._refreshing
 
-    def _keep(self, asked: asyncio.Task[None]) -> None:
-        if not asked.cancelled():
-            asked.exception()  # asyncio complains of one that nobody looked at
-            self._answered = asked
+    def _keep_refresh(self, refresh: asyncio.Task[None]) -> None:
+        if not refresh.cancelled():
+            refresh.exception()  # asyncio logs an exception that no code retrieves
+            self._last_refresh = refresh
 
-    async def _ask(self) -> None:
+    async def _refresh(self) -> None:
         answer = await self._get("/inventory", _INVENTORY)
-        if answer.error is not None and answer.error != self._complaint:
-            _log.warning("The gpu-agent at %s says: %s", self._url, answer.error)
-        self._complaint = answer.error
+        if answer.error is not None and answer.error != self._last_error:
+            log.warning("agent=%s state=degraded reason=%s", self._url, answer.error)
+        self._last_error = answer.error
         self._gpus = answer.leaves()
         self._host = answer.host
         self._known_until = time.monotonic() + INVENTORY_SECONDS
@@ -241,12 +243,12 @@ class AgentClient:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             where = ".".join(str(step) for step in first["loc"]) or "the answer"
             raise Unknown(
-                f"The gpu-agent at {self._url} is not of this release: {path} gave {where}: "
+                f"The gpu-agent at {self._url} has another version than the hub: {path} returned {where}: "
                 f"{first['msg']}."
             ) from None
         uuids = answer.uuids()
         if len(set(uuids)) != len(uuids):
-            raise Unknown(f"The gpu-agent at {self._url} names one GPU twice.")
+            raise Unknown(f"The gpu-agent at {self._url} lists one GPU twice.")
         return answer
 
     async def _fetch(self, path: str) -> bytes:

@@ -1,6 +1,6 @@
-"""Watches over leases whose GPUs do nothing, and says which of them are over.
+"""Idle tracker: records the activity of leases and reports the idle ones.
 
-Everything is kept in memory: a hub that starts has seen nothing yet, so no time without a hub counts as idle.
+All records are in memory. A new hub starts without records, so time without a hub never counts as idle.
 """
 
 from __future__ import annotations
@@ -10,86 +10,87 @@ from dataclasses import replace
 
 from spawner.model import Lease, LeaseState, Unknown
 from spawner.policy.idle import (
+    ActivityReport,
+    IdleRecord,
     IdleRules,
     Processes,
     Signs,
-    IdleRecord,
-    ActivityReport,
-    should_release,
     seconds_left,
+    should_release,
     update_record,
 )
 from spawner.sampling import GpuSnapshot
 
-Leases = Callable[[], Awaitable[Sequence[Lease]]]
+ListLiveLeases = Callable[[], Awaitable[Sequence[Lease]]]
 """Returns the live leases; raises Unknown."""
 
 
 class IdleTracker:
-    """What was seen of every lease with GPUs that runs, by lease id."""
+    """Idle records of all running leases with GPUs, by lease id."""
 
-    def __init__(self, rules: IdleRules, live: Leases, period_seconds: float) -> None:
-        """Know nothing yet; ``on_idle`` is then called with each lease that is to be ended."""
+    def __init__(self, rules: IdleRules, list_live: ListLiveLeases, period_seconds: float) -> None:
+        """Start without records; ``on_idle`` receives each lease to release."""
         self._rules = rules
-        self._live = live
+        self._list_live = list_live
         self._period_seconds = period_seconds
-        self._words: dict[str, ActivityReport] = {}
-        self._watches: dict[str, IdleRecord] = {}
+        self._reports: dict[str, ActivityReport] = {}
+        self._records: dict[str, IdleRecord] = {}
         self.on_idle: Callable[[Lease], None] = lambda _: None
 
-    async def look(self, seen: GpuSnapshot) -> None:
-        """Take in one more look at the GPUs."""
+    async def update(self, snapshot: GpuSnapshot) -> None:
+        """Add one GPU snapshot to the records, and call ``on_idle`` for each lease to release."""
         if not self._rules.minutes:
             return
         try:
-            leases = await self._live()
+            leases = await self._list_live()
         except Unknown:
-            self._watches = {
-                lease_id: replace(known, known_at=None) for lease_id, known in self._watches.items()
+            self._records = {
+                lease_id: replace(record, known_at=None)
+                for lease_id, record in self._records.items()
             }
             return
-        watched = {lease.id: lease for lease in leases if _is_watched(lease)}
-        self._words = {id_: word for id_, word in self._words.items() if id_ in watched}
-        self._watches = {
+        tracked = {lease.id: lease for lease in leases if _is_tracked(lease)}
+        self._reports = {id_: report for id_, report in self._reports.items() if id_ in tracked}
+        self._records = {
             lease.id: update_record(
-                self._watches.get(lease.id, IdleRecord()),
-                _read_signs(lease, seen, self._words.get(lease.id)),
+                self._records.get(lease.id, IdleRecord()),
+                _read_signs(lease, snapshot, self._reports.get(lease.id)),
                 self._rules,
                 self._period_seconds,
             )
-            for lease in watched.values()
+            for lease in tracked.values()
         }
-        for lease_id, lease in watched.items():
-            if should_release(self._watches[lease_id], self._rules, seen.at):
+        for lease_id, lease in tracked.items():
+            if should_release(self._records[lease_id], self._rules, snapshot.at):
                 self.on_idle(lease)
 
-    def hear(self, lease_id: str, report: ActivityReport) -> None:
-        """Take in what the server of a lease says of itself."""
-        self._words[lease_id] = word
+    def record_activity(self, lease_id: str, report: ActivityReport) -> None:
+        """Keep the latest activity report of the lease's server."""
+        self._reports[lease_id] = report
 
-    def stay(self, lease_id: str) -> None:
-        """Begin anew: its user is there."""
-        self._watches[lease_id] = IdleRecord()
+    def reset(self, lease_id: str) -> None:
+        """Reset the quiet time of a lease, because its user is present."""
+        self._records[lease_id] = IdleRecord()
 
     def seconds_left(self, lease_id: str) -> float | None:
-        """Return in how many seconds a lease ends for doing nothing, None where it does not, or not soon."""
-        known = self._watches.get(lease_id)
-        return None if known is None else seconds_left(known, self._rules)
+        """Return the seconds until the idle release of a lease, or None before the warning time."""
+        record = self._records.get(lease_id)
+        return None if record is None else seconds_left(record, self._rules)
 
 
-def _is_watched(lease: Lease) -> bool:
+def _is_tracked(lease: Lease) -> bool:
     return lease.state is LeaseState.RUNNING and bool(lease.gpu_uuids)
 
 
-def _read_signs(lease: Lease, seen: GpuSnapshot, report: ActivityReport | None) -> Signs:
-    samples = [seen.samples.get(uuid) for uuid in lease.gpu_uuids]
+def _read_signs(lease: Lease, snapshot: GpuSnapshot, report: ActivityReport | None) -> Signs:
+    samples = [snapshot.samples.get(uuid) for uuid in lease.gpu_uuids]
     processes: set[tuple[str, int, int | None]] = set()
     for sample in samples:
         if sample is not None:
             processes |= {(sample.uuid, p.pid, p.memory_used_bytes) for p in sample.processes}
     known: Processes | None = None if None in samples else frozenset(processes)
     return Signs(
-        at=seen.at,
+        at=snapshot.at,
         utilization_percent=tuple(
             None if sample is None else sample.utilization_percent for sample in samples
         ),

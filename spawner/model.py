@@ -56,12 +56,12 @@ class Gpu:
 class LeaseState(Enum):
     """State of a lease; ``TRANSITIONS`` lists every legal move."""
 
-    WAITING = "waiting"  # a position in the queue: no GPU is claimed yet
-    GRANTED = "granted"  # GPUs are claimed, the server does not answer yet
-    RUNNING = "running"  # the server has answered
-    CLOSING = "closing"  # written before the hub checks that the container is gone
-    CLOSED = "closed"  # the container is proven absent, the GPUs are free
-    LOST = "lost"  # a GPU of the lease failed; the lease keeps its GPUs and its container
+    WAITING = "waiting"  # A position in the queue: no GPU is claimed yet.
+    GRANTED = "granted"  # GPUs are claimed, the server does not answer yet.
+    RUNNING = "running"  # The server has answered.
+    CLOSING = "closing"  # Written before the hub checks that the container is gone.
+    CLOSED = "closed"  # The container is proven absent, the GPUs are free.
+    LOST = "lost"  # A GPU of the lease failed; the lease keeps its GPUs and its container.
 
 
 TRANSITIONS: dict[LeaseState, frozenset[LeaseState]] = {

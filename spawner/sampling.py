@@ -1,6 +1,6 @@
-"""Looks at all GPUs at a fixed period, and lets the ledger count how busy they were.
+"""GPU sampling: samples all GPUs at a fixed period and accounts their utilization in the ledger.
 
-One question serves everybody; what the agent does not say is unknown and counts as nothing.
+One request per period serves every listener. A value without an answer is unknown and counts as nothing.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from spawner.ledger import Ledger
 from spawner.model import Unknown
 from spawner.serial_executor import SerialExecutor
 
-log = logging.getLogger("workbench.gpu_sampler")
+log = logging.getLogger(__name__)
 
 
-class Samples(Protocol):
-    """Who knows how GPUs are now; raises Unknown."""
+class SampleSource(Protocol):
+    """Source of GPU samples; raises Unknown."""
 
     async def samples(self) -> Mapping[str, GpuSample]:
-        """Return how each GPU and MIG instance is, by UUID."""
+        """Return the current sample of each GPU and MIG instance, by UUID."""
 
 
 @dataclass(frozen=True)
 class GpuSnapshot:
-    """How the GPUs were ``at`` a moment of the lease clock, by UUID; whatever is not in ``samples`` is unknown."""
+    """Samples of all GPUs ``at`` a time of the lease clock; a UUID that is not in ``samples`` is unknown."""
 
     at: float
     samples: Mapping[str, GpuSample]
@@ -38,39 +38,39 @@ Listener = Callable[[GpuSnapshot], Awaitable[None]]
 
 
 class GpuSampler:
-    """The look at all GPUs of one host, and whoever wants to know what it saw."""
+    """Periodic sampler of all GPUs; ``listeners`` receive each snapshot."""
 
     def __init__(
-        self, ledger: Ledger, gpus: Samples, clock: Callable[[], float], period_seconds: float
+        self, ledger: Ledger, gpus: SampleSource, clock: Callable[[], float], period_seconds: float
     ) -> None:
-        """Ask nobody yet."""
+        """Prepare the sampler; ``run`` takes the first sample."""
         self._ledger = ledger
         self._in_ledger = SerialExecutor("accounting")
         self._gpus = gpus
         self._clock = clock
         self._period_seconds = period_seconds
-        self._complaint = ""
+        self._last_problem = ""
         self.listeners: list[Listener] = []
 
     async def run(self) -> None:
-        """GpuSnapshot for ever, at the period, however long a look takes."""
+        """Sample once per period until cancelled; a slow sample does not move the schedule."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            await self.look()
-            # what was missed is not made up for
+            await self.sample()
+            # a missed period is skipped, not repeated
             due = max(due + self._period_seconds, loop.time())
             await asyncio.sleep(due - loop.time())
 
-    async def look(self) -> None:
-        """GpuSnapshot once: count what is known, and tell the listeners even if that is nothing."""
+    async def sample(self) -> None:
+        """Take one snapshot, account the known values, and notify the listeners even if it is empty."""
         samples: Mapping[str, GpuSample] = {}
-        complaint = ""
+        problem = ""
         try:
             samples = await self._gpus.samples()
         except Unknown as error:
-            complaint = str(error)
-        seen = GpuSnapshot(self._clock(), samples)
+            problem = str(error)
+        snapshot = GpuSnapshot(self._clock(), samples)
         busy = {
             uuid: sample.utilization_percent / 100
             for uuid, sample in samples.items()
@@ -81,13 +81,13 @@ class GpuSampler:
                 await self._in_ledger(
                     self._ledger.add_samples,
                     busy,
-                    now=seen.at,
+                    now=snapshot.at,
                     period_seconds=self._period_seconds,
                 )
             except Unknown as error:
-                complaint = str(error)
-        if complaint and complaint != self._complaint:
-            log.warning("Nobody knows how busy the GPUs are: %s", complaint)
-        self._complaint = complaint
+                problem = str(error)
+        if problem and problem != self._last_problem:
+            log.warning("gpu_utilization state=unknown reason=%s", problem)
+        self._last_problem = problem
         for listener in self.listeners:
-            await listener(seen)
+            await listener(snapshot)

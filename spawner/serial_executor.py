@@ -1,6 +1,6 @@
-"""Runs what waits for a disk on a thread of its own.
+"""Serial executor: runs blocking calls on one thread, outside the event loop.
 
-One thread: calls run in the order in which they were made.
+With one thread, the calls run in the order of their submission.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _T = TypeVar("_T")
 
 
 class SerialExecutor:
-    """Call it with a function and its arguments; await the answer."""
+    """Executor with one thread; call it with a function and its arguments, and await the result."""
 
     def __init__(self, name: str) -> None:
-        """Start the thread at the first call; ``name`` shows in thread lists."""
+        """Set the thread's ``name`` for thread lists; the first call starts the thread."""
         self._thread = ThreadPoolExecutor(1, name)
 
     def __call__(
         self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> asyncio.Future[_T]:
-        """Return the future answer of ``call(*args, **kwargs)``."""
+        """Return the future result of ``call(*args, **kwargs)``."""
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._thread, functools.partial(call, *args, **kwargs))

@@ -1,6 +1,6 @@
-"""The workbench's settings: `WORKBENCH_*` read once into a frozen value.
+"""Settings: reads the ``WORKBENCH_*`` environment variables once, into a frozen value.
 
-An unknown name or an unusable value is an error that says what to do; defaults stand here and nowhere else.
+An unknown name or an unusable value is an error with a fix. This module is the only source of the defaults.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any, TypeVar
 
 from spawner.model import Quota, SettingsError
 from spawner.policy.container import ContainerLimits
+from spawner.policy.fair_share import HALF_LIFE_HOURS
 from spawner.policy.idle import IdleRules
 from spawner.policy.options import MAX_HOURS
-from spawner.policy.fair_share import HALF_LIFE_HOURS
 
 PREFIX = "WORKBENCH_"
 _T = TypeVar("_T")
 
 
 def parse_bytes(text: str) -> int:
-    """Return bytes from ``512M``, ``8G`` or ``1.5T`` (binary multiples); raises ValueError."""
+    """Return the bytes of ``512M``, ``8G`` or ``1.5T`` (binary multiples); raises ValueError."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMGT])", text.strip(), re.IGNORECASE)
     if match is None:
         raise ValueError("a size such as 512M, 8G or 1.5T")
@@ -34,10 +34,10 @@ def parse_bytes(text: str) -> int:
     return size
 
 
-def _integer(least: int, most: int) -> Callable[[str], int]:
+def _integer(minimum: int, maximum: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
-            raise ValueError(f"a whole number from {least} to {most}")
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not minimum <= int(text) <= maximum:
+            raise ValueError(f"a whole number from {minimum} to {maximum}")
         return int(text)
 
     return parse
@@ -55,7 +55,7 @@ def _cpus(text: str) -> float:
 
 def _release_names(text: str) -> tuple[str, ...]:
     if not re.fullmatch(r"|v[0-9]+(\.[0-9]+)*( +v[0-9]+(\.[0-9]+)*)*", text):
-        raise ValueError("names of releases such as v2.7 v2.15, with blanks between them")
+        raise ValueError("release names such as v2.7 v2.15, separated by blanks")
     return tuple(text.split())
 
 
@@ -87,17 +87,17 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything an admin can set; one field per ``WORKBENCH_*`` variable."""
+    """All settings of the workbench; one field per ``WORKBENCH_*`` variable."""
 
     instance: str = _setting(
         "workbench",
         _matching(r"[a-z][a-z0-9-]{0,18}[a-z0-9]", "2 to 20 characters of a-z, 0-9 and -"),
-        "Name of this workbench; prefix of its containers, volumes and networks.",
+        "Name of this workbench; the prefix of its containers, volumes and networks.",
     )
     bind: str = _setting(
         "0.0.0.0",  # noqa: S104
         _matching(r"[0-9a-fA-F.:]+", "an IP address"),
-        "Address on which the proxy listens; 127.0.0.1 when a TLS proxy stands before it.",
+        "Address on which the proxy listens; use 127.0.0.1 behind a TLS proxy on the same host.",
     )
     port: int = _setting(8000, _integer(1, 65535), "Port on which the proxy listens.")
     authenticator: str = _setting(
@@ -113,7 +113,7 @@ class Settings:
     releases: tuple[str, ...] = _setting(
         (),
         _release_names,
-        "Releases of `images/catalog.toml` that are built and offered (`v2.7 v2.15`); empty for the default one.",
+        "Releases of `images/catalog.toml` to build and offer (`v2.7 v2.15`); empty for the default release.",
     )
     max_gpus: int | None = _setting(
         None,
@@ -121,54 +121,56 @@ class Settings:
         "GPUs that one user may hold at once, a MIG instance counting as one; empty for no limit.",
     )
     max_lease_hours: int = _setting(
-        24, _integer(1, MAX_HOURS), "Hours after which a server gives its GPUs back."
+        24,
+        _integer(1, MAX_HOURS),
+        "Maximum hours of one lease; the server releases its GPUs at the end.",
     )
     named_servers: int = _setting(
         4,
         _integer(0, 100),
-        "Named servers that one user may have besides the default one; 0 for none.",
+        "Named servers of one user, in addition to the default server; 0 for none.",
     )
     claim_minutes: int = _setting(
         20,
         _integer(1, 10080),
-        "Minutes within which a server whose turn came has to be opened, before its GPUs go to the next in line.",
+        "Minutes in which a user has to open a granted server; then the next request in the queue gets its GPUs.",
     )
     fair_half_life_hours: int = _setting(
         HALF_LIFE_HOURS,
         _integer(1, 87600),
-        "Hours after which the use of a GPU weighs half in the order of the line.",
+        "Half-life, in hours, of past GPU use in the queue order.",
     )
     show_queue_names: bool = _setting(
         True,
         _yes_or_no,
-        "Whether everyone sees the names of those who hold GPUs or wait (`yes` or `no`).",
+        "Whether all users see the names of users with GPUs or in the queue (`yes` or `no`).",
     )
     sample_period_seconds: int = _setting(
-        10, _integer(1, 600), "Seconds between two looks at how busy the GPUs are."
+        10, _integer(1, 600), "Seconds between two samples of GPU utilization."
     )
     idle_minutes: int = _setting(
         180,
         _integer(0, 525600),
-        "Minutes in which a server's GPUs and kernels do nothing, after which its GPUs are given back; 0 for never.",
+        "Minutes of idle GPUs and kernels after which a server releases its GPUs; 0 for never.",
     )
     idle_warning_minutes: int = _setting(
-        15, _integer(1, 1440), "Minutes before that in which JupyterLab warns its user."
+        15, _integer(1, 1440), "Minutes before the idle release in which JupyterLab warns the user."
     )
     idle_gpu_percent: int | None = _setting(
         0,
         _optional(_integer(0, 99)),
-        "A GPU busier than this percentage is at work; empty to decide without it where it is unknown (MIG).",
+        "GPU utilization in percent above which a GPU is not idle; empty to allow unknown utilization (MIG).",
     )
     idle_sees_memory: bool = _setting(
         True,
         _yes_or_no,
-        "Whether a change of the memory of processes on a GPU is a sign of work (`yes` or `no`).",
+        "Whether a change in GPU processes or their memory counts as work (`yes` or `no`).",
     )
     idle_sees_kernels: bool = _setting(
-        True, _yes_or_no, "Whether a kernel that computes or says something is (`yes` or `no`)."
+        True, _yes_or_no, "Whether a kernel that computes or prints counts as work (`yes` or `no`)."
     )
     idle_sees_terminals: bool = _setting(
-        True, _yes_or_no, "Whether a terminal that is written or read is (`yes` or `no`)."
+        True, _yes_or_no, "Whether terminal input or output counts as work (`yes` or `no`)."
     )
     memory_limit_bytes: int = _setting(
         32 * 1024**3, parse_bytes, "Memory of one server, /dev/shm and /tmp included."
@@ -178,15 +180,17 @@ class Settings:
     )
     pids_limit: int = _setting(4096, _integer(64, 4194304), "Processes and threads of one server.")
     shm_size_bytes: int = _setting(
-        8 * 1024**3, parse_bytes, "/dev/shm of one server, which DataLoader workers share."
+        8 * 1024**3,
+        parse_bytes,
+        "Size of /dev/shm of one server, which its DataLoader workers share.",
     )
     first_uid: int = _setting(
         20000,
         _integer(1000, 2000000),
-        "First Linux uid given to a user; must not overlap uids of the host's people.",
+        "First Linux uid for hub users; the range must not overlap the host's own uids.",
     )
     start_timeout_seconds: int = _setting(
-        120, _integer(10, 3600), "Seconds within which a started server has to answer."
+        120, _integer(10, 3600), "Seconds in which a started server has to answer."
     )
     ledger_url: str = _setting(
         "sqlite:////data/ledger.sqlite",
@@ -201,17 +205,17 @@ class Settings:
     agent_url: str = _setting(
         "http://gpu-agent:9201",
         _matching(r"https?://.+", "an http(s) URL"),
-        "Where the gpu-agent answers.",
+        "URL of the gpu-agent.",
     )
     ca_bundle: str = _setting(
         "/etc/ssl/certs/ca-certificates.crt",
         _matching(r"/.+", "an absolute path"),
-        "CA certificates that image builds trust, for networks that inspect TLS.",
+        "CA certificates that image builds trust, for networks with TLS inspection.",
     )
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
-        """Return the settings of ``environ``; raises SettingsError naming the variable and the fix."""
+        """Return the settings of ``environ``; the SettingsError names the variable and the fix."""
         known = {variable_name(f): f for f in fields(cls)}
         values: dict[str, Any] = {}
         for name, text in environ.items():
@@ -236,14 +240,14 @@ class Settings:
             )
         if not settings.idle.has_criteria:
             raise SettingsError(
-                "WORKBENCH_IDLE_* leave every sign of work out of account, so every server would be idle: set "
-                "WORKBENCH_IDLE_MINUTES=0, or let one of them count."
+                "The WORKBENCH_IDLE_* settings disable every sign of work, so every server would be idle: set "
+                "WORKBENCH_IDLE_MINUTES=0, or enable one sign."
             )
         return settings
 
     @property
     def idle(self) -> IdleRules:
-        """When a server's GPUs are given back because nothing uses them."""
+        """Rules for the release of idle GPUs."""
         return IdleRules(
             minutes=self.idle_minutes,
             warning_minutes=self.idle_warning_minutes,
@@ -255,7 +259,7 @@ class Settings:
 
     @property
     def limits(self) -> ContainerLimits:
-        """What one server may use of the host."""
+        """Resource limits of one server."""
         return ContainerLimits(
             memory_bytes=self.memory_limit_bytes,
             cpus=self.cpu_limit,
@@ -265,17 +269,17 @@ class Settings:
 
     @property
     def quota(self) -> Quota:
-        """The quota of a user who has none of their own."""
+        """Quota of a user without a quota row."""
         return Quota(max_gpus=self.max_gpus, max_lease_hours=self.max_lease_hours)
 
 
 def variable_name(setting: Field[Any]) -> str:
-    """Return the environment variable of a Settings field (units in field names are not repeated)."""
+    """Return the environment variable of a Settings field, without the unit of the field name."""
     return PREFIX + re.sub(r"_(bytes|seconds)$", "", setting.name).upper()
 
 
 if __name__ == "__main__":
-    # scripts/up asks here before it touches anything that runs
+    # scripts/up validates the settings before it changes a running workbench
     try:
         Settings.from_environ(os.environ)
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""Model values for tests, with everything a test does not care about filled in."""
+"""Factories: model values in which only the fields that a test names are chosen."""
 
 from typing import Any
 
@@ -10,11 +10,13 @@ GPU_1 = "GPU-51a0c0de-0000-4000-8000-000000000001"
 
 
 def make_gpu(index: int, health: GpuHealth = GpuHealth.OK) -> Gpu:
+    """Return the GPU of one index, as ``GPU_0`` and ``GPU_1`` name the first two."""
     uuid = f"GPU-51a0c0de-0000-4000-8000-{index:012d}"
     return Gpu(uuid, index, "NVIDIA A100-SXM4-80GB (simulated)", 80 * 1024**3, health)
 
 
 def make_release(**changes: Any) -> Release:
+    """Return the first release of the catalog."""
     values: dict[str, Any] = {
         "name": "v2.7",
         "image": "pytorch-cuda:v2.7",
@@ -33,10 +35,12 @@ def make_release(**changes: Any) -> Release:
 
 
 def make_account(lease: Lease) -> Account:
+    """Return the account of the user who holds ``lease``."""
     return Account(lease.uid, lease.user, is_home_prepared=True)
 
 
 def make_lease(**changes: Any) -> Lease:
+    """Return a granted lease of Alice's without GPUs."""
     values: dict[str, Any] = {
         "id": "0123456789abcdef",
         "epoch": 1,
@@ -56,4 +60,5 @@ def make_lease(**changes: Any) -> Lease:
 
 
 def make_request(user: str = "alice", gpus: int = 1, server: str = "") -> Request:
+    """Return a request for GPUs of the first release."""
     return Request(user, server, Options("v2.7", gpus), user)

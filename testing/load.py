@@ -44,7 +44,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class SeenLease:
+class ObservedLease:
     """A lease as the ledger's file has it."""
 
     id: str
@@ -58,7 +58,7 @@ class SeenLease:
 
 
 @dataclass(frozen=True)
-class SeenServer:
+class ObservedServer:
     """A running container of a server, by its labels; ``given`` are the GPUs that Docker gave it."""
 
     id: str
@@ -71,7 +71,7 @@ class SeenServer:
 
 
 @dataclass
-class Crowd:
+class Load:
     """The people, and what they were answered."""
 
     stack: Stack
@@ -80,7 +80,7 @@ class Crowd:
 
     def __post_init__(self) -> None:
         """Log in the admin, who then works with a token like everybody."""
-        made = self.stack.admin().api("POST", "/users/admin/tokens", {"note": "crowd"})
+        made = self.stack.admin().api("POST", "/users/admin/tokens", {"note": "load"})
         self.tokens["admin"] = made.json()["token"]
         self._client = httpx.Client(
             base_url=self.stack.url, timeout=120, limits=httpx.Limits(max_connections=None)
@@ -123,7 +123,7 @@ class Crowd:
         """Give ``name`` a token."""
         self.tokens[name] = self.api("admin", "POST", f"/users/{name}/tokens", {})["token"]
 
-    def ask(self, name: str, **options: object) -> httpx.Response | None:
+    def request_server(self, name: str, **options: object) -> httpx.Response | None:
         """Ask for a server; who waits in line is answered 202 after some seconds."""
         return self.request(name, "POST", f"/hub/api/users/{name}/server", options)
 
@@ -142,7 +142,7 @@ class Crowd:
         with ThreadPoolExecutor(len(names)) as pool:
             return list(pool.map(together, names))
 
-    def send_home(self, names: Iterable[str]) -> None:
+    def stop_all(self, names: Iterable[str]) -> None:
         """Stop everyone's server and wait until nothing is left of them."""
         names = list(names)
         if not names:
@@ -179,7 +179,7 @@ class Crowd:
 
     def waiting(self) -> list[str]:
         """Return who stands in line, in order."""
-        waiting = self.api("admin", "GET", "/workbench/line")["waiting"]
+        waiting = self.api("admin", "GET", "/workbench/queue")["waiting"]
         assert [one["position"] for one in waiting] == list(range(1, len(waiting) + 1))
         return [one["user"] for one in waiting]
 
@@ -190,7 +190,7 @@ class Crowd:
 
     def lease(self, name: str) -> dict[str, Any]:
         """Return the lease of ``name`` as they see it."""
-        answer: dict[str, Any] = self.api(name, "GET", "/workbench/lease/")
+        answer: dict[str, Any] = self.api(name, "GET", "/workbench/server/lease")
         return answer
 
     # --- what really is
@@ -203,17 +203,19 @@ class Crowd:
             ledger.row_factory = sqlite3.Row
             return [dict(row) for row in ledger.execute(query)]
 
-    def leases(self) -> list[SeenLease]:
+    def leases(self) -> list[ObservedLease]:
         """Return every lease, in order of first come."""
-        names = ", ".join(one.name for one in fields(SeenLease))
+        names = ", ".join(one.name for one in fields(ObservedLease))
         rows = self.read_ledger(f"SELECT {names} FROM leases ORDER BY requested_at, id")  # noqa: S608
-        return [SeenLease(**{**row, "gpu_uuids": (*json.loads(row["gpu_uuids"]),)}) for row in rows]
+        return [
+            ObservedLease(**{**row, "gpu_uuids": (*json.loads(row["gpu_uuids"]),)}) for row in rows
+        ]
 
-    def live_leases(self) -> list[SeenLease]:
+    def live_leases(self) -> list[ObservedLease]:
         """Return those that are not closed."""
         return [lease for lease in self.leases() if lease.state != "closed"]
 
-    def containers(self) -> dict[str, SeenServer]:
+    def containers(self) -> dict[str, ObservedServer]:
         """Return the running servers by user."""
         filters = (f"label=workbench.instance={self.stack.instance}", "label=workbench.role=server")
         words = [word for one in filters for word in ("--filter", one)]
@@ -239,11 +241,11 @@ class Crowd:
         return re.findall(r"\] 5\d\d (?:GET|POST|PUT|DELETE) .*", logged.stdout + logged.stderr)
 
 
-def _as_server(seen: Mapping[str, Any]) -> SeenServer:
+def _as_server(seen: Mapping[str, Any]) -> ObservedServer:
     labels = seen["Config"]["Labels"]
     requests = seen["HostConfig"]["DeviceRequests"] or []
     given = (device for request in requests for device in request["DeviceIDs"])
-    return SeenServer(
+    return ObservedServer(
         id=seen["Id"],
         name=seen["Name"].removeprefix("/"),
         user=labels["workbench.user"],

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def enclosed(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _do(call: ctypes._CFuncPtr, *arguments: int) -> None:
+def _do(call: Callable[..., int], *arguments: int) -> None:
     if call(*arguments):
         number = ctypes.get_errno()
         raise OSError(number, f"{os.strerror(number)}: the network of a test needs root")

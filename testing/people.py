@@ -36,13 +36,13 @@ class Person:
         headers = {"X-XSRFToken": self._xsrf_token, "Referer": f"{URL}/hub/home"}
         return await self.client.request(method, f"/hub/api{path}", json=json, headers=headers)
 
-    async def ask(self, **options: object) -> httpx.Response:
+    async def request_server(self, **options: object) -> httpx.Response:
         """Ask for a server: 201 it runs, 202 it will, any other says why not."""
         return await self.api("POST", f"/users/{self.name}/server", options)
 
     async def start(self, **options: object) -> None:
         """Ask for a server and wait until it answers."""
-        asked = await self.ask(**options)
+        asked = await self.request_server(**options)
         assert asked.is_success, asked.text
         await eventually(self.is_ready, f"the server of {self.name} is ready")
 
@@ -54,17 +54,18 @@ class Person:
 
     async def wait_in_line(self) -> None:
         """Ask for a GPU when there is none, without waiting for the answer."""
-        self._asking = asyncio.create_task(self.ask(gpus=1))
+        self._asking = asyncio.create_task(self.request_server(gpus=1))
 
         async def waits() -> bool:
-            return (await self.api("GET", "/workbench/line")).json()["waiting"] != []
+            queue = (await self.api("GET", "/workbench/queue")).json()
+            return bool(queue["waiting"])
 
         await eventually(waits, f"{self.name} waits")
 
     async def can_start(self, **options: object) -> bool:
         """Ask once more for a server, unless it runs, and return whether it does then."""
         if not await self.is_ready():
-            asked = await self.ask(**options)
+            asked = await self.request_server(**options)
             if not asked.is_success:
                 return False
             await eventually(self.is_ready, f"the server of {self.name} is ready")

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -20,6 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from testing.eventually import eventually_sync
 from testing.ports import free_port
 
 BINARIES = Path("/usr/lib/postgresql")
@@ -39,6 +39,7 @@ class PostgreSQL:
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str, password: str = PASSWORD) -> str:
+        """Return the address of one database, as ``WORKBENCH_LEDGER_URL`` takes it."""
         return f"postgresql+psycopg://{USER}:{password}@127.0.0.1:{self.port}/{database}"
 
     def execute(
@@ -96,16 +97,17 @@ class PostgreSQL:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + START_SECONDS
-        while True:
+
+        def answers() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, self._log.read_text()
             try:
                 self.execute("SELECT 1")
             except psycopg.OperationalError:
-                assert self._process.poll() is None, self._log.read_text()
-                assert time.monotonic() < deadline, self._log.read_text()
-                time.sleep(0.02)
-            else:
-                return
+                return False
+            return True
+
+        eventually_sync(answers, "the server accepts connections", seconds=START_SECONDS)
 
     def stop(self) -> None:
         """End every connection and the server; its data stays."""

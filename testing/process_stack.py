@@ -22,7 +22,7 @@ import httpx
 import yaml
 
 from simulation.host import SimulatedHost
-from spawner.audit.probes import ProbeTargets
+from spawner.audit.probes import ProbeTargets, probe
 from spawner.audit.rules import Finding, audit
 from spawner.ledger import Ledger
 from spawner.model import Lease

@@ -1,12 +1,24 @@
-"""The product's configuration file, on a folder of the process stack's instead of the hub image's own.
+"""The hub's configuration in a process stack: the product's file, on a folder of the test's.
 
-Beyond the paths it adds one service for the tests, which may do everything, and lets anybody in who says who they are.
+It adds one service with every right for the tests, and accepts any password.
 """
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from traitlets.config import Config
 
 from spawner.hub import configure
+
+if TYPE_CHECKING:  # JupyterHub defines both where it reads this file
+
+    def load_subconfig(path: str) -> None:
+        """Run another configuration file."""
+
+    def get_config() -> Config:
+        """Return the configuration that the files fill in."""
+
 
 folder = Path(os.environ["STACK_FOLDER"])
 configure.DATA = folder / "data"
@@ -14,8 +26,8 @@ configure.HUB_DATABASE_FILE = configure.DATA / "jupyterhub.sqlite"
 configure.HUB_DATABASE = f"sqlite:///{configure.HUB_DATABASE_FILE}"
 configure.DOCKER_SOCKET = str(folder / "run/docker.sock")
 
-load_subconfig(str(folder / "etc/jupyterhub_config.py"))  # noqa: F821 - JupyterHub provides it
-c = get_config()  # noqa: F821
+load_subconfig(str(folder / "etc/jupyterhub_config.py"))
+c = get_config()
 c.Authenticator.allow_all = True
 c.JupyterHub.services.append({"name": "test", "api_token": os.environ["STACK_TOKEN"]})
 c.JupyterHub.load_roles.append(

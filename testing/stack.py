@@ -81,19 +81,19 @@ class Person:
         ]
         return servers.get("")
 
-    def ask(self, **options: object) -> httpx.Response:
+    def request_server(self, **options: object) -> httpx.Response:
         """Ask for a server; who has to wait in line is answered 202 after some seconds."""
         return self.api("POST", f"/users/{self.name}/server", options)
 
     @property
     def position(self) -> int | None:
         """This person's place in line, None when they do not wait."""
-        waiting: list[dict[str, Any]] = self.api("GET", "/workbench/line").json()["waiting"]
+        waiting: list[dict[str, Any]] = self.api("GET", "/workbench/queue").json()["waiting"]
         return next((one["position"] for one in waiting if one["user"] == "you"), None)
 
     def start(self, **options: object) -> httpx.Response:
         """Ask for a server and wait until it is ready or has failed."""
-        answer = self.ask(**options)
+        answer = self.request_server(**options)
         if answer.status_code == httpx.codes.ACCEPTED:
             eventually_sync(
                 lambda: (self.server or {"pending": None})["pending"] is None,

@@ -45,20 +45,20 @@ def arrive(
 
 
 async def fill(env: LoadEnvironment, plan: Plan, alone: float) -> Row:
-    """Let the crowd of ``plan`` come and go home again."""
+    """Run the clients of ``plan`` and return what they found."""
     before = {name: env.usage(name).cpu_seconds for name in ("hub", "broker", "proxy")}
-    async with env.crowd(plan) as told:
-        return describe_crowd(env, plan, told, alone, before)
+    async with env.clients(plan) as told:
+        return describe_visits(env, plan, told, alone, before)
 
 
-def describe_crowd(
+def describe_visits(
     env: LoadEnvironment,
     plan: Plan,
     told: Mapping[str, Any],
     alone: float,
     before: Mapping[str, float],
 ) -> Row:
-    """Return how it was for a crowd whose start alone takes ``alone`` seconds; ``before`` is CPU time then."""
+    """Return the figures of clients whose start alone takes ``alone`` seconds; ``before`` is CPU time then."""
     visits: Sequence[Mapping[str, Any]] = told["visits"]
     statuses = Counter(status for visit in visits for status in visit["statuses"])
     troubles = Counter(visit["trouble"] for visit in visits if visit["trouble"])
@@ -77,7 +77,7 @@ def describe_crowd(
             **describe_times("click_to_line", times_of(visits, "in_line_seconds")),
             **describe_times("form", times_of(visits, "form_seconds")),
             **describe_times("log_in", times_of(visits, "log_in_seconds")),
-            "whole_crowd_seconds": told["seconds"],
+            "all_clients_seconds": told["seconds"],
             **{
                 f"{name}_cpu_seconds": env.usage(name).cpu_seconds - used
                 for name, used in before.items()
@@ -96,10 +96,10 @@ async def log_in(folder: Path, _: int) -> list[Row]:
         approve(folder / "data/jupyterhub.sqlite", names(LOG_INS))
         before = env.usage().cpu_seconds
         plan = Plan(names(LOG_INS), None, None, password=_PASSWORD)
-        quiet = await look_until(asyncio.create_task(asyncio.sleep(5)))
-        crowd = asyncio.create_task(_tell(env, plan))
-        busy = await look_until(crowd)
-        told = crowd.result()
+        quiet = await time_pages_until(asyncio.create_task(asyncio.sleep(5)))
+        clients = asyncio.create_task(_run_clients(env, plan))
+        busy = await time_pages_until(clients)
+        told = clients.result()
         failed = sum(visit["trouble"] is not None for visit in told["visits"])
         return [
             Row(
@@ -107,9 +107,7 @@ async def log_in(folder: Path, _: int) -> list[Row]:
                 {
                     "failed": failed,
                     "log_ins_per_second": LOG_INS / told["seconds"],
-                    "hub_cpu_milliseconds_each": 1e3
-                    * (env.usage().cpu_seconds - before)
-                    / LOG_INS,
+                    "hub_cpu_milliseconds_each": 1e3 * (env.usage().cpu_seconds - before) / LOG_INS,
                     **describe_times("log_in", times_of(told["visits"], "log_in_seconds")),
                     **describe_times("other_page_meanwhile", busy),
                     **describe_times("other_page_before", quiet),
@@ -118,8 +116,8 @@ async def log_in(folder: Path, _: int) -> list[Row]:
         ]
 
 
-async def _tell(env: LoadEnvironment, plan: Plan) -> dict[str, Any]:
-    async with env.crowd(plan) as told:
+async def _run_clients(env: LoadEnvironment, plan: Plan) -> dict[str, Any]:
+    async with env.clients(plan) as told:
         return told
 
 
@@ -136,7 +134,7 @@ def approve(database: Path, people: Sequence[str]) -> None:
         connection.commit()
 
 
-async def look_until(task: asyncio.Task[Any]) -> list[float]:
+async def time_pages_until(task: asyncio.Task[Any]) -> list[float]:
     """Return how long the log-in page took, again and again, until ``task`` is done."""
     seconds = []
     async with httpx.AsyncClient(base_url=URL, timeout=60) as client:

@@ -1,4 +1,4 @@
-"""A crowd of browsers: each logs in, fills in the form, watches its start as the page does, and opens the server.
+"""Clients: each browser logs in, fills in the form, watches its start as the page does, and opens the server.
 
 A process of its own, so that neither the hub nor the faked Docker waits for it. Static files are not loaded.
 """
@@ -26,7 +26,7 @@ class Plan:
     """Who comes, how fast, and what for.
 
     ``per_second`` None is all at once. ``gpus`` None only logs in. ``watches_line``: those who have to wait keep
-    their page open until the crowd is told to go home. Without ``fills_form`` they ask through the REST API.
+    their page open until stdin ends. Without ``fills_form`` they ask through the REST API.
     """
 
     names: list[str]
@@ -78,24 +78,24 @@ class Browser:
             self.settled.set()
 
     async def _log_in(self) -> None:
-        async with self._ask("GET", "/hub/login"):
+        async with self._request("GET", "/hub/login"):
             pass
         began = time.monotonic()
         form = {"username": self.visit.name, "password": self._plan.password, "_xsrf": self._xsrf}
-        async with self._ask("POST", "/hub/login", data=form, allow_redirects=False) as answer:
+        async with self._request("POST", "/hub/login", data=form, allow_redirects=False) as answer:
             assert answer.status == 302, f"log-in answered {answer.status}"
         self.visit.log_in_seconds = time.monotonic() - began
 
     async def _start(self) -> None:
         if self._plan.fills_form:
             began = time.monotonic()
-            async with self._ask("GET", "/hub/spawn") as answer:
+            async with self._request("GET", "/hub/spawn") as answer:
                 assert 'name="gpus"' in await answer.text(), "no form"
             self.visit.form_seconds = time.monotonic() - began
         clicked = time.monotonic()
         pending = await (self._click() if self._plan.fills_form else self._call())
         if pending is not None:
-            async with self._ask("GET", pending):
+            async with self._request("GET", pending):
                 pass
             if not await self._watch(clicked):
                 return
@@ -105,7 +105,7 @@ class Browser:
     async def _click(self) -> str | None:
         """Send the form; return the page that shows the start, None where the server is ready already."""
         form = {"gpus": str(self._plan.gpus), "release": "v2.7", "hours": "8", "_xsrf": self._xsrf}
-        async with self._ask("POST", "/hub/spawn", data=form, allow_redirects=False) as answer:
+        async with self._request("POST", "/hub/spawn", data=form, allow_redirects=False) as answer:
             assert answer.status == 302, f"start answered {answer.status}"
             to = answer.headers["Location"]
         return to if "/spawn-pending/" in to else None
@@ -114,14 +114,14 @@ class Browser:
         path = f"/hub/api/users/{self.visit.name}/server"
         headers = {"X-XSRFToken": self._xsrf, "Referer": f"{HUB}/hub/home"}
         wish = {"gpus": self._plan.gpus}
-        async with self._ask("POST", path, json=wish, headers=headers) as answer:
+        async with self._request("POST", path, json=wish, headers=headers) as answer:
             assert answer.status in (201, 202), f"start answered {answer.status}"
         return None if answer.status == 201 else f"/hub/spawn-pending/{self.visit.name}"
 
     async def _watch(self, clicked: float) -> bool:
         """Follow the progress; return whether the server is ready."""
         path = f"/hub/api/users/{self.visit.name}/server/progress?_xsrf={self._xsrf}"
-        async with self._ask("GET", path) as answer:
+        async with self._request("GET", path) as answer:
             async for line in answer.content:
                 if not line.startswith(b"data:"):
                     continue
@@ -137,12 +137,12 @@ class Browser:
         return False
 
     async def _open(self) -> None:
-        async with self._ask("GET", f"/user/{self.visit.name}/lab") as answer:
+        async with self._request("GET", f"/user/{self.visit.name}/lab") as answer:
             who = await answer.json()
             assert who["user"] == self.visit.name, f"reached {who}"
 
     @asynccontextmanager
-    async def _ask(
+    async def _request(
         self,
         method: str,
         path: str,

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.load.clients import Plan
 from spawner.model import LeaseState
+from testing.eventually import eventually
 from testing.paths import ROOT
 from testing.process_stack import ProcessStack
 
@@ -65,8 +66,8 @@ class LoadEnvironment(ProcessStack):
         return (self.usage(name).cpu_seconds - before) / (time.monotonic() - began)
 
     @asynccontextmanager
-    async def crowd(self, plan: Plan) -> AsyncIterator[dict[str, Any]]:
-        """Let a crowd come, and yield what it tells; it goes home at the end of the block."""
+    async def clients(self, plan: Plan) -> AsyncIterator[dict[str, Any]]:
+        """Run the clients of ``plan`` and yield what they report; they end with the block."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -89,7 +90,7 @@ class LoadEnvironment(ProcessStack):
         """Return the median seconds from click to ready of people who come when nobody else does."""
         seconds: list[float] = []
         for number in range(_ALONE):
-            async with self.crowd(Plan([f"alone{number}"], None, gpus)) as told:
+            async with self.clients(Plan([f"alone{number}"], None, gpus)) as told:
                 (visit,) = told["visits"]
                 assert visit["trouble"] is None, visit
                 seconds.append(float(visit["ready_seconds"]))
@@ -100,20 +101,23 @@ class LoadEnvironment(ProcessStack):
         with self.ledger() as ledger:
             return [one.id for one in ledger.live_leases() if one.state is LeaseState.WAITING]
 
-    async def until_said(self, words: str, since: int) -> None:
+    async def until_logged(self, words: str, since: int) -> None:
         """Wait until the hub has written ``words`` into its log, behind its first ``since`` bytes."""
-        log, deadline = self.folder / "hub.log", time.monotonic() + _DEADLINE_SECONDS
-        while words.encode() not in log.read_bytes()[since:]:
+        log = self.folder / "hub.log"
+
+        def is_logged() -> bool:
             assert self.processes["hub"].poll() is None, self.log("hub")
-            assert time.monotonic() < deadline, f"The hub did not say {words!r}:\n{self.log('hub')}"
-            await asyncio.sleep(0.05)
+            return words.encode() in log.read_bytes()[since:]
+
+        await eventually(is_logged, f"the hub logs {words!r}", seconds=_DEADLINE_SECONDS)
 
     async def until_served(self, count: int) -> None:
         """Wait until the hub lists ``count`` servers as ready."""
-        deadline = time.monotonic() + _DEADLINE_SECONDS
-        while await self._ready() < count:
-            assert time.monotonic() < deadline, f"fewer than {count} servers are ready"
-            await asyncio.sleep(0.2)
+
+        async def is_ready() -> bool:
+            return await self._ready() >= count
+
+        await eventually(is_ready, f"{count} servers are ready", seconds=_DEADLINE_SECONDS)
 
     async def _ready(self) -> int:
         found = 0
@@ -126,13 +130,16 @@ class LoadEnvironment(ProcessStack):
 
     async def until_waiting(self, count: int) -> None:
         """Wait until no more than ``count`` wait."""
-        deadline = time.monotonic() + _DEADLINE_SECONDS
-        while len(await asyncio.to_thread(self.waiting)) > count:
-            assert time.monotonic() < deadline, f"more than {count} still wait"
-            await asyncio.sleep(0.1)
+
+        async def is_short() -> bool:
+            return len(await asyncio.to_thread(self.waiting)) <= count
+
+        await eventually(is_short, f"at most {count} wait", seconds=_DEADLINE_SECONDS)
 
     async def until_quiet(self) -> None:
         """Wait until the hub has little to do."""
-        deadline = time.monotonic() + _DEADLINE_SECONDS
-        while await self.share_of_a_core(_QUIET_SECONDS) > _QUIET_SHARE:
-            assert time.monotonic() < deadline, "the hub is never quiet"
+
+        async def is_quiet() -> bool:
+            return await self.share_of_a_core(_QUIET_SECONDS) <= _QUIET_SHARE
+
+        await eventually(is_quiet, "the hub is quiet", seconds=_DEADLINE_SECONDS)

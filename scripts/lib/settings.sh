@@ -85,7 +85,7 @@ load_settings() {
   require_value WORKBENCH_BIND '[0-9a-fA-F.:]+' "an IP address"
   require_between WORKBENCH_PORT 1 65535
   require_value WORKBENCH_RELEASES '|v[0-9]+(\.[0-9]+)*( +v[0-9]+(\.[0-9]+)*)*' \
-    "names of releases such as v2.7 v2.15, with blanks between them"
+    "release names such as v2.7 v2.15, separated by blanks"
   require_between WORKBENCH_PIDS_LIMIT 64 4194304
   require_between WORKBENCH_FIRST_UID 1000 2000000
   require_between WORKBENCH_START_TIMEOUT 10 3600

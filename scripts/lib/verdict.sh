@@ -43,7 +43,7 @@ judge() {
   fi
 }
 
-say_unknown() { fit=unknown why="cannot be judged: $1 is unknown" advice="See what nvidia-smi says."; }
+say_unknown() { fit=unknown why="cannot be judged: $1 is unknown" advice="Run nvidia-smi on the GPU host."; }
 
 # reach CAPABILITY ARCHITECTURES: "sm" for machine code of its major version, else "compute" for PTX, else nothing.
 reach() {

@@ -1,4 +1,4 @@
-"""The gpu-agent: runs on every GPU host and tells over HTTP what NVML says.
+"""The gpu-agent: serves NVML's GPU inventory, samples and metrics of one host over HTTP.
 
-It is the host's only reader of NVML, and it tells only; it changes nothing.
+It is the host's only reader of NVML, and it is read-only.
 """

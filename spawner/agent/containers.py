@@ -1,6 +1,6 @@
-"""Says in which container a process of this host runs.
+"""Process attribution: maps a process of this host to its container.
 
-The kernel's own word counts (the cgroup), never what a process says of itself.
+The source is the kernel's cgroup file, which a process in a container cannot forge.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ _CONTAINER_ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?=/|$)", re.MU
 
 
 def get_container_id(pid: int, proc: Path = Path("/proc")) -> str | None:
-    """Return the 64-digit container id of a PID; ``None`` outside containers or when it is gone.
+    """Return the 64-digit container id of a PID; ``None`` outside containers or after its end.
 
-    Paths of cgroup v1 and v2, by the cgroupfs (``/docker/<id>``) and systemd
-    (``docker-<id>.scope``) drivers; of containers within containers the innermost.
+    It reads paths of cgroup v1 and v2, of the cgroupfs (``/docker/<id>``) and systemd (``docker-<id>.scope``) drivers.
+    For nested containers it returns the innermost id.
     """
     try:
         text = (proc / str(pid) / "cgroup").read_text()

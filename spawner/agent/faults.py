@@ -1,7 +1,6 @@
-"""Hears from the driver that a GPU failed.
+"""Xid listener: records the fatal Xid errors that the driver reports.
 
-One thread waits for NVML's Xid events and does nothing else; of a GPU that has no such events,
-nothing is heard.
+One thread waits for NVML's Xid events. A GPU without event support never reports one.
 """
 
 from __future__ import annotations
@@ -18,39 +17,40 @@ from nvitop import Device, libnvml
 from spawner.agent.nvml_query import query
 from spawner.agent.readings import Xid
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 APPLICATION_XIDS = frozenset({13, 31, 43, 45, 68, 109})
-"""Xids that the program on the GPU brings about: the GPU is well, and the next program runs.
+"""Xids that an application causes: the GPU stays healthy, and the next application runs.
 
-As NVIDIA's Xid catalog (docs.nvidia.com/deploy/xid-errors) has them: 13 graphics engine exception, 31 memory
+The source is NVIDIA's Xid catalog, docs.nvidia.com/deploy/xid-errors.
+They are: 13 graphics engine exception, 31 memory
 page fault, 43 GPU stopped processing, 45 preemptive cleanup, 68 video processor exception, 109 context switch
 timeout.
 """
 
 WAIT_MILLISECONDS = 1000
-"""How long one wait inside NVML lasts at most."""
+"""Maximum length of one wait inside NVML."""
 
 _PAUSE_SECONDS = 1
 
 
 class XidListener:
-    """The last fatal Xid of each GPU since it was listened to."""
+    """Listener for Xid events; it keeps the last fatal Xid of each GPU."""
 
     def __init__(self) -> None:
         self._last: dict[str, Xid] = {}
-        self._uuids: dict[int, str] = {}  # by the address in NVML's handle
+        self._uuids: dict[int, str] = {}  # by the address of the NVML handle
         self._events: Any = None
 
     def listen(self, devices: Mapping[str, Device]) -> None:
-        """Begin to listen to these GPUs, by UUID; one whose driver has no such events stays silent."""
+        """Register these GPUs, given by UUID; a GPU without event support is skipped."""
         is_first = self._events is None
         for uuid, device in devices.items():
             address = _address(device.handle)
             if address not in self._uuids and self._register(device):
                 self._uuids[address] = uuid
         if is_first and self._events is not None:
-            threading.Thread(target=self._hear, name="xids", daemon=True).start()
+            threading.Thread(target=self._receive, name="xids", daemon=True).start()
 
     def _register(self, device: Device) -> bool:
         wanted = libnvml.nvmlEventTypeXidCriticalError
@@ -71,23 +71,25 @@ class XidListener:
         """Return the last fatal Xid of each GPU that had one, by UUID."""
         return dict(self._last)
 
-    def _hear(self) -> None:
-        """Wait for one event after the other until NVML is closed; nvitop's own calls would open it again."""
+    def _receive(self) -> None:
+        """Receive events until NVML is closed; nvitop's own calls would reopen it."""
         while True:
             try:
                 event = libnvml.nvmlEventSetWait_v2(self._events, WAIT_MILLISECONDS)
                 uuid = self._uuids.get(_address(event.device))
-                self._take(uuid or libnvml.nvmlDeviceGetUUID(event.device), int(event.eventData))
+                self._record(uuid or libnvml.nvmlDeviceGetUUID(event.device), int(event.eventData))
             except libnvml.NVMLError_Timeout:
                 continue
             except libnvml.NVMLError_Uninitialized:
                 return
-            except libnvml.NVMLError:  # such as a lost GPU: the next wait may hear of another
+            except (
+                libnvml.NVMLError
+            ):  # such as a lost GPU; the next wait may return an event of another
                 time.sleep(_PAUSE_SECONDS)
 
-    def _take(self, uuid: str, number: int) -> None:
+    def _record(self, uuid: str, number: int) -> None:
         if number not in APPLICATION_XIDS:
-            _log.warning("GPU %s reports the fatal Xid %s.", uuid, number)
+            log.warning("gpu=%s state=failed reason=xid_%s", uuid, number)
             self._last[uuid] = Xid(number, time.time())
 
 

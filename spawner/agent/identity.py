@@ -1,6 +1,6 @@
-"""Finds out which GPUs there are: who each is, how it is divided, and how it stands to the others.
+"""GPU identity: reads the UUID, MIG instances, NUMA node and NVLink group of each GPU.
 
-Asked when the agent starts, and again only for a GPU that could not say who it is.
+The agent reads them at its start, and again only while a GPU has no UUID.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _PROFILE = re.compile(r" MIG ((?:\dc\.)?\dg\.\d+gb(?:[+-][a-z.]+)*)(?= |$)")
 
 @dataclass(frozen=True)
 class IdentifiedGpu:
-    """A GPU that said who it is; ``instances`` are in the order of its identity's.
+    """A GPU with a known identity; ``instances`` has the order of ``identity.mig_instances``.
 
-    ``unknown_instances`` are the numbers of MIG instances that did not say who they are.
+    ``unknown_instances`` are the numbers of MIG instances without a UUID or profile.
     """
 
     identity: GpuIdentity
@@ -31,7 +31,7 @@ class IdentifiedGpu:
 
 
 def identify_gpus(devices: Sequence[PhysicalDevice]) -> Iterator[IdentifiedGpu]:
-    """Yield those of all the host's GPUs that can say who they are."""
+    """Yield the GPUs among ``devices`` that have a UUID and a name; ``devices`` are all GPUs of the host."""
     groups = _group_by_nvlink(devices)
     for device in devices:
         uuid, name = value_or_none(device.uuid()), value_or_none(device.name())
@@ -39,12 +39,17 @@ def identify_gpus(devices: Sequence[PhysicalDevice]) -> Iterator[IdentifiedGpu]:
             continue
         try:
             yield _identify(device, uuid, name, groups.get(device.index))
-        except libnvml.NVMLError_GpuIsLost:  # between two questions
+        except libnvml.NVMLError_GpuIsLost:  # lost between two queries
             continue
 
 
-def _identify(device: PhysicalDevice, uuid: str, name: str, nvlink_group: int | None) -> IdentifiedGpu:
-    capability, mig_mode = value_or_none(device.cuda_compute_capability()), value_or_none(device.mig_mode())
+def _identify(
+    device: PhysicalDevice, uuid: str, name: str, nvlink_group: int | None
+) -> IdentifiedGpu:
+    capability, mig_mode = (
+        value_or_none(device.cuda_compute_capability()),
+        value_or_none(device.mig_mode()),
+    )
     asked = [(_identify_instance(mig), mig) for mig in _mig_devices(device)]
     return IdentifiedGpu(
         GpuIdentity(
@@ -71,7 +76,7 @@ def _memory_total_bytes(device: Device) -> int | None:
 
 
 def _mig_devices(device: PhysicalDevice) -> Iterator[MigDevice]:
-    """Every MIG instance; nvitop's own ``mig_devices`` stops at the first number that is not taken."""
+    """Yield every MIG instance; nvitop's ``mig_devices`` stops at the first free number."""
     if not device.is_mig_mode_enabled():
         return
     for number in range(device.max_mig_device_count()):
@@ -82,9 +87,9 @@ def _mig_devices(device: PhysicalDevice) -> Iterator[MigDevice]:
 
 
 def _identify_instance(mig: MigDevice) -> MigInstance | None:
-    """Return who it is; None when it cannot say so.
+    """Return the identity of a MIG instance, or None without a UUID or profile.
 
-    Its profile stands in its name, as in ``NVIDIA A100-SXM4-80GB MIG 1g.10gb``.
+    The profile is part of the name, as in ``NVIDIA A100-SXM4-80GB MIG 1g.10gb``.
     """
     uuid, profile = value_or_none(mig.uuid()), _PROFILE.search(value_or_none(mig.name()) or "")
     if uuid is None or profile is None:
@@ -93,9 +98,9 @@ def _identify_instance(mig: MigDevice) -> MigInstance | None:
 
 
 def _numa_node(device: PhysicalDevice) -> int | None:
-    """Return the one node whose memory is next to the GPU.
+    """Return the NUMA node closest to the GPU, or None if there is not exactly one.
 
-    ``nvmlDeviceGetNumaNodeId`` is something else: the node that a GPU's own memory is on some machines.
+    ``nvmlDeviceGetNumaNodeId`` differs: it is the node of the GPU's own memory on machines that expose it.
     """
     words = query(device, "nvmlDeviceGetMemoryAffinity", 1, libnvml.NVML_AFFINITY_SCOPE_NODE)
     nodes = 0 if words is None else int(words[0])
@@ -103,16 +108,16 @@ def _numa_node(device: PhysicalDevice) -> int | None:
 
 
 def _group_by_nvlink(devices: Sequence[PhysicalDevice]) -> dict[int, int]:
-    """Return each GPU's group by index: whom NVLinks join, directly or over others or switches."""
+    """Return the NVLink group of each GPU by index: GPUs with a direct, transitive or switched link."""
     group_of: dict[int, int] = {}
     for device in devices:
         for other in devices:
             if device.index < other.index and _is_joined(device, other):
-                mine = group_of.setdefault(device.index, device.index)
-                theirs = group_of.setdefault(other.index, other.index)
-                joined = min(mine, theirs)
+                first = group_of.setdefault(device.index, device.index)
+                second = group_of.setdefault(other.index, other.index)
+                joined = min(first, second)
                 group_of = {
-                    index: joined if group in (mine, theirs) else group
+                    index: joined if group in (first, second) else group
                     for index, group in group_of.items()
                 }
     return group_of

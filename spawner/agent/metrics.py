@@ -1,6 +1,6 @@
-"""Writes a report as Prometheus text.
+"""Metrics: formats a report as Prometheus text.
 
-Names end in Prometheus' base units, and an unknown value is a line that is not there.
+Names end in Prometheus base units. An unknown value has no line.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _GAUGES: dict[str, tuple[str, Callable[[GpuReading], float | None]]] = {
     "memory_total_bytes": ("Memory of the GPU.", lambda reading: reading.memory_total_bytes),
     "temperature_celsius": ("Temperature of the GPU.", lambda r: r.temperature_celsius),
     "utilization_ratio": (
-        "Part of the time in which a kernel ran, 0 to 1.",
+        "Fraction of time with a running kernel, 0 to 1.",
         lambda reading: _scaled(reading.utilization_percent, 0.01),
     ),
     "power_watts": ("Power drawn.", lambda reading: reading.power_watts),
-    "power_limit_watts": ("Power that may be drawn.", lambda r: r.power_limit_watts),
+    "power_limit_watts": ("Power limit.", lambda r: r.power_limit_watts),
     "sm_clock_hertz": ("Clock of the SMs.", lambda reading: _scaled(reading.sm_clock_mhz, 1e6)),
     "healthy": ("1 when NVML reads the GPU, 0 when it is lost.", lambda r: _HEALTH[r.health]),
 }
@@ -43,7 +43,7 @@ def _scaled(value: float | None, by: float) -> float | None:
 
 
 class _ReportCollector(Collector):
-    """One report as metric families."""
+    """Collector of one report as metric families."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -60,7 +60,7 @@ class _ReportCollector(Collector):
 
     def _gpus(self) -> Iterator[Metric]:
         report = self._report
-        info = InfoMetricFamily("workbench_gpu", "Who a GPU is.", labels=["uuid", "name"])
+        info = InfoMetricFamily("workbench_gpu", "Identity of a GPU.", labels=["uuid", "name"])
         for gpu in report.gpus:
             more = {
                 "compute_capability": gpu.compute_capability,
@@ -86,7 +86,9 @@ class _ReportCollector(Collector):
             "workbench_gpu_last_fatal_xid", "Number of the last fatal Xid.", labels=labels
         )
         times = GaugeMetricFamily(
-            "workbench_gpu_last_fatal_xid_timestamp_seconds", "When it was reported.", labels=labels
+            "workbench_gpu_last_fatal_xid_timestamp_seconds",
+            "Time of the last fatal Xid.",
+            labels=labels,
         )
         for gpu in self._report.gpus:
             xid = self._report.xids.get(gpu.uuid)
@@ -97,7 +99,7 @@ class _ReportCollector(Collector):
         yield times
 
     def _mig_instances(self) -> Iterator[Metric]:
-        """MIG instances under names of their own: a sum over GPUs has no byte twice."""
+        """Yield MIG instances under separate names, so a sum over GPUs counts each byte once."""
         labels = ["uuid", "gpu_uuid", "profile"]
         for name, (text, value_of) in _MIG_GAUGES.items():
             family = GaugeMetricFamily(f"workbench_mig_{name}", text, labels=labels)

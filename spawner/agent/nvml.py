@@ -1,7 +1,7 @@
-"""Asks NVML, through nvitop, for everything the agent tells.
+"""NVML reader: builds the agent's report from NVML, through nvitop.
 
-It blocks: it is called from the sampler's thread alone. What NVML does not know is ``None``; a GPU
-once seen stays in every report, as lost if need be.
+Its calls block, so only the sampler's thread makes them. A missing value is ``None``. A GPU stays in every later
+report, as lost if NVML loses it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import replace
 
 from nvitop import Device, MigDevice, PhysicalDevice, libnvml
 
-from spawner.agent.nvml_query import query, value_or_none
 from spawner.agent.containers import get_container_id
 from spawner.agent.faults import XidListener
 from spawner.agent.identity import IdentifiedGpu, identify_gpus
+from spawner.agent.nvml_query import query, value_or_none
 from spawner.agent.readings import GpuProcess, GpuReading, Report
 from spawner.model import GpuHealth
 
 RETRY_SECONDS = 10
-"""How long a missing driver, or a GPU that could not say its UUID, is left alone."""
+"""Pause before the next attempt, after a missing driver or a GPU without a UUID."""
 
 _WHY_NO_NVML = {
     libnvml.NVMLError_LibraryNotFound: (
@@ -37,33 +37,35 @@ _WHY_NO_NVML = {
 
 
 class Nvml:
-    """The GPUs of this host, opened at the first report and again after a failure."""
+    """The GPUs of this host; the first report opens NVML, and a later one retries after a failure."""
 
     def __init__(self) -> None:
         self._gpus: dict[str, IdentifiedGpu] = {}  # by UUID
-        self._faults = XidListener()
+        self._xid_listener = XidListener()
         self._is_open = False
         self._error: str | None = None
-        self._look_again_at = 0.0  # monotonic; infinity once every GPU said who it is
+        self._retry_at = 0.0  # monotonic; infinity once every GPU has an identity
 
     def report(self) -> Report:
-        """Look at every GPU now."""
-        if time.monotonic() >= self._look_again_at:
-            self._look_again_at = time.monotonic() + RETRY_SECONDS
-            self._find_gpus()
+        """Return a report of every GPU."""
+        if time.monotonic() >= self._retry_at:
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self._identify_gpus()
         gpus = sorted(self._gpus.values(), key=lambda gpu: gpu.identity.index)
         return Report(
             sampled_at=time.time(),
             host=platform.node(),
             driver_version=value_or_none(Device.driver_version()) if self._is_open else None,
-            cuda_driver_version=value_or_none(Device.cuda_driver_version()) if self._is_open else None,
+            cuda_driver_version=value_or_none(Device.cuda_driver_version())
+            if self._is_open
+            else None,
             error=self._error,
             gpus=tuple(gpu.identity for gpu in gpus),
             readings={reading.uuid: reading for gpu in gpus for reading in _read_gpu(gpu)},
-            xids=self._faults.last_fatal(),
+            xids=self._xid_listener.last_fatal(),
         )
 
-    def _find_gpus(self) -> None:
+    def _identify_gpus(self) -> None:
         try:
             libnvml.nvmlInit()
             devices = Device.all()
@@ -72,26 +74,26 @@ class Nvml:
             return
         self._is_open = True
         self._gpus |= {gpu.identity.uuid: gpu for gpu in identify_gpus(devices)}
-        self._faults.listen({uuid: gpu.device for uuid, gpu in self._gpus.items()})
+        self._xid_listener.listen({uuid: gpu.device for uuid, gpu in self._gpus.items()})
         named = {gpu.identity.index for gpu in self._gpus.values()}
         nameless = [str(device.index) for device in devices if device.index not in named]
-        self._error = " ".join(_complaints(nameless, self._gpus.values())) or None
+        self._error = " ".join(_list_problems(nameless, self._gpus.values())) or None
         if not nameless:
-            self._look_again_at = float("inf")
+            self._retry_at = float("inf")
 
 
-def _complaints(nameless: Sequence[str], gpus: Iterable[IdentifiedGpu]) -> Iterator[str]:
-    """Yield a sentence for each thing that is there and that nobody can be given."""
+def _list_problems(nameless: Sequence[str], gpus: Iterable[IdentifiedGpu]) -> Iterator[str]:
+    """Yield one sentence for each GPU or MIG instance that no lease can get."""
     if nameless:
         yield f"NVML has lost GPU {', '.join(nameless)} (by index) and cannot say its UUID."
     for gpu in gpus:
         if gpu.unknown_instances:
             numbers = ", ".join(map(str, gpu.unknown_instances))
-            yield f"NVML does not say the profile of MIG instance {numbers} of GPU {gpu.identity.index}."
+            yield f"NVML does not report the profile of MIG instance {numbers} of GPU {gpu.identity.index}."
 
 
 def _read_gpu(gpu: IdentifiedGpu) -> Iterator[GpuReading]:
-    """Read a GPU and each of its MIG instances."""
+    """Yield the readings of a GPU and of each of its MIG instances."""
     whole = _read(gpu.identity.uuid, gpu.device)
     yield whole
     for instance, device in zip(gpu.identity.mig_instances, gpu.instances, strict=True):
@@ -99,7 +101,7 @@ def _read_gpu(gpu: IdentifiedGpu) -> Iterator[GpuReading]:
 
 
 def _read(uuid: str, device: PhysicalDevice) -> GpuReading:
-    """Read everything that changes; a GPU that answers nothing at all has unknown health."""
+    """Return all variable values of a GPU; without any answer its health is unknown."""
     try:
         memory = query(device, "nvmlDeviceGetMemoryInfo")
         utilization = query(device, "nvmlDeviceGetUtilizationRates")
@@ -125,7 +127,7 @@ def _read(uuid: str, device: PhysicalDevice) -> GpuReading:
 
 
 def _read_instance(uuid: str, device: MigDevice, whole: GpuReading) -> GpuReading:
-    """Read what NVML has of a MIG instance; a destroyed one, which is silent, has unknown health."""
+    """Return the values of a MIG instance; a destroyed one gives no answer, so its health is unknown."""
     try:
         memory = query(device, "nvmlDeviceGetMemoryInfo")
         utilization = query(device, "nvmlDeviceGetUtilizationRates")
@@ -147,4 +149,6 @@ def _read_processes(device: Device) -> tuple[GpuProcess, ...]:
     for kind in ("Graphics", "Compute"):
         for process in query(device, f"nvmlDeviceGet{kind}RunningProcesses") or ():
             used_bytes[process.pid] = process.usedGpuMemory
-    return tuple(GpuProcess(pid, get_container_id(pid), used_bytes[pid]) for pid in sorted(used_bytes))
+    return tuple(
+        GpuProcess(pid, get_container_id(pid), used_bytes[pid]) for pid in sorted(used_bytes)
+    )

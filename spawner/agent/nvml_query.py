@@ -1,6 +1,6 @@
-"""Asks NVML one question, through nvitop.
+"""NVML query: performs one NVML call through nvitop.
 
-What NVML does not know is ``None``; only that a GPU is lost is an error.
+A missing value is ``None``; the only error is a lost GPU.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from nvitop import Device, libnvml
 
 _T = TypeVar("_T")
 
-# nvitop prints a page of advice where there is no driver; the report's one sentence replaces it.
+# without a driver nvitop prints a page of advice; the report carries one sentence instead
 libnvml.LOGGER.disabled = True
 
 
 def value_or_none(value: _T) -> _T | None:
-    """Return what nvitop says, with its ``NA`` as ``None``."""
+    """Return nvitop's value, with ``None`` for its ``NA``."""
     return value if libnvml.nvmlCheckReturn(value) else None
 
 
 def query(device: Device, call: str, *arguments: object) -> Any:  # noqa: ANN401 one type per call
-    """Return NVML's answer about a device; ``None`` when it has none.
+    """Return NVML's answer about a device, or ``None`` without an answer.
 
-    Raises ``NVMLError_GpuIsLost``. nvitop's own ``Device.memory_info`` answers with the host's memory
-    when NVML has no answer.
+    Raises ``NVMLError_GpuIsLost``. Prefer it to nvitop's own methods: ``Device.memory_info`` falls back to the
+    host's memory when NVML has no answer.
     """
     try:
         return libnvml.nvmlQuery(

@@ -1,6 +1,6 @@
-"""What the agent knows of its GPUs, in the shapes of its JSON.
+"""Readings: defines the agent's report and builds its JSON answers.
 
-``tests/contract/agent-*.json`` are golden samples of both answers; unknown is always ``None``.
+``tests/contract/agent-*.json`` are golden samples of both answers. Unknown is always ``None``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class MigInstance:
-    """One part of a divided GPU; ``mig_index`` counts the GPU's parts, ``profile`` is as ``1g.10gb``."""
+    """A MIG instance; ``mig_index`` is its number on the GPU, ``profile`` has the form ``1g.10gb``."""
 
     uuid: str
     mig_index: int
@@ -26,9 +26,9 @@ class MigInstance:
 
 @dataclass(frozen=True)
 class GpuIdentity:
-    """What of a GPU does not change while it works; known from then on, even if it is lost.
+    """Constant properties of a GPU; they stay known after the GPU is lost.
 
-    GPUs of one ``nvlink_group`` reach each other over NVLink; the group is called by its lowest index.
+    GPUs of one ``nvlink_group`` reach each other over NVLink; the lowest index among them is the group's number.
     """
 
     uuid: str
@@ -44,12 +44,12 @@ class GpuIdentity:
 
     @property
     def is_simulated(self) -> bool:
-        """True for a GPU of the simulation library; its name says so."""
+        """True for a GPU of the simulation library; its name carries the suffix."""
         return self.name.endswith(SIMULATED_SUFFIX)
 
     @property
     def leaf_uuids(self) -> tuple[str, ...]:
-        """What of it a server can be given: itself, or its MIG instances if it is divided."""
+        """UUIDs of the leasable units: the GPU itself, or its MIG instances in MIG mode."""
         if self.mig_mode == "enabled":
             return tuple(instance.uuid for instance in self.mig_instances)
         return (self.uuid,)
@@ -57,7 +57,7 @@ class GpuIdentity:
 
 @dataclass(frozen=True)
 class GpuProcess:
-    """A process on a GPU by its PID on the host; ``container_id`` is null outside containers."""
+    """A process on a GPU by its host PID; ``container_id`` is None outside containers."""
 
     pid: int
     container_id: str | None
@@ -66,7 +66,7 @@ class GpuProcess:
 
 @dataclass(frozen=True)
 class GpuReading:
-    """One GPU or MIG instance at one moment; the temperature of an instance is its GPU's."""
+    """Variable values of one GPU or MIG instance; an instance has the temperature of its GPU."""
 
     uuid: str
     memory_used_bytes: int | None = None
@@ -82,7 +82,7 @@ class GpuReading:
 
 @dataclass(frozen=True)
 class Xid:
-    """A failure that the driver reported, by the number NVIDIA gives it; ``at`` is Unix seconds."""
+    """An Xid error of the driver; ``number`` is NVIDIA's number, ``at`` is in Unix seconds."""
 
     number: int
     at: float
@@ -90,10 +90,10 @@ class Xid:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything one look at NVML gave; ``error`` is one sentence saying what it could not see.
+    """Result of one NVML sample; ``error`` is one sentence about missing GPUs.
 
-    ``sampled_at`` is in seconds since the epoch. ``readings`` has every GPU and every MIG instance by
-    its UUID, ``xids`` the last fatal one of each GPU that had one.
+    ``sampled_at`` is in seconds since the Unix epoch. ``readings`` has every GPU and MIG instance by UUID. ``xids``
+    has the last fatal Xid by GPU UUID.
     """
 
     sampled_at: float
@@ -107,7 +107,7 @@ class Report:
 
     @property
     def leaves(self) -> Iterator[GpuReading]:
-        """The readings of what a server can be given."""
+        """Readings of all leasable units."""
         return (self.readings[uuid] for gpu in self.gpus for uuid in gpu.leaf_uuids)
 
 

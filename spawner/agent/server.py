@@ -1,6 +1,6 @@
-"""The agent's four paths over HTTP.
+"""HTTP server of the agent: serves inventory, samples, metrics and its own health.
 
-Every answer comes from the sampler; a request never touches NVML.
+Every answer comes from the sampler; a request handler never calls NVML.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from spawner.agent.metrics import format_metrics
 from spawner.agent.readings import Report, build_inventory, build_samples
 from spawner.agent.sampler import Sampler
 
-_NO_ANSWER = "NVML does not answer; see whether nvidia-smi does on the GPU host."
+_NO_ANSWER = "NVML does not answer: check whether nvidia-smi answers on the GPU host."
 
 
 def build_app(sampler: Sampler) -> web.Application:
-    """Build the application; it opens the sampler when it starts and closes it when it ends."""
+    """Return the application; it starts and closes the sampler with itself."""
 
-    async def hold_sampler(_: web.Application) -> AsyncIterator[None]:
-        sampler.begin()  # whoever is lost later has said its name by then
+    async def run_sampler(_: web.Application) -> AsyncIterator[None]:
+        sampler.start_sample()  # identify the GPUs now: a GPU that is lost later has no UUID
         yield
         sampler.close()
 
     async def health(_: web.Request) -> web.Response:
-        """Say whether this process can serve; it is well without a GPU, but not behind a stuck NVML."""
+        """Report whether this process can serve: it can without a GPU, but not with a stuck NVML."""
         if sampler.is_stuck:
             return web.json_response({"error": _NO_ANSWER}, status=503)
         return web.json_response({"error": None})
 
     app = web.Application()
-    app.cleanup_ctx.append(hold_sampler)
+    app.cleanup_ctx.append(run_sampler)
     app.router.add_get("/inventory", _answer(sampler, _json(build_inventory)))
     app.router.add_get("/samples", _answer(sampler, _json(build_samples)))
     app.router.add_get("/metrics", _answer(sampler, _metrics))

@@ -1,5 +1,5 @@
-"""The auditor: looks at Docker, ledger and hub database for itself and says where they contradict each other.
+"""The auditor: reads Docker, the ledger and the hub database independently and reports contradictions.
 
-It shares nouns and names with what it audits, and no code that does anything. What it could not look at is ``Unknown``,
+It shares types and names with the audited code, but no code with effects. A source that it cannot read is ``Unknown``,
 never clean.
 """

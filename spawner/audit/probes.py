@@ -1,6 +1,6 @@
-"""Reads the three places that have to agree: Docker through the broker, the ledger and the hub's database.
+"""Probes: reads the three sources that have to agree: Docker through the broker, the ledger and the hub's database.
 
-Nothing is ever written, and whatever cannot be read, for whatever reason, raises ``Unknown``.
+A probe writes nothing. A source that cannot be read, for any reason, raises ``Unknown``.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _HEARTBEAT = sa.text("SELECT * FROM heartbeat")
 _SERVERS = sa.text(
     "SELECT users.name, spawners.name, servers.ip FROM spawners "
     "JOIN users ON users.id = spawners.user_id JOIN servers ON servers.id = spawners.server_id "
-    "WHERE servers.ip != ''"  # a server that is only starting has no address yet
+    "WHERE servers.ip != ''"  # a starting server has no address yet
 )
 _USERS = sa.text("SELECT name FROM users")
 
 
 @dataclass(frozen=True)
 class ProbeTargets:
-    """Where to look; the databases are SQLAlchemy URLs, ``first_uid`` is what account number 0 would have."""
+    """The sources to read: databases as SQLAlchemy URLs; account number N has the uid ``first_uid`` + N."""
 
     instance: str
     first_uid: int
@@ -55,11 +55,11 @@ class ProbeTargets:
     hub_database_url: str
 
 
-def probe(places: ProbeTargets) -> ObservedState:
-    """Return what all three say now; raises Unknown when one of them does not."""
+def probe(targets: ProbeTargets) -> ObservedState:
+    """Return the state of all three sources; raises Unknown if one of them does not answer."""
     try:
-        containers = tuple(_running(places.docker_socket))
-        with _database(places.ledger_url) as ledger:
+        containers = tuple(_running(targets.docker_socket))
+        with _database(targets.ledger_url) as ledger:
             _require_version(ledger)
             leases = tuple(_as_lease(row._asdict()) for row in ledger.execute(_LEASES))
             adopted = frozenset(
@@ -69,23 +69,23 @@ def probe(places: ProbeTargets) -> ObservedState:
             quarantined_at = {row.gpu_uuid: row.since for row in ledger.execute(_QUARANTINES)}
             drained_at = {row.gpu_uuid: row.since for row in ledger.execute(_DRAINS)}
             accounts = [
-                Account(places.first_uid + row.number, row.user, is_home_prepared=True)
+                Account(targets.first_uid + row.number, row.user, is_home_prepared=True)
                 for row in ledger.execute(_HOMES)
             ]
             beat = ledger.execute(_HEARTBEAT).one_or_none()
             now = read_lease_time(None if beat is None else beat._asdict())
-        with _database(places.hub_database_url) as hub:
+        with _database(targets.hub_database_url) as hub:
             servers = tuple(ObservedServer(*row) for row in hub.execute(_SERVERS))
             users = frozenset(row.name for row in hub.execute(_USERS))
-        homes = {account: _has_home(places, account) for account in accounts}
+        homes = {account: _has_home(targets, account) for account in accounts}
     except sa.exc.DBAPIError as error:
         sentence = " ".join(str(error.orig).split()).rstrip(".")
         raise Unknown(f"A database cannot be read: {sentence}.") from error
-    # an answer, but not of the shape that it has to have
+    # an answer with an unexpected shape
     except (AttributeError, LookupError, TypeError, ValueError, sa.exc.SQLAlchemyError) as error:
-        raise Unknown(f"What was read makes no sense: {error!r}.") from error
+        raise Unknown(f"An answer has an unexpected shape: {error!r}.") from error
     return ObservedState(
-        places.instance,
+        targets.instance,
         now,
         containers,
         leases,
@@ -103,37 +103,41 @@ def _running(docker_socket: Path) -> Iterator[ObservedContainer]:
     _, listed = _request(docker_socket, "/containers/json?all=1")
     for row in listed:
         if row["Labels"].get(LABEL_ROLE) == ROLE_SERVER and row["State"] == "running":
-            status, seen = _request(docker_socket, f"/containers/{row['Id']}/json", may_lack=True)
-            if status == 200:  # else it has gone since
-                given = seen["HostConfig"].get("DeviceRequests") or []
-                yield ObservedContainer(row["Names"][0].removeprefix("/"), frozenset(_uuids(given)))
+            status, seen = _request(
+                docker_socket, f"/containers/{row['Id']}/json", may_be_missing=True
+            )
+            if status == 200:  # else it ended after the listing
+                devices = seen["HostConfig"].get("DeviceRequests") or []
+                yield ObservedContainer(
+                    row["Names"][0].removeprefix("/"), frozenset(_uuids(devices))
+                )
 
 
-def _uuids(given: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    for request in given:
+def _uuids(devices: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for request in devices:
         if not request["DeviceIDs"]:
-            raise ValueError("a container that was given GPUs by their number")
+            raise ValueError("a container has GPUs by count, not by UUID")
         yield from (device.removeprefix(CDI_PREFIX) for device in request["DeviceIDs"])
 
 
-def _has_home(places: ProbeTargets, account: Account) -> bool:
-    volume = names.home_volume(places.instance, account.user, account.uid)
-    status, seen = _request(places.docker_socket, f"/volumes/{volume}", may_lack=True)
+def _has_home(targets: ProbeTargets, account: Account) -> bool:
+    volume = names.home_volume(targets.instance, account.user, account.uid)
+    status, seen = _request(targets.docker_socket, f"/volumes/{volume}", may_be_missing=True)
     return status == 200 and str(seen["Name"]) == volume
 
 
-def _request(docker_socket: Path, path: str, *, may_lack: bool = False) -> tuple[int, Any]:
-    """Return status (200, or 404 in Docker's own words where it ``may_lack``) and answer."""
+def _request(docker_socket: Path, path: str, *, may_be_missing: bool = False) -> tuple[int, Any]:
+    """Return the status (200, or with ``may_be_missing`` a 404 of Docker itself) and the answer."""
     try:
         with closing(_Connection(docker_socket)) as connection:
             connection.request("GET", path)
             response = connection.getresponse()
             raw = response.read()
     except (HTTPException, OSError) as error:
-        raise Unknown(f"Docker cannot be asked at {docker_socket}: {error}.") from error
+        raise Unknown(f"Docker cannot be reached at {docker_socket}: {error}.") from error
     answer = json.loads(raw)
-    is_lacking = response.status == 404 and "no such" in answer["message"].lower()
-    if response.status != 200 and not (may_lack and is_lacking):
+    is_missing = response.status == 404 and "no such" in answer["message"].lower()
+    if response.status != 200 and not (may_be_missing and is_missing):
         raise Unknown(f"Docker answered {response.status} to {path}: {answer['message']}")
     return response.status, answer
 
@@ -153,14 +157,14 @@ class _Connection(HTTPConnection):
 
 @contextmanager
 def _database(url: str) -> Iterator[sa.Connection]:
-    """Open one consistent view of a database that must already be there, read-only."""
+    """Open one consistent, read-only view of an existing database."""
     parsed = sa.make_url(url)
     is_file = parsed.get_backend_name() == "sqlite"
     engine = _open_file(parsed) if is_file else _open_server(parsed)
     try:
         with engine.connect() as connection:
             if is_file:
-                connection.exec_driver_sql("BEGIN")  # the driver would not for reading alone
+                connection.exec_driver_sql("BEGIN")  # the driver begins no transaction for reads
             yield connection
     finally:
         engine.dispose()
@@ -191,7 +195,7 @@ def _require_version(ledger: sa.Connection) -> None:
     if version != VERSION:
         raise Unknown(
             f"The ledger is of version {version}, but this release reads {VERSION}: "
-            "audit it with the release that made it."
+            "audit it with the release that created it."
         )
 
 
@@ -208,7 +212,7 @@ def _as_lease(row: Mapping[str, Any]) -> Lease:
 
 
 def read_lease_time(heartbeat: Mapping[str, Any] | None) -> float:
-    """Return the time of the clock by which leases are counted, whether a hub runs or not."""
+    """Return the time of the lease clock, whether a hub runs or not."""
     if heartbeat is None:
         return time.time()
     if heartbeat["boot_id"] == BOOT_ID.read_text().strip():

@@ -1,6 +1,6 @@
-"""The rules, as pure functions of what was seen, and when a contradiction counts.
+"""Rules: finds contradictions in an observed state, with pure functions.
 
-A rule names who breaks it; what is wrong for a moment only, because three places cannot be read at once, is not wrong.
+A finding names its subject. It counts only if it persists, because the three sources cannot be read at one instant.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from enum import StrEnum
 from spawner.model import Account, Lease, LeaseState
 from spawner.policy import names
 
-SETTLE_SECONDS = 5.0  # an end is noticed within 3 s
+SETTLE_SECONDS = 5.0  # the hub detects an end within 3 s
 LONGEST_START_SECONDS = 600.0
 LONGEST_CLOSING_SECONDS = 600.0
 _HOLDING = frozenset(LeaseState) - {LeaseState.WAITING, LeaseState.CLOSED}
 
 
 class Rule(StrEnum):
-    """What may never be, each by the name of its violation."""
+    """The invariants, each by the name of its violation."""
 
     GPU_IN_TWO_CONTAINERS = "gpu_in_two_containers"
     CONTAINER_WITHOUT_LEASE = "container_without_lease"
@@ -38,7 +38,7 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule that is broken: by whom, and a sentence for the admin."""
+    """One violation of a rule: its subject and a sentence for the admin."""
 
     rule: Rule
     subject: str
@@ -47,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ObservedContainer:
-    """A running server as Docker describes it; the GPUs are those that it was given, not those of its label."""
+    """A running server as Docker describes it; the GPUs are its actual devices, not those of its label."""
 
     name: str
     gpu_uuids: frozenset[str]
@@ -55,7 +55,7 @@ class ObservedContainer:
 
 @dataclass(frozen=True)
 class ObservedServer:
-    """A server of the hub's database with the host to which its route leads."""
+    """A server of the hub's database and the host of its route."""
 
     user: str
     name: str
@@ -64,12 +64,12 @@ class ObservedServer:
 
 @dataclass(frozen=True)
 class ObservedState:
-    """Everything that was seen at ``now`` (of the lease clock).
+    """The state of all three sources at ``now``, a time of the lease clock.
 
-    ``leases`` are the live ones and the closed ones without a cause; ``claims`` map a GPU's UUID to a lease id;
-    ``adopted`` are the ids of those that only a running container proves: when they were granted, nobody knows;
-    ``quarantined_at`` and ``drained_at`` map the UUIDs of GPUs that are to when that began; ``homes`` are the accounts
-    whose home was prepared, each with whether its volume is there; ``users`` are those whom the hub knows.
+    ``leases`` are the live ones and the closed ones without a cause. ``claims`` map a GPU UUID to a lease id.
+    ``adopted`` are the ids of adopted leases, owner real time of grant is unknown.
+    ``quarantined_at`` and ``drained_at`` map a GPU UUID to the start of its quarantine or drain.
+    ``homes`` map each account with a prepared home to whether its volume exists. ``users`` are the hub's users.
     """
 
     instance: str
@@ -93,41 +93,41 @@ class ObservedState:
         }
 
 
-def audit(look: Callable[[], ObservedState]) -> tuple[ObservedState, tuple[Finding, ...]]:
-    """Return what is wrong, and still is a moment later: the first look is not of one instant.
+def audit(probe: Callable[[], ObservedState]) -> tuple[ObservedState, tuple[Finding, ...]]:
+    """Return the state and the findings that persist in a second probe: one probe is not one instant.
 
-    Two containers with one GPU are always wrong: Docker lists who runs in one answer.
+    A GPU in two containers counts at once, because Docker lists all running containers in one answer.
     """
-    world = look()
-    found = check_rules(world)
+    state = probe()
+    found = check_rules(state)
     if found:
         time.sleep(SETTLE_SECONDS)
-        world = look()
-        still = {(finding.rule, finding.subject) for finding in check_rules(world)}
+        state = probe()
+        still = {(finding.rule, finding.subject) for finding in check_rules(state)}
         found = tuple(
             finding
             for finding in found
             if finding.rule is Rule.GPU_IN_TWO_CONTAINERS
             or (finding.rule, finding.subject) in still
         )
-    return world, found
+    return state, found
 
 
-def check_rules(world: ObservedState) -> tuple[Finding, ...]:
-    """Return every rule that ``world`` breaks."""
-    return tuple(finding for rule in _RULES for finding in rule(world))
+def check_rules(state: ObservedState) -> tuple[Finding, ...]:
+    """Return every rule that ``state`` breaks."""
+    return tuple(finding for rule in _RULES for finding in rule(state))
 
 
-def _gpus_in_two_containers(world: ObservedState) -> Iterator[Finding]:
-    given = Counter(uuid for container in world.containers for uuid in container.gpu_uuids)
-    for uuid in sorted(uuid for uuid, count in given.items() if count > 1):
-        where = ", ".join(c.name for c in world.containers if uuid in c.gpu_uuids)
+def _gpus_in_two_containers(state: ObservedState) -> Iterator[Finding]:
+    uses = Counter(uuid for container in state.containers for uuid in container.gpu_uuids)
+    for uuid in sorted(uuid for uuid, count in uses.items() if count > 1):
+        where = ", ".join(c.name for c in state.containers if uuid in c.gpu_uuids)
         yield Finding(Rule.GPU_IN_TWO_CONTAINERS, uuid, f"This GPU is in {where}.")
 
 
-def _containers(world: ObservedState) -> Iterator[Finding]:
-    holders = world.holders()
-    for container in world.containers:
+def _containers(state: ObservedState) -> Iterator[Finding]:
+    holders = state.holders()
+    for container in state.containers:
         lease = holders.get(container.name)
         if lease is None:
             yield Finding(
@@ -139,98 +139,100 @@ def _containers(world: ObservedState) -> Iterator[Finding]:
             yield Finding(
                 Rule.OTHER_GPUS_THAN_LEASED,
                 container.name,
-                f"This server has {_list(container.gpu_uuids)}, but lease {lease.id} is for {_list(lease.gpu_uuids)}.",
+                f"This server has {_list(container.gpu_uuids)}, but lease {lease.id} has {_list(lease.gpu_uuids)}.",
             )
 
 
-def _claims(world: ObservedState) -> Iterator[Finding]:
-    wanted = {(uuid, lease.id) for lease in world.holders().values() for uuid in lease.gpu_uuids}
-    for uuid, lease_id in sorted(wanted ^ set(world.claims.items())):
+def _claims(state: ObservedState) -> Iterator[Finding]:
+    wanted = {(uuid, lease.id) for lease in state.holders().values() for uuid in lease.gpu_uuids}
+    for uuid, lease_id in sorted(wanted ^ set(state.claims.items())):
         sentence = (
-            f"Lease {lease_id} is for this GPU, but has not claimed it."
+            f"Lease {lease_id} has this GPU, but did not claim it."
             if (uuid, lease_id) in wanted
-            else f"This GPU is claimed by lease {lease_id}, which is not live or not for it."
+            else f"Lease {lease_id} claims this GPU, but is not live or does not have it."
         )
         yield Finding(Rule.CLAIM_WITHOUT_LEASE, uuid, sentence)
 
 
-def _leases(world: ObservedState) -> Iterator[Finding]:
-    running = {container.name for container in world.containers}
-    for name, lease in world.holders().items():
+def _leases(state: ObservedState) -> Iterator[Finding]:
+    running = {container.name for container in state.containers}
+    for name, lease in state.holders().items():
         why = None
         if lease.state is LeaseState.CLOSING:
-            if world.now - (lease.ended_at or 0.0) > LONGEST_CLOSING_SECONDS:
-                why = "is being given back for longer than 10 minutes"
+            if state.now - (lease.ended_at or 0.0) > LONGEST_CLOSING_SECONDS:
+                why = "has been closing for more than 10 minutes"
         elif name not in running and lease.state in (LeaseState.GRANTED, LeaseState.LOST):
-            if world.now - (lease.granted_at or 0.0) > LONGEST_START_SECONDS:
-                why = "was granted more than 10 minutes ago, and no server of it runs"
+            if state.now - (lease.granted_at or 0.0) > LONGEST_START_SECONDS:
+                why = "was granted more than 10 minutes ago, but its server does not run"
         elif name not in running and lease.state is LeaseState.RUNNING:
-            why = "counts as running, but no server of it runs"
+            why = "is recorded as running, but its server does not run"
         if why is not None:
             sentence = f"The lease of {lease.user} on {_list(lease.gpu_uuids)} {why}."
             yield Finding(Rule.LEASE_WITHOUT_CONTAINER, lease.id, sentence)
 
 
-def _quarantines(world: ObservedState) -> Iterator[Finding]:
-    for uuid, lease in _granted_since(world.quarantined_at, world):
+def _quarantines(state: ObservedState) -> Iterator[Finding]:
+    for uuid, lease in _granted_since(state.quarantined_at, state):
         sentence = (
             f"Lease {lease.id} of {lease.user} was granted this GPU while it was in quarantine."
         )
         yield Finding(Rule.GRANTED_IN_QUARANTINE, uuid, sentence)
 
 
-def _drains(world: ObservedState) -> Iterator[Finding]:
-    for uuid, lease in _granted_since(world.drained_at, world):
+def _drains(state: ObservedState) -> Iterator[Finding]:
+    for uuid, lease in _granted_since(state.drained_at, state):
         sentence = f"Lease {lease.id} of {lease.user} was granted this GPU while it was drained."
         yield Finding(Rule.GRANTED_WHILE_DRAINED, uuid, sentence)
 
 
-def _granted_since(closed_at: Mapping[str, float], world: ObservedState) -> Iterator[tuple[str, Lease]]:
-    for lease in world.holders().values():
+def _granted_since(
+    closed_at: Mapping[str, float], state: ObservedState
+) -> Iterator[tuple[str, Lease]]:
+    for lease in state.holders().values():
         for uuid in lease.gpu_uuids:
             is_later = uuid in closed_at and (lease.granted_at or 0.0) > closed_at[uuid]
-            if is_later and lease.id not in world.adopted:
+            if is_later and lease.id not in state.adopted:
                 yield uuid, lease
 
 
-def _causes(world: ObservedState) -> Iterator[Finding]:
-    for lease in world.leases:
+def _causes(state: ObservedState) -> Iterator[Finding]:
+    for lease in state.leases:
         if lease.state is LeaseState.CLOSED and lease.cause is None:
             sentence = f"This lease of {lease.user} was closed without a cause."
             yield Finding(Rule.CLOSED_WITHOUT_CAUSE, lease.id, sentence)
 
 
-def _owners(world: ObservedState) -> Iterator[Finding]:
-    for lease in world.leases:
-        if lease.state is not LeaseState.CLOSED and lease.user not in world.users:
+def _owners(state: ObservedState) -> Iterator[Finding]:
+    for lease in state.leases:
+        if lease.state is not LeaseState.CLOSED and lease.user not in state.users:
             sentence = (
-                f"This lease of {lease.user} on {_list(lease.gpu_uuids)} is {lease.state.value}, but the hub knows "
-                "no such user: create them and delete them, which stops it, or let its time run out."
+                f"This lease of {lease.user} on {_list(lease.gpu_uuids)} is {lease.state.value}, but the hub has "
+                "no such user. Create and delete that user, which ends the lease, or let its time run out."
             )
             yield Finding(Rule.LEASE_OF_NOBODY, lease.id, sentence)
 
 
-def _homes(world: ObservedState) -> Iterator[Finding]:
-    for account, is_there in world.homes.items():
+def _homes(state: ObservedState) -> Iterator[Finding]:
+    for account, is_there in state.homes.items():
         if not is_there:
-            volume = names.home_volume(world.instance, account.user, account.uid)
-            sentence = f"The home of {account.user} is not there any more."
+            volume = names.home_volume(state.instance, account.user, account.uid)
+            sentence = f"The home of {account.user} does not exist any more."
             yield Finding(Rule.HOME_MISSING, volume, sentence)
 
 
-def _servers(world: ObservedState) -> Iterator[Finding]:
-    holders = world.holders()
-    for server in world.servers:
+def _servers(state: ObservedState) -> Iterator[Finding]:
+    holders = state.holders()
+    for server in state.servers:
         lease = holders.get(server.host)
         if lease is not None and (lease.user, lease.server) == (server.user, server.name):
             continue
-        whose = (
-            "no live lease's" if lease is None else f"the one of {lease.user}'s {lease.server!r}"
+        owner = (
+            "of no live lease" if lease is None else f"the server {lease.server!r} of {lease.user}"
         )
         yield Finding(
             Rule.SERVER_AT_WRONG_CONTAINER,
             f"{server.user}/{server.name}",
-            f"The hub leads this server to the container {server.host}, which is {whose}.",
+            f"The hub routes this server to the container {server.host}, which is {owner}.",
         )
 
 

@@ -1,5 +1,5 @@
-"""The only process that holds the Docker socket: a filtering proxy before it.
+"""The broker: filters all requests to Docker; no other process holds the Docker socket.
 
-What is not on its allowlist is refused, what is created equals what policy builds, and nothing
-starts unless its lease may.
+It refuses every request outside its allowlist. A created container equals the one that policy builds. A container
+starts only if its lease allows that.
 """

@@ -1,6 +1,6 @@
-"""Runs the broker: ``python -m spawner.broker``.
+"""Broker process: serves the broker on a unix socket, with ``python -m spawner.broker``.
 
-It listens on a unix socket that only root and the hub's group may use, and nowhere else.
+Only root and the hub's group may use the socket; the broker listens nowhere else.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from pathlib import Path
 
 from aiohttp import web
 
+from spawner.broker.agent_restart import keep_agent_running
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
-from spawner.broker.agent_restart import keep_agent_running
 from spawner.catalog import Catalog, load_catalog
 from spawner.ledger import Ledger
 from spawner.model import SettingsError
 from spawner.settings import Settings
 
+log = logging.getLogger("spawner.broker")  # __name__ is "__main__" here
+
 HUB_GROUP = 1000
-SHUTDOWN_SECONDS = 5.0  # for a create or start that is under way; Docker kills after 10
+SHUTDOWN_SECONDS = 5.0  # for a running create or start; Docker kills the broker after 10
 
 
 def lazy_ledger(url: str, first_uid: int) -> Callable[[], Ledger]:
-    """Return a function that opens the ledger once and raises Unknown while the hub has made none.
+    """Return a function that opens the ledger once and raises Unknown until the hub has created it.
 
-    The broker never makes the file itself: it would be root's, and the hub could not write it.
+    The broker never creates the file: root would own it, and the hub could not write to it.
     """
     lock = threading.Lock()
     opened: list[Ledger] = []
@@ -47,12 +49,12 @@ def lazy_ledger(url: str, first_uid: int) -> Callable[[], Ledger]:
 
 
 async def serve(broker: Broker, socket_path: Path, group: int) -> web.ServerRunner:
-    """Listen on ``socket_path``, which ``group`` may use; the caller cleans the runner up."""
-    # lingering: a body that is too large is not read to its end
+    """Listen on ``socket_path`` for ``group``; the caller cleans up the runner."""
+    # lingering: the broker does not read the rest of a body that is too large
     server = web.Server(broker.handle, access_log=None, lingering_time=1.0)
     runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
-    before = os.umask(0o117)  # the socket is made 0660: at no moment may anybody else connect
+    before = os.umask(0o117)  # mode 0660 from the start: no other user can connect in between
     try:
         await web.UnixSite(runner, str(socket_path)).start()
     finally:
@@ -74,10 +76,10 @@ async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     runner = await serve(broker, flags.listen, flags.group)
-    logging.getLogger("workbench.broker").info("Listening on %s", flags.listen)
-    reviving = asyncio.create_task(keep_agent_running(engine, settings.instance))
+    log.info("Listening: socket=%s", flags.listen)
+    agent_watch = asyncio.create_task(keep_agent_running(engine, settings.instance))
     await ended.wait()
-    reviving.cancel()
+    agent_watch.cancel()
     broker.events.close()
     await runner.cleanup()
     await engine.close()

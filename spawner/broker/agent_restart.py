@@ -1,7 +1,7 @@
-"""Starts the gpu-agent again where Docker itself could not.
+"""Agent restart: starts the gpu-agent again after Docker failed to start it.
 
-A daemon without the mend of moby issue 49989 brings containers back before it has CDI, so what has GPUs stays down
-after each restart of the machine. Only a start that failed is repeated: whom somebody stopped stays stopped.
+Without the fix of moby issue 49989, a daemon restores containers before it has loaded CDI. Containers with GPUs then
+stay down after a restart of the machine. Only a failed start is repeated: a stopped agent stays stopped.
 """
 
 from __future__ import annotations
@@ -13,25 +13,27 @@ import logging
 from spawner.broker.engine import Engine
 from spawner.broker.errors import BrokerError
 
-log = logging.getLogger("workbench.broker")
+log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 10.0
+CHECK_SECONDS = 10.0
 SERVICE = "gpu-agent"
 _BAD_REQUEST = 400
 
 
 async def keep_agent_running(engine: Engine, instance: str) -> None:
-    """Look after the agent of ``instance`` for ever."""
+    """Check the agent of ``instance`` until cancelled."""
     while True:
         try:
             await restart_failed_agent(engine, instance)
         except BrokerError as refusal:
-            log.warning("Nobody knows whether the %s runs: %s", SERVICE, refusal.sentence)
-        await asyncio.sleep(LOOK_SECONDS)
+            log.warning(
+                "Agent unknown: service=%s state=unknown reason=%s", SERVICE, refusal.sentence
+            )
+        await asyncio.sleep(CHECK_SECONDS)
 
 
 async def restart_failed_agent(engine: Engine, instance: str) -> None:
-    """Start the agent once more if its last start failed; raises BrokerError where Docker cannot be asked."""
+    """Start the agent once more if its last start failed; raises BrokerError if Docker does not answer."""
     labels = [f"com.docker.compose.project={instance}", f"com.docker.compose.service={SERVICE}"]
     query = {"all": "1", "filters": json.dumps({"label": labels})}
     listed = await engine.request("GET", "containers/json", query=query)
@@ -41,5 +43,7 @@ async def restart_failed_agent(engine: Engine, instance: str) -> None:
         if state.get("Status") != "exited" or not state.get("Error"):
             continue
         started = await engine.request("POST", f"{path}/start")
-        outcome = "runs again" if started.status < _BAD_REQUEST else started.parse().get("message")
-        log.warning("The %s was not started by Docker (%s): %s", SERVICE, state["Error"], outcome)
+        outcome = "running" if started.status < _BAD_REQUEST else started.parse().get("message")
+        log.warning(
+            "Agent restarted: service=%s state=%s reason=%s", SERVICE, outcome, state["Error"]
+        )

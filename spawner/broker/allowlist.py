@@ -1,6 +1,6 @@
-"""The closed list of what may be asked of Docker.
+"""Allowlist: matches a request against the closed list of requests that Docker may receive.
 
-A request target is matched as it was sent, undecoded; what matches no rule in full is refused.
+The request target is matched undecoded, as it was sent. A request that does not match a rule in full is refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_QUERY_FIELDS = 8
 
 
 class Operation(Enum):
-    """Everything the broker does on request."""
+    """Every operation that a client may request."""
 
     PING = "ping"
     VERSION = "version"
@@ -45,9 +45,9 @@ CHANGING = frozenset({Operation.STOP, Operation.REMOVE, Operation.CREATE, Operat
 
 @dataclass(frozen=True)
 class AllowedRequest:
-    """One allowed request: ``subject`` is the name or id of an image, container or volume, or ""."""
+    """A request that a rule allows; ``subject`` is the name or id of an image, container or volume, or ""."""
 
-    action: Operation
+    operation: Operation
     subject: str
     query: Mapping[str, str]
 
@@ -56,13 +56,13 @@ class AllowedRequest:
 class _Rule:
     method: str
     path: re.Pattern[str]
-    action: Operation
+    operation: Operation
     query: Mapping[str, re.Pattern[str]]
 
 
-def _rule(method: str, path: str, action: Operation, **query: str) -> _Rule:
+def _rule(method: str, path: str, operation: Operation, **query: str) -> _Rule:
     compiled = {name: re.compile(pattern) for name, pattern in query.items()}
-    return _Rule(method, re.compile(_VERSION_PREFIX + path), action, compiled)
+    return _Rule(method, re.compile(_VERSION_PREFIX + path), operation, compiled)
 
 
 _RULES = (
@@ -90,14 +90,14 @@ _RULES = (
 )
 
 
-def match(method: str, target: str) -> AllowedRequest:
-    """Return what the request line asks for; raises BrokerError (403) if no rule allows it."""
+def match_request(method: str, target: str) -> AllowedRequest:
+    """Return the request of a request line; raises BrokerError (403) if no rule allows it."""
     path, _, query = target.partition("?")
     for rule in _RULES:
         found = rule.path.fullmatch(path) if method == rule.method else None
         if found is not None:
             subject = found.groupdict().get("subject", "")
-            return AllowedRequest(rule.action, subject, _match_query(rule, query))
+            return AllowedRequest(rule.operation, subject, _match_query(rule, query))
     raise BrokerError(403, f"The broker does not allow {method} {path[:200]!r}.")
 
 
@@ -110,13 +110,16 @@ def _match_query(rule: _Rule, text: str) -> dict[str, str]:
             max_num_fields=_MAX_QUERY_FIELDS,
         )
     except ValueError as error:
-        raise BrokerError(403, f"The broker cannot read the query of {rule.action.value}.") from error
+        raise BrokerError(
+            403, f"The broker cannot read the query of {rule.operation.value}."
+        ) from error
     query: dict[str, str] = {}
     for name, value in pairs:
         pattern = rule.query.get(name)
         if pattern is None or name in query or not pattern.fullmatch(value):
             raise BrokerError(
-                403, f"The broker does not allow {name[:40]!r} in the query of {rule.action.value}."
+                403,
+                f"The broker does not allow {name[:40]!r} in the query of {rule.operation.value}.",
             )
         query[name] = value
     return query

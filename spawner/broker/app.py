@@ -1,7 +1,6 @@
-"""Answers one request: match it, check it against the ledger, and ask Docker.
+"""Broker: answers a request by matching it, checking it against the ledger and forwarding it to Docker.
 
-Only containers that carry this instance's labels are touched; without the ledger's word nothing is
-created or started.
+It touches only containers with this instance's labels. It creates and starts nothing while the ledger does not answer.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from aiohttp import web
 
-from spawner.broker.allowlist import CHANGING, Operation, AllowedRequest, match
+from spawner.broker.allowlist import CHANGING, AllowedRequest, Operation, match_request
 from spawner.broker.bodies import parse_body, read_hub_environment, read_label, require_equal
 from spawner.broker.engine import Engine, Reply
-from spawner.broker.events import EventRelay
 from spawner.broker.errors import BrokerError
+from spawner.broker.events import EventRelay
 from spawner.ledger import Ledger
 from spawner.model import Lease, LeaseState, Unknown
 from spawner.policy import container as policy
 from spawner.policy import names
 
-log = logging.getLogger("workbench.broker")
+log = logging.getLogger(__name__)
 
 _LAUNCH_SECONDS = 120.0
 _WAIT_SECONDS = 120.0
@@ -35,10 +34,10 @@ _T = TypeVar("_T")
 
 
 class Broker:
-    """The rules of one instance before one Docker Engine.
+    """The rules of one instance in front of one Docker Engine.
 
-    ``images`` maps each release to its image tag; ``ledger`` returns the open ledger or raises
-    Unknown. ``events`` has every stream that is open.
+    ``images`` maps each release to its image tag. ``ledger`` returns the open ledger or raises Unknown. ``events`` has
+    the open event streams.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class Broker:
         limits: policy.ContainerLimits,
         images: Mapping[str, str],
     ) -> None:
-        """Join the parts; nothing is asked yet."""
+        """Take the dependencies; no request is sent yet."""
         self._engine = engine
         self._open_ledger = ledger
         self._instance = instance
@@ -61,44 +60,50 @@ class Broker:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request."""
         try:
-            asked = _match_request(request)
-            if asked.action is Operation.WATCH:
+            allowed = _require_allowed(request)
+            if allowed.operation is Operation.WATCH:
                 return await self.events.relay(request)
-            reply = await self._answer(asked, request)
+            reply = await self._reply_to(allowed, request)
         except BrokerError as refusal:
             if request.method != "GET":
-                what = request.raw_path.partition("?")[0][:200]
-                log.warning("%s %r refused: %s", request.method, what, refusal.sentence)
+                path = request.raw_path.partition("?")[0][:200]
+                log.warning(
+                    "Refused: method=%s path=%r status=%d reason=%s",
+                    request.method,
+                    path,
+                    refusal.status,
+                    refusal.sentence,
+                )
             return _error_response(refusal.status, refusal.sentence)
         return web.Response(
             status=reply.status, body=reply.body or None, content_type=reply.content_type
         )
 
-    async def _answer(self, asked: AllowedRequest, request: web.BaseRequest) -> Reply:
-        if asked.action is Operation.PING:
+    async def _reply_to(self, allowed: AllowedRequest, request: web.BaseRequest) -> Reply:
+        if allowed.operation is Operation.PING:
             return await self._engine.request("GET", "_ping")
-        if asked.action is Operation.VERSION:
+        if allowed.operation is Operation.VERSION:
             return await self._engine.request("GET", "version")
-        if asked.action is Operation.IMAGE:
-            return await self._engine.request("GET", f"images/{asked.subject}/json")
-        if asked.action is Operation.LIST:
-            return await self._list(asked)
-        if asked.action is Operation.VOLUME:
-            if not asked.subject.startswith(f"{self._instance}-home-"):
-                raise BrokerError(403, f"{asked.subject} is no home of {self._instance}.")
-            return await self._engine.request("GET", f"volumes/{asked.subject}")
-        if asked.action is Operation.CREATE:
+        if allowed.operation is Operation.IMAGE:
+            return await self._engine.request("GET", f"images/{allowed.subject}/json")
+        if allowed.operation is Operation.LIST:
+            return await self._list(allowed)
+        if allowed.operation is Operation.VOLUME:
+            if not allowed.subject.startswith(f"{self._instance}-home-"):
+                raise BrokerError(403, f"{allowed.subject} is no home of {self._instance}.")
+            return await self._engine.request("GET", f"volumes/{allowed.subject}")
+        if allowed.operation is Operation.CREATE:
             try:
                 raw = await request.read()
             except web.HTTPRequestEntityTooLarge as error:
                 raise BrokerError(413, "The create body is too large.") from error
-            return await self._create(asked.query.get("name", ""), parse_body(raw))
-        return await self._on_container(asked)
+            return await self._create(allowed.query.get("name", ""), parse_body(raw))
+        return await self._on_container(allowed)
 
-    async def _list(self, asked: AllowedRequest) -> Reply:
+    async def _list(self, allowed: AllowedRequest) -> Reply:
         filters = json.dumps({"label": [f"{policy.LABEL_INSTANCE}={self._instance}"]})
         return await self._engine.request(
-            "GET", "containers/json", query={**asked.query, "filters": filters}
+            "GET", "containers/json", query={**allowed.query, "filters": filters}
         )
 
     async def _create(self, name: str, posted: dict[str, Any]) -> Reply:
@@ -108,18 +113,22 @@ class Broker:
         elif role == policy.ROLE_PREPARE_HOME:
             expected_name, expected = await self._expect_preparation(posted)
         else:
-            raise BrokerError(403, f"The broker refuses this container: no label {policy.LABEL_ROLE}.")
+            raise BrokerError(
+                403, f"The broker refuses this container: no label {policy.LABEL_ROLE}."
+            )
         require_equal(posted, expected)
         if name != expected_name:
-            raise BrokerError(403, f"The broker refuses this container: its name is {expected_name}.")
+            raise BrokerError(
+                403, f"The broker refuses this container: its name is {expected_name}."
+            )
         reply = await self._engine.request(
             "POST",
             "containers/create",
             query={"name": name},
-            body=expected,  # what policy built, not what was posted
+            body=expected,  # the body that policy built, not the posted one
             seconds=_LAUNCH_SECONDS,
         )
-        log.info("create %s: docker answered %d", name, reply.status)
+        log.info("Docker answered: operation=create container=%s status=%d", name, reply.status)
         return reply
 
     async def _expect_server(self, posted: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -129,7 +138,9 @@ class Broker:
             raise BrokerError(403, f"The release {lease.release} is not in the catalog.")
         image_id = await self._image_id(tag)
         if image_id is None:
-            raise BrokerError(409, f"The image {tag} is not on this host: run scripts/up to build it.")
+            raise BrokerError(
+                409, f"The image {tag} is not on this host: run scripts/up to build it."
+            )
         account = await self._in_ledger(lambda ledger: ledger.account(lease.uid))
         if account is None:
             raise BrokerError(403, "The broker refuses this container: its uid is no account's.")
@@ -149,10 +160,12 @@ class Broker:
         account = await self._in_ledger(lambda ledger: ledger.account(uid))
         if account is None:
             raise BrokerError(403, "The broker refuses this container: its uid is no account's.")
-        # any image of the catalog will do: the one that the user is about to start
+        # any image of the catalog is allowed: the hub posts the one that the user starts
         image_ids = [await self._image_id(tag) for tag in self._images.values()]
         if posted.get("Image") is None or posted["Image"] not in image_ids:
-            raise BrokerError(403, "The broker refuses this container: Image is not in the catalog.")
+            raise BrokerError(
+                403, "The broker refuses this container: Image is not in the catalog."
+            )
         body = policy.build_home_preparation(
             account, instance=self._instance, image_id=posted["Image"]
         )
@@ -163,50 +176,57 @@ class Broker:
         if reply.status == 404:
             return None
         if reply.status != 200:
-            raise BrokerError(502, f"Docker did not say what the image {tag} is.")
+            raise BrokerError(502, f"Docker did not describe the image {tag}.")
         return str(reply.parse().get("Id"))
 
-    async def _on_container(self, asked: AllowedRequest) -> Reply:
-        """Do something to one container after seeing that it is ours."""
-        looked = await self._engine.request("GET", f"containers/{asked.subject}/json")
-        if looked.status != 200:
-            return looked
-        seen = looked.parse()
-        labels = _read_labels(seen)
+    async def _on_container(self, allowed: AllowedRequest) -> Reply:
+        """Forward a request about one container after checking that it belongs to this instance."""
+        inspected = await self._engine.request("GET", f"containers/{allowed.subject}/json")
+        if inspected.status != 200:
+            return inspected
+        container = inspected.parse()
+        labels = _read_labels(container)
         if (
             labels.get(policy.LABEL_INSTANCE) != self._instance
             or labels.get(policy.LABEL_ROLE) not in _ROLES
         ):
-            raise BrokerError(403, f"{asked.subject} is not a container of {self._instance}.")
-        if asked.action is Operation.INSPECT:
-            return looked
-        if asked.action is Operation.START and labels[policy.LABEL_ROLE] == policy.ROLE_SERVER:
+            raise BrokerError(403, f"{allowed.subject} is not a container of {self._instance}.")
+        if allowed.operation is Operation.INSPECT:
+            return inspected
+        if allowed.operation is Operation.START and labels[policy.LABEL_ROLE] == policy.ROLE_SERVER:
             await self._check_fence(labels)
-        reply = await self._forward(asked, str(seen["Id"]))
-        if asked.action in CHANGING:
-            log.info("%s %s: docker answered %d", asked.action.value, asked.subject, reply.status)
+        reply = await self._forward(allowed, str(container["Id"]))
+        if allowed.operation in CHANGING:
+            log.info(
+                "Docker answered: operation=%s container=%s status=%d",
+                allowed.operation.value,
+                allowed.subject,
+                reply.status,
+            )
         return reply
 
-    async def _forward(self, asked: AllowedRequest, container_id: str) -> Reply:
-        """Ask by the id that was looked at: a name could meanwhile mean another container."""
+    async def _forward(self, allowed: AllowedRequest, container_id: str) -> Reply:
+        """Forward with the inspected id: the name could belong to another container by now."""
         path = f"containers/{container_id}"
-        if asked.action is Operation.LOG:
-            return await self._engine.request("GET", f"{path}/logs", query=asked.query)
-        if asked.action is Operation.WAIT:
+        if allowed.operation is Operation.LOG:
+            return await self._engine.request("GET", f"{path}/logs", query=allowed.query)
+        if allowed.operation is Operation.WAIT:
             return await self._engine.request("POST", f"{path}/wait", seconds=_WAIT_SECONDS)
-        if asked.action is Operation.STOP:
-            seconds = int(asked.query.get("t", "10")) + _STOP_MARGIN_SECONDS
+        if allowed.operation is Operation.STOP:
+            seconds = int(allowed.query.get("t", "10")) + _STOP_MARGIN_SECONDS
             return await self._engine.request(
-                "POST", f"{path}/stop", query=asked.query, seconds=seconds
+                "POST", f"{path}/stop", query=allowed.query, seconds=seconds
             )
-        if asked.action is Operation.REMOVE:
+        if allowed.operation is Operation.REMOVE:
             return await self._engine.request("DELETE", path)
         return await self._engine.request("POST", f"{path}/start", seconds=_LAUNCH_SECONDS)
 
     async def _startable_lease(self, lease_id: str) -> Lease:
         lease = await self._in_ledger(lambda ledger: ledger.lease(lease_id))
         if lease is None:
-            raise BrokerError(403, "The broker refuses this container: the ledger has no such lease.")
+            raise BrokerError(
+                403, "The broker refuses this container: the ledger has no such lease."
+            )
         if lease.state is not LeaseState.GRANTED:
             raise BrokerError(
                 409, f"Lease {lease.id} is {lease.state.value}: no container of it may start."
@@ -214,42 +234,43 @@ class Broker:
         return lease
 
     async def _check_fence(self, labels: Mapping[str, str]) -> None:
-        """Refuse a start unless the lease is still as it was when the container was made.
+        """Refuse a start unless the lease is unchanged since its container was created.
 
-        A lease that runs starts nothing again. One that an old backup brought back into line may have been granted
-        other GPUs since: it has another epoch, or at the very least those.
+        A running lease starts nothing again. A lease that a restored backup returned to the queue may hold other GPUs
+        now: then its epoch or its GPUs differ from the container's labels.
         """
         lease = await self._startable_lease(labels.get(policy.LABEL_LEASE, ""))
         made_for = (labels.get(policy.LABEL_EPOCH), labels.get(policy.LABEL_GPUS))
         if made_for != (str(lease.epoch), ",".join(lease.gpu_uuids)):
             raise BrokerError(
-                409, f"Lease {lease.id} has changed since its container was made: it may not start."
+                409,
+                f"Lease {lease.id} has changed since its container was created: it may not start.",
             )
 
     async def _in_ledger(self, read: Callable[[Ledger], _T]) -> _T:
         try:
             return await asyncio.to_thread(lambda: read(self._open_ledger()))
         except (sa.exc.SQLAlchemyError, Unknown, ValueError) as error:
-            log.warning("The ledger cannot be read: %s", error)
+            log.warning("Ledger unreadable: state=unknown reason=%s", error)
             raise BrokerError(
                 503, "The ledger cannot be read, so nothing may start: see the broker's log."
             ) from error
 
 
-def _match_request(request: web.BaseRequest) -> AllowedRequest:
+def _require_allowed(request: web.BaseRequest) -> AllowedRequest:
     if "Upgrade" in request.headers:
         raise BrokerError(403, "The broker does not allow connection upgrades.")
-    return match(request.method, request.raw_path)
+    return match_request(request.method, request.raw_path)
 
 
-def _read_labels(seen: Mapping[str, Any]) -> Mapping[str, str]:
+def _read_labels(container: Mapping[str, Any]) -> Mapping[str, str]:
     try:
-        return dict(seen["Config"]["Labels"] or {})
+        return dict(container["Config"]["Labels"] or {})
     except (LookupError, TypeError, ValueError) as error:
         raise BrokerError(502, "Docker's answer has no labels.") from error
 
 
 def _error_response(status: int, sentence: str) -> web.Response:
     body = json.dumps({"message": sentence}).encode()
-    # no charset: clients of Docker compare the content type as a whole
+    # no charset: Docker clients compare the whole content type
     return web.Response(status=status, body=body, content_type="application/json")

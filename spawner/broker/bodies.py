@@ -1,7 +1,6 @@
-"""Checks a posted create body against the one that policy builds.
+"""Bodies: checks a posted create body against the one that policy builds.
 
-Everything has to be equal; only the values of the hub's own environment variables are the hub's to
-choose.
+Both have to be equal. The hub chooses only the values of its own environment variables.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _HUB_VARIABLE = re.compile(r"(?:JUPYTERHUB|JPY)_[A-Z0-9_]{1,60}|(?:MEM|CPU)_(?:L
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """Return the JSON object that was posted; raises BrokerError (400)."""
+    """Return the posted JSON object; raises BrokerError (400)."""
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -28,7 +27,7 @@ def parse_body(raw: bytes) -> dict[str, Any]:
 
 
 def read_label(body: Mapping[str, Any], label: str) -> str:
-    """Return a label of a posted body, "" where it has none."""
+    """Return a label of a posted body, "" if it has no such label."""
     labels = body.get("Labels")
     value = labels.get(label) if isinstance(labels, dict) else None
     return value if isinstance(value, str) else ""
@@ -46,14 +45,14 @@ def read_hub_environment(body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def require_equal(posted: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raise BrokerError (403) that names the first key, or variable, in which the bodies differ."""
+    """Raise BrokerError (403) with the first key, or variable, in which the bodies differ."""
     where = _first_difference(posted, expected, "")
     if where == "Env":
         where = f"Env {_first_unexpected_variable(posted['Env'], expected['Env'])}".rstrip()
     if where is not None:
         raise BrokerError(
             403,
-            f"The broker refuses this container: {where} is not what its lease and settings give.",
+            f"The broker refuses this container: {where} differs from its lease and settings.",
         )
 
 
@@ -71,5 +70,5 @@ def _first_difference(posted: object, expected: object, where: str) -> str | Non
 
 
 def _first_unexpected_variable(posted: list[str], expected: list[str]) -> str:
-    """Return the name, never the value, of the first entry that is not expected."""
+    """Return the name, never the value, of the first unexpected entry."""
     return next((entry.partition("=")[0][:60] for entry in posted if entry not in expected), "")

@@ -1,6 +1,6 @@
-"""Sends the broker's own requests to the Docker socket.
+"""Engine: sends the broker's own requests to the Docker socket.
 
-Nothing of a client's request line, headers or body is passed through: each request is made anew.
+It forwards no part of a client's request line, headers or body: the broker builds each request itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ API_VERSION = "v1.44"  # Docker 25, the first with CDI
 
 @dataclass(frozen=True)
 class Reply:
-    """What the daemon answered."""
+    """An answer of the Docker daemon."""
 
     status: int
     body: bytes
@@ -71,7 +71,7 @@ class Engine:
         body: Mapping[str, Any] | None = None,
         seconds: float = 30.0,
     ) -> Reply:
-        """Return the daemon's answer, of whatever status; raises BrokerError (503, 504)."""
+        """Return the daemon's answer, whatever its status; raises BrokerError (503, 504)."""
         timeout = aiohttp.ClientTimeout(total=seconds)
         url = _url(path, query)
         with self._failing(seconds):
@@ -82,7 +82,7 @@ class Engine:
     async def follow(
         self, path: str, query: Mapping[str, str], seconds: float = 30.0
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Yield an answer whose body has no end; raises BrokerError (503, 504) when none begins."""
+        """Yield an answer with an endless body; raises BrokerError (503, 504) if it does not begin."""
         timeout = aiohttp.ClientTimeout(total=None)
         with self._failing(seconds):
             async with asyncio.timeout(seconds):

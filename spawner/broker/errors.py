@@ -1,13 +1,13 @@
-"""How the broker says no.
+"""Errors: defines the broker's own error answers.
 
-A refusal never uses status 404, which is the daemon's alone to give: it is proof of absence.
+None of them has status 404: only the daemon sends it, as proof of absence.
 """
 
 from __future__ import annotations
 
 
-class BrokerError(Exception):  # noqa: N818
-    """An answer of the broker's own: an HTTP status and one sentence."""
+class BrokerError(Exception):
+    """An error answer of the broker itself: an HTTP status and one sentence."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)

@@ -1,6 +1,6 @@
-"""Relays Docker's events to a client for as long as both are there.
+"""Event relay: streams Docker's events to a client until one of them disconnects.
 
-Docker filters them by what the broker says, never by what the client asks; only this instance's servers are told of.
+The broker sets the filter, never the client: a stream has only the ends of this instance's servers.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from spawner.broker.engine import Engine
 from spawner.broker.errors import BrokerError
 from spawner.policy.container import LABEL_INSTANCE, LABEL_ROLE, ROLE_SERVER
 
-# an empty line: how the broker learns that a client is gone, and the client that the broker is there
+# an empty line at this interval reveals a dead client to the broker, and a dead broker to the client
 HEARTBEAT_SECONDS = 10.0
 
 
 class EventRelay:
-    """Every stream that is open; they are hung up when the broker ends."""
+    """The open event streams; ``close`` ends them at shutdown."""
 
     def __init__(self, engine: Engine, instance: str) -> None:
-        """Open nothing yet."""
+        """Take the dependencies; no stream is open yet."""
         self._engine = engine
         self._filters = {
             "type": ["container"],
@@ -33,16 +33,16 @@ class EventRelay:
 
     @property
     def streams(self) -> int:
-        """How many are open."""
+        """The number of open streams."""
         return len(self._open)
 
     def close(self) -> None:
-        """End every stream; nothing else would."""
+        """End every stream; a shutdown would wait for them otherwise."""
         for task in self._open:
             task.cancel()
 
     async def relay(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Stream until client or Docker hangs up; raises BrokerError when Docker does not begin."""
+        """Stream until the client or Docker disconnects; raises BrokerError if Docker sends no stream."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - every request has one
         self._open.add(task)
@@ -50,7 +50,7 @@ class EventRelay:
             query = {"filters": json.dumps(self._filters)}
             async with self._engine.follow("events", query) as events:
                 if events.status != web.HTTPOk.status_code:
-                    raise BrokerError(502, "Docker does not tell its events.")
+                    raise BrokerError(502, "Docker refused to stream its events.")
                 response = web.StreamResponse(headers={"Content-Type": "application/json"})
                 await response.prepare(request)
                 await _copy(events.content, response)
@@ -60,7 +60,7 @@ class EventRelay:
 
 
 async def _copy(events: StreamReader, response: web.StreamResponse) -> None:
-    """Return when either side is gone, which is no error: the client will ask again."""
+    """Copy until either side disconnects, which is no error: the client connects again."""
     piece = b"\n"
     while piece:
         try:

@@ -1,4 +1,4 @@
-"""What the command ``workbench`` can do, a file for each thing that it is done to.
+"""Nouns of the command line ``workbench``, one module each.
 
-All but the audit ask the hub's REST API, with a token of the hub.
+All but the audit use the hub's REST API, with a JupyterHub token.
 """

@@ -1,4 +1,4 @@
-"""The command ``workbench audit``: asks Docker, the ledger and JupyterHub's database, and needs no hub."""
+"""``workbench audit``: compares Docker, the ledger and JupyterHub's database, and needs no running hub."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ from typing import Any
 
 from spawner.audit.probes import ProbeTargets, probe
 from spawner.audit.rules import Finding, ObservedState, audit
+from spawner.commands.noun import Noun, add_json_flag
 from spawner.model import SettingsError, Unknown
 from spawner.settings import Settings
 
 CLEAN, FOUND, UNKNOWN = 0, 1, 2
 
 
-def add_audit_command(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type to itself
-    """Add it to the ``commands`` of a parser."""
-    command = commands.add_parser(
-        "audit", help="say where Docker, the ledger and the hub contradict each other"
+def add_audit_noun(nouns: Any) -> Noun:  # noqa: ANN401 - argparse keeps the type to itself
+    """Add the noun to the command line."""
+    noun = Noun(nouns, "audit", "compare Docker, the ledger and the hub")
+    command = noun.add_verb(
+        "run", "list contradictions between Docker, the ledger and the hub", _audit
     )
-    command.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json_flag(command)
     command.add_argument(
         "--socket",
         type=Path,
         default=Path("/run/workbench/docker.sock"),
-        help="where the broker listens (default: %(default)s)",
+        help="the broker's socket (default: %(default)s)",
     )
     command.add_argument(
         "--hub-database",
         default="sqlite:////data/jupyterhub.sqlite",
         help="JupyterHub's database (default: %(default)s)",
     )
-    command.set_defaults(run=_audit)
+    return noun
 
 
 def _audit(flags: argparse.Namespace) -> int:
@@ -54,7 +56,7 @@ def _audit(flags: argparse.Namespace) -> int:
     except (SettingsError, Unknown) as error:
         if flags.json:
             _print_json((), None, str(error))
-        sys.stderr.write(f"The audit could not look: {error}\n")
+        sys.stderr.write(f"The audit is not possible: {error}\n")
         return UNKNOWN
     if flags.json:
         _print_json(findings, world, None)
@@ -63,11 +65,13 @@ def _audit(flags: argparse.Namespace) -> int:
     return FOUND if findings else CLEAN
 
 
-def _print_json(findings: Sequence[Finding], world: ObservedState | None, error: str | None) -> None:
-    looked_at = None if world is None else _count(world)
+def _print_json(
+    findings: Sequence[Finding], world: ObservedState | None, error: str | None
+) -> None:
+    counts = None if world is None else _count(world)
     answer = {
         "findings": [asdict(finding) for finding in findings],
-        "looked_at": looked_at,
+        "looked_at": counts,
         "error": error,
     }
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -1,6 +1,6 @@
-"""The workbench's REST API as its command line asks it, with a token of the hub.
+"""Hub client: sends the command line's requests to the hub's REST API, with a JupyterHub token.
 
-What the hub refuses is its own sentence; silence is Unknown.
+A refusal carries the hub's own sentence; silence is Unknown.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from urllib.request import Request, urlopen
 from spawner.model import SettingsError, Unknown, WorkbenchError
 
 API_URL = "http://127.0.0.1:8081/hub/api"
-"""Where the hub's own container reaches it."""
+"""The API's address within the hub's container."""
 TIMEOUT_SECONDS = 30.0
 DONE, REFUSED, UNKNOWN = 0, 1, 2
 
 
 class HubRefused(WorkbenchError):  # noqa: N818
-    """The hub's no, in its own sentence."""
+    """A refusal, with the hub's own sentence."""
 
 
 class HubClient:
-    """Asks one hub; ``url`` is that of its REST API."""
+    """Client of one hub; ``url`` is that of its REST API."""
 
     def __init__(self, url: str, token: str) -> None:
-        """Ask nothing yet."""
+        """Keep URL and token; raises SettingsError."""
         if not url.startswith(("http://", "https://")):
-            raise SettingsError(f"JUPYTERHUB_API_URL={url!r} cannot be used: give an http(s) URL.")
+            raise SettingsError(f"JUPYTERHUB_API_URL={url!r} is not valid: give an http(s) URL.")
         self._url = url.rstrip("/")
         self._token = token
 
@@ -50,7 +50,7 @@ class HubClient:
             )
         return cls(environ.get("JUPYTERHUB_API_URL", "") or API_URL, token)
 
-    def ask(
+    def request(
         self, method: str, path: str, body: object = None, query: Mapping[str, object] | None = None
     ) -> Any:  # noqa: ANN401
         """Return the answer as JSON, None where it is empty; raises HubRefused, Unknown."""
@@ -59,13 +59,13 @@ class HubClient:
         try:
             return json.loads(text) if text else None
         except ValueError as error:
-            raise self._no_hub() from error
+            raise self._not_a_hub() from error
 
-    def lines(self, path: str, query: Mapping[str, object]) -> Iterator[str]:
-        """Yield the lines of a text as they come; raises HubRefused, Unknown."""
+    def stream_lines(self, path: str, query: Mapping[str, object]) -> Iterator[str]:
+        """Yield the lines of a text while it arrives; raises HubRefused, Unknown."""
         with self._open("GET", path, None, query) as answer:
             if answer.headers.get_content_type() == "text/html":
-                raise self._no_hub()
+                raise self._not_a_hub()
             for line in answer:
                 yield line.decode()
 
@@ -74,10 +74,10 @@ class HubClient:
         self, method: str, path: str, body: object, query: Mapping[str, object] | None
     ) -> Iterator[HTTPResponse]:
         address = f"{self._url}/workbench/{path}" + (f"?{urlencode(query)}" if query else "")
-        request = Request(  # noqa: S310 - the scheme was looked at
+        request = Request(  # noqa: S310 - the scheme was checked
             address,
             method=method,
-            # a date of a TOML file becomes a text, and the hub says what should be there
+            # a date of a TOML file is sent as text; the hub names the expected type
             data=None if body is None else json.dumps(body, default=str).encode(),
             headers={"Authorization": f"token {self._token}", "Content-Type": "application/json"},
         )
@@ -90,19 +90,19 @@ class HubClient:
         except (OSError, HTTPException, ValueError) as error:
             raise Unknown(f"The hub at {self._url} does not answer: {error}.") from error
 
-    def _no_hub(self) -> Unknown:
-        return Unknown(f"What answers at {self._url} is not the hub: correct JUPYTERHUB_API_URL.")
+    def _not_a_hub(self) -> Unknown:
+        return Unknown(f"The server at {self._url} is not the hub: correct JUPYTERHUB_API_URL.")
 
 
-def segment(name: str) -> str:
-    """Return ``name`` as one part of a path."""
+def escape_segment(name: str) -> str:
+    """Return ``name`` escaped as one segment of a path."""
     return quote(name, safe="")
 
 
 def run_with_hub(
     work: Callable[[HubClient, argparse.Namespace], int], flags: argparse.Namespace
 ) -> int:
-    """Do ``work`` with the hub of the environment and return the exit code; what went wrong is one line."""
+    """Run ``work`` with the hub of the environment and return the exit code; an error is one line."""
     try:
         return work(HubClient.from_environ(os.environ), flags)
     except HubRefused as error:

@@ -1,4 +1,4 @@
-"""A table as people read it in a terminal."""
+"""Table: prints aligned columns to a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 def print_table(
     heads: Sequence[str], rows: Iterable[Sequence[str]], *, is_number: bool = False
 ) -> None:
-    """Print columns as wide as they have to be; where ``is_number``, all but the first are aligned at the right."""
+    """Print columns as wide as their widest cell; ``is_number`` right-aligns all columns but the first."""
     lines = [heads, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *rest in lines:

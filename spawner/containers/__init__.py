@@ -1,9 +1,9 @@
-"""Asks the Docker Engine, through the broker, about and for this instance's containers.
+"""Containers: creates, inspects and removes this instance's containers through the broker.
 
-Only the daemon's own "No such container" is absence; every other failure to answer is ``Unknown``.
+Only the daemon's own "No such container" proves absence; every other missing answer is ``Unknown``.
 """
 
-from spawner.containers.client import Timeouts, Containers, ContainerStatus, ListedServer
+from spawner.containers.client import Containers, ContainerStatus, ListedServer, Timeouts
 from spawner.containers.events import ContainerEnd, EventGap
 
-__all__ = ["Timeouts", "ContainerStatus", "Containers", "ContainerEnd", "EventGap", "ListedServer"]
+__all__ = ["ContainerEnd", "ContainerStatus", "Containers", "EventGap", "ListedServer", "Timeouts"]

@@ -1,6 +1,6 @@
-"""One client of the Docker Engine for the containers of one instance.
+"""Docker client: sends the Engine API requests for the containers of one instance.
 
-Effects on one container keep their order, no container waits for another, and no answer is never an answer.
+Effects on one container keep their order, and no container waits for another. A missing answer is ``Unknown``.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from spawner.containers.events import ContainerEnd, EventGap, watch_ends
 from spawner.model import LaunchError, Unknown
 from spawner.policy.container import LABEL_INSTANCE, LABEL_LEASE, LABEL_ROLE, ROLE_SERVER
 
-API_VERSION = "v1.44"  # Docker 25, the first with CDI; pinned, so no call asks for it
+API_VERSION = "v1.44"  # Docker 25, the first with CDI; pinned, so the client never negotiates it
 _NEVER_STARTED = "0001-01-01T00:00:00Z"
 _REMOVING_STATES = frozenset({"removing", "dead"})
 _POLL_SECONDS = 0.1
-_HOST = "http://docker"  # a unix socket has no name
+_HOST = "http://docker"  # a placeholder: a unix socket has no host name
 
 
 @dataclass(frozen=True)
 class ContainerStatus:
-    """What Docker says of one container.
+    """The state of one container, as Docker reports it.
 
-    ``exit_code`` is None while it runs and before it first ran; ``error`` is Docker's own sentence
-    about a failed start; ``started_at`` is in seconds since the Unix epoch, None when it never ran.
-    ``is_being_removed``: Docker was told to remove it and has not finished.
+    ``exit_code`` is None while it runs and before its first start. ``error`` is Docker's own message about a failed
+    start. ``started_at`` is in seconds since the Unix epoch, None if it never ran. ``is_being_removed``: a removal has
+    begun and has not finished.
     """
 
     id: str
@@ -50,7 +50,7 @@ class ContainerStatus:
 
 @dataclass(frozen=True)
 class ListedServer:
-    """One server as Docker lists it; ``lease_id`` is "" where its container does not say."""
+    """One server as Docker lists it; ``lease_id`` is "" if its container has no such label."""
 
     name: str
     lease_id: str
@@ -59,7 +59,7 @@ class ListedServer:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """The longest each kind of call may take."""
+    """The time limit of each kind of call."""
 
     request_seconds: float = 10.0
     launch_seconds: float = 60.0
@@ -68,7 +68,7 @@ class Timeouts:
 
 
 class _Rejected(Exception):  # noqa: N818
-    """A 4xx answer: the daemon or the broker understood and said no."""
+    """A 4xx answer: the daemon or the broker understood the request and rejected it."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -79,8 +79,8 @@ class _Rejected(Exception):  # noqa: N818
 class Containers:
     """The containers of one instance, over one unix socket.
 
-    Effects on one container keep their order; no container waits for another. Every method raises
-    ``Unknown`` when Docker gave no answer that can be trusted: the effect may then still happen.
+    Effects on one container keep their order; no container waits for another. Every method raises ``Unknown`` without a
+    trustworthy answer of Docker: the effect may then still happen.
     """
 
     def __init__(self, socket_path: str, instance: str, bounds: Timeouts | None = None) -> None:
@@ -120,9 +120,9 @@ class Containers:
             await self._start(name)
 
     async def prepare_home(self, name: str, body: Mapping[str, Any]) -> None:
-        """Run a one-shot container and remove it; LaunchError with its log when it fails."""
+        """Run a one-shot container and remove it; a failure is a LaunchError with its log."""
         async with self._lock(name):
-            await self._remove(name, grace_seconds=0)  # what a crash may have left
+            await self._remove(name, grace_seconds=0)  # a crash may have left an earlier one
             await self._create(name, body)
             try:
                 await self._start(name)
@@ -134,22 +134,24 @@ class Containers:
             raise LaunchError(f"The home could not be prepared (exit code {exit_code}): {log}")
 
     async def inspect(self, name: str) -> ContainerStatus | None:
-        """Return what Docker says of a container; None is proof that it does not exist."""
+        """Return the status of a container; None is proof that it does not exist."""
         try:
-            async with self._request(f"inspect at {name}", self._timeouts.request_seconds) as docker:
+            async with self._request(
+                f"inspect at {name}", self._timeouts.request_seconds
+            ) as docker:
                 return _read_status(await self._container(docker, name).show())
         except _Rejected as refused:
-            # a 404 for a wrong path or from something else in between proves nothing
+            # a 404 for a wrong path, or from a proxy in between, proves nothing
             if refused.status == 404 and "no such container" in refused.sentence.lower():
                 return None
             raise Unknown(
-                f"Docker did not say whether {name} exists: {refused.sentence}"
+                f"It is unknown whether {name} exists: {refused.sentence}"
             ) from refused
 
     async def remove(self, name: str, grace_seconds: int) -> None:
-        """Stop and remove a container and see it gone; volumes stay.
+        """Stop and remove a container and return on proof of its absence; volumes stay.
 
-        Returns only on proof of absence. ``grace_seconds`` lie between its SIGTERM and its SIGKILL.
+        ``grace_seconds`` is the time between its SIGTERM and its SIGKILL.
         """
         async with self._lock(name):
             await self._remove(name, grace_seconds)
@@ -164,14 +166,14 @@ class Containers:
             raise Unknown(f"Docker did not list the servers: {refused.sentence}") from refused
 
     def watch(self) -> AsyncIterator[ContainerEnd | EventGap]:
-        """Yield the ends of servers as Docker tells of them, for ever; raises nothing.
+        """Yield the ends of servers as Docker reports them, without end; raises nothing.
 
-        A EventGap comes first and after every interruption. Each is a reason to ``inspect``, and proves nothing.
+        An EventGap comes first and after every interruption. Each item is a reason to ``inspect`` and proves nothing.
         """
         return watch_ends(f"{_HOST}/{API_VERSION}/events", self._socket_path, self._instance)
 
     async def log_tail(self, name: str, lines: int = 20) -> str:
-        """Return a container's last log lines, printable characters only; "" when there is none."""
+        """Return a container's last log lines, printable characters only; "" if there are none."""
         try:
             async with self._request(f"log of {name}", self._timeouts.request_seconds) as docker:
                 container = self._container(docker, name)
@@ -194,7 +196,7 @@ class Containers:
             async with self._request(f"wait for {name}", self._timeouts.prepare_seconds) as docker:
                 return int((await self._container(docker, name).wait())["StatusCode"])
         except _Rejected as refused:
-            raise Unknown(f"Docker did not say how {name} ended: {refused.sentence}") from refused
+            raise Unknown(f"It is unknown how {name} ended: {refused.sentence}") from refused
 
     async def _remove(self, name: str, grace_seconds: int) -> None:
         clock = asyncio.get_running_loop().time
@@ -204,17 +206,17 @@ class Containers:
                 await self._stop_and_delete(name, grace_seconds)
                 if await self.inspect(name) is None:
                     return
-                reason = "it is still there"
+                reason = "it still exists"
             except Unknown as unknown:
                 reason = str(unknown)
-            except _Rejected as refused:  # asking again will not change a no
+            except _Rejected as refused:  # a retry cannot change a rejection
                 raise Unknown(f"{name} was not removed: {refused.sentence}") from refused
             if clock() >= deadline:
                 raise Unknown(f"The container {name} was not seen gone: {reason}")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _stop_and_delete(self, name: str, grace_seconds: int) -> None:
-        """Ask once for both; one that is gone, going or just started is no error."""
+        """Send one stop and one removal; a container that is gone, ending or just started is no error."""
         try:
             seconds = grace_seconds + self._timeouts.request_seconds
             async with self._request(f"stop {name}", seconds) as docker:
@@ -247,9 +249,9 @@ class Containers:
 
     @asynccontextmanager
     async def _request(self, what: str, seconds: float) -> AsyncIterator[Docker]:
-        """Bound a call; its failures become ``_Rejected`` (4xx) or ``Unknown`` (any other)."""
+        """Limit the time of a call; its failures become ``_Rejected`` (4xx) or ``Unknown`` (any other)."""
         if self._client is None:
-            # no limit on connections: a hundred slow stops must not hold up one start
+            # no connection limit: a hundred slow stops must not delay one start
             connector = aiohttp.UnixConnector(self._socket_path, limit=0)
             self._client = Docker(_HOST, connector=connector, api_version=API_VERSION)
         try:
@@ -263,7 +265,7 @@ class Containers:
             raise Unknown(f"Docker did not answer within {seconds:g} s ({what}).") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unknown(f"Docker cannot be reached ({what}): {error}") from error
-        # an answer, but not of Docker's shape
+        # an answer that does not have the shape of Docker's API
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise Unknown(f"Docker's answer cannot be read ({what}): {error!r}") from error
 

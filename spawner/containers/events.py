@@ -1,6 +1,6 @@
-"""Listens to Docker's events for the ends of this instance's servers.
+"""Events: streams the ends of this instance's servers from Docker's event API.
 
-An event only says where to look: what it claims is proof of nothing, and what was missed is said to be missed.
+An event only triggers an inspection and proves nothing. A gap reports that events may have been missed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import aiohttp
 
 from spawner.policy.container import LABEL_INSTANCE, LABEL_LEASE, LABEL_ROLE, ROLE_SERVER
 
-log = logging.getLogger("workbench.containers")
+log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 10.0
-SILENCE_SECONDS = 30.0  # the broker breaks every silence long before
+SILENCE_SECONDS = 30.0  # the broker sends a heartbeat long before
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class ContainerEnd:
-    """What Docker said of a server that ended.
+    """The end of a server, as Docker reports it.
 
-    ``exit_code`` is None when it was only removed. ``oom``: the kernel has ended a process of it at its memory limit,
-    which need not be why it ended.
+    ``exit_code`` is None if it was only removed. ``oom``: the kernel has killed one of its processes at its memory
+    limit, which need not be the reason for the end.
     """
 
     name: str
@@ -41,11 +41,13 @@ class ContainerEnd:
 
 @dataclass(frozen=True)
 class EventGap:
-    """Whatever ended before now may have been missed: look at every server."""
+    """An interruption of the stream: earlier ends may be missing, so every server needs an inspection."""
 
 
-async def watch_ends(url: str, socket_path: str, instance: str) -> AsyncIterator[ContainerEnd | EventGap]:
-    """Yield every end for ever, with a EventGap first and after each connection that was lost."""
+async def watch_ends(
+    url: str, socket_path: str, instance: str
+) -> AsyncIterator[ContainerEnd | EventGap]:
+    """Yield every end without end, with an EventGap first and after each lost connection."""
     pause_seconds, is_lost = FIRST_PAUSE_SECONDS, False
     timeout = aiohttp.ClientTimeout(
         total=None, sock_connect=ANSWER_SECONDS, sock_read=SILENCE_SECONDS
@@ -64,7 +66,7 @@ async def watch_ends(url: str, socket_path: str, instance: str) -> AsyncIterator
                     ended = reader.read(line)
                     if ended is not None:
                         yield ended
-        # the last ones: an answer, but not of Docker's shape
+        # the last four: an answer that does not have the shape of Docker's API
         except (
             aiohttp.ClientError,
             OSError,
@@ -75,21 +77,23 @@ async def watch_ends(url: str, socket_path: str, instance: str) -> AsyncIterator
         ) as error:
             reason = repr(error)
         if not is_lost:
-            log.warning("Docker's events are not heard, so servers are only polled: %s", reason)
+            log.warning(
+                "No event stream from Docker, so servers are only polled: reason=%s", reason
+            )
             is_lost = True
         await asyncio.sleep(pause_seconds)
         pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
 
 
 class _Reader:
-    """Reads the lines of one stream; remembers who ran out of memory until it ends."""
+    """Reads the lines of one stream; remembers out-of-memory containers until they are removed."""
 
     def __init__(self, instance: str) -> None:
         self._instance = instance
         self._oom_ids: set[str] = set()
 
     def read(self, line: bytes) -> ContainerEnd | None:
-        """Return the end that ``line`` tells of, None for anything else; raises what bad JSON does."""
+        """Return the end that ``line`` reports, None for any other event; raises the errors of bad JSON."""
         if not line.strip():
             return None
         event: Mapping[str, Any] = json.loads(line)

@@ -1,4 +1,4 @@
-"""What moves: grants in turn, starts and ends of servers, ill GPUs, orders of admins, and what an earlier hub left."""
+"""The controller: runs the lease protocol, from the queue to the end of a server, and recovers it at each hub start."""
 
 from spawner.controller.controller import Controller
 

@@ -1,6 +1,6 @@
-"""What an admin orders: a GPU drained or given again, a lease ended, somebody in line moved.
+"""Admin actions: drains and undrains GPUs, ends leases and moves waiting ones by order of an admin.
 
-Every order says who gives it and why; both are in the trail, written with what was done.
+Every action names its admin and a reason; the trail records both in the transaction of the action.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from spawner.model import (
     Refused,
     Unknown,
 )
-from spawner.serial_executor import SerialExecutor
 from spawner.policy.formatting import format_gpu_name
+from spawner.serial_executor import SerialExecutor
 
-log = logging.getLogger("workbench.orders")
+log = logging.getLogger(__name__)
 
 _OVER = frozenset({LeaseState.CLOSING, LeaseState.CLOSED})
 
 
 class LeaseEnder(Protocol):
-    """Who closes leases: the controller."""
+    """Ends leases: the controller."""
 
     async def end_in_background(self, lease_id: str, cause: Cause, *, by: str, reason: str) -> None:
-        """Write that the lease is closing for ``cause``."""
+        """Record that the lease is closing for ``cause``; end its container in the background."""
 
 
 class AdminActions:
-    """The admin's word over one ledger and the GPUs of one host."""
+    """The actions of admins on one ledger and the GPUs of one host."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class AdminActions:
         leases: LeaseEnder,
         changed: Callable[[], None],
     ) -> None:
-        """Join the parts; ``changed`` is called when the line may move."""
+        """Take the dependencies; ``changed`` is called when the queue may advance."""
         self._ledger = ledger
         self._in_ledger = in_ledger
         self._gpus = gpus
@@ -59,62 +59,77 @@ class AdminActions:
         self._changed = changed
 
     async def drain(self, gpu_uuid: str, *, by: str, reason: str) -> Drain | Refused:
-        """Give this GPU to nobody from now on; whoever has it keeps it. Raises Unknown."""
+        """Exclude this GPU from new leases; its current lease keeps it. Raises Unknown."""
         gpu = (await self._by_uuid()).get(gpu_uuid)
         if gpu is None:
-            return Refused(Reason.NO_GPU, f"There is no GPU {gpu_uuid}: take the UUID of the list.")
+            return Refused(
+                Reason.NO_GPU, f"There is no GPU {gpu_uuid}: take a UUID from the list of GPUs."
+            )
         drain = await self._in_ledger(self._write_drain, gpu_uuid, by, reason)
         if drain is None:
             return Refused(Reason.DRAINED, f"{format_gpu_name(gpu)} is drained already.")
-        log.warning("%s drained %s (%s): %s", by, format_gpu_name(gpu), gpu_uuid, reason)
+        log.warning("GPU drained: gpu=%s admin=%s reason=%s", gpu_uuid, by, reason)
         self._changed()
         return drain
 
     async def undrain(self, gpu_uuid: str, *, by: str, reason: str) -> Refused | None:
-        """Let this GPU be given to people again; one that the agent does not see, too. Raises Unknown."""
+        """Allow new leases of this GPU again, even if the gpu-agent does not list it. Raises Unknown."""
         is_done = await self._in_ledger(
             self._ledger.undrain, gpu_uuid, by=by, reason=reason, now=self._clock()
         )
         if not is_done:
             return Refused(Reason.NO_DRAIN, "This GPU is not drained: nothing to undrain.")
-        log.warning("%s undrained %s: %s", by, gpu_uuid, reason)
+        log.warning("GPU undrained: gpu=%s admin=%s reason=%s", gpu_uuid, by, reason)
         self._changed()
         return None
 
     async def end(self, lease_id: str, *, by: str, reason: str) -> Refused | None:
-        """End a lease, or take somebody out of line; its user is told why. Raises Unknown.
+        """End a lease, waiting or granted; its user sees the reason. Raises Unknown.
 
-        It is written before this returns; the server is gone as soon as Docker has proved it.
+        The end is recorded before this returns; the container ends in the background.
         """
         lease = await self._in_ledger(self._ledger.lease, lease_id)
         if lease is None or lease.state in _OVER:
             return Refused(Reason.NO_LEASE, "This lease is over already: nothing to end.")
-        log.warning("%s ends lease=%s user=%s: %s", by, lease_id, lease.user, reason)
+        log.warning(
+            "Ended by an admin: lease=%s user=%s admin=%s reason=%s",
+            lease_id,
+            lease.user,
+            by,
+            reason,
+        )
         await self._leases.end_in_background(lease_id, Cause.ADMIN, by=by, reason=reason)
         return None
 
     async def end_reason(self, lease_id: str) -> str | None:
-        """Return the reason with which an admin ended the lease, None where none did; raises Unknown."""
+        """Return the reason for which an admin ended the lease, None if no admin did; raises Unknown."""
         lease = await self._in_ledger(self._ledger.lease, lease_id)
         if lease is None or lease.cause is not Cause.ADMIN:
             return None
         search = TrailFilter(subject=f"lease {lease_id}", action=TrailAction.LEASE_ENDED)
-        (told,) = await self._in_ledger(self._ledger.trail, search, limit=1)
-        reason: str = told.entry.reason or ""
+        (found,) = await self._in_ledger(self._ledger.trail, search, limit=1)
+        reason: str = found.entry.reason or ""
         return reason
 
     async def move(self, lease_id: str, to: QueueEnd, *, by: str, reason: str) -> Lease | Refused:
-        """Let somebody who waits go first, or last, of those who want the same kind. Raises Unknown."""
+        """Move a waiting lease to the front or the end of its queue. Raises Unknown."""
         moved = await self._in_ledger(
             self._ledger.reorder, lease_id, to, by=by, reason=reason, now=self._clock()
         )
         if isinstance(moved, Lease):
-            log.warning("%s moved lease=%s user=%s %s: %s", by, lease_id, moved.user, to, reason)
+            log.warning(
+                "Moved in the queue: lease=%s user=%s to=%s admin=%s reason=%s",
+                lease_id,
+                moved.user,
+                to,
+                by,
+                reason,
+            )
             self._changed()
         return moved
 
     def _write_drain(self, gpu_uuid: str, by: str, reason: str) -> Drain | None:
-        # dated as it is written: whatever was granted while it waited for the ledger came before it
+        # dated when it is written: a lease granted while it waited for the ledger must be older
         drain = Drain(gpu_uuid, reason, by, self._clock())
         return drain if self._ledger.drain(drain) else None
 
@@ -122,4 +137,4 @@ class AdminActions:
         try:
             return {gpu.uuid: gpu for gpu in await self._gpus.inventory()}
         except Unknown as error:
-            raise Unknown(f"Nobody knows which GPUs there are: {error}") from error
+            raise Unknown(f"The GPUs of this host are unknown: {error}") from error

@@ -1,6 +1,6 @@
-"""LeaseLifecycle in motion: acquire, reconcile, and everything that time brings.
+"""Controller: acquires, reconciles and ends leases over ledger, gpu-agent and Docker.
 
-The only place that joins ledger, agent and Docker. Unknown never frees and never kills, and nothing is acquired before
+It alone joins the three. An unknown state never frees a GPU and never kills a container. No lease is acquired before
 the first reconcile.
 """
 
@@ -15,11 +15,11 @@ from collections.abc import Sequence, Set
 from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.containers import Containers
+from spawner.controller.admin_actions import AdminActions
 from spawner.controller.end_watcher import EndWatcher
 from spawner.controller.health import HealthMonitor
 from spawner.controller.lease_lifecycle import LeaseLifecycle, log_fields
-from spawner.controller.queue import Inventory, LeaseQueue, QueueEntry, PositionReport
-from spawner.controller.admin_actions import AdminActions
+from spawner.controller.queue import Inventory, LeaseQueue, PositionReport, QueueEntry
 from spawner.controller.reconcile import Reconciliation
 from spawner.ledger import Ledger
 from spawner.model import (
@@ -37,12 +37,12 @@ from spawner.model import (
     Unknown,
     Waiting,
 )
-from spawner.serial_executor import SerialExecutor
 from spawner.policy.admission import admit
 from spawner.policy.compatibility import Stack, refuse_incompatible
+from spawner.serial_executor import SerialExecutor
 from spawner.settings import Settings
 
-log = logging.getLogger("workbench.controller")
+log = logging.getLogger(__name__)
 
 RECONCILE_RETRY_SECONDS = 1.0
 TICK_SECONDS = 5.0
@@ -61,7 +61,7 @@ class Controller(LeaseLifecycle):
         settings: Settings,
         clock: Clock | None = None,
     ) -> None:
-        """Join the parts; nothing is asked or written before ``run``."""
+        """Take the dependencies; no request or write happens before ``run``."""
         clock = Clock(ledger) if clock is None else clock
         self._gpus = gpus
         in_ledger = SerialExecutor("ledger")
@@ -71,10 +71,12 @@ class Controller(LeaseLifecycle):
         )
         self._ends = EndWatcher(containers, ledger, self)
         self.health = HealthMonitor(ledger, in_ledger, gpus, clock, self._queue.advance_soon)
-        self.admin_actions = AdminActions(ledger, in_ledger, gpus, clock, self, self._queue.advance_soon)
+        self.admin_actions = AdminActions(
+            ledger, in_ledger, gpus, clock, self, self._queue.advance_soon
+        )
         self._ready = asyncio.Event()
         self._ready_at = 0.0
-        # whose spawn is in this process's hands; those of an earlier hub's are nobody's
+        # ids of the leases whose spawn runs in this process; a spawn of an earlier hub is gone
         self._with_spawn: set[str] = set()
         self._ending: dict[str, asyncio.Task[None]] = {}
         self._reconciliation = Reconciliation(
@@ -87,16 +89,16 @@ class Controller(LeaseLifecycle):
         return self._ready.is_set()
 
     async def wait_until_ready(self) -> None:
-        """Return once the first reconcile has finished, from when on the lease clock goes."""
+        """Return once the first reconcile has finished and the lease clock runs."""
         await self._ready.wait()
 
     async def run(self) -> None:
-        """Reconcile until that succeeds, then keep line and leases moving for as long as the hub lives."""
+        """Reconcile until that succeeds, then run the queue and the lease tasks until cancelled."""
         while not self.is_ready:
             try:
                 await self.reconcile()
             except Unknown as error:
-                log.warning("No spawn is admitted yet: %s", error)
+                log.warning("state=not_ready: no spawn is admitted yet: reason=%s", error)
                 await asyncio.sleep(RECONCILE_RETRY_SECONDS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._queue.run())
@@ -111,18 +113,18 @@ class Controller(LeaseLifecycle):
                 try:
                     await self.run_due_tasks()
                 except Unknown as error:
-                    log.warning("LeaseLifecycle are not looked after: %s", error)
+                    log.warning("Due lease tasks did not run: state=unknown reason=%s", error)
         finally:
             for end in self._ending.values():
                 end.cancel()
 
     async def tick(self) -> None:
-        """Do what is due, to its end: close leases whose time is over, take up strangers; raises Unknown."""
+        """Run the due tasks and wait for the leases that end; raises Unknown."""
         await self.run_due_tasks()
         await asyncio.gather(*self._ending.values())
 
     async def run_due_tasks(self) -> None:
-        """Begin what is due, and wait for no container's end; raises Unknown."""
+        """End due leases in the background and adopt unknown containers; raises Unknown."""
         await self._in_ledger(self._clock.record_heartbeat)
         now = self._clock()
         for lease in await self._in_ledger(self._ledger.live_leases):
@@ -132,7 +134,7 @@ class Controller(LeaseLifecycle):
         await self._reconciliation.adopt_unknown_containers()
 
     def _start_ending(self, lease: Lease, cause: Cause) -> None:
-        """End ``lease`` beside everything else: one that Docker is slow to end keeps nothing waiting."""
+        """End ``lease`` in a task of its own, so that a slow stop delays no other lease."""
         if lease.id not in self._ending:
             self._ending[lease.id] = asyncio.create_task(self._end(lease, cause))
             self._ending[lease.id].add_done_callback(lambda _: self._ending.pop(lease.id))
@@ -144,16 +146,16 @@ class Controller(LeaseLifecycle):
             else:
                 await self.release(lease.id, cause)
         except Unknown as error:
-            log.warning("Not ended yet: %s: %s", log_fields(lease), error)
+            log.warning("Not ended yet: %s state=unknown reason=%s", log_fields(lease), error)
 
     async def end_in_background(self, lease_id: str, cause: Cause, *, by: str, reason: str) -> None:
-        """Write that the lease is closing; its container goes as soon as Docker has proved it. Raises Unknown."""
+        """Record that the lease is closing and end its container in the background; raises Unknown."""
         lease = await self._begin_closing(lease_id, cause, by=by, reason=reason)
         if lease is not None:
             self._start_ending(lease, cause)
 
     def _is_due(self, lease: Lease, now: float) -> Cause | None:
-        """Return why ``lease`` has to be closed now, None when it may go on."""
+        """Return why ``lease`` has to be closed now, None if it may continue."""
         if lease.state is LeaseState.CLOSING:
             return lease.cause
         if lease.ends_at is not None and now >= lease.ends_at:
@@ -161,17 +163,17 @@ class Controller(LeaseLifecycle):
         is_nobodys = not lease.is_claimed and lease.state in ACTIVE_STATES
         if lease.granted_at is None or not is_nobodys:
             return None
-        # a hub that was away may have missed the user
+        # a hub that was down may have missed the user
         since = max(lease.granted_at, self._ready_at)
         is_over = now - since >= self._settings.claim_minutes * 60.0
         return Cause.UNCLAIMED if is_over else None
 
-    # --- the doors
+    # --- spawns
 
     async def acquire(self, request: Request) -> Granted | Waiting | Refused:
-        """Grant what ``request`` asks for, give it its place in line, or say why neither can be.
+        """Grant ``request``, add it to the queue, or refuse it with a reason.
 
-        A spawn that is issued anew finds the place, or the grant, that it had.
+        A repeated spawn finds the queue position, or the grant, that it had.
         """
         try:
             await asyncio.wait_for(self._ready.wait(), READY_TIMEOUT_SECONDS)
@@ -185,8 +187,10 @@ class Controller(LeaseLifecycle):
             lease = await self._in_ledger(self._ledger.admit, request, check, quota=quota, now=now)
             if isinstance(lease, Refused):
                 return lease
-            # who merely comes back to a place that they had moves nobody
-            is_back = lease.id not in self._with_spawn and self._queue.get_place(lease.id) is not None
+            # a repeated spawn that keeps its position changes nothing in the queue
+            is_back = (
+                lease.id not in self._with_spawn and self._queue.position_of(lease.id) is not None
+            )
             self._with_spawn.add(lease.id)
             if lease.state is not LeaseState.WAITING:
                 log.info("Granted %s", log_fields(lease))
@@ -200,7 +204,7 @@ class Controller(LeaseLifecycle):
         except Unknown as error:
             return Refused(
                 Reason.NOT_READY,
-                f"No server can start now: {error} Try again in a minute, or tell an admin.",
+                f"No server can start now: {error} Try again in a minute, or contact an admin.",
             )
 
     async def _enqueue(self, lease: Lease, *, is_back: bool) -> Granted | Waiting | Refused:
@@ -209,7 +213,7 @@ class Controller(LeaseLifecycle):
                 await self._queue.advance()
             return _as_answer(await self._in_ledger(self._ledger.lease, lease.id))
         except Unknown:
-            return Waiting(lease)  # it has its place, and ``run`` goes on trying
+            return Waiting(lease)  # its position is recorded, and ``run`` retries
 
     async def _inventory(self) -> Sequence[Gpu]:
         try:
@@ -218,47 +222,53 @@ class Controller(LeaseLifecycle):
             raise Unknown(f"{error} Only a server with 0 GPUs can.") from error
 
     async def _close_previous_lease(self, request: Request) -> None:
-        """Close what is left of the server's last lease: the hub asks only for a server that it believes stopped."""
+        """Close the server's previous lease: the hub requests only a server that it believes stopped."""
         lease = await self.lease_of(request.user, request.server)
         if lease is None or lease.state is LeaseState.WAITING:
             return
-        account = await self._in_ledger(self._ledger.get_or_create_account, request.user, request.identity)
+        account = await self._in_ledger(
+            self._ledger.get_or_create_account, request.user, request.identity
+        )
         is_unattended = lease.uid == account.uid and lease.id not in self._with_spawn
-        # granted while nobody attended to it: this may be the spawn that comes for it
+        # granted while no spawn waited for it: this may be the spawn that takes it
         if is_unattended and lease.state is LeaseState.GRANTED:
             return
         cause = Cause.USER
-        if is_unattended and lease.state is LeaseState.LOST and await self.inspect(lease.id) is None:
-            # its GPU failed before anybody came for it, which costs nobody their place
+        if (
+            is_unattended
+            and lease.state is LeaseState.LOST
+            and await self.inspect(lease.id) is None
+        ):
+            # its GPU failed before a spawn took it, so the user keeps the queue position
             cause = Cause.INTERRUPTED
         await self.release(lease.id, cause)
 
     async def wait_for_grant(self, lease_id: str, report: PositionReport) -> Lease | None:
-        """Wait until the lease is granted and return it; None when it was closed instead.
+        """Wait until the lease is granted and return it, None if it was closed instead.
 
-        ``report(place)`` is called at every change that is worth telling.
+        ``report`` is called with every relevant change of its queue position.
         """
         self._with_spawn.add(lease_id)
         return await self._queue.wait_for_grant(lease_id, report)
 
     async def give_up(self, user: str, server: str) -> bool:
-        """Leave the line; where the turn came just now, give it back. False as for ``release``."""
+        """Take the server out of the queue, or release a grant that came just now; False as ``release``."""
         return await self.release_server(user, server, Cause.USER)
 
     def position_of(self, lease_id: str) -> QueuePosition | None:
-        """Return where the lease stands in line, None when it does not wait."""
-        return self._queue.get_place(lease_id)
+        """Return the queue position of the lease, None if it does not wait."""
+        return self._queue.position_of(lease_id)
 
     def queue_of(self, lease_id: str) -> Sequence[QueueEntry]:
-        """Return all who wait for the same kind of GPU as the lease, in order; nobody when it does not wait."""
+        """Return the queue of the lease's kind of GPU, in order; empty if the lease does not wait."""
         return self._queue.queue_of(lease_id)
 
     def queue(self) -> tuple[QueueEntry, ...]:
-        """Return everyone who waits, in order."""
+        """Return all waiting leases, in order."""
         return self._queue.entries()
 
     async def leases_without_spawn(self) -> tuple[Lease, ...]:
-        """Return the leases whose spawn ended with an earlier hub, in the order in which to issue them anew."""
+        """Return the leases whose spawn ended with an earlier hub, in the order in which to repeat them."""
         await self._queue.advance()
         leases = await self._in_ledger(self._ledger.live_leases)
         order = {entry.lease.id: entry.place.position for entry in self.queue()}
@@ -271,10 +281,10 @@ class Controller(LeaseLifecycle):
         return tuple(sorted(lost, key=lambda lease: order.get(lease.id, 0)))
 
     async def reconcile(self) -> None:
-        """Bring the ledger to what Docker shows, then admit spawns; raises Unknown and admits none."""
+        """Make the ledger match Docker, then admit spawns; raises Unknown and then admits none."""
         await self._in_ledger(self._clock.start)
-        await self._reconciliation.settle()
-        # what failed while no hub looked is given to nobody
+        await self._reconciliation.reconcile()
+        # a GPU that failed while the hub was down must not be granted
         with contextlib.suppress(Unknown):
             await self.health.check()
         self._ready_at = self._clock()
@@ -302,5 +312,7 @@ def _as_answer(lease: Lease | None) -> Granted | Waiting | Refused:
     if lease is not None and lease.state is LeaseState.WAITING:
         return Waiting(lease)
     if lease is not None and lease.state in (LeaseState.LOST, *ACTIVE_STATES):
-        return Granted(lease)  # where a GPU of it failed already, bringing it up says so
-    return Refused(Reason.GIVEN_UP, "You left the line before your turn: start your server again.")
+        return Granted(lease)  # the launch itself reports a GPU that failed already
+    return Refused(
+        Reason.GIVEN_UP, "Your server left the queue before its turn: start your server again."
+    )

@@ -1,7 +1,7 @@
-"""One lease's life: its container is brought up, answers, is looked at, and goes.
+"""Lease lifecycle: launches, confirms, extends and closes the container of one lease.
 
-Unknown never frees and never kills: a lease is closed on proof of absence only, and that it is closing is written
-before anyone looks.
+An unknown state never frees a GPU and never kills a container: a lease closes only on proof of absence. The state
+CLOSING is written before the container is inspected.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from spawner.model import (
     StaleLease,
     WorkbenchError,
 )
-from spawner.serial_executor import SerialExecutor
 from spawner.policy import container as policy
 from spawner.policy import names
 from spawner.policy.quota_check import extend_lease
+from spawner.serial_executor import SerialExecutor
 from spawner.settings import Settings
 
-log = logging.getLogger("workbench.controller")
+log = logging.getLogger(__name__)
 
 STOP_GRACE_SECONDS = 10
 
 Report = Callable[[int, str], None]
-"""(percent that lies before the step, its sentence)."""
+"""(percent done before the step, its sentence)."""
 
 
 class LeaseLifecycle:
-    """What happens to leases that are granted, over one ledger and one Docker Engine."""
+    """Every step of a granted lease, over one ledger and one Docker Engine."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class LeaseLifecycle:
         in_ledger: SerialExecutor,
         freed: Callable[[], None],
     ) -> None:
-        """Join the parts; ``freed`` is called when a GPU or a place in line became free."""
+        """Take the dependencies; ``freed`` is called when a GPU or a queue position became free."""
         self._ledger = ledger
         self._containers = containers
         self._catalog = catalog
@@ -63,11 +63,12 @@ class LeaseLifecycle:
         self._in_ledger = in_ledger
         self._freed = freed
         self.on_closed: Callable[[Lease], None] = lambda _: None
+        """Called with each lease that was closed on proof of absence; the hub sets it."""
         self.has_been_opened: Callable[[Lease], bool] = lambda _: False
-        """Called with each lease whose container was seen gone; the hub sets it."""
+        """Returns whether the lease's user has opened the server; the hub sets it."""
 
     async def launch(self, lease: Lease, environment: Mapping[str, str], report: Report) -> str:
-        """Bring up the lease's container and return the host name at which it answers.
+        """Create and start the lease's container and return the host name at which it answers.
 
         ``report(percent, sentence)`` is called before each step. Raises LaunchError or Unknown.
         """
@@ -75,7 +76,7 @@ class LeaseLifecycle:
         image_id = await self._containers.image_id(self._catalog.releases[lease.release].image)
         account = await self._in_ledger(self._ledger.account, lease.uid)
         if account is None:
-            raise LaunchError("Your account is not in the ledger: tell an admin.")
+            raise LaunchError("Your account is not in the ledger: contact an admin.")
         if not account.is_home_prepared:
             report(20, "Preparing your home folder (the first time only)")
             await self._containers.prepare_home(
@@ -99,7 +100,7 @@ class LeaseLifecycle:
         return name
 
     async def confirm(self, lease_id: str) -> None:
-        """Record that the lease's server answered; raises LaunchError where the lease has ended meanwhile."""
+        """Record that the lease's server answered; raises LaunchError if the lease has ended meanwhile."""
         while True:
             lease = await self._in_ledger(self._ledger.lease, lease_id)
             if lease is None or lease.state not in ACTIVE_STATES:
@@ -108,25 +109,25 @@ class LeaseLifecycle:
                 )
             if lease.state is LeaseState.RUNNING:
                 return
-            with contextlib.suppress(StaleLease):  # it is read again
+            with contextlib.suppress(StaleLease):  # the loop reads it again
                 await self._in_ledger(
                     self._ledger.move, lease, LeaseState.RUNNING, now=self._clock()
                 )
 
     async def mark_claimed(self, lease_id: str) -> None:
-        """Record that the user has been seen on the server whose turn came while they were away."""
+        """Record that the user has opened the server, which was granted while they were away."""
         lease = await self._in_ledger(self._ledger.lease, lease_id)
         if lease is not None and lease.state is LeaseState.RUNNING and not lease.is_claimed:
-            # changed meanwhile: seen again soon, or over
+            # changed meanwhile: the next visit records it, or the lease is over
             with contextlib.suppress(StaleLease):
                 await self._in_ledger(self._ledger.mark_claimed, lease)
 
     async def extend(self, owner: Owner, server: str, hours: float) -> Lease | Refused:
-        """Let the lease of the server of ``owner`` end ``hours`` later, or say why not."""
-        now, wish = self._clock(), (owner.name, server)
+        """Extend the lease of the owner's server by ``hours``, or return why it cannot be extended."""
+        now, key = self._clock(), (owner.name, server)
 
         def decide(leases: Sequence[Lease], quota: Quota, held: float) -> Lease | Refused:
-            return extend_lease(wish, hours, leases=leases, quota=quota, now=now, held=held)
+            return extend_lease(key, hours, leases=leases, quota=quota, now=now, held=held)
 
         return await self._in_ledger(
             self._ledger.extend, decide, owner, quota=self._settings.quota, now=now
@@ -139,21 +140,21 @@ class LeaseLifecycle:
     async def release(
         self, lease_id: str, cause: Cause, *, by: str = HUB, reason: str | None = None
     ) -> bool:
-        """Close the lease: written first, then the container is removed, then the GPUs are freed.
+        """Close the lease: record CLOSING, remove the container, then free the GPUs.
 
-        One that waits just leaves the line. The trail keeps who did it (``by``) and why. Returns False when
-        Docker could not prove the container's absence; ``run`` goes on trying.
+        A waiting lease only leaves the queue. The trail records ``by`` and ``reason``. Returns False if Docker could
+        not prove the container's absence; ``run`` retries then.
         """
         lease = await self._begin_closing(lease_id, cause, by=by, reason=reason)
         return True if lease is None else await self._close(lease)
 
     async def release_server(self, user: str, server: str, cause: Cause, *, by: str = HUB) -> bool:
-        """Close whatever live lease this server has; True when none is left."""
+        """Close the live lease of this server, if any; True if none is left."""
         lease = await self.lease_of(user, server)
         return True if lease is None else await self.release(lease.id, cause, by=by)
 
     async def inspect(self, lease_id: str) -> ContainerStatus | None:
-        """Return the lease's container as Docker shows it, None on proof of absence; raises Unknown."""
+        """Return the status of the lease's container, None on proof of absence; raises Unknown."""
         lease = await self._in_ledger(self._ledger.lease, lease_id)
         if lease is None or lease.state in (LeaseState.WAITING, LeaseState.CLOSED):
             return None
@@ -171,7 +172,7 @@ class LeaseLifecycle:
     async def _begin_closing(
         self, lease_id: str, cause: Cause, *, by: str, reason: str | None
     ) -> Lease | None:
-        """Write that the lease is closing and return it; None where nothing is left to close."""
+        """Record that the lease is closing and return it; None if nothing is left to close."""
         while True:
             lease = await self._in_ledger(self._ledger.lease, lease_id)
             if lease is None or lease.state is LeaseState.CLOSED:
@@ -183,7 +184,7 @@ class LeaseLifecycle:
             move = self._in_ledger(
                 self._ledger.move, lease, to, now=self._clock(), cause=cause, by=by, reason=reason
             )
-            with contextlib.suppress(StaleLease):  # it is read again
+            with contextlib.suppress(StaleLease):  # the loop reads it again
                 lease = await move
                 if not is_waiting:
                     return lease
@@ -191,7 +192,7 @@ class LeaseLifecycle:
                 return None
 
     async def _close(self, lease: Lease) -> bool:
-        """Finish a CLOSING lease; one that only the hub's own end interrupted goes back into the line."""
+        """Finish a CLOSING lease; one that only a hub restart interrupted returns to the queue."""
         try:
             await self._containers.remove(self._container_name(lease), STOP_GRACE_SECONDS)
             if lease.cause is Cause.INTERRUPTED and lease.gpu_count:
@@ -201,9 +202,9 @@ class LeaseLifecycle:
                     self._ledger.move, lease, LeaseState.CLOSED, now=self._clock()
                 )
         except StaleLease:
-            return True  # only CLOSED follows CLOSING: someone else saw it gone
+            return True  # only CLOSED follows CLOSING: another task closed it
         except WorkbenchError as error:
-            log.warning("Still closing %s: %s", log_fields(lease), error)
+            log.warning("Still closing %s state=closing reason=%s", log_fields(lease), error)
             return False
         log.info("Closed %s cause=%s", log_fields(lease), lease.cause)
         self._freed()
@@ -215,6 +216,6 @@ class LeaseLifecycle:
 
 
 def log_fields(lease: Lease) -> str:
-    """Return what one line of the log says of ``lease``."""
+    """Return the fields of ``lease`` for a log line."""
     gpus = ",".join(lease.gpu_uuids) or "none"
     return f"lease={lease.id} user={lease.user} server={lease.server!r} gpus={gpus}"

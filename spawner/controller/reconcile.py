@@ -1,7 +1,7 @@
-"""Brings the ledger to what Docker shows: labelled containers are the truth.
+"""Reconciliation: makes the ledger match Docker; labelled containers are the truth.
 
-A running container keeps its lease or is adopted, and is never removed; only a start that died with the hub goes, and
-what does not run and has no lease.
+A running container keeps its lease or is adopted, and is never removed. Two kinds are removed: a start that died with
+the hub, and a stopped container without a lease.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from spawner.controller.end_watcher import cause_of_end
 from spawner.controller.lease_lifecycle import LeaseLifecycle, log_fields
 from spawner.ledger import Ledger
 from spawner.model import Cause, Lease, LeaseState
-from spawner.serial_executor import SerialExecutor
 from spawner.policy import container as policy
+from spawner.serial_executor import SerialExecutor
 from spawner.settings import Settings
 
-log = logging.getLogger("workbench.controller")
+log = logging.getLogger(__name__)
 
 
 class Reconciliation:
-    """What a hub does before it admits anybody, and with containers that nobody knows."""
+    """Reconciles all leases before the first spawn, and unknown containers again later."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Reconciliation:
         clock: Clock,
         withhold: Callable[[Collection[str]], None],
     ) -> None:
-        """Join the parts; ``withhold`` is told which GPUs are used by containers without a lease."""
+        """Take the dependencies; ``withhold`` receives the GPUs of containers without a lease."""
         self._ledger = ledger
         self._in_ledger = in_ledger
         self._containers = containers
@@ -46,29 +46,33 @@ class Reconciliation:
         self._withhold = withhold
         self._unknown: dict[str, tuple[str, ...]] = {}
 
-    async def settle(self) -> None:
-        """Settle every live lease, then take up the containers that have none; raises Unknown.
+    async def reconcile(self) -> None:
+        """Reconcile every live lease, then adopt the containers that have none; raises Unknown.
 
-        A lease whose start died with the hub goes back into the line; one whose container is gone is closed.
+        A lease whose start died with the hub returns to the queue. A lease without a container is closed.
         """
         found = {server.lease_id: server for server in await self._containers.list_servers()}
         leases = await self._in_ledger(self._ledger.live_leases)
         await asyncio.gather(
-            *(self._settle(lease) for lease in leases if not _is_well(lease, found.get(lease.id)))
+            *(
+                self._reconcile_lease(lease)
+                for lease in leases
+                if not _runs_as_recorded(lease, found.get(lease.id))
+            )
         )
         settled = {lease.id for lease in leases if lease.state is not LeaseState.WAITING}
         await self._adopt_all(one.name for one in found.values() if one.lease_id not in settled)
-        log.info("Reconciled: %d containers, %d live leases", len(found), len(leases))
+        log.info("Reconciled: containers=%d live_leases=%d", len(found), len(leases))
 
     async def adopt_unknown_containers(self) -> None:
-        """Look once more at the containers that could not be adopted; raises Unknown."""
+        """Try again to adopt the containers without a lease; raises Unknown."""
         if self._unknown:
             await self._adopt_all(tuple(self._unknown))
 
-    async def _settle(self, lease: Lease) -> None:
+    async def _reconcile_lease(self, lease: Lease) -> None:
         release = self._leases.release
         if lease.state is LeaseState.WAITING:
-            return  # where its container runs, the ledger is an old one: it is met as a stranger
+            return  # a running container of it comes from a newer ledger and is adopted as unknown
         if lease.state is LeaseState.CLOSING:
             await release(lease.id, Cause.LOST)
             return
@@ -84,25 +88,29 @@ class Reconciliation:
             await release(lease.id, cause_of_end(status))
 
     def _is_past_its_start(self, status: ContainerStatus) -> bool:
-        """True for a container that has run longer than a start takes: only an old ledger calls its lease granted."""
+        """Return whether the container has run longer than a start takes: only a restored ledger says GRANTED then."""
         if not status.is_running or status.started_at is None:
             return False
-        # where the start lies ahead, the clock was set back: who knows how long it has run
+        # a start in the future means that the clock was set back: its running time is unknown
         seconds = self._clock.wall() - status.started_at
         return not 0 <= seconds <= self._settings.start_timeout_seconds
 
     async def _adopt_all(self, names: Iterable[str]) -> None:
-        strangers = {}
+        unknown = {}
         for name in names:
-            # what was listed may be gone by now
+            # a listed container may be gone by now
             status = await self._containers.inspect(name)
             if status is None or await self._adopt(status):
                 continue
-            strangers[name] = _read_gpus(status)
+            unknown[name] = _read_gpus(status)
             if name not in self._unknown:
-                log.error("Container %s has no live lease; it was left alone: look at it", name)
-        self._unknown = strangers
-        self._withhold({uuid for gpu_uuids in strangers.values() for uuid in gpu_uuids})
+                log.error(
+                    "Unknown container left running: container=%s gpus=%s reason=no live lease",
+                    name,
+                    ",".join(unknown[name]) or "none",
+                )
+        self._unknown = unknown
+        self._withhold({uuid for gpu_uuids in unknown.values() for uuid in gpu_uuids})
 
     async def _adopt(self, status: ContainerStatus) -> bool:
         """Return whether the container has a live lease, was given one, or is gone."""
@@ -111,19 +119,19 @@ class Reconciliation:
         if known is not None and known.state not in (LeaseState.WAITING, LeaseState.CLOSED):
             return True
         if not status.is_running:
-            # nobody works in it, and without a lease nobody will
+            # no work runs in it, and without a lease it can never start
             await self._containers.remove(status.name, grace_seconds=0)
             return True
         if not status.labels.get(policy.LABEL_UID, "").isdigit():
             return False
-        lease = self._describe_lease(lease_id, status)
+        lease = self._build_lease(lease_id, status)
         is_adopted = await self._in_ledger(self._ledger.adopt, lease)
         if is_adopted:
             log.warning("Adopted %s", log_fields(lease))
         return is_adopted
 
-    def _describe_lease(self, lease_id: str, status: ContainerStatus) -> Lease:
-        """Return the lease that a running container proves; its time begins anew."""
+    def _build_lease(self, lease_id: str, status: ContainerStatus) -> Lease:
+        """Return the lease that a running container proves; its hours start now."""
         labels, now, gpu_uuids = status.labels, self._clock(), _read_gpus(status)
         quota = self._settings.quota
         return Lease(
@@ -146,8 +154,8 @@ class Reconciliation:
         )
 
 
-def _is_well(lease: Lease, listed: ListedServer | None) -> bool:
-    """Return whether nothing has to be done about ``lease``: it runs, as it should."""
+def _runs_as_recorded(lease: Lease, listed: ListedServer | None) -> bool:
+    """Return whether the container of ``lease`` runs as its state says, so that nothing needs to change."""
     is_running = listed is not None and listed.is_running
     return is_running and lease.state in (LeaseState.RUNNING, LeaseState.LOST)
 

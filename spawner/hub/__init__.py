@@ -1,4 +1,4 @@
-"""The JupyterHub side: configuration, spawner, form, sign-up and pages.
+"""Hub: integrates the workbench with JupyterHub: configuration, spawner, form, sign-up, pages and REST API.
 
-The only room that imports JupyterHub; decisions are made in ``spawner.policy``, effects in ``spawner.controller``.
+Only this package imports JupyterHub. Decisions are in ``spawner.policy``, effects in ``spawner.controller``.
 """

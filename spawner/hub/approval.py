@@ -1,6 +1,6 @@
-"""Sign-up with an admin's approval.
+"""Sign-up: creates accounts that can log in after an admin's approval.
 
-Nobody is let in unless an admin approved them; approving and discarding are POSTs, so that no link can do them.
+Approving and discarding are POST requests, so that following a link does neither.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ NAME_PATTERN = r"[a-z][a-z0-9._@+-]{0,63}\Z"
 MAX_PASSWORD_BYTES = 72  # bcrypt's own bound
 
 _T = TypeVar("_T")
-# threads of their own: the ledger's reads do not wait for a crowd that logs in
+# a separate pool: reads of the ledger do not wait when many users log in at once
 _threads = ThreadPoolExecutor(4, "bcrypt")
 _new_hash: ContextVar[bytes] = ContextVar("_new_hash")
-"""Of the password that this request gives somebody: made off the event loop, for a quarter of a second."""
+"""The hash of the new password in this request; computed off the event loop, because it takes 0.25 s."""
 
 
 class ToggleByPost(ToggleAuthorizationHandler):  # type: ignore[misc]
-    """Approves a person, or takes the approval back."""
+    """Approves an account, or withdraws the approval."""
 
     async def get(self, slug: str) -> None:
-        """Refuse: an admin who follows a link must not approve anyone."""
+        """Refuse: a link that an admin follows must not approve an account."""
         raise web.HTTPError(405)
 
     async def post(self, slug: str) -> None:
         """Toggle the approval of ``slug``."""
         if not self.authenticator.user_exists(slug):
-            raise web.HTTPError(404, f"Nobody named {slug!r} has signed up.")
+            raise web.HTTPError(404, f"There is no sign-up with the name {slug!r}.")
         await super().get(slug)
 
 
 class DiscardByPost(DiscardHandler):  # type: ignore[misc]
-    """Removes the sign-up of somebody who is not approved."""
+    """Removes a sign-up that is not approved."""
 
     async def get(self, user_name: str) -> None:
-        """Refuse: see ToggleByPost."""
+        """Refuse, as ToggleByPost does."""
         raise web.HTTPError(405)
 
     async def post(self, user_name: str) -> None:
@@ -62,7 +62,7 @@ class DiscardByPost(DiscardHandler):  # type: ignore[misc]
 
 
 class _PasswordForm:
-    """A page that takes passwords: what bcrypt cannot read is refused in one sentence, a new one is hashed."""
+    """A page with password fields: refuses a password too long for bcrypt, and hashes a new one."""
 
     async def prepare(self: Any) -> None:
         await super().prepare()  # type: ignore[misc]
@@ -79,15 +79,15 @@ class _PasswordForm:
 
 
 class SignUp(_PasswordForm, SignUpHandler):  # type: ignore[misc]
-    """The page on which somebody asks for an account."""
+    """The page to sign up."""
 
 
 class ChangePassword(_PasswordForm, ChangePasswordHandler):  # type: ignore[misc]
-    """The page on which somebody changes their password."""
+    """The page to change one's own password."""
 
     @web.authenticated
     async def post(self) -> None:
-        """Change it and say so, or why not; in place of NativeAuthenticator's own, which compares on the event loop."""
+        """Change the password; NativeAuthenticator's own handler would block the event loop with bcrypt."""
         name, authenticator, alert = self.current_user.name, self.authenticator, "alert-danger"
         old, new, confirmation = (
             self.get_body_argument(field, strip=False)
@@ -95,16 +95,16 @@ class ChangePassword(_PasswordForm, ChangePasswordHandler):  # type: ignore[misc
         )
         info: UserInfo | None = authenticator.get_user(name)
         if info is None or not await _run_in_thread(_is_password, old, info.password):
-            message = "Your current password was incorrect. Please try again."
+            message = "The current password is not correct: type it again."
         elif new != confirmation:
-            message = "Your new password didn't match the confirmation. Please try again."
+            message = "The two new passwords differ: type them again."
         elif not authenticator.change_password(name, new):
             message = (
-                "Something went wrong!\nBe sure your new password has at least "
-                f"{authenticator.minimum_password_length} characters and is not too common."
+                f"The new password needs at least {authenticator.minimum_password_length} characters "
+                "and must not be a common one: choose another."
             )
         else:
-            message, alert = "Your password has been changed successfully!", "alert-success"
+            message, alert = "Your password is changed.", "alert-success"
         page = await self.render_template(
             "change-password.html", user_name=name, result_message=message, alert=alert
         )
@@ -112,16 +112,16 @@ class ChangePassword(_PasswordForm, ChangePasswordHandler):  # type: ignore[misc
 
 
 class ChangePasswordByAdmin(_PasswordForm, ChangePasswordAdminHandler):  # type: ignore[misc]
-    """The page on which an admin gives somebody another password."""
+    """The page on which an admin sets a user's password."""
 
 
 class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
-    """NativeAuthenticator whose log-in page is JupyterHub's own and whose admins cannot be signed up as."""
+    """NativeAuthenticator with JupyterHub's own log-in page; an admin's name cannot be signed up."""
 
     async def authenticate(self, handler: web.RequestHandler, data: dict[str, str]) -> str | None:
-        """Return the user's name, None for a wrong password; says so when only the approval is missing.
+        """Return the user's name, None for a wrong password; raises a 403 when only the approval is missing.
 
-        In place of NativeAuthenticator's own, which compares passwords on the event loop: a quarter of a second each.
+        NativeAuthenticator's own method blocks the event loop with bcrypt for 0.25 s.
         """
         name: str = self.normalize_username(data["username"])
         info: UserInfo | None = self.get_user(name)
@@ -132,15 +132,15 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
             return None
         if not info.is_authorized:
             raise web.HTTPError(
-                403, "An admin has not approved your account yet: ask one, then log in again."
+                403, "An admin has not approved your account yet: ask an admin, then log in again."
             )
         self.successful_login(name)
         return name
 
     def create_user(self, username: str, password: str, **_: object) -> UserInfo | None:
-        """Store a sign-up with ``_new_hash``; None when it cannot be one. Nobody can sign up as an admin.
+        """Store a sign-up with ``_new_hash``; return None when name or password is not acceptable.
 
-        In place of NativeAuthenticator's own, which hashes on the event loop and asks for every user one by one.
+        NativeAuthenticator's own method hashes on the event loop and queries every user one by one.
         """
         name: str = self.normalize_username(username)
         is_free = name not in self.admin_users and not self.user_exists(name)
@@ -152,7 +152,7 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         return info
 
     def change_password(self, username: str, new_password: str) -> bool:
-        """Store ``_new_hash`` as a user's; False when the password is too weak, or there is no such user."""
+        """Store ``_new_hash`` as the user's password; False for a weak password or an unknown user."""
         info: UserInfo | None = self.get_user(username)
         if info is None or not self.is_password_strong(new_password):
             return False
@@ -161,14 +161,14 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         return True
 
     def rename_user(self, name: str, new_name: str) -> None:
-        """Let the sign-up of a user whom an admin renamed be theirs by the new name."""
+        """Rename the sign-up of a user whom an admin renamed."""
         info: UserInfo | None = self.get_user(name)
         if info is not None:
             info.username = new_name
             self.db.commit()
 
     def get_handlers(self, app: JupyterHub) -> list[tuple[str, type[web.RequestHandler]]]:
-        """Return the pages of sign-up and approval; log-in stays JupyterHub's own."""
+        """Return the pages of sign-up and approval; the log-in page is JupyterHub's own."""
         return [
             (r"/signup", SignUp),
             (r"/authorize", AuthorizationAreaHandler),
@@ -179,8 +179,8 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         ]
 
 
-async def _run_in_thread(compute: Callable[..., _T], *words: object) -> _T:
-    return await asyncio.get_running_loop().run_in_executor(_threads, compute, *words)
+async def _run_in_thread(compute: Callable[..., _T], *arguments: object) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(_threads, compute, *arguments)
 
 
 def _is_password(password: str, hashed: bytes) -> bool:

@@ -1,6 +1,6 @@
-"""JupyterHub's configuration as a function of the settings.
+"""Configuration: sets JupyterHub's traits from the settings.
 
-Only here are JupyterHub's traits set; what an admin may choose is a field of Settings.
+No other module sets a trait. An admin's choices are fields of ``Settings``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from spawner.hub.servers.resume_queue import SERVICE, SERVICE_SCOPES, resume_que
 from spawner.hub.servers.spawner import WorkbenchSpawner
 from spawner.hub.unavailable import PATIENCE_SECONDS, answer_unavailable
 from spawner.hub.views.form import TEMPLATES
+from spawner.hub.views.help import render_help_pages
 from spawner.hub.views.lease import build_lease_view
 from spawner.hub.workbench import Workbench, supervise
 from spawner.model import SettingsError
 from spawner.policy.container import PORT
 from spawner.policy.formatting import format_gpu_name
 from spawner.settings import Settings
+from spawner.version import VERSION
 
 DATA = Path("/data")
 HUB_DATABASE_FILE = DATA / "jupyterhub.sqlite"
@@ -43,14 +45,14 @@ HUB_DATABASE = f"sqlite:///{HUB_DATABASE_FILE}"
 DOCKER_SOCKET = "/run/workbench/docker.sock"
 HUB_PORT = 8081
 MIN_PASSWORD_LENGTH = 8
-# it bounds the wait in line as well; what follows the grant has a bound of its own
+# JupyterHub's start timeout includes the wait in the queue; the launch after the grant has its own bound
 MAX_WAIT_SECONDS = 7 * 24 * 3600
 
 
 def build_workbench(settings: Settings, catalog_file: Path) -> Workbench:
-    """Open the ledger, read the catalog and join the parts; nothing is asked of agent or Docker yet.
+    """Open the ledger, read the catalog, and build the workbench; raises SettingsError, Unknown.
 
-    Raises SettingsError, Unknown.
+    The agent and Docker are not contacted yet.
     """
     catalog = load_catalog(catalog_file)
     ledger = open_ledger(settings)
@@ -60,8 +62,11 @@ def build_workbench(settings: Settings, catalog_file: Path) -> Workbench:
     return Workbench(controller, ledger, agent, clock, catalog, settings)
 
 
-def configure(c: Config, settings: Settings, workbench: Workbench) -> None:
-    """Set every trait of JupyterHub that the workbench needs; raises SettingsError."""
+def configure(c: Config, settings: Settings, workbench: Workbench, docs: Path) -> None:
+    """Set every trait of JupyterHub that the workbench needs; the help pages are in the folder ``docs``.
+
+    Raises SettingsError.
+    """
     _configure_hub(c)
     _configure_queue(c, workbench)
     _configure_servers(c, settings, workbench)
@@ -71,28 +76,29 @@ def configure(c: Config, settings: Settings, workbench: Workbench) -> None:
     c.JupyterHub.template_vars = {
         "has_sign_up": settings.authenticator == "native",
         "claim_minutes": settings.claim_minutes,
-        # JupyterHub calls a function of the user; the pages call what it returns, and wait for the answer
+        # JupyterHub calls each of these with the user; a page awaits the returned function
         "lease_of": lambda _user: functools.partial(build_lease_view, workbench),
         "format_gpu_name": lambda _user: format_gpu_name,
+        "help_pages": render_help_pages(docs),
+        "workbench_version": VERSION,
     }
 
 
 def start_background_tasks(workbench: Workbench) -> None:
-    """Start the controller, and what takes up the line, beside the hub that is reading its configuration.
+    """Start the background tasks of the hub that is reading its configuration.
 
-    A subcommand such as ``jupyterhub upgrade-db`` reads the same file and is no hub: nothing is started.
+    A subcommand such as ``jupyterhub upgrade-db`` reads the same file but is no hub: it starts nothing.
     """
     if JupyterHub.initialized():
-        answer_unavailable(HUB_DATABASE_FILE)
         run_background_tasks(workbench, f"http://127.0.0.1:{HUB_PORT}/hub/api")
 
 
 def run_background_tasks(workbench: Workbench, api: str) -> None:
-    """Start what runs beside the hub whose REST API is ``api``, in the loop that runs now."""
+    """Start the background tasks, in the running event loop, for the hub with the REST API ``api``."""
     workbench.metrics.publish()
     idle_release = IdleRelease(workbench, api)
     workbench.idle_tracker.on_idle = idle_release.begin
-    workbench.closed_listeners.append(idle_release.go_on)
+    workbench.closed_listeners.append(idle_release.restart_without_gpus)
     workbench.run_in_background(
         supervise(workbench.controller),
         supervise(workbench.gpu_sampler),
@@ -102,28 +108,29 @@ def run_background_tasks(workbench: Workbench, api: str) -> None:
 
 def _configure_hub(c: Config) -> None:
     reduce_orm_queries()
+    answer_unavailable()
     c.JupyterHub.hub_bind_url = f"http://0.0.0.0:{HUB_PORT}"
     c.JupyterHub.hub_connect_url = f"http://hub:{HUB_PORT}"
     c.JupyterHub.db_url = HUB_DATABASE
     c.JupyterHub.db_kwargs = {
         "pool_events": [(relax_sqlite_durability, "connect")],
-        # what is under way waits for it; who comes meanwhile is told to come again
+        # an operation in progress waits for a locked database; new requests are rejected, see ``unavailable``
         "connect_args": {"timeout": PATIENCE_SECONDS, "check_same_thread": False},
     }
     c.JupyterHub.cookie_secret_file = str(DATA / "jupyterhub_cookie_secret")
-    c.JupyterHub.cleanup_servers = False  # a restart of the hub cuts nobody off
-    # people in line are pending spawns; how many containers start at once is bounded by Workbench.launch_slots
+    c.JupyterHub.cleanup_servers = False  # servers survive a restart of the hub
+    # a request in the queue is a pending spawn; Workbench.launch_slots bounds the containers that start at once
     c.JupyterHub.concurrent_spawn_limit = 0
-    # NativeAuthenticator adds its own to the first hub of a process only
+    # NativeAuthenticator adds its templates to the first hub of a process only
     c.JupyterHub.template_paths = [str(TEMPLATES), nativeauthenticator.handlers.TEMPLATE_DIR]
-    # what the controller says stands among JupyterHub's own lines
+    # the workbench's log lines appear among JupyterHub's
     c.JupyterHub.logging_config = {
         "filters": {"refusals": {"()": "spawner.hub.refusal.without_traceback"}},
         "handlers": {"console": {"filters": ["refusals"]}},
-        "loggers": {"workbench": {"level": "INFO", "handlers": ["console"]}},
+        "loggers": {"spawner": {"level": "INFO", "handlers": ["console"]}},
     }
     c.JupyterHub.proxy_class = ConfigurableHTTPProxy
-    # the proxy is a process of its own; both read CONFIGPROXY_AUTH_TOKEN
+    # the proxy is a separate process; both read CONFIGPROXY_AUTH_TOKEN
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = "http://proxy-api:8001"
 
@@ -134,7 +141,7 @@ def _configure_queue(c: Config, workbench: Workbench) -> None:
     c.JupyterHub.services = [
         {"name": SERVICE, "api_token": workbench.service_token, "display": False}
     ]
-    c.JupyterHub.trust_user_provided_tokens = True  # that one, of 256 random bits
+    c.JupyterHub.trust_user_provided_tokens = True  # the only such token has 256 random bits
     c.JupyterHub.load_roles = [{"name": SERVICE, "services": [SERVICE], "scopes": SERVICE_SCOPES}]
 
 
@@ -151,7 +158,7 @@ def _configure_servers(c: Config, settings: Settings, workbench: Workbench) -> N
     c.Spawner.port = PORT
     c.Spawner.default_url = "/lab"
     c.Spawner.env_keep = []
-    # what a server's own token may do: report activity, check who is at its door, and mind its own lease
+    # a server's token may report activity, authenticate its visitors, and use its own lease
     c.Spawner.server_token_scopes = [
         "users:activity!user",
         "access:servers!server",
@@ -163,7 +170,7 @@ def _configure_users(c: Config, settings: Settings) -> None:
     c.Authenticator.admin_users = {settings.admin}
     if settings.authenticator != "native":
         return
-    # whoever authenticates was approved: the approval is the list of who is allowed
+    # only an approved account can authenticate: the approvals are the list of allowed users
     c.ApprovedSignUp.allow_all = True
     c.ApprovedSignUp.open_signup = False
     c.ApprovedSignUp.username_pattern = NAME_PATTERN
@@ -180,6 +187,6 @@ def _resolve_authenticator(name: str) -> type[Authenticator]:
         found: type[Authenticator] = JupyterHub.authenticator_class.validate(None, name)
     except TraitError as error:
         raise SettingsError(
-            f"WORKBENCH_AUTHENTICATOR={name} cannot be used: no authenticator of that name is installed."
+            f"WORKBENCH_AUTHENTICATOR={name} cannot be used: no authenticator with this name is installed."
         ) from error
     return found

@@ -1,6 +1,6 @@
-"""Creates the first admin's account in the hub's database, with a password read from standard input.
+"""First admin: creates the first admin's account, with a password read from standard input.
 
-Run inside the hub's container after the hub's first start; an account that exists is left as it is.
+It runs in the hub's container after the hub's first start; an existing account stays unchanged.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from spawner.settings import Settings
 
 
 def create_admin(database: str, name: str, password: str) -> bool:
-    """Return True when the account was created, False when it existed.
+    """Create the account; return False when it exists.
 
-    Raises SettingsError when the hub has not made its tables yet or the password is too short.
+    Raises SettingsError when the hub's tables are missing or the password is too short.
     """
     if len(password) < MIN_PASSWORD_LENGTH:
         raise SettingsError(f"The password needs at least {MIN_PASSWORD_LENGTH} characters.")
@@ -48,7 +48,7 @@ def main() -> None:
         created = create_admin(HUB_DATABASE, settings.admin, password)
     except SettingsError as error:
         sys.exit(str(error))
-    print("created" if created else "exists")  # noqa: T201 - its contract
+    print("created" if created else "exists")  # noqa: T201 - scripts/up reads it
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""How JupyterHub uses its own database: it writes without waiting for the disk, and asks only what it does not know.
+"""Hub database: tunes JupyterHub's use of its own SQLite database: fewer queries, and commits without fsync.
 
-A process that is killed loses nothing of it; a power cut may lose the last moments, and ends every server anyhow.
+Relaxed is durability against a power cut, and it is safe: a killed process loses no commit, because the kernel has
+the pages. A power cut may lose the last commits, but it also ends every server that these commits describe.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from sqlalchemy.orm.context import QueryContext
 
 
 def relax_sqlite_durability(connection: Any, _record: object) -> None:  # noqa: ANN401
-    """Let a new connection commit without the disk: the hub does so 16 times per start, and holds up everybody."""
+    """Let a new connection commit without fsync: the hub commits 16 times per start, on the event loop."""
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def reduce_orm_queries() -> None:
-    """Leave out what a third of the hub's questions are for; call it before the hub opens its database."""
-    # whether the database is still there, before each use of a connection: a file does not hang up
+    """Omit a third of JupyterHub's queries, whose results it does not use; call it before the hub opens the database."""
+    # the ping before each use of a connection: a SQLite file does not disconnect
     orm.register_ping_connection = lambda _engine: None
-    # roles, groups and shares of a user who is found again: the hub has them, and throws the answers away
+    # eager loads of roles, groups and shares of an object that the session already holds: they are discarded
     QueryContext.default_load_options._invoke_all_eagers = False

@@ -1,6 +1,6 @@
-"""Who a user of the hub is beyond their name.
+"""Identity: distinguishes users of the hub beyond their names.
 
-Whoever gets a deleted user's name is somebody else: home, leases and place in line follow the identity.
+A new user with a deleted user's name is another identity: home, leases and queue position follow the identity.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from spawner.ledger.quotas import Owner
 
 
 def identify(user: User) -> str:
-    """Return what no later user of the same name shares; SQLite gives the ids of deleted rows again."""
+    """Return the identity of ``user``: row id and creation time, because SQLite reuses the ids of deleted rows."""
     return identify_row(user.orm_user)
 
 
 def identify_row(row: orm.User) -> str:
-    """Return the same of a row of the hub's database."""
+    """Return the identity of a row of the hub's database."""
     return f"{row.id} {row.created.isoformat()}"
 
 
-def actor_name(who: User | orm.Service) -> str:
-    """Return what the audit trail calls the user or service ``who``."""
-    return str(who.name) if isinstance(who, User) else f"service {who.name}"
+def actor_name(actor: User | orm.Service) -> str:
+    """Return the name of a user or service in the audit trail."""
+    return str(actor.name) if isinstance(actor, User) else f"service {actor.name}"
 
 
 def quota_subject(user: User) -> Owner:
-    """Return ``user`` as quotas know them, with the groups that they are in now."""
+    """Return ``user`` as a quota subject, with the current groups."""
     groups = tuple(sorted(group.name for group in user.orm_user.groups))
     return Owner(user.name, identify(user), groups)

@@ -1,7 +1,7 @@
-"""What the hub tells Prometheus of leases, line and GPUs, beside JupyterHub's own at ``/hub/metrics``.
+"""Metrics: exports leases, queue and GPUs to Prometheus, with JupyterHub's own metrics at ``/hub/metrics``.
 
-A scrape asks nobody: it shows what was seen last. GPUs carry their UUID as ``uuid``, as the agent's metrics do, so
-that both join; no label holds a name that a person chose.
+A scrape sends no request; it shows the state of the last GPU snapshot. The label ``uuid`` joins these series with the
+agent's; no label holds a name that a user chose.
 """
 
 from __future__ import annotations
@@ -24,46 +24,46 @@ _WAITS = (1, 10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 3 * 24 * 36
 _LIVE = tuple(state for state in LeaseState if state is not LeaseState.CLOSED)
 
 _GRANTS = Counter("workbench_grants", "Leases with GPUs that were granted.")
-_WAIT = Histogram("workbench_wait_seconds", "From asking for GPUs to getting them.", buckets=_WAITS)
+_WAIT = Histogram("workbench_wait_seconds", "Seconds from the request for GPUs to the grant.", buckets=_WAITS)
 _REFUSALS = Counter("workbench_refusals", "Requests refused.", ["reason"])
 for _reason in Reason:
     _REFUSALS.labels(_reason.value)
 
 
 def count_grant(lease: Lease) -> None:
-    """Take note of a lease that was granted."""
+    """Count a granted lease and its wait."""
     if lease.gpu_count and lease.granted_at is not None:
         _GRANTS.inc()
         _WAIT.observe(max(lease.granted_at - lease.requested_at, 0.0))
 
 
 def count_refusal(refused: Refused) -> None:
-    """Take note of a request that was refused."""
+    """Count a refused request by its reason."""
     _REFUSALS.labels(refused.reason.value).inc()
 
 
 class Metrics(Collector):
-    """Remembers what was seen at the last look."""
+    """The state at the last GPU snapshot, as a Prometheus collector."""
 
     def __init__(self, ledger: Ledger, period_seconds: float) -> None:
-        """Know nothing yet; every counter begins with the hub's process."""
+        """Start empty; every counter begins with the hub's process."""
         self._ledger = ledger
         self._period_seconds = period_seconds
         self._seen_at: float | None = None
         self._leases: Count[LeaseState] = Count()
-        self._gpus_waited_for = 0
+        self._requested_gpus = 0
         self._quarantined: tuple[str, ...] = ()
         self._held: dict[str, float] = {}
         self._used: dict[str, float] = {}
 
     def publish(self) -> None:
-        """Show this hub's at ``/hub/metrics``, in place of an earlier hub's in the same process."""
+        """Register at ``/hub/metrics``; replace the collector of an earlier hub in the same process."""
         for other in [one for one in REGISTRY._collector_to_names if isinstance(one, Metrics)]:
             REGISTRY.unregister(other)
         REGISTRY.register(self)
 
     async def update(self, seen: GpuSnapshot) -> None:
-        """Take in how things stand at a look at the GPUs; where the ledger is silent, the last word stands."""
+        """Read the ledger and account the period up to ``seen``; without the ledger the last state remains."""
         try:
             leases = await asyncio.to_thread(self._ledger.live_leases)
             quarantines = await asyncio.to_thread(self._ledger.quarantines)
@@ -71,19 +71,19 @@ class Metrics(Collector):
             return
         self._leases = Count(lease.state for lease in leases)
         waiting = (lease for lease in leases if lease.state is LeaseState.WAITING)
-        self._gpus_waited_for = sum(lease.gpu_count for lease in waiting)
+        self._requested_gpus = sum(lease.gpu_count for lease in waiting)
         self._quarantined = tuple(quarantine.gpu_uuid for quarantine in quarantines)
         last, self._seen_at = self._seen_at, seen.at
         for lease in leases:
             if lease.granted_at is None or lease.ended_at is not None:
                 continue
-            # what was held before this process began is in an earlier one's counters
+            # time before this process began is in an earlier process's counters
             since = seen.at if last is None else max(lease.granted_at, last)
             for uuid in lease.gpu_uuids:
                 self._count(uuid, since, seen)
 
     def _count(self, uuid: str, since: float, seen: GpuSnapshot) -> None:
-        """Add what passed ``since``."""
+        """Add the held and used seconds of one GPU ``since`` a time of the lease clock."""
         held = max(seen.at - since, 0.0)
         self._held[uuid] = self._held.get(uuid, 0.0) + held
         sample = seen.samples.get(uuid)
@@ -93,18 +93,18 @@ class Metrics(Collector):
             self._used[uuid] = self._used.get(uuid, 0.0) + used
 
     def collect(self) -> Iterator[Metric]:
-        """Yield everything, without asking anybody."""
+        """Yield all series from memory."""
         leases = GaugeMetricFamily("workbench_leases", "Live leases by state.", labels=["state"])
         for state in _LIVE:
             leases.add_metric([state.value], self._leases[state])
         yield leases
         yield GaugeMetricFamily(
-            "workbench_waiting", "Requests in line.", value=self._leases[LeaseState.WAITING]
+            "workbench_waiting", "Requests in the queue.", value=self._leases[LeaseState.WAITING]
         )
         yield GaugeMetricFamily(
             "workbench_waiting_gpus",
-            "GPUs that those in line ask for.",
-            value=self._gpus_waited_for,
+            "GPUs that the requests in the queue ask for.",
+            value=self._requested_gpus,
         )
         quarantined = GaugeMetricFamily(
             "workbench_gpu_quarantined", "1 for each GPU in quarantine.", labels=["uuid"]
@@ -114,7 +114,7 @@ class Metrics(Collector):
         yield quarantined
         yield _seconds("workbench_gpu_held_seconds", "GPU-seconds held by leases.", self._held)
         yield _seconds(
-            "workbench_gpu_used_seconds", "GPU-seconds held in which it computed.", self._used
+            "workbench_gpu_used_seconds", "GPU-seconds held in which the GPU computed.", self._used
         )
 
 

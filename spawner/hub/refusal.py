@@ -1,6 +1,6 @@
-"""A spawn that does not happen, as JupyterHub shows it: one sentence, a reason of the closed list, a status code.
+"""Refusals: turn a ``Refused`` into JupyterHub's SpawnException or into a REST error, each with one sentence.
 
-The sentence reaches the REST answer, the form, the pending page and the progress stream unchanged.
+REST answer, form, pending page and progress stream show the same sentence; the status code follows from the reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jupyterhub.spawner import SpawnException
 from tornado import web
 
 from spawner.hub.metrics import count_refusal
-from spawner.hub.unavailable import RETRY_AFTER_SECONDS
+from spawner.hub.unavailable import RETRY_HEADERS
 from spawner.model import Reason, Refused
 
 STATUS = {
@@ -43,36 +43,38 @@ STATUS = {
 
 
 class SpawnRefused(SpawnException):  # type: ignore[misc]
-    """A SpawnException whose sentence every page of JupyterHub shows."""
+    """A spawn that does not happen: a SpawnException whose sentence every page of JupyterHub shows."""
 
     def __init__(self, refused: Refused) -> None:
-        """Carry ``refused`` to the person who asked, and count it."""
+        """Count ``refused`` and keep its sentence, reason and status code."""
         count_refusal(refused)
         super().__init__(
             refused.message, reason=refused.reason.value, status_code=STATUS[refused.reason].value
         )
-        # the attribute that JupyterHub's pages look for; SpawnException itself does not set it
+        # JupyterHub's pages read this attribute; SpawnException itself does not set it
         self.jupyterhub_message = refused.message
         if self.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-            # JupyterHub sets them where it writes the error
-            self.headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            self.headers = RETRY_HEADERS
 
 
 def to_http_error(refused: Refused) -> web.HTTPError:
-    """Return the answer of the REST API to what is refused, and count it."""
+    """Count ``refused`` and return it as the error of a REST handler."""
     count_refusal(refused)
-    return web.HTTPError(STATUS[refused.reason].value, refused.message)
+    error = web.HTTPError(STATUS[refused.reason].value, refused.message)
+    if error.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        error.headers = RETRY_HEADERS
+    return error
 
 
 def without_traceback() -> Callable[[logging.LogRecord], bool]:
-    """Return a filter that gives the log, of an answer meant for the person who asked, its sentence alone.
+    """Return a log filter that replaces the traceback of a refusal by its sentence.
 
     JupyterHub logs a traceback with every form that it sends back.
     """
-    return _say_without_traceback
+    return _drop_traceback
 
 
-def _say_without_traceback(record: logging.LogRecord) -> bool:
+def _drop_traceback(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, web.HTTPError) and (
         isinstance(error, SpawnRefused) or error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR

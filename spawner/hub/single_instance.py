@@ -1,6 +1,6 @@
-"""Lets one hub at a time work on a data folder, and on a ledger on PostgreSQL.
+"""Single instance: locks the data folder, and a ledger on PostgreSQL, for one hub at a time.
 
-Both locks die with who holds them, however that ends; whoever does not get one has changed nothing.
+Both locks end with the process that holds them. A hub that does not get them changes nothing.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from spawner.ledger.database import LEDGER_LOCK, describe, open_postgresql, data
 from spawner.model import SettingsError
 from spawner.settings import Settings
 
-log = logging.getLogger("workbench.hub")
+log = logging.getLogger(__name__)
 
 LOCK_NAME = "hub.lock"
 HUB_LOCK = LEDGER_LOCK + 1
 PATIENCE_SECONDS = 1.0
-"""What PostgreSQL may take to notice that the hub before has ended."""
+"""Time for PostgreSQL to notice that the previous hub has ended."""
 
 
 def acquire_hub_lock(folder: Path) -> int | None:
-    """Lock ``folder`` for as long as this process lives, and return the open descriptor that holds it.
+    """Lock ``folder`` for the life of this process, and return the open descriptor that holds the lock.
 
-    A subcommand such as ``jupyterhub upgrade-db`` reads the same configuration and is no hub: None, nothing is locked.
-    Raises SettingsError when another hub holds the folder.
+    A subcommand such as ``jupyterhub upgrade-db`` reads the same configuration but is no hub: it locks nothing and
+    gets None. Raises SettingsError when another hub holds the folder.
     """
     if not JupyterHub.initialized():
         return None
     try:
-        # a bare descriptor: a file object would close, and so unlock, when nobody remembers it
+        # a bare descriptor: a file object that is collected would close it, and so unlock
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SettingsError(
@@ -48,35 +48,36 @@ def acquire_hub_lock(folder: Path) -> int | None:
     except BlockingIOError as error:
         os.close(lock)
         raise SettingsError(
-            f"Another hub already works on {folder}: stop that one first, or give this one data of its own."
+            f"Another hub already uses {folder}: stop that hub, or give this one its own data folder."
         ) from error
     return lock
 
 
 def open_ledger(settings: Settings) -> Ledger:
-    """Open the ledger of ``settings`` for this hub alone; a subcommand takes it as it is.
+    """Open the ledger of ``settings`` for this hub alone; a subcommand opens it without lock or migration.
 
-    Raises SettingsError when another hub has it or a later release made it, Unknown.
+    Raises SettingsError when another hub holds it or a later release wrote it, Unknown.
     """
     url, first_uid = settings.ledger_url, settings.first_uid
     half_life_hours = float(settings.fair_half_life_hours)
     if not JupyterHub.initialized():
         return Ledger.open_existing(url, first_uid=first_uid, half_life_hours=half_life_hours)
-    # a SQLite file lies in the folder that is locked already
+    # a SQLite file is in the data folder, which is locked already
     guard = LedgerLock(url) if sa.make_url(url).get_backend_name() == "postgresql" else None
     return Ledger.open(url, first_uid=first_uid, half_life_hours=half_life_hours, guard=guard)
 
 
 class LedgerLock:
-    """One hub's hold on a ledger on PostgreSQL; a guard of each of its transactions.
+    """One hub's lock on a ledger on PostgreSQL; it guards each transaction.
 
-    It is two locks of one connection, which the server lets go when that connection ends: the hub's, which only one
-    can have, and a mark, by which any other connection sees that this one still lives. The ledger's transactions are
-    serial, so one that saw the mark comes before everything that a later hub does.
+    It is two advisory locks of one connection, which the server releases when that connection ends. The first is the
+    hub's exclusive lock. The second is a random mark: another connection that cannot take it knows that the lock's
+    connection lives. The ledger's transactions are serializable, so a transaction that saw the mark precedes
+    everything that a later hub does.
     """
 
     def __init__(self, url: str) -> None:
-        """Take hold; raises SettingsError when another hub has it, Unknown."""
+        """Acquire the lock; raises SettingsError when another hub holds it, Unknown."""
         self._where = describe(url)
         self._engine = open_postgresql(
             url,
@@ -85,29 +86,29 @@ class LedgerLock:
             poolclass=sa.NullPool,
         )
         with database_errors_as_unknown():
-            self._connection, self._mark = self._take()
+            self._connection, self._mark = self._acquire()
 
     def __call__(self, connection: sa.Connection) -> None:
-        """Let the transaction that ``connection`` begins go on while this hub holds the ledger.
+        """Allow the transaction that ``connection`` begins, while this hub holds the lock.
 
-        After the connection was lost it is held anew; where another hub has come meanwhile, this process ends.
+        A lost lock is acquired again; if another hub has it by then, this process ends.
         """
         is_lost = connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(self._mark)))
         if not is_lost.scalar_one():
             return
-        log.warning("The connection that held the ledger was lost; it is taken anew.")
+        log.warning("ledger_lock state=lost reason=connection ended, it is acquired again")
         self._connection.invalidate()
         try:
-            self._connection, self._mark = self._take()
+            self._connection, self._mark = self._acquire()
         except SettingsError as error:
-            log.critical("This hub ends at once: %s", error)
-            os._exit(1)  # nothing that it would do on its way out may be done
+            log.critical("hub state=exiting reason=%s", error)
+            os._exit(1)  # an orderly exit would write to a ledger that another hub owns
 
     def close(self) -> None:
-        """Let the ledger go."""
+        """Release the lock."""
         self._connection.close()
 
-    def _take(self) -> tuple[sa.Connection, int]:
+    def _acquire(self) -> tuple[sa.Connection, int]:
         connection, mark = self._engine.connect(), secrets.randbits(63)
         try:
             for lock in (HUB_LOCK, mark):
@@ -116,8 +117,8 @@ class LedgerLock:
             connection.close()
             if isinstance(error.orig, psycopg.errors.LockNotAvailable):
                 raise SettingsError(
-                    f"Another hub already works on the ledger {self._where}: stop that one first, "
-                    "or give this one a ledger of its own."
+                    f"Another hub already uses the ledger {self._where}: stop that hub, "
+                    "or give this one its own ledger."
                 ) from error
             raise
         return connection, mark

@@ -1,6 +1,6 @@
-"""The parts that the hub's pages and spawners share, and the tasks that run beside the hub.
+"""Workbench: holds the objects that the hub's pages and spawners share, and the hub's background tasks.
 
-They run for as long as the hub does; an error ends none of them silently.
+A background task runs as long as the hub; an error that ends one is logged, and the task restarts.
 """
 
 from __future__ import annotations
@@ -24,51 +24,51 @@ from spawner.idle import IdleTracker
 from spawner.ledger import Ledger, LedgerSnapshot
 from spawner.model import Lease, Options
 from spawner.policy.options import parse_options
-from spawner.sampling import Samples, GpuSampler
+from spawner.sampling import GpuSampler, SampleSource
 from spawner.settings import Settings
 
-log = logging.getLogger("workbench.hub")
+log = logging.getLogger(__name__)
 
 RESTART_SECONDS = 5.0
-RECENT_SECONDS = 1.0
-LISTED_SECONDS = 5.0
+SNAPSHOT_MAX_AGE_SECONDS = 1.0
+RUNNING_MAX_AGE_SECONDS = 5.0
 MAX_CONCURRENT_LAUNCHES = 16
 
 
-class GpuHost(Inventory, Samples, Protocol):
-    """Who knows the host's GPUs and how they are; raises Unknown."""
+class GpuHost(Inventory, SampleSource, Protocol):
+    """The GPU agent of one host: inventory and samples; raises Unknown."""
 
     @property
     def host(self) -> str | None:
-        """What the host calls itself, None before it was asked."""
+        """The host's own name, None before the first answer."""
 
 
 class Runnable(Protocol):
-    """What goes on for as long as the hub does."""
+    """A part with a loop that runs as long as the hub."""
 
     async def run(self) -> None:
-        """Go on for ever."""
+        """Run until cancelled."""
 
 
 class Server(Protocol):
-    """One server of one user, as the hub has it in hand."""
+    """The spawner of one server, registered in ``Workbench.servers``."""
 
     async def notice_end(self) -> None:
-        """Let JupyterHub look at a server that may have ended."""
+        """Make JupyterHub poll a server that may have ended."""
 
     def has_been_opened(self) -> bool:
-        """Return whether its user came for it after its turn."""
+        """Return whether the user has used the server since its GPUs were granted."""
 
 
 class Workbench:
-    """What spawners and pages need of the rest of the package; belongs to one event loop.
+    """The services that spawners and pages use; belongs to one event loop.
 
-    ``offered`` is what of the catalog people can choose now; whoever holds another release keeps it.
-    ``launch_slots`` bounds how many containers are being started at once; who waits in line is not counted.
-    ``servers`` are those that this process has in hand, by (user, server); ``beside`` are the tasks beside the hub;
-    ``closed_listeners`` are told of each lease whose container was seen gone.
-    ``recent()`` is how things stood within the last second, and ``running()`` the leases whose containers Docker listed
-    as running within the last few: however many want to know, one asks. Both raise Unknown.
+    ``offered`` is the part of the catalog that users can choose; a lease of another release keeps it.
+    ``launch_slots`` bounds the containers that start at once; a request in the queue takes no slot.
+    ``servers`` are the spawners of this process by (user, server). ``closed_listeners`` receive each lease whose
+    container is proven gone.
+    ``ledger_snapshot()`` is the ledger's state, at most a second old. ``running_leases()`` are the ids of leases with
+    a running container, at most five seconds old. Both share one query between all callers, and raise Unknown.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Workbench:
         catalog: Catalog,
         settings: Settings,
     ) -> None:
-        """Join the parts; nothing is asked yet."""
+        """Connect the objects; no request is sent yet."""
         self.controller = controller
         self.ledger = ledger
         self.gpus = gpus
@@ -96,37 +96,37 @@ class Workbench:
         self.service_token = _make_service_token()
         self.background_tasks: set[asyncio.Task[None]] = set()
         self._was_cancelled = False
-        controller.on_closed = self._tell_closed
+        controller.on_closed = self._on_lease_closed
         controller.has_been_opened = self._has_been_opened
         self.closed_listeners: list[Callable[[Lease], None]] = []
-        self.recent = SingleFlight(self._read, RECENT_SECONDS)
-        self.running = SingleFlight(controller.running, LISTED_SECONDS)
+        self.ledger_snapshot = SingleFlight(self._read_ledger, SNAPSHOT_MAX_AGE_SECONDS)
+        self.running_leases = SingleFlight(controller.running, RUNNING_MAX_AGE_SECONDS)
 
     def parse(self, raw: object) -> Options:
-        """Return the options in ``raw`` by the one closed schema; raises OptionsError."""
+        """Return ``raw`` as options, validated by the schema of ``policy.options``; raises OptionsError."""
         return parse_options(
             raw, releases=tuple(self.offered.releases), default_release=self.offered.default
         )
 
     async def notify_ended(self, user: str, server: str) -> None:
-        """Let the hub learn at once that a lease ended, instead of at its next poll."""
+        """Make the hub notice the end of a lease at once, instead of at its next poll."""
         known = self.servers.get((user, server))
         if known is not None:
             await known.notice_end()
 
-    def run_in_background(self, *works: Coroutine[Any, Any, None]) -> None:
-        """Start ``works`` and remember them until they end; the loop alone would not keep them alive."""
-        for work in works:
-            task = asyncio.ensure_future(work)
+    def run_in_background(self, *coroutines: Coroutine[Any, Any, None]) -> None:
+        """Start ``coroutines`` as tasks, and keep references: the event loop holds only weak ones."""
+        for coroutine in coroutines:
+            task = asyncio.ensure_future(coroutine)
             self.background_tasks.add(task)
             task.add_done_callback(self._forget)
 
     @property
     def is_shutting_down(self) -> bool:
-        """True once the hub's process ends, which cancels every task: no cancellation is a person's wish then."""
+        """True once the hub's process ends; a cancellation is then no request of a user."""
         return self._was_cancelled or any(task.cancelling() for task in self.background_tasks)
 
-    async def _read(self) -> LedgerSnapshot:
+    async def _read_ledger(self) -> LedgerSnapshot:
         return await asyncio.to_thread(self.ledger.snapshot, now=self.clock())
 
     async def _live(self) -> tuple[Lease, ...]:
@@ -136,7 +136,7 @@ class Workbench:
         known = self.servers.get((lease.user, lease.server))
         return known is not None and known.has_been_opened()
 
-    def _tell_closed(self, lease: Lease) -> None:
+    def _on_lease_closed(self, lease: Lease) -> None:
         self.run_in_background(self.notify_ended(lease.user, lease.server))
         for listener in self.closed_listeners:
             listener(lease)
@@ -147,19 +147,19 @@ class Workbench:
 
 
 def _make_service_token() -> str:
-    """Return a secret of this installation: JupyterHub keeps every token it was ever given, so it gets but one."""
+    """Return a token that stays the same for this installation: JupyterHub stores every token it is given."""
     proxy_token = os.environ.get("CONFIGPROXY_AUTH_TOKEN") or secrets.token_hex(32)
-    return hmac.new(proxy_token.encode(), b"waiting-room", "sha256").hexdigest()
+    return hmac.new(proxy_token.encode(), b"queue", "sha256").hexdigest()
 
 
 async def supervise(part: Runnable) -> None:
-    """Run ``part`` for ever; an error that ends it is logged and it begins anew."""
+    """Run ``part`` until cancelled; when it ends, log the cause and restart it."""
     name = type(part).__name__
     while True:
         try:
             await part.run()
-        except Exception:  # whatever it was, leases must go on being closed
-            log.exception("The %s failed; it starts again in %g s", name, RESTART_SECONDS)
+        except Exception:  # any cause: leases must still be closed
+            log.exception("task=%s state=failed restart_seconds=%g", name, RESTART_SECONDS)
         else:
-            log.error("The %s ended; it starts again in %g s", name, RESTART_SECONDS)
+            log.error("task=%s state=ended restart_seconds=%g", name, RESTART_SECONDS)
         await asyncio.sleep(RESTART_SECONDS)

@@ -1,6 +1,6 @@
-"""The ledger: who holds and waits for what, who may have how much and who did what, in one database.
+"""The ledger: stores leases, the queue, quotas, usage and the audit trail in one SQL database.
 
-Whatever is written is compare-and-set in one serial transaction; a database that does not answer is ``Unknown``.
+Every write is compare-and-set in one serial transaction; a database that does not answer raises ``Unknown``.
 """
 
 from spawner.ledger.ledger import Ledger, LedgerSnapshot

@@ -1,7 +1,7 @@
-"""The ledger's accounting: GPU-hours held and used, by lease, GPU and day.
+"""Accounting: adds up the GPU-hours that leases held and used, per lease, GPU and day.
 
-Held is read off the leases themselves; what was measured is added up in one transaction per look, which goes on where
-the last one that was committed ended, so nothing counts twice or is lost to a restart.
+Held time comes from the leases. Measured time is added in one transaction per sample, which continues where the last
+committed one ended: a restart of the hub neither loses time nor counts it twice.
 """
 
 from __future__ import annotations
@@ -24,32 +24,34 @@ _KEY = ("lease_id", "gpu_uuid", "day")
 
 
 class _Measured(NamedTuple):
-    """Of ``measured_seconds`` a GPU computed during ``used_seconds``."""
+    """How long one GPU was measured, and for how much of that time it computed."""
 
     measured_seconds: float
     used_seconds: float
 
 
 class Accounting:
-    """The part of the ledger that knows who held GPUs for how long, and how busy they were."""
+    """The part of the ledger that measures how long GPUs were held and how busy they were."""
 
     _engine: sa.Engine
 
     def add_samples(
         self, utilization: Mapping[str, float], *, now: float, period_seconds: float
     ) -> None:
-        """Add to every lease how busy its GPUs are, from 0 to 1 by UUID; a GPU that is not in it is unknown."""
+        """Add each GPU's ``utilization`` (0 to 1, by UUID) to its lease; a GPU without a value stays unmeasured."""
         with transaction(self._engine) as connection:
             rows = _recent_rows(connection, now - BRIDGED_PERIODS * period_seconds)
             last: dict[tuple[str, str], float] = {}
             for row in rows.values():
-                place = row.lease_id, row.gpu_uuid
-                last[place] = max(row.measured_until, last.get(place, row.measured_until))
+                key = row.lease_id, row.gpu_uuid
+                last[key] = max(row.measured_until, last.get(key, row.measured_until))
             added: dict[_Key, _Measured] = {}
             for lease_id, uuid, granted_at in _holders(connection):
                 if uuid not in utilization:
                     continue
-                seconds = measured_seconds(last.get((lease_id, uuid), granted_at), now, period_seconds)
+                seconds = measured_seconds(
+                    last.get((lease_id, uuid), granted_at), now, period_seconds
+                )
                 for day, part in split_days(now - seconds, now):
                     added[lease_id, uuid, day] = _Measured(part, part * utilization[uuid])
             _add(connection, added, rows, now)
@@ -63,30 +65,30 @@ class Accounting:
         uids: Collection[int] | None = None,
         groups: Collection[str] = (),
     ) -> tuple[UsageSpan, ...]:
-        """Return what every lease held from ``since`` until ``until`` or ``now``.
+        """Return the GPU time of every lease from ``since`` until ``until`` or ``now``, whichever is earlier.
 
-        With ``uids``, only those of these accounts and of ``groups``, and perhaps of groups called nearly the same.
-        Both times should be midnight, for what was measured is kept by day. A start that only a restart of the hub
-        cut off is nobody's use, as for the order of the line.
+        ``uids`` and ``groups`` select leases; a group with a nearly equal name may be included.
+        Both times should be midnight, because measured time is stored per day. A start that a restart of the hub cut
+        off counts for no account, as in the order of the queue.
         """
         until = min(until, now)
-        whose = None if uids is None else _whose(uids, groups)
+        owned = None if uids is None else _owned_by(uids, groups)
         with read_transaction(self._engine) as connection:
-            held = connection.execute(_held(since, until, whose))
+            held = connection.execute(_held(since, until, owned))
             leases = [tables.as_lease(row) for row in held]
-            measured = _read_measured(connection, day_of(since), day_of(until), whose)
+            measured = _read_measured(connection, day_of(since), day_of(until), owned)
         names = _latest_names(leases)
         return tuple(
             span for lease in leases for span in _spans_of(lease, names, since, until, measured)
         )
 
     def held_by_day(self, uid: int, *, since: float, now: float) -> dict[int, float]:
-        """Return the GPU-hours that the account held on each day since the midnight ``since``."""
+        """Return the GPU-hours that the account held, by day, from the midnight ``since``."""
         spans = self.spans(since=since, until=now, now=now, uids=(uid,))
         return _by_day((span.day, span.held_seconds) for span in spans)
 
     def used_by_day(self, uid: int, *, since: float, now: float) -> dict[int, float]:
-        """Return the GPU-hours in which its GPUs are known to have computed, by day, as for ``held_by_day``."""
+        """Return the GPU-hours in which the account's GPUs are known to have computed, as ``held_by_day`` does."""
         spans = self.spans(since=since, until=now, now=now, uids=(uid,))
         return _by_day((span.day, span.used_seconds) for span in spans)
 
@@ -99,7 +101,7 @@ def _by_day(seconds: Iterable[tuple[int, float]]) -> dict[int, float]:
 
 
 def _holders(connection: sa.Connection) -> Iterator[tuple[str, str, float]]:
-    """Yield (lease id, GPU UUID, when it was granted) of what is held and not being given back."""
+    """Yield (lease id, GPU UUID, granted_at) of every claimed GPU whose lease has not ended."""
     leases, claims = tables.leases.c, tables.claims.c
     select = sa.select(leases.id, claims.gpu_uuid, leases.granted_at)
     held = select.join_from(tables.claims, tables.leases).where(leases.ended_at.is_(None))
@@ -108,7 +110,7 @@ def _holders(connection: sa.Connection) -> Iterator[tuple[str, str, float]]:
 
 
 def _recent_rows(connection: sa.Connection, at: float) -> dict[_Key, sa.Row[Any]]:
-    """Return what was measured since the midnight before ``at`` in leases that go on."""
+    """Return the usage rows of live leases since the midnight before ``at``."""
     usage, leases = tables.usage.c, tables.leases.c
     select = sa.select(tables.usage).join_from(tables.usage, tables.leases)
     live = select.where(usage.day >= day_of(at), leases.ended_at.is_(None))
@@ -121,8 +123,8 @@ def _add(
     rows: Mapping[_Key, sa.Row[Any]],
     now: float,
 ) -> None:
-    """Add to the ``rows`` that are there, and make the others."""
-    news, changes = [], []
+    """Update the existing ``rows`` and insert the missing ones."""
+    inserts, updates = [], []
     for key, (measured, used) in added.items():
         row = rows.get(key)
         values = {
@@ -131,26 +133,26 @@ def _add(
             "measured_until": now,
         }
         if row is None:
-            news.append(dict(zip(_KEY, key, strict=True)) | values)
+            inserts.append(dict(zip(_KEY, key, strict=True)) | values)
         else:
-            changes.append({f"its_{name}": part for name, part in zip(_KEY, key, strict=True)})
-            changes[-1] |= values
-    if news:
-        connection.execute(sa.insert(tables.usage), news)
-    if changes:
-        is_it = [tables.usage.c[name] == sa.bindparam(f"its_{name}") for name in _KEY]
-        connection.execute(sa.update(tables.usage).where(*is_it), changes)
+            updates.append({f"key_{name}": part for name, part in zip(_KEY, key, strict=True)})
+            updates[-1] |= values
+    if inserts:
+        connection.execute(sa.insert(tables.usage), inserts)
+    if updates:
+        has_key = [tables.usage.c[name] == sa.bindparam(f"key_{name}") for name in _KEY]
+        connection.execute(sa.update(tables.usage).where(*has_key), updates)
 
 
-def _whose(uids: Collection[int], groups: Collection[str]) -> sa.ColumnElement[bool]:
+def _owned_by(uids: Collection[int], groups: Collection[str]) -> sa.ColumnElement[bool]:
     leases = tables.leases.c
-    # both databases keep the list as the JSON that was written; SQLite's LIKE takes no notice of case
+    # both databases store the list as JSON text; SQLite's LIKE ignores case
     written = sa.cast(leases.groups, sa.Text)
     of_groups = (written.contains(json.dumps(group), autoescape=True) for group in groups)
     return sa.or_(leases.uid.in_(uids), *of_groups)
 
 
-def _held(since: float, until: float, whose: sa.ColumnElement[bool] | None) -> sa.Select[Any]:
+def _held(since: float, until: float, owned: sa.ColumnElement[bool] | None) -> sa.Select[Any]:
     leases = tables.leases.c
     held = sa.select(tables.leases).where(
         leases.gpu_count > 0,
@@ -158,16 +160,16 @@ def _held(since: float, until: float, whose: sa.ColumnElement[bool] | None) -> s
         sa.or_(leases.ended_at.is_(None), leases.ended_at > since),
         sa.or_(leases.cause.is_(None), leases.cause != Cause.INTERRUPTED.value),
     )
-    return held if whose is None else held.where(whose)
+    return held if owned is None else held.where(owned)
 
 
 def _read_measured(
-    connection: sa.Connection, first: int, last: int, whose: sa.ColumnElement[bool] | None
+    connection: sa.Connection, first: int, last: int, owned: sa.ColumnElement[bool] | None
 ) -> dict[_Key, _Measured]:
     usage = tables.usage.c
     select = sa.select(tables.usage).where(usage.day.between(first, last))
-    if whose is not None:
-        select = select.join_from(tables.usage, tables.leases).where(whose)
+    if owned is not None:
+        select = select.join_from(tables.usage, tables.leases).where(owned)
     return {
         (row.lease_id, row.gpu_uuid, row.day): _Measured(row.measured_seconds, row.used_seconds)
         for row in connection.execute(select)
@@ -175,7 +177,7 @@ def _read_measured(
 
 
 def _latest_names(leases: list[Lease]) -> dict[int, str]:
-    """Return what each account was called last; whoever was renamed is one person."""
+    """Return the latest name of each account: a renamed user stays one person."""
     return {lease.uid: lease.user for lease in sorted(leases, key=lambda lease: lease.requested_at)}
 
 

@@ -1,6 +1,6 @@
-"""The ledger's database, SQLite or PostgreSQL, as transactions that come strictly one after the other.
+"""Database: opens SQLite or PostgreSQL for the ledger, with transactions that run strictly one after another.
 
-A database that does not answer is ``Unknown``, and no sentence about it holds its password.
+A database that does not answer raises ``Unknown``; no message contains its password.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from spawner.model import Unknown
 
 BUSY_TIMEOUT_SECONDS = 2
 LEDGER_LOCK = 0x67707577_6C656467
-"""Held by every transaction on PostgreSQL, so that none comes between another's reading and writing."""
-_SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+"""The advisory lock of every transaction on PostgreSQL: no other one runs between its reads and its writes."""
+_TCP_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 _ONLY_READS = "workbench_only_reads"
 
 Guard = Callable[[sa.Connection], None]
-"""Called at the beginning of every transaction, before it has read anything; what it raises ends that transaction."""
+"""Runs at the start of every transaction, before its first read; an exception ends the transaction."""
 
 
 def open_engine(url: str, *, may_create: bool, guard: Guard | None = None) -> sa.Engine:
-    """Return an engine whose transactions are serial; nothing is connected yet.
+    """Return an engine with serial transactions; no connection is open yet.
 
-    Without ``may_create`` a SQLite file has to be there already, else Unknown is raised.
+    Without ``may_create`` a missing SQLite file raises Unknown.
     """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -41,35 +41,35 @@ def open_engine(url: str, *, may_create: bool, guard: Guard | None = None) -> sa
 
 
 def open_postgresql(url: str, *, lock_seconds: float, **engine_options: Any) -> sa.Engine:  # noqa: ANN401
-    """Return an engine of durable connections that wait ``lock_seconds`` for a lock.
+    """Return an engine with durable connections that wait ``lock_seconds`` for a lock.
 
-    A host that is gone without a word keeps no lock: server and client each notice within half a minute.
+    Server and client each notice a dead peer within half a minute, so a lost host keeps no lock.
     """
     parsed = sa.make_url(url)
     options = {
         "lock_timeout": int(lock_seconds * 1000),
         "idle_in_transaction_session_timeout": 3 * BUSY_TIMEOUT_SECONDS * 1000,
         "synchronous_commit": "on",
-        **{f"tcp_{name}": value for name, value in _SILENCE.items()},
+        **{f"tcp_{name}": value for name, value in _TCP_KEEPALIVE.items()},
     }
-    own = " ".join(f"-c {name}={value}" for name, value in options.items())
+    flags = " ".join(f"-c {name}={value}" for name, value in options.items())
     return sa.create_engine(
         parsed,
-        # a snapshot taken before the lock was got would not show what the one before wrote
+        # a stricter level takes its snapshot before the lock and misses the last transaction's writes
         **{"isolation_level": "READ COMMITTED", "pool_pre_ping": True, **engine_options},
         connect_args={
-            **_SILENCE,
+            **_TCP_KEEPALIVE,
             "connect_timeout": BUSY_TIMEOUT_SECONDS,
-            "options": f"{parsed.query.get('options', '')} {own}",
+            "options": f"{parsed.query.get('options', '')} {flags}",
         },
     )
 
 
 @contextmanager
 def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Run one transaction, committed at the end; raises Unknown when the database does not answer.
+    """Run one transaction and commit it at the end; raises Unknown when the database does not answer.
 
-    Then nothing is known of its outcome: the connection may have been lost after the commit.
+    The outcome is then unknown: the connection may have been lost after the commit.
     """
     with database_errors_as_unknown(), engine.begin() as connection:
         yield connection
@@ -77,9 +77,9 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 @contextmanager
 def read_transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Run one transaction that only reads; raises Unknown when the database does not answer.
+    """Run one read-only transaction over one snapshot; raises Unknown when the database does not answer.
 
-    It sees one moment. On SQLite it waits for no other and keeps none waiting.
+    On SQLite it waits for no writer and delays none.
     """
     with transaction(engine.execution_options(**{_ONLY_READS: True})) as connection:
         yield connection
@@ -87,7 +87,7 @@ def read_transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 @contextmanager
 def database_errors_as_unknown() -> Iterator[None]:
-    """Turn every failure of the database into Unknown, but the answer that something is there already."""
+    """Turn every database failure into Unknown, except IntegrityError: a row that exists already."""
     try:
         yield
     except sa.exc.IntegrityError:
@@ -96,11 +96,11 @@ def database_errors_as_unknown() -> Iterator[None]:
         sentence = " ".join(str(error.orig).split()).rstrip(".")
         raise Unknown(f"The ledger cannot be reached: {sentence}.") from error
     except sa.exc.TimeoutError as error:
-        raise Unknown("The ledger cannot be reached: too many wait for it.") from error
+        raise Unknown("The ledger cannot be reached: all its connections are in use.") from error
 
 
 def describe(url: str | sa.URL) -> str:
-    """Return where the database is, for a sentence."""
+    """Return the location of the database, for messages."""
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return str(parsed.database)
@@ -108,7 +108,7 @@ def describe(url: str | sa.URL) -> str:
 
 
 def missing_ledger(url: str | sa.URL) -> Unknown:
-    """Return what to say where the hub has made no ledger yet."""
+    """Return the error for a database in which the hub has created no ledger yet."""
     return Unknown(f"There is no ledger at {describe(url)} yet: start the hub.")
 
 
@@ -117,7 +117,7 @@ def _open_sqlite(url: sa.URL, may_create: bool) -> sa.Engine:
         file = Path(url.database or "").absolute()
         if not file.is_file():
             raise missing_ledger(url)
-        # should it be taken away later, a new connection makes none in its place
+        # mode=rw: if the file disappears later, a new connection must not create an empty one
         url = url.set(database=file.as_uri(), query={"mode": "rw", "uri": "true"})
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     sa.event.listen(engine, "connect", _prepare_sqlite)
@@ -126,15 +126,15 @@ def _open_sqlite(url: sa.URL, may_create: bool) -> sa.Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401
-    """Make a new connection durable, and leave the beginning of transactions to ``_begin_sqlite``."""
-    # the driver itself would begin them too late
+    """Make a new connection durable and leave BEGIN to ``_begin_sqlite``."""
+    # the driver's own BEGIN comes too late: only before the first write
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # who is refused this lock sleeps and tries again, in no order: a crowd of readers would starve those who write
+    # SQLite retries a refused lock in no order, so many readers with BEGIN IMMEDIATE would starve the writers
     only_reads = connection.get_execution_options().get(_ONLY_READS, False)
     connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 

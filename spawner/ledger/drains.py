@@ -1,6 +1,6 @@
-"""The ledger's drains: which GPUs an admin gives to nobody, although nothing is wrong with them.
+"""Drains: records which healthy GPUs an admin has excluded from new leases.
 
-A drain ends no lease; it stands until an admin ends it, and who did either, and why, is in the trail.
+A drain ends no lease and lasts until an admin ends it; the trail records both with actor and reason.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ import sqlalchemy as sa
 
 from spawner.ledger import rows, tables
 from spawner.ledger.database import read_transaction, transaction
-from spawner.ledger.trail import TrailAction, Entry, record
+from spawner.ledger.trail import TrailAction, TrailEntry, record
 from spawner.model import Drain
 
 
 class Drains:
-    """The part of the ledger that knows which GPUs are drained."""
+    """The part of the ledger that holds the drains."""
 
     _engine: sa.Engine
 
     def drain(self, drain: Drain) -> bool:
-        """Let nobody be given this GPU from now on; False where it is drained already."""
+        """Exclude a GPU from new leases; False if it is drained already."""
         with transaction(self._engine) as connection:
             if rows.drain_of(connection, drain.gpu_uuid) is not None:
                 return False
             connection.execute(sa.insert(tables.drains).values(vars(drain)))
             record(
                 connection,
-                Entry(
+                TrailEntry(
                     drain.since,
                     drain.by,
                     TrailAction.GPU_DRAINED,
@@ -39,17 +39,19 @@ class Drains:
             return True
 
     def undrain(self, gpu_uuid: str, *, by: str, reason: str, now: float) -> bool:
-        """End the drain of a GPU; False where it is not drained."""
+        """End the drain of a GPU; False if it is not drained."""
         with transaction(self._engine) as connection:
             drain = rows.drain_of(connection, gpu_uuid)
             if drain is None:
                 return False
             connection.execute(sa.delete(tables.drains).where(tables.drains.c.gpu_uuid == gpu_uuid))
-            entry = Entry(now, by, TrailAction.GPU_UNDRAINED, gpu_uuid, vars(drain), None, reason)
+            entry = TrailEntry(
+                now, by, TrailAction.GPU_UNDRAINED, gpu_uuid, vars(drain), None, reason
+            )
             record(connection, entry)
             return True
 
     def drains(self) -> tuple[Drain, ...]:
-        """Return those that stand, by UUID."""
+        """Return the active drains, by UUID."""
         with read_transaction(self._engine) as connection:
             return rows.drains(connection)

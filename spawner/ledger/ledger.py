@@ -1,7 +1,7 @@
-"""The ledger: who waits for, holds and has used which GPU, in SQL.
+"""Ledger: records in SQL which lease waiting_lease for, holds and has used which GPU.
 
-A decision and what follows from it are one transaction, a GPU is the primary key of its claim, and every later write
-is compare-and-set on lease id and epoch. Synchronous and thread-safe: callers keep it off the event loop.
+A decision and its consequences are one transaction. A GPU is the primary key of its claim. Every later write is
+compare-and-set on lease id and epoch. The ledger is synchronous and thread-safe: callers keep it off the event loop.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from spawner.ledger.accounting import Accounting
 from spawner.ledger.database import Guard, open_engine, read_transaction, transaction
 from spawner.ledger.drains import Drains
 from spawner.ledger.migrations import migrate, require_current
-from spawner.ledger.queue_moves import QueueMoves
 from spawner.ledger.quarantines import Quarantines
+from spawner.ledger.queue_moves import QueueMoves
 from spawner.ledger.quotas import Owner, Quotas
-from spawner.ledger.trail import HUB, TrailAction, Trail
+from spawner.ledger.trail import HUB, Trail, TrailAction
 from spawner.model import (
     TRANSITIONS,
     Cause,
@@ -36,27 +36,27 @@ from spawner.model import (
     Refused,
     Request,
 )
-from spawner.policy.quota_check import lease_hours
 from spawner.policy.fair_share import HALF_LIFE_HOURS
+from spawner.policy.quota_check import lease_hours
 
 Check = Callable[[Sequence[Lease], Quota, float], Refused | None]
-"""(live leases that count, but this server's place in line; quota; GPU-hours held) → why not, or None."""
+"""(live leases that count, without this server's waiting one; quota; GPU-hours held) → a refusal, or None."""
 Grants = Mapping[str, tuple[str, ...]]
-"""lease id → UUIDs of what it gets."""
+"""lease id → UUIDs of the GPUs that it gets."""
 Plan = Callable[[Sequence[Lease], Sequence[Lease], Mapping[int, float], Set[str]], Grants]
-"""(waiting in order of first come, holding, recent GPU-hours by uid, UUIDs that are out) → what is given out."""
+"""(waiting in order of arrival; holding; recent GPU-hours by uid; UUIDs of unavailable GPUs) → the grants."""
 Extension = Callable[[Sequence[Lease], Quota, float], Lease | Refused]
-"""(live leases, the quota, the GPU-hours held in its window) → the one to be extended, with its new end, or why not."""
+"""(live leases; the quota; GPU-hours held in its window) → the lease with its new end, or a refusal."""
 
-_KEPT = frozenset({LeaseState.WAITING, LeaseState.GRANTED})
+_REUSABLE_STATES = frozenset({LeaseState.WAITING, LeaseState.GRANTED})
 
 
 @dataclass(frozen=True)
 class LedgerSnapshot:
-    """What the line is decided on: live leases in order of first come, everyone's recent GPU-hours, and who is out.
+    """The state from which the queue is planned, read in one transaction.
 
-    ``use`` is by uid: whoever is renamed keeps theirs, who gets the name of another has none.
-    ``quarantines`` are those that no admin has ended, ``drains`` those that stand, both by UUID.
+    ``leases`` are the live ones in order of arrival. ``use`` has the recent GPU-hours by uid, so that they follow an
+    account through a rename. ``quarantines`` and ``drains`` are the active ones, by GPU UUID.
     """
 
     leases: tuple[Lease, ...]
@@ -66,12 +66,12 @@ class LedgerSnapshot:
 
     @functools.cached_property
     def holding(self) -> tuple[Lease, ...]:
-        """Those that have GPUs in hand."""
+        """The leases that hold GPUs."""
         return tuple(lease for lease in self.leases if lease.gpu_uuids)
 
 
 class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
-    """One database of accounts, leases, claims, use and quarantines, and of what was done with them."""
+    """One database of accounts, leases, claims, usage, quotas, quarantines, drains and their audit trail."""
 
     def __init__(self, engine: sa.Engine, first_uid: int, half_life_hours: float) -> None:
         """Use ``Ledger.open``."""
@@ -87,10 +87,9 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
         half_life_hours: float = HALF_LIFE_HOURS,
         guard: Guard | None = None,
     ) -> Ledger:
-        """Return the ledger at ``url``, brought to this release's version: for the hub, which is alone.
+        """Open the ledger at ``url`` and migrate it to this release's version; only the hub calls this.
 
-        ``guard`` is asked at the beginning of every transaction. Raises SettingsError for a ledger of a later release,
-        Unknown.
+        ``guard`` runs at the start of every transaction. Raises SettingsError for a ledger of a later release, Unknown.
         """
         engine = open_engine(url, may_create=True, guard=guard)
         try:
@@ -104,7 +103,7 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
     def open_existing(
         cls, url: str, *, first_uid: int, half_life_hours: float = HALF_LIFE_HOURS
     ) -> Ledger:
-        """Return the ledger at ``url`` as the hub has made it; raises Unknown where there is none of this version."""
+        """Open a ledger that the hub has created; raises Unknown for a missing ledger or another version."""
         engine = open_engine(url, may_create=False)
         try:
             with read_transaction(engine) as connection:
@@ -115,32 +114,32 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
         return cls(engine, first_uid, half_life_hours)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close all connections."""
         self._engine.dispose()
 
-    # --- the line
+    # --- the queue
 
     def admit(self, request: Request, check: Check, *, quota: Quota, now: float) -> Lease | Refused:
-        """Give ``request`` its place in line, or what it asks for at once where that is no GPU.
+        """Add ``request`` to the queue, or grant it at once if it needs no GPU; one transaction.
 
-        One transaction. A server that already waits for, or was granted, just this keeps its lease, so that a spawn
-        which a restarted hub issues anew keeps its place; a changed wish goes to the end. Whoever else had the name
-        before, and their account, is not the one who asks. ``quota`` is the settings' word, where no row has one.
+        A server that already waits for, or was granted, the same options keeps its lease, so a spawn that a restarted
+        hub repeats keeps its position. Changed options go to the end of the queue. A lease of an earlier account with
+        the same user name is not reused. ``quota`` applies to fields that no quota row sets.
         """
         with self._transaction() as connection:
             own = rows.live_lease(connection, request.user, request.server)
-            if own is not None and self._is_kept(connection, own, request):
+            if own is not None and self._is_reusable(connection, own, request):
                 return own
-            waits = own if own is not None and own.state is LeaseState.WAITING else None
+            waiting_lease = own if own is not None and own.state is LeaseState.WAITING else None
             owner = Owner(request.user, request.identity, request.groups)
             entitlement = self._entitle(connection, owner, quota, now)
             quota, held = entitlement.quota, entitlement.held
-            others = [lease for lease in entitlement.leases if lease != waits]
+            others = [lease for lease in entitlement.leases if lease != waiting_lease]
             refused = check(others, quota, held)
             if refused is not None:
                 return refused
-            if waits is not None:
-                rows.leave_queue(connection, waits, Cause.USER, now, by=request.user)
+            if waiting_lease is not None:
+                rows.leave_queue(connection, waiting_lease, Cause.USER, now, by=request.user)
             gpus = request.options.gpus
             lease = Lease(
                 id=_new_id(),
@@ -167,9 +166,9 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
             return lease
 
     def advance(self, plan: Plan, *, now: float) -> tuple[Lease, ...]:
-        """Plan the line and grant, in one transaction, what the plan gives out; returns the leases that were granted.
+        """Plan the queue, grant what ``plan`` returns and return the granted leases; one transaction.
 
-        Where nobody waits ``plan`` is not asked.
+        An empty queue skips ``plan``.
         """
         with self._transaction() as connection:
             live = rows.live_leases(connection)
@@ -190,7 +189,7 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
             )
 
     def snapshot(self, *, now: float) -> LedgerSnapshot:
-        """Return what the line is decided on, as it is now."""
+        """Return the state from which the queue is planned."""
         with self._read_transaction() as connection:
             leases = rows.live_leases(connection)
             return LedgerSnapshot(
@@ -203,9 +202,9 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
     # --- leases
 
     def adopt(self, lease: Lease) -> bool:
-        """Take up a running lease that its container proves; False where GPUs or server are held by another lease.
+        """Record a running lease that its container proves; False if another lease holds its GPUs or its server.
 
-        Where the same lease, or the same server, merely waits, it has meanwhile got what it waited for.
+        It replaces a waiting lease of the same id or server, which has its container already.
         """
         try:
             with self._transaction() as connection:
@@ -217,8 +216,8 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
                         lease = replace(lease, epoch=other.epoch + 1)
                     elif (other.user, other.server) == (lease.user, lease.server):
                         rows.leave_queue(connection, other, Cause.LOST, lease.requested_at)
-                ill = {quarantine.gpu_uuid for quarantine in rows.open_quarantines(connection)}
-                if not ill.isdisjoint(lease.gpu_uuids):
+                failed = {quarantine.gpu_uuid for quarantine in rows.open_quarantines(connection)}
+                if not failed.isdisjoint(lease.gpu_uuids):
                     lease = replace(lease, state=LeaseState.LOST)
                 rows.insert(connection, lease)
                 rows.record_lease(
@@ -236,10 +235,10 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
         return None if row is None else tables.as_lease(row)
 
     def last_lease(self, user: str, server: str) -> Lease | None:
-        """Return the lease that the server had last, live or closed."""
+        """Return the latest lease of the server, live or closed."""
         columns = tables.leases.c
         where = sa.and_(columns.user == user, columns.server == server)
-        # one that went back into line closed an older lease with the same first come
+        # a requeued lease has the requested_at of the closed lease that it replaces
         is_closed = columns.state == LeaseState.CLOSED.value
         order = (columns.requested_at.desc(), is_closed, columns.ended_at.desc())
         latest = sa.select(tables.leases).where(where).order_by(*order)
@@ -248,7 +247,7 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
         return None if row is None else tables.as_lease(row)
 
     def last_ended(self, user: str, server: str) -> Lease | None:
-        """Return the lease with GPUs of the server that ended last."""
+        """Return the GPU lease of the server that ended last."""
         columns = tables.leases.c
         where = sa.and_(columns.user == user, columns.server == server, columns.gpu_count > 0)
         ended = where & columns.ended_at.is_not(None)
@@ -263,7 +262,7 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
             return rows.live_lease(connection, user, server)
 
     def live_leases(self) -> tuple[Lease, ...]:
-        """Return every lease that is not closed, in order of first come."""
+        """Return every lease that is not closed, in order of arrival."""
         with self._read_transaction() as connection:
             return rows.live_leases(connection)
 
@@ -277,11 +276,11 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
         by: str = HUB,
         reason: str | None = None,
     ) -> Lease:
-        """Move ``lease`` as it was read to the state ``to`` and return it as it is now.
+        """Move ``lease``, as it was read, to the state ``to`` and return the new lease.
 
-        CLOSING, and CLOSED out of the line, records ``now`` and ``cause``, and in the trail who did it and why; CLOSED
-        frees the GPUs and counts their use.
-        Raises IllegalTransition or StaleLease and then has changed nothing. Only ``advance`` grants.
+        CLOSING, and CLOSED from the queue, record ``now`` and ``cause``; the trail records ``by`` and ``reason``.
+        CLOSED frees the GPUs and adds their use. Only ``advance`` grants.
+        Raises IllegalTransition or StaleLease; nothing has changed then.
         """
         _require_legal(lease, to)
         if to is LeaseState.GRANTED:
@@ -297,11 +296,11 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
             return rows.write(connection, lease, state=to)
 
     def requeue(self, lease: Lease) -> Lease:
-        """Close a CLOSING lease, unused, and give its server its old place in line, under a new id."""
+        """Close an unused CLOSING lease and return its server to its old queue position, under a new lease id."""
         _require_legal(lease, LeaseState.CLOSED)
         with self._transaction() as connection:
             rows.free(connection, lease)
-            again = replace(
+            requeued = replace(
                 lease,
                 id=_new_id(),
                 epoch=1,
@@ -313,20 +312,20 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
                 cause=None,
                 is_claimed=False,
             )
-            rows.insert(connection, again)
-            return again
+            rows.insert(connection, requeued)
+            return requeued
 
     def mark_claimed(self, lease: Lease) -> Lease:
-        """Record that the user of the RUNNING ``lease`` has been seen on its server; raises StaleLease."""
+        """Record that the user of the RUNNING ``lease`` has opened the server; raises StaleLease."""
         with self._transaction() as connection:
             return rows.write(connection, lease, is_claimed=True)
 
     def extend(
         self, decide: Extension, owner: Owner, *, quota: Quota, now: float
     ) -> Lease | Refused:
-        """Let ``decide`` give one of the live leases of ``owner`` another end, in one transaction.
+        """Extend one live lease of ``owner`` as ``decide`` returns it, in one transaction.
 
-        ``quota`` is the settings' word, where no row has one.
+        ``quota`` applies to fields that no quota row sets.
         """
         with self._transaction() as connection:
             leases = rows.live_leases(connection)
@@ -344,13 +343,13 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
     # --- the lease clock
 
     def heartbeat(self) -> Heartbeat | None:
-        """Return the last heartbeat of any hub on this ledger."""
+        """Return the last heartbeat that a hub wrote to this ledger."""
         with self._read_transaction() as connection:
             row = connection.execute(sa.select(tables.heartbeat)).one_or_none()
         return None if row is None else Heartbeat(row.boot_id, row.offset_seconds, row.at)
 
     def record_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """Keep ``heartbeat`` in place of the last one."""
+        """Replace the last heartbeat with ``heartbeat``."""
         with self._transaction() as connection:
             connection.execute(sa.delete(tables.heartbeat))
             connection.execute(sa.insert(tables.heartbeat).values(one=1, **vars(heartbeat)))
@@ -361,10 +360,12 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
     def _read_transaction(self) -> AbstractContextManager[sa.Connection]:
         return read_transaction(self._engine)
 
-    def _is_kept(self, connection: sa.Connection, own: Lease, request: Request) -> bool:
-        is_kept = own.state in _KEPT and _is_same_wish(own, request)
+    def _is_reusable(self, connection: sa.Connection, own: Lease, request: Request) -> bool:
+        is_reusable = own.state in _REUSABLE_STATES and _has_same_options(own, request)
         return (
-            is_kept and own.uid == self._get_or_create_account(connection, request.user, request.identity).uid
+            is_reusable
+            and own.uid
+            == self._get_or_create_account(connection, request.user, request.identity).uid
         )
 
 
@@ -372,13 +373,13 @@ def _new_id() -> str:
     return secrets.token_hex(8)
 
 
-def _is_same_wish(lease: Lease, request: Request) -> bool:
-    wish = request.options
-    mig_profile = wish.mig_profile if wish.gpus else None
+def _has_same_options(lease: Lease, request: Request) -> bool:
+    options = request.options
+    mig_profile = options.mig_profile if options.gpus else None
     return (
         (lease.release, lease.gpu_count, lease.mig_profile)
-        == (wish.release, wish.gpus, mig_profile)
-    ) and (wish.hours is None or wish.hours == lease.hours)
+        == (options.release, options.gpus, mig_profile)
+    ) and (options.hours is None or options.hours == lease.hours)
 
 
 def _require_legal(lease: Lease, to: LeaseState) -> None:

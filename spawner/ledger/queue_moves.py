@@ -1,6 +1,6 @@
-"""The ledger's line in another order: an admin moves somebody who waits.
+"""Queue moves: changes the position of a waiting lease by order of an admin.
 
-What is moved is a priority, which the line's own rule reads; the move and who made it, and why, are one transaction.
+A move changes the lease's priority, which the queue's own rule reads. The move and its trail entry are one transaction.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from spawner.policy.queue import select_priority
 
 
 class QueueMoves:
-    """The part of the ledger in which somebody who waits is moved."""
+    """The part of the ledger that reorders the queue."""
 
     _engine: sa.Engine
 
     def reorder(
         self, lease_id: str, to: QueueEnd, *, by: str, reason: str, now: float
     ) -> Lease | Refused:
-        """Move the lease to one end of its line, or say why it cannot be."""
+        """Move the lease to one end of its queue, or return why it cannot move."""
         with transaction(self._engine) as connection:
             live = rows.live_leases(connection)
             waiting = [lease for lease in live if lease.state is LeaseState.WAITING]
             lease = next((one for one in waiting if one.id == lease_id), None)
             if lease is None:
                 return Refused(
-                    Reason.NO_LEASE, "Nobody waits with this lease: look at the line again."
+                    Reason.NO_LEASE, "This lease is not waiting any more: reload the queue."
                 )
             priority = select_priority(lease, waiting, to=to, now=now)
             if isinstance(priority, Refused) or priority == lease.priority:

@@ -1,6 +1,6 @@
-"""The ledger's quotas: one row for each subject, and what they come to for one user.
+"""Quotas: stores one row per subject and computes the quota of one user.
 
-A change and its entry in the trail are one transaction.
+A change and its trail entry are one transaction.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from spawner.ledger import rows, tables
 from spawner.ledger.accounts import Accounts
 from spawner.ledger.database import read_transaction, transaction
-from spawner.ledger.trail import TrailAction, Entry, record
+from spawner.ledger.trail import TrailAction, TrailEntry, record
 from spawner.model import Lease, Quota
+from spawner.policy.quota_check import DAY_SECONDS, held_gpu_hours
 from spawner.policy.quota_rows import (
     DEFAULT,
     EffectiveQuota,
@@ -23,15 +24,14 @@ from spawner.policy.quota_rows import (
     QuotaRows,
     Subject,
     SubjectKind,
-    resolve_quota,
     group,
+    resolve_quota,
 )
-from spawner.policy.quota_check import DAY_SECONDS, held_gpu_hours
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A hub user as quotas know them: ``name`` is on their leases, ``identity`` in their row."""
+    """A hub user as quotas see them: leases carry ``name``, the user's quota row carries ``identity``."""
 
     name: str
     identity: str
@@ -39,16 +39,16 @@ class Owner:
 
     @property
     def subject(self) -> Subject:
-        """Return whom a row of their own is for."""
+        """Return the subject of the user's own row."""
         return Subject(SubjectKind.USER, self.identity, self.name)
 
 
 @dataclass(frozen=True)
 class Entitlement:
-    """What somebody may have, and what counts against it.
+    """The quota of one user and what counts against it.
 
-    ``rows`` are those that say something about them. ``leases`` are the live ones of theirs, and of the groups that
-    have a total; ``held`` are the GPU-hours that they held in the quota's window.
+    ``rows`` are the quota rows that apply. ``leases`` are the live ones of the user and of groups that have a total.
+    ``held`` are the GPU-hours that the user held in the quota's window.
     """
 
     effective: EffectiveQuota
@@ -64,7 +64,7 @@ class Entitlement:
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of one row; None is no row."""
+    """The change of one quota row; None means no row."""
 
     subject: Subject
     before: QuotaRow | None
@@ -72,8 +72,10 @@ class Change:
 
 
 def diff_quotas(before: QuotaRows, after: Mapping[Subject, QuotaRow | None]) -> tuple[Change, ...]:
-    """Return what ``after`` changes; a row that says nothing is none."""
-    wanted = {subject: limits if limits != QuotaRow() else None for subject, limits in after.items()}
+    """Return the changes from ``before`` to ``after``; an empty row means no row."""
+    wanted = {
+        subject: limits if limits != QuotaRow() else None for subject, limits in after.items()
+    }
     return tuple(
         Change(subject, before.get(subject), limits)
         for subject, limits in wanted.items()
@@ -82,7 +84,7 @@ def diff_quotas(before: QuotaRows, after: Mapping[Subject, QuotaRow | None]) -> 
 
 
 class Quotas(Accounts):
-    """The part of the ledger that knows who may have how much."""
+    """The part of the ledger that holds the quota rows."""
 
     def quota_rows(self) -> dict[Subject, QuotaRow]:
         """Return every row."""
@@ -99,10 +101,10 @@ class Quotas(Accounts):
         whole: bool = False,
         agree: Callable[[tuple[Change, ...]], None] = lambda _: None,
     ) -> tuple[Change, ...]:
-        """Make the rows of the subjects in ``wanted`` what it says; with ``whole``, there is no other row then.
+        """Write the rows of the subjects in ``wanted``; with ``whole``, delete all other rows.
 
-        Returns what changed, which the trail tells with ``by`` and ``reason``. ``agree`` is told of it before, within
-        the transaction: where it raises, nothing changes.
+        Returns the changes, which the trail records with ``by`` and ``reason``. ``agree`` sees them first, inside the
+        transaction: if it raises, nothing changes.
         """
         with transaction(self._engine) as connection:
             before = _read(connection, sa.true())
@@ -111,11 +113,11 @@ class Quotas(Accounts):
             agree(changes)
             for change in changes:
                 _write(connection, change)
-                record(connection, _tell(change, by, reason, now))
+                record(connection, _as_entry(change, by, reason, now))
             return changes
 
     def entitlement(self, owner: Owner, settings: Quota, *, now: float) -> Entitlement:
-        """Return what ``owner`` may have now; where no row says a field, ``settings`` do."""
+        """Return what ``owner`` may have now; ``settings`` applies to fields that no row sets."""
         with read_transaction(self._engine) as connection:
             return self._entitle(connection, owner, settings, now)
 
@@ -126,8 +128,8 @@ class Quotas(Accounts):
         columns = tables.quotas.c
         keys = [DEFAULT, own, *map(group, owner.groups)]
         pairs = [(subject.kind.value, subject.key) for subject in keys]
-        said = _read(connection, sa.tuple_(columns.kind, columns.key).in_(pairs))
-        effective = resolve_quota(said, own, owner.groups, settings)
+        applicable = _read(connection, sa.tuple_(columns.kind, columns.key).in_(pairs))
+        effective = resolve_quota(applicable, own, owner.groups, settings)
         capped = {cap.group for cap in effective.quota.caps}
         live = (
             rows.live_leases(connection) if capped else rows.live_leases_of(connection, owner.name)
@@ -136,7 +138,7 @@ class Quotas(Accounts):
             lease for lease in live if lease.user == owner.name or capped.intersection(lease.groups)
         )
         held = self._read_held(connection, owner, effective.quota, now)
-        return Entitlement(effective, said, counted, held)
+        return Entitlement(effective, applicable, counted, held)
 
     def _read_held(
         self, connection: sa.Connection, owner: Owner, quota: Quota, now: float
@@ -175,7 +177,9 @@ def _write(connection: sa.Connection, change: Change) -> None:
         connection.execute(sa.insert(tables.quotas).values(values))
 
 
-def _tell(change: Change, by: str, reason: str | None, now: float) -> Entry:
+def _as_entry(change: Change, by: str, reason: str | None, now: float) -> TrailEntry:
     sides = (None if side is None else side.as_json() for side in (change.before, change.after))
     before, after = sides
-    return Entry(now, by, TrailAction.QUOTA_CHANGED, str(change.subject), before, after, reason)
+    return TrailEntry(
+        now, by, TrailAction.QUOTA_CHANGED, str(change.subject), before, after, reason
+    )

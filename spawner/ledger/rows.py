@@ -1,6 +1,6 @@
-"""Single reads and writes of leases, each within a transaction of the ledger.
+"""Rows: reads and writes single leases, quarantines and drains inside a ledger transaction.
 
-Every write of a lease that exists is compare-and-set on its id and epoch.
+Every update of a lease is compare-and-set on its id and epoch.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from spawner.ledger import tables, trail
-from spawner.ledger.trail import HUB, TrailAction, Entry
+from spawner.ledger.trail import HUB, TrailAction, TrailEntry
 from spawner.model import Cause, Drain, Lease, LeaseState, Quarantine, StaleLease
-from spawner.policy.queue import is_present
 from spawner.policy.fair_share import accrue, decay
+from spawner.policy.queue import is_present
 
 
 def is_unchanged(lease: Lease) -> sa.ColumnElement[bool]:
-    """Return what finds ``lease`` as long as it has not changed."""
+    """Return the WHERE clause for optimistic locking: lease id and epoch."""
     return sa.and_(tables.leases.c.id == lease.id, tables.leases.c.epoch == lease.epoch)
 
 
 def write(connection: sa.Connection, lease: Lease, **changes: Any) -> Lease:  # noqa: ANN401
-    """Change ``lease`` and return it as it is then; raises StaleLease when it is not as it was read."""
+    """Update ``lease`` and return it with its new epoch; raises StaleLease if its row has another epoch."""
     changed = replace(lease, epoch=lease.epoch + 1, **changes)
     values = tables.as_row(changed)
     found = connection.execute(sa.update(tables.leases).where(is_unchanged(lease)).values(values))
@@ -34,7 +34,7 @@ def write(connection: sa.Connection, lease: Lease, **changes: Any) -> Lease:  # 
 
 
 def grant(connection: sa.Connection, lease: Lease, gpu_uuids: Sequence[str], now: float) -> Lease:
-    """Give a waiting lease its GPUs and its time."""
+    """Grant a waiting lease its GPUs for its hours."""
     granted = write(
         connection,
         lease,
@@ -71,7 +71,7 @@ def begin_closing(
     by: str = HUB,
     reason: str | None = None,
 ) -> Lease:
-    """Write that a lease ends, before anyone looks whether its container is gone."""
+    """Record that a lease ends, before its container is inspected."""
     return _end(connection, lease, LeaseState.CLOSING, cause, now, by, reason)
 
 
@@ -85,9 +85,9 @@ def record_lease(
     by: str = HUB,
     reason: str | None = None,
 ) -> None:
-    """Write into the trail what became of a lease."""
-    told = None if before is None else tables.as_row(before)
-    entry = Entry(at, by, action, f"lease {after.id}", told, tables.as_row(after), reason)
+    """Write the trail entry of a changed lease."""
+    old_row = None if before is None else tables.as_row(before)
+    entry = TrailEntry(at, by, action, f"lease {after.id}", old_row, tables.as_row(after), reason)
     trail.record(connection, entry)
 
 
@@ -132,14 +132,14 @@ def claim(connection: sa.Connection, lease: Lease) -> None:
 
 
 def live_leases(connection: sa.Connection) -> tuple[Lease, ...]:
-    """Return every lease that is not closed, in order of first come."""
+    """Return every lease that is not closed, in order of arrival."""
     order = (tables.leases.c.requested_at, tables.leases.c.id)
     live = sa.select(tables.leases).where(tables.LIVE).order_by(*order)
     return tuple(tables.as_lease(row) for row in connection.execute(live))
 
 
 def live_leases_of(connection: sa.Connection, user: str) -> tuple[Lease, ...]:
-    """Return those of one user, of whichever server."""
+    """Return the live leases of one user, for all servers."""
     where = sa.and_(tables.LIVE, tables.leases.c.user == user)
     own = connection.execute(sa.select(tables.leases).where(where))
     return tuple(tables.as_lease(row) for row in own)
@@ -154,7 +154,7 @@ def live_lease(connection: sa.Connection, user: str, server: str) -> Lease | Non
 
 
 def open_quarantines(connection: sa.Connection) -> tuple[Quarantine, ...]:
-    """Return the quarantines that no admin has ended, by UUID."""
+    """Return the active quarantines, by UUID."""
     columns = tables.quarantines.c
     select = sa.select(tables.quarantines).where(columns.returned_at.is_(None))
     rows = connection.execute(select.order_by(columns.gpu_uuid))
@@ -162,33 +162,33 @@ def open_quarantines(connection: sa.Connection) -> tuple[Quarantine, ...]:
 
 
 def last_quarantines(connection: sa.Connection) -> tuple[Quarantine, ...]:
-    """Return the last quarantine of each GPU that ever was in one, ended or not, by UUID."""
+    """Return the latest quarantine of each GPU, active or ended, by UUID."""
     select = sa.select(tables.quarantines).order_by(tables.quarantines.c.gpu_uuid)
     return tuple(Quarantine(**row._mapping) for row in connection.execute(select))
 
 
 def last_quarantine(connection: sa.Connection, gpu_uuid: str) -> Quarantine | None:
-    """Return the GPU's last quarantine, ended or not."""
+    """Return the GPU's latest quarantine, active or ended."""
     where = tables.quarantines.c.gpu_uuid == gpu_uuid
     row = connection.execute(sa.select(tables.quarantines).where(where)).one_or_none()
     return None if row is None else Quarantine(**row._mapping)
 
 
 def drains(connection: sa.Connection) -> tuple[Drain, ...]:
-    """Return the drains that stand, by UUID."""
+    """Return the active drains, by UUID."""
     select = sa.select(tables.drains).order_by(tables.drains.c.gpu_uuid)
     return tuple(Drain(**row._mapping) for row in connection.execute(select))
 
 
 def drain_of(connection: sa.Connection, gpu_uuid: str) -> Drain | None:
-    """Return the GPU's drain."""
+    """Return the GPU's active drain, None if it has none."""
     where = tables.drains.c.gpu_uuid == gpu_uuid
     row = connection.execute(sa.select(tables.drains).where(where)).one_or_none()
     return None if row is None else Drain(**row._mapping)
 
 
 def write_quarantine(connection: sa.Connection, quarantine: Quarantine) -> None:
-    """Keep ``quarantine`` in place of the GPU's last one."""
+    """Replace the GPU's latest quarantine with ``quarantine``."""
     where = tables.quarantines.c.gpu_uuid == quarantine.gpu_uuid
     connection.execute(sa.delete(tables.quarantines).where(where))
     connection.execute(sa.insert(tables.quarantines).values(vars(quarantine)))
@@ -197,7 +197,7 @@ def write_quarantine(connection: sa.Connection, quarantine: Quarantine) -> None:
 def read_use(
     connection: sa.Connection, leases: Sequence[Lease], now: float, half_life_hours: float
 ) -> dict[int, float]:
-    """Return everyone's recent GPU-hours by uid: those of closed leases, and what the live ``leases`` add."""
+    """Return the recent GPU-hours of all accounts by uid: closed leases, decayed, plus the live ``leases``."""
     hours = {
         row.uid: decay(row.gpu_hours, now - row.at, half_life_hours)
         for row in connection.execute(sa.select(tables.use))
@@ -210,7 +210,7 @@ def read_use(
 
 
 def add_use(connection: sa.Connection, lease: Lease, now: float, half_life_hours: float) -> None:
-    """Add what a lease that is being closed was used."""
+    """Add the GPU-hours of a closing lease to its account."""
     if not lease.gpu_uuids:
         return
     where = tables.use.c.uid == lease.uid
@@ -224,7 +224,7 @@ def add_use(connection: sa.Connection, lease: Lease, now: float, half_life_hours
 def _weigh(lease: Lease, now: float, half_life_hours: float) -> float:
     if lease.granted_at is None:
         return 0.0
-    # what Docker takes to prove the end is nobody's use
+    # the time that Docker takes to prove the end counts for no account
     end = now if lease.ended_at is None else lease.ended_at
     held = accrue(len(lease.gpu_uuids), end - lease.granted_at, half_life_hours)
     return decay(held, now - end, half_life_hours)

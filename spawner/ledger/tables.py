@@ -1,6 +1,6 @@
-"""The ledger's tables, and how a row is a lease.
+"""Tables: defines the schema of the ledger and converts its rows to leases.
 
-Nothing is decided here; that a GPU is the primary key of its claim is the database's own guard against double booking.
+The database itself prevents double booking: a GPU is the primary key of its claim.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import sqlalchemy as sa
 from spawner.model import Cause, Lease, LeaseState, WhenIdle
 
 VERSION = "0005"
-"""The script of ``spawner.ledger.migrations`` that makes these tables."""
+"""The latest script of ``spawner.ledger.migrations``, which results in these tables."""
 metadata = sa.MetaData()
 
 accounts = sa.Table(
     "accounts",
     metadata,
-    # autoincrement: a number, and so a uid, is never given twice, not even after a deletion
+    # autoincrement: a number, and so a uid, is never reused, not even after a deletion
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("identity", sa.String, nullable=False, unique=True),
     sa.Column("user", sa.String, nullable=False),
@@ -50,7 +50,7 @@ leases = sa.Table(
     sa.Column("is_claimed", sa.Boolean, nullable=False),
     sa.Column("groups", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
     sa.Column("when_idle", sa.String(16), nullable=False, server_default="stop"),
-    # what was held in some days is asked for with years of closed leases in the table
+    # accounting reads the leases of some days among years of closed leases
     sa.Index("leases_by_grant", "granted_at"),
     sa.Index(
         "one_live_lease_per_server",
@@ -61,7 +61,7 @@ leases = sa.Table(
         postgresql_where=LIVE,
     ),
     sa.Index("leases_by_uid", "uid"),
-    # a server's last lease is asked for whenever somebody looks at it
+    # every view of a server reads its latest lease
     sa.Index("leases_by_server", "user", "server", "requested_at"),
 )
 
@@ -75,7 +75,7 @@ claims = sa.Table(
 quarantines = sa.Table(
     "quarantines",
     metadata,
-    # the last one of each GPU: until ``returned_at`` is set nobody is given it
+    # the latest one of each GPU; active until ``returned_at`` is set
     sa.Column("gpu_uuid", sa.String, primary_key=True),
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("since", sa.Float, nullable=False),
@@ -87,7 +87,7 @@ quarantines = sa.Table(
 drains = sa.Table(
     "drains",
     metadata,
-    # those that stand: nobody is given these GPUs
+    # the active ones: these GPUs get no new lease
     sa.Column("gpu_uuid", sa.String, primary_key=True),
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("by", sa.String, nullable=False),
@@ -97,7 +97,7 @@ drains = sa.Table(
 use = sa.Table(
     "use",
     metadata,
-    # what the account's closed leases weigh at ``at``; what live ones add is computed
+    # decayed GPU-hours of the account's closed leases at ``at``; readers add the live leases
     sa.Column("uid", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("gpu_hours", sa.Float, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
@@ -106,8 +106,8 @@ use = sa.Table(
 usage = sa.Table(
     "usage",
     metadata,
-    # how busy a GPU was in one lease on one day (UTC, days since 1970): of ``measured_seconds`` it computed during
-    # ``used_seconds``. How long it was held is the lease's own to say.
+    # how busy a GPU was in one lease on one day (UTC, days since 1970): it was measured for ``measured_seconds`` and
+    # computed for ``used_seconds``. The lease itself has the held time.
     sa.Column("lease_id", sa.ForeignKey("leases.id"), primary_key=True),
     sa.Column("gpu_uuid", sa.String, primary_key=True),
     sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
@@ -146,7 +146,7 @@ quotas = sa.Table(
     "quotas",
     metadata,
     sa.Column("kind", sa.String(16), primary_key=True),
-    # a group's name, a user's identity, nothing for the default
+    # a group's name, a user's identity, or empty for the default
     sa.Column("key", sa.String, primary_key=True),
     sa.Column("name", sa.String, nullable=False),
     sa.Column("max_gpus", sa.Integer),
@@ -195,7 +195,7 @@ def as_row(lease: Lease) -> dict[str, Any]:
 
 
 def as_lease(row: sa.Row[Any]) -> Lease:
-    """Return the lease that ``row`` describes."""
+    """Return the lease of ``row``."""
     values: dict[str, Any] = dict(zip(_LEASE_COLUMNS, row, strict=True))
     values["gpu_uuids"] = tuple(values["gpu_uuids"])
     values["groups"] = tuple(values["groups"])

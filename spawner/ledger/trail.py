@@ -1,6 +1,6 @@
-"""The audit trail: who did what, when, from what to what, and why.
+"""Audit trail: records actor, action, time, values before and after, and reason.
 
-It is written within the transaction of what it tells, so neither stands without the other, and it only ever grows: the
+An entry is written in the transaction of its action, so neither exists without the other. The trail only grows: the
 database itself refuses to change or delete a row.
 """
 
@@ -18,18 +18,18 @@ from spawner.ledger import tables
 from spawner.ledger.database import read_transaction
 
 HUB = "(hub)"
-"""The actor of what nobody in particular did; the parentheses keep it apart from user names."""
+"""The actor of automatic actions; the parentheses keep it apart from user names."""
 CHUNK = 500
 
 
 class TrailAction(StrEnum):
-    """What the trail tells of; what its subject is stands beside it."""
+    """The kinds of entries; each comment names the subject of the entry."""
 
     LEASE_GRANTED = "lease.granted"  # lease ID
     LEASE_ADOPTED = "lease.adopted"  # lease ID; its container proved it
     LEASE_EXTENDED = "lease.extended"  # lease ID
-    LEASE_MOVED = "lease.moved"  # lease ID; an admin gave it another place in line
-    LEASE_ENDED = "lease.ended"  # lease ID; it left the line, or began to close
+    LEASE_MOVED = "lease.moved"  # lease ID; an admin moved it in the queue
+    LEASE_ENDED = "lease.ended"  # lease ID; it left the queue, or began to close
     LEASE_LOST = "lease.lost"  # lease ID
     GPU_QUARANTINED = "gpu.quarantined"  # UUID
     GPU_RETURNED = "gpu.returned"  # UUID
@@ -39,10 +39,10 @@ class TrailAction(StrEnum):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One thing that was done.
+class TrailEntry:
+    """One recorded action.
 
-    ``at`` is of the lease clock; ``before`` is None where there was nothing before, ``after`` where nothing is left.
+    ``at`` is a time of the lease clock. ``before`` is None for something new, ``after`` for something removed.
     """
 
     at: float
@@ -56,18 +56,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class StoredEntry:
-    """An entry as it stands in the trail; a later one has a higher ``id``."""
+    """An entry with its id in the trail; a later entry has a higher ``id``."""
 
     id: int
-    entry: Entry
+    entry: TrailEntry
 
 
 @dataclass(frozen=True)
 class TrailFilter:
-    """Which entries are meant: those that agree with every field that is not None.
+    """Selects the entries that match every field that is not None.
 
-    ``text`` may stand anywhere in one, in whichever case. ``since`` and ``until`` are of the lease clock; an entry at
-    ``until`` itself is not meant.
+    ``text`` matches any part of an entry and ignores case. ``since`` (inclusive) and ``until`` (exclusive) are times of
+    the lease clock.
     """
 
     actor: str | None = None
@@ -78,8 +78,8 @@ class TrailFilter:
     until: float | None = None
 
 
-def record(connection: sa.Connection, entry: Entry) -> None:
-    """Write ``entry`` in the transaction of ``connection``, at whose end it stands for ever."""
+def record(connection: sa.Connection, entry: TrailEntry) -> None:
+    """Write ``entry`` in the transaction of ``connection``; after the commit it cannot change."""
     values = {
         **vars(entry),
         "action": entry.action.value,
@@ -90,14 +90,18 @@ def record(connection: sa.Connection, entry: Entry) -> None:
 
 
 class Trail:
-    """The part of the ledger that can be asked what was done."""
+    """The part of the ledger that reads the audit trail."""
 
     _engine: sa.Engine
 
     def trail(
-        self, search: TrailFilter = TrailFilter(), *, before_id: int | None = None, limit: int = CHUNK
+        self,
+        search: TrailFilter = TrailFilter(),
+        *,
+        before_id: int | None = None,
+        limit: int = CHUNK,
     ) -> tuple[StoredEntry, ...]:
-        """Return the newest ``limit`` entries that are meant, newest first, of those before ``before_id``."""
+        """Return the newest ``limit`` matching entries with ids below ``before_id``, newest first."""
         columns = tables.trail.c
         select = sa.select(tables.trail).where(*_conditions(search))
         if before_id is not None:
@@ -106,10 +110,12 @@ class Trail:
             rows = connection.execute(select.order_by(columns.id.desc()).limit(limit)).all()
         return tuple(_as_written(row) for row in rows)
 
-    def trail_chunks(self, search: TrailFilter = TrailFilter()) -> Iterator[tuple[StoredEntry, ...]]:
-        """Yield all entries that are meant, newest first, some at a time: none of them is in memory for long.
+    def trail_chunks(
+        self, search: TrailFilter = TrailFilter()
+    ) -> Iterator[tuple[StoredEntry, ...]]:
+        """Yield all matching entries in chunks, newest first, so that memory use stays small.
 
-        Between two chunks nothing of the database is held; what is written meanwhile is not among them.
+        No transaction is open between two chunks; entries written meanwhile are not included.
         """
         before_id: int | None = None
         while chunk := self.trail(search, before_id=before_id):
@@ -135,7 +141,7 @@ def _conditions(search: TrailFilter) -> Iterator[sa.ColumnElement[bool]]:
 
 
 def _dump(value: Mapping[str, Any] | None) -> str | None:
-    # as people write it, so that it is found by its text
+    # not escaped to ASCII, so that a text search finds it
     return None if value is None else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
@@ -143,4 +149,6 @@ def _as_written(row: sa.Row[Any]) -> StoredEntry:
     values = dict(row._mapping)
     for side in ("before", "after"):
         values[side] = None if values[side] is None else json.loads(values[side])
-    return StoredEntry(values.pop("id"), Entry(**{**values, "action": TrailAction(values["action"])}))
+    return StoredEntry(
+        values.pop("id"), TrailEntry(**{**values, "action": TrailAction(values["action"])})
+    )

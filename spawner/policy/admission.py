@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 
 from spawner.model import Gpu, Lease, Quota, Reason, Refused, Request
-from spawner.policy.quota_check import check_quota
 from spawner.policy.formatting import format_gpu_count, format_kinds
+from spawner.policy.quota_check import check_quota
 
 
 def admit(
@@ -41,7 +41,9 @@ def admit(
     if options.gpus > existing:
         asked = format_gpu_count(options.gpus, options.mig_profile)
         has = existing or format_kinds(kinds)
-        advice = "ask for fewer" if existing else "choose one of them" if kinds else "ask for 0 GPUs"
+        advice = (
+            "ask for fewer" if existing else "choose one of them" if kinds else "ask for 0 GPUs"
+        )
         more = count_kinds(gpus).get(options.mig_profile, 0) - existing
         out = f" ({more} more {'is' if more == 1 else 'are'} drained)" if more else ""
         return Refused(

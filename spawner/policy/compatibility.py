@@ -1,7 +1,7 @@
-"""Whether a release runs on a GPU: its CUDA with the host's driver, its kernels on the GPU's compute capability.
+"""Compatibility: decides whether a release runs on a GPU, by driver version and compute capability.
 
-The rule is NVIDIA's (docs.nvidia.com/deploy/cuda-compatibility, and "Binary and PTX Compatibility" of the CUDA
-programming guide); ``tests/contract/compatibility.json`` holds all who judge to the same words.
+The rules are NVIDIA's: docs.nvidia.com/deploy/cuda-compatibility, and "Binary and PTX Compatibility" in the CUDA
+programming guide. ``tests/contract/compatibility.json`` keeps every implementation of them in agreement.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spawner.policy.formatting import format_gpu_count
 
 
 class Fit(StrEnum):
-    """How a release and a GPU go together; ``LIMITED`` runs, with something to know about it."""
+    """Compatibility of a release with a GPU; ``LIMITED`` runs with a restriction."""
 
     WORKS = "works"
     LIMITED = "limited"
@@ -27,7 +27,7 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """How they go together; ``why`` completes "v2.7 …", ``advice`` is a sentence, None where nothing is to be done."""
+    """Result of a check; ``why`` completes "v2.7 …", ``advice`` is a sentence or None if no action helps."""
 
     fit: Fit
     why: str
@@ -35,7 +35,7 @@ class Verdict:
 
 
 class Stack(Protocol):
-    """What a release brings: its CUDA, the least driver of that, ``sm_90`` and ``compute_90`` for what it is built."""
+    """Software stack of a release: CUDA version, minimum driver, and build targets such as ``sm_90``."""
 
     @property
     def cuda(self) -> str: ...  # noqa: D102
@@ -46,7 +46,7 @@ class Stack(Protocol):
 
 
 def judge(stack: Stack, gpu: Gpu) -> Verdict:
-    """Return whether ``stack`` runs on ``gpu`` with the driver of its host."""
+    """Return whether ``stack`` runs on ``gpu`` with the driver of the GPU's host."""
     driver, driver_cuda = _parse(gpu.driver_version), _parse(gpu.cuda_driver_version)
     capability = _parse(gpu.compute_capability)
     needed, cuda = _parse(stack.driver) or (), _parse(stack.cuda) or ()
@@ -81,11 +81,13 @@ def judge(stack: Stack, gpu: Gpu) -> Verdict:
 
 
 def _unknown(what: str) -> Verdict:
-    return Verdict(Fit.UNKNOWN, f"cannot be judged: {what} is unknown", "See what nvidia-smi says.")
+    return Verdict(
+        Fit.UNKNOWN, f"cannot be judged: {what} is unknown", "Run nvidia-smi on the GPU host."
+    )
 
 
 def _judge_ptx(stack: Stack, gpu: Gpu, *, is_new_enough: bool) -> Verdict:
-    """Judge a GPU for which there is PTX only, which minor-version compatibility does not cover."""
+    """Return the verdict for a GPU with PTX only; CUDA minor-version compatibility does not cover PTX."""
     if not is_new_enough:
         return Verdict(
             Fit.FAILS,
@@ -101,9 +103,9 @@ def _judge_ptx(stack: Stack, gpu: Gpu, *, is_new_enough: bool) -> Verdict:
 
 
 def _reach(capability: tuple[int, ...], architectures: Iterable[str]) -> str | None:
-    """Return ``"sm"`` or ``"compute"``, by what ``capability`` is served, or None.
+    """Return ``"sm"`` (machine code) or ``"compute"`` (PTX), the best code for ``capability``, or None.
 
-    Machine code runs on its own major version from its minor version on, PTX on everything from its version on.
+    Machine code runs on its own major version, from its minor version up. PTX runs on every version from its own up.
     """
     how = None
     for word in architectures:
@@ -123,15 +125,19 @@ def _parse(version: str | None) -> tuple[int, ...] | None:
 
 
 def refuse_incompatible(options: Options, stack: Stack, gpus: Iterable[Gpu]) -> Refused | None:
-    """Return why ``options`` cannot have GPUs with ``stack``, their release; None where that may be or is unknown."""
+    """Return the refusal if too few GPUs can run ``stack``, the release of ``options``; None if enough may run it."""
     verdicts = [judge(stack, gpu) for gpu in gpus if gpu.mig_profile == options.mig_profile]
     failing = [verdict for verdict in verdicts if verdict.fit is Fit.FAILS]
     fitting = len(verdicts) - len(failing)
     if not failing or not fitting < options.gpus <= len(verdicts):
         return None
-    asks = f"ask for {format_gpu_count(fitting, options.mig_profile)}" if fitting else "ask for 0 GPUs"
+    asks = (
+        f"ask for {format_gpu_count(fitting, options.mig_profile)}" if fitting else "ask for 0 GPUs"
+    )
     here = (
-        f" on {len(failing)} of {format_gpu_count(len(verdicts), options.mig_profile)}" if fitting else ""
+        f" on {len(failing)} of {format_gpu_count(len(verdicts), options.mig_profile)}"
+        if fitting
+        else ""
     )
     return Refused(
         Reason.INCOMPATIBLE,

@@ -1,7 +1,7 @@
-"""The one place where containers are described: Docker Engine API create bodies.
+"""Container bodies: builds the create requests of the Docker Engine API.
 
-Built from the lease and the admin's limits only; nothing a user typed reaches a volume, device, command, network or
-image. The hub posts these bodies unchanged and the broker rebuilds and compares them.
+The inputs are the lease and the admin's limits. No text of a user reaches a volume, device, command, network or
+image. The hub posts these bodies unchanged; the broker rebuilds and compares them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ LABEL_MIG_PROFILE = "workbench.mig-profile"
 ROLE_SERVER = "server"
 ROLE_PREPARE_HOME = "prepare-home"
 
-# exec: PyTorch compiles and loads kernels under /tmp; Docker's own default is noexec
+# exec: PyTorch compiles and loads kernels under /tmp, and Docker's default is noexec
 _TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=8g"}  # noqa: S108
 _LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
-# the image's own files are of the year 2000, so that two builds are the same; to their owner they are new
+# the image dates its files to the year 2000 for reproducible builds; in a new home they get the current time
 _PREPARE_HOME = (
     f"find {HOME} ! -newermt 2000-01-02 -exec touch --no-dereference {{}} + "
     f"&& chown -R --no-dereference $OWNER:$OWNER {HOME} && chmod 0750 {HOME}"
@@ -40,7 +40,7 @@ _PREPARE_HOME = (
 
 @dataclass(frozen=True)
 class ContainerLimits:
-    """What one server may use of its host."""
+    """Resource limits of one server."""
 
     memory_bytes: int
     cpus: float | None
@@ -49,7 +49,7 @@ class ContainerLimits:
 
 
 def network_name(instance: str) -> str:
-    """Return the network that user containers share with hub and proxy."""
+    """Return the name of the network of user containers, hub and proxy."""
     return f"{instance}-users"
 
 
@@ -62,12 +62,12 @@ def build_server(
     limits: ContainerLimits,
     environment: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the create body of the lease's container; ``account`` is that of the lease's uid.
+    """Return the create body of the lease's container; ``account`` has the lease's uid.
 
-    ``image_id`` is the image's ``sha256:…`` id; ``environment`` is what the hub adds for the single-user server.
+    ``image_id`` is the image's ``sha256:…`` id. ``environment`` holds the hub's variables for the single-user server.
     """
     login = names.linux_name(lease.user)
-    # void: only CDI gives GPUs; NVIDIA's legacy runtime hook, where it is the default, must add none
+    # void: CDI alone injects GPUs; NVIDIA's legacy runtime hook, if it is the default, must add none
     ours = {"USER": login, "LOGNAME": login, "HOME": HOME, "NVIDIA_VISIBLE_DEVICES": "void"}
     body: dict[str, Any] = {
         "Image": image_id,
@@ -109,9 +109,9 @@ def build_server(
 
 
 def build_home_preparation(account: Account, *, instance: str, image_id: str) -> dict[str, Any]:
-    """Return the create body of the one-shot container that makes a fresh home its user's own.
+    """Return the create body of the one-shot container that prepares a new home volume.
 
-    Docker fills a new volume with the image's home (examples); this hands the files to ``account.uid``.
+    Docker copies the image's home (examples) into a new volume; this container gives the files to ``account.uid``.
     """
     return {
         "Image": image_id,

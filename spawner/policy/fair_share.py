@@ -1,7 +1,7 @@
-"""How much somebody has used GPUs lately: GPU-hours that weigh half after each half-life.
+"""Fair share: computes recent GPU-hours with exponential decay.
 
-What was used long ago is forgiven, so a place in line does not depend on last year. An hour of a MIG instance counts
-as one of a GPU.
+The weight of a GPU-hour halves after each half-life, so old usage does not affect the queue order. An hour of a MIG
+instance weighs as much as an hour of a GPU.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 
 HALF_LIFE_HOURS = 168
-"""The half-life where nobody sets another: a week."""
+"""Default half-life: one week."""
 
 
 def decay(gpu_hours: float, seconds: float, half_life_hours: float) -> float:
-    """Return what ``gpu_hours`` weigh ``seconds`` later."""
-    # exp2 of a large negative number is 0.0, never an error; a negative time would be one for the clock
+    """Return the weight of ``gpu_hours`` after ``seconds``."""
+    # exp2 of a large negative number is 0.0 without an error; a negative time means a clock error and counts as 0
     return gpu_hours * math.exp2(-max(seconds, 0.0) / 3600.0 / half_life_hours)
 
 
 def accrue(gpus: int, seconds: float, half_life_hours: float) -> float:
-    """Return what ``gpus`` GPUs held for the last ``seconds`` weigh now: the integral of ``decay`` over that time."""
+    """Return the weight of ``gpus`` GPUs held for the last ``seconds``: the integral of ``decay`` over that time."""
     held = max(seconds, 0.0) / 3600.0
     return gpus * half_life_hours / math.log(2) * -math.expm1(-math.log(2) * held / half_life_hours)

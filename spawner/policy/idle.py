@@ -1,6 +1,6 @@
-"""Whether a lease's GPUs have been doing nothing for so long that they are given back.
+"""Idle policy: decides whether the GPUs of a lease were idle for so long that the hub releases them.
 
-Only what was seen to be quiet counts: unknown never does, and any sign of work begins the time anew.
+Only observed quiet time counts: unknown time never does, and any sign of work resets the count.
 """
 
 from __future__ import annotations
@@ -8,20 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FORGET_SECONDS = 600.0
-"""After so long without knowing, nobody says that it was quiet before."""
+"""Gap without complete knowledge after which the earlier quiet time no longer counts."""
 STALE_SECONDS = 180.0
-"""How old a server's word about its kernels and terminals may be."""
+"""Maximum age of a server's activity report."""
 FINAL_REPORT_SECONDS = 30.0
-"""How old it may be when its GPUs are taken: somebody may just have begun."""
+"""Maximum age of the activity report at the release: work may just have begun."""
 
 
 @dataclass(frozen=True)
 class IdleRules:
-    """When a lease is idle; ``minutes`` 0 is never.
+    """Criteria for an idle lease; ``minutes`` 0 disables the release.
 
-    Its user is warned ``warning_minutes`` before the end. A GPU that is busier than ``gpu_percent`` works; None is 0,
-    but where the driver does not say how busy one is, the other signs decide. ``memory``, ``kernels`` and
-    ``terminals`` say whether what GPU processes, kernels and terminals do are signs of work.
+    The user gets a warning ``warning_minutes`` before the release. A GPU above ``gpu_percent`` utilization works.
+    ``gpu_percent`` None compares with 0, and an unknown utilization then leaves the decision to the other signs.
+    ``memory``, ``kernels`` and ``terminals`` enable GPU processes, kernels and terminals as signs of work.
     """
 
     minutes: int
@@ -33,21 +33,20 @@ class IdleRules:
 
     @property
     def has_criteria(self) -> bool:
-        """False where no sign of work has to be known."""
+        """False if the rules require no sign of work."""
         return self.gpu_percent is not None or self.memory or self.needs_report
 
     @property
     def needs_report(self) -> bool:
-        """True where the server's own word is needed."""
+        """True if a decision needs the server's activity report."""
         return self.kernels or self.terminals
 
 
 @dataclass(frozen=True)
 class ActivityReport:
-    """What a server said of itself ``at`` a moment of the lease clock.
+    """Report of a server about itself, received ``at`` a time of the lease clock.
 
-    How many kernels were computing, and how long ago the last one, and the last terminal, had done anything; None
-    where it does not know.
+    It has the number of computing kernels, and the quiet time of the last active kernel and terminal; None is unknown.
     """
 
     at: float
@@ -57,14 +56,14 @@ class ActivityReport:
 
 
 Processes = frozenset[tuple[str, int, int | None]]
-"""(GPU UUID, PID, bytes of its memory) of every process on the GPUs of a lease."""
+"""(GPU UUID, PID, bytes of GPU memory) of every process on the GPUs of a lease."""
 
 
 @dataclass(frozen=True)
 class Signs:
-    """What is known of one lease ``at`` a moment of the lease clock.
+    """Signs of work of one lease ``at`` a time of the lease clock.
 
-    ``utilization_percent`` has one value for each GPU; None is unknown there, as for ``processes`` and ``word``.
+    ``utilization_percent`` has one value for each GPU. None means unknown there, in ``processes`` and in ``report``.
     """
 
     at: float
@@ -75,11 +74,11 @@ class Signs:
 
 @dataclass(frozen=True)
 class IdleRecord:
-    """What was seen of one lease until now.
+    """Accumulated observations of one lease.
 
-    It was seen to be quiet for ``quiet_seconds`` together. ``known_at`` is the last look at which everything was
-    known, None where the last one left something open; ``processes`` are the last ones known, ``reported_at`` is when its
-    server spoke last.
+    ``quiet_seconds`` is the observed quiet time. ``known_at`` is the time of the last sample if that sample was
+    complete, else None. ``last_known_at`` is the time of the last complete sample. ``processes`` are the last known
+    ones, and ``reported_at`` is the time of the server's last report.
     """
 
     quiet_seconds: float = 0.0
@@ -89,13 +88,15 @@ class IdleRecord:
     reported_at: float | None = None
 
 
-def update_record(before: IdleRecord, signs: Signs, rules: IdleRules, period_seconds: float) -> IdleRecord:
-    """Return what is to be thought of a lease after one more look, ``period_seconds`` after the last."""
+def update_record(
+    before: IdleRecord, signs: Signs, rules: IdleRules, period_seconds: float
+) -> IdleRecord:
+    """Return the record after one more sample; the sample period is ``period_seconds``."""
     is_known = _is_known(signs, rules)
     quiet = before.quiet_seconds
     if is_known and before.known_at is not None:
         gap = signs.at - before.known_at
-        # looks that failed to happen saw nothing
+        # a longer gap means missed samples, which observed nothing
         quiet += gap if 0 <= gap <= 3 * period_seconds else 0.0
     last = before.last_known_at
     if last is not None and signs.at - last > FORGET_SECONDS:
@@ -104,39 +105,42 @@ def update_record(before: IdleRecord, signs: Signs, rules: IdleRules, period_sec
         quiet = 0.0
     processes = before.processes if signs.processes is None else signs.processes
     return IdleRecord(
-        quiet_seconds=min(quiet, _rest_seconds(signs, rules)),
+        quiet_seconds=min(quiet, _reported_quiet_seconds(signs, rules)),
         known_at=signs.at if is_known else None,
         last_known_at=signs.at if is_known else last,
         processes=processes,
-        reported_at=before.reported_at if signs.word is None else signs.report.at,
+        reported_at=before.reported_at if signs.report is None else signs.report.at,
     )
 
 
-def seconds_left(seen: IdleRecord, rules: IdleRules) -> float | None:
-    """Return in how many seconds a lease that stays quiet ends, at least 0; None where it does not, or not soon."""
+def seconds_left(record: IdleRecord, rules: IdleRules) -> float | None:
+    """Return the seconds until the release of a lease that stays quiet; None before the warning time."""
     if not rules.minutes:
         return None
-    left = max(rules.minutes * 60.0 - seen.quiet_seconds, 0.0)
+    left = max(rules.minutes * 60.0 - record.quiet_seconds, 0.0)
     return left if left <= min(rules.warning_minutes, rules.minutes) * 60.0 else None
 
 
-def should_release(seen: IdleRecord, rules: IdleRules, now: float) -> bool:
-    """Return whether a lease is to be ended now: it was quiet for long enough, and that is known up to this moment."""
-    if seconds_left(seen, rules) != 0.0 or seen.known_at != now:
+def should_release(record: IdleRecord, rules: IdleRules, now: float) -> bool:
+    """Return whether the lease was quiet for long enough, with complete knowledge up to ``now``."""
+    if seconds_left(record, rules) != 0.0 or record.known_at != now:
         return False
-    has_spoken = seen.reported_at is not None and now - seen.reported_at <= FINAL_REPORT_SECONDS
-    return has_spoken or not rules.needs_report
+    is_report_fresh = (
+        record.reported_at is not None and now - record.reported_at <= FINAL_REPORT_SECONDS
+    )
+    return is_report_fresh or not rules.needs_report
 
 
 def _is_known(signs: Signs, rules: IdleRules) -> bool:
+    """Return whether ``signs`` has every value that ``rules`` require."""
     if rules.gpu_percent is not None and None in signs.utilization_percent:
         return False
     if rules.memory and (
         signs.processes is None or any(memory is None for _, _, memory in signs.processes)
     ):
         return False
-    word = signs.word
-    if word is None or signs.at - report.at > STALE_SECONDS:
+    report = signs.report
+    if report is None or signs.at - report.at > STALE_SECONDS:
         return not rules.needs_report
     if rules.kernels and (report.busy_kernels is None or report.kernels_quiet_seconds is None):
         return False
@@ -144,7 +148,7 @@ def _is_known(signs: Signs, rules: IdleRules) -> bool:
 
 
 def _is_working(before: IdleRecord, signs: Signs, rules: IdleRules) -> bool:
-    """Return whether anything that is looked at is seen to work, whatever else is unknown."""
+    """Return whether any enabled sign shows work, even if other signs are unknown."""
     idle_percent = rules.gpu_percent or 0
     if any(percent > idle_percent for percent in signs.utilization_percent if percent is not None):
         return True
@@ -153,13 +157,13 @@ def _is_working(before: IdleRecord, signs: Signs, rules: IdleRules) -> bool:
     )
     if rules.memory and has_changed:
         return True
-    return rules.kernels and signs.word is not None and bool(signs.report.busy_kernels)
+    return rules.kernels and signs.report is not None and bool(signs.report.busy_kernels)
 
 
-def _rest_seconds(signs: Signs, rules: IdleRules) -> float:
-    """Return how long ago kernels and terminals had last done anything, as far as that is looked at and known."""
-    word = signs.word
-    if word is None:
+def _reported_quiet_seconds(signs: Signs, rules: IdleRules) -> float:
+    """Return the quiet time of the last active kernel or terminal that counts; infinite if unknown."""
+    report = signs.report
+    if report is None:
         return float("inf")
     passed = max(signs.at - report.at, 0.0)
     kernels = report.kernels_quiet_seconds if rules.kernels else None

@@ -68,7 +68,9 @@ def _parse_profile(profile: object, gpus: int) -> str | None:
             f"{str(profile)[:40]!r} is not a MIG profile: give one such as '1g.10gb', or none for whole GPUs."
         )
     if gpus == 0:
-        raise OptionsError(f"A MIG profile needs a number of instances: set 'gpus' to 1 or more {profile}.")
+        raise OptionsError(
+            f"The MIG profile {profile} needs a number of instances: set 'gpus' to 1 or more."
+        )
     return profile
 
 

@@ -1,8 +1,60 @@
-"""The waiting room's rule: who is next, who may pass whom, and when each turn will come.
+"""Queue planning: decides which requests start now, in which order the rest waits, and when each can start.
 
-A pure function over (waiting, leases, GPUs, use, now). Nobody passes anybody whose start would move: every place
-before one's own has its GPUs reserved first, at the earliest time at which enough of them are free. Whole GPUs, and
-the MIG instances of each profile, have a line each, and none of them is in another's way.
+It is a pure function of (waiting, leases, GPUs, recent GPU-hours, now); each event of the workbench runs it again.
+
+The order
+---------
+``order_queue`` sorts the waiting requests by four keys:
+
+1. patience: a request that has waited 24 h goes before every other, first come first;
+2. priority: an admin's choice in a quota row or a move in the queue, high before low;
+3. fair share: fewer recent GPU-hours first (``spawner.policy.fair_share``, half weight after each half-life);
+4. time of the request.
+
+Keys 2 and 3 alone could starve a heavy user: requests of lighter users would go first without end. Key 1 bounds that.
+A new request cannot have waited 24 h, so after 24 h only the older patient requests are ahead. An admin's move does
+not change this either: ``select_priority`` refuses it for a patient request.
+
+The plan: conservative backfill
+-------------------------------
+The requests reserve GPUs in this order, each at the earliest time with enough free GPUs for its *whole* time. A
+request may overtake only if no earlier request starts later because of it. The reservations guarantee this: a later
+request sees only the GPUs that the earlier ones leave over. A request whose earliest time is ``now`` is granted.
+
+``_Forecast`` is a step function: the number of free GPUs over time. It starts with the free GPUs, and each held GPU
+comes back at the end of its lease. An overdue or closing lease is expected to end in ``OVERDUE_SECONDS``. A
+reservation subtracts GPUs over its time. Only the number counts here; ``spawner.policy.placement`` selects the GPUs.
+
+Worked example: four GPUs, times in hours
+-----------------------------------------
+Lease X holds two GPUs until 2, and two GPUs are free. The queue in order: A wants 3 GPUs for 4 h, B 1 GPU for 2 h,
+C 1 GPU for 3 h, D 2 GPUs for 1 h::
+
+      time               0-2   2-3   3-6   6-7   7-
+    - free at first       2     4     4     4     4
+    - A: 3 GPUs at 2      2     1     1     4     4    two GPUs are free now, so A waits for X
+    - B: 1 GPU at 0       1     1     1     4     4    granted: B ends at 2, when A starts
+    - C: 1 GPU at 0       0     0     1     4     4    granted: C ends after 2, but A leaves one GPU over
+    - D: 2 GPUs at 6      0     0     1     2     4    waits: two GPUs are never free before 6
+
+B and C overtake A, and A starts at 2 as before. If B wanted 2 GPUs for 3 h, it would still hold them at 2, and A
+would find two GPUs instead of three. The plan therefore gives that B the time 6. EASY backfill would protect only the
+first request; conservative backfill protects every planned one, so each gets an estimate that later requests keep.
+
+An estimate is not a promise. It moves earlier if a lease ends early, since a reservation uses the full time of a
+request. It moves later if a request with a better key arrives, or if a GPU fails.
+
+The limits of the plan
+----------------------
+- Each kind of GPU (whole GPUs, and each MIG profile) has its own queue and forecast. The kinds never compete.
+- A request for more GPUs than are healthy reserves nothing, since the repair time is unknown. Others overtake it, it
+  keeps its position, and it reserves again as soon as the GPUs are back.
+- Only the first ``PLANNED_POSITIONS`` requests that fit reserve GPUs. The rest gets no estimate and no grant until it
+  moves up. This bounds the cost of one plan.
+- The forecast ends where all reserved GPUs are free at once; a later return cannot change a reservation.
+
+``benchmarks/queue.py`` measures one plan for long queues, and ``tests/unit/policy/test_queue.py`` checks the rule of
+overtaking against a slow, simple model.
 """
 
 from __future__ import annotations
@@ -19,26 +71,26 @@ from spawner.model import Gpu, GpuHealth, Lease, QueueEnd, Reason, Refused
 from spawner.policy.placement import FreeGpus
 
 PLANNED_POSITIONS = 100
-"""How many from the front are planned; who stands behind them waits without an estimate."""
+"""Number of requests at the front that the plan covers; the rest waits without an estimate."""
 
 OVERDUE_SECONDS = 60.0
-"""A lease whose time is over, or that is closing, is expected to be gone this much later."""
+"""Expected remaining time of an overdue or closing lease."""
 
 PATIENCE_SECONDS = 24 * 3600.0
-"""Who has waited this long goes before everyone who has not, first come first: nobody starves."""
+"""Waiting time after which a request goes before all younger ones, against starvation."""
 
 PRESENT_SECONDS = 60.0
-"""Who waited no longer than this still looks at the page: the server is theirs without another sign."""
+"""Waiting time up to which the user counts as present, so the grant needs no confirmation."""
 
 _ID, _REQUESTED_AT, _PRIORITY = map(attrgetter, ("id", "requested_at", "priority"))
 
 
 @dataclass(frozen=True)
 class QueuePlan:
-    """What becomes of everyone who waits, by lease id.
+    """Outcome of a plan, by lease id.
 
-    ``grants`` are the UUIDs of what each gets whose turn is now. All others go on waiting in ``queues``, in order, one
-    for each ``mig_profile``; ``starts_at`` has the turns that can be foreseen.
+    ``grants`` has the GPU UUIDs of each request that starts now. ``queues`` has the other requests in order, one queue
+    for each ``mig_profile``. ``starts_at`` has the estimated start times.
     """
 
     grants: Mapping[str, tuple[str, ...]]
@@ -47,7 +99,7 @@ class QueuePlan:
 
 
 def is_present(lease: Lease, now: float) -> bool:
-    """Return whether the one who asked is taken to be there when ``lease`` is granted ``now``."""
+    """Return whether the user counts as present if ``lease`` is granted ``now``."""
     return now - lease.requested_at <= PRESENT_SECONDS
 
 
@@ -56,26 +108,26 @@ def plan_queue(
     *,
     leases: Sequence[Lease],
     gpus: Sequence[Gpu],
-    use: Mapping[int, float],
+    recent_gpu_hours: Mapping[int, float],
     now: float,
 ) -> QueuePlan:
-    """Return what becomes of those ``waiting``, who stand in order of first come.
+    """Return the plan for the requests ``waiting``, which are in order of request time.
 
-    ``leases`` hold GPUs; ``use`` is everyone's recent GPU-hours, decayed, by uid. Times are seconds of the lease clock.
+    ``leases`` hold GPUs. ``recent_gpu_hours`` has the decayed GPU-hours by uid. Times are seconds of the lease clock.
     """
-    pools = _look_at(gpus, _foresee_ends(leases, now))
-    lines: dict[str | None, list[Lease]] = {}
+    pools = _build_pools(gpus, _predict_ends(leases, now))
+    by_profile: dict[str | None, list[Lease]] = {}
     for lease in waiting:
-        lines.setdefault(lease.mig_profile, []).append(lease)
+        by_profile.setdefault(lease.mig_profile, []).append(lease)
     grants: dict[str, tuple[str, ...]] = {}
     queues: dict[str | None, list[str]] = {}
     starts_at: dict[str, float] = {}
-    for profile, alike in lines.items():
-        order = order_queue(alike, use=use, now=now)
+    for profile, requests in by_profile.items():
+        order = order_queue(requests, recent_gpu_hours=recent_gpu_hours, now=now)
         pool = pools.get(profile) or _Pool([], [])
         starts = _plan_starts(order, pool, now)
         due = [lease for lease, start in starts if start == now]
-        if due:  # of everyone else's GPUs only the number matters
+        if due:  # reservations need a number only; grants need GPUs
             free = FreeGpus(pool.free)
             for lease in due:
                 grants[lease.id] = tuple(gpu.uuid for gpu in free.take(lease.gpu_count))
@@ -84,12 +136,14 @@ def plan_queue(
     return QueuePlan(grants, queues, starts_at)
 
 
-def order_queue(waiting: Sequence[Lease], *, use: Mapping[int, float], now: float) -> list[Lease]:
-    """Return ``waiting``, who stand in order of first come, by patience, priority, least recent use, first come."""
+def order_queue(
+    waiting: Sequence[Lease], *, recent_gpu_hours: Mapping[int, float], now: float
+) -> list[Lease]:
+    """Return ``waiting``, given in order of request time, by patience, priority, fair share and request time."""
     patient = bisect_right(waiting, now - PATIENCE_SECONDS, key=_REQUESTED_AT)
     others = list(waiting[patient:])
-    # each sort keeps the order of those whom it finds equal
-    others.sort(key=lambda lease: use.get(lease.uid, 0.0))
+    # sorts are stable, so the last key sorts first
+    others.sort(key=lambda lease: recent_gpu_hours.get(lease.uid, 0.0))
     others.sort(key=_PRIORITY, reverse=True)
     return [*waiting[:patient], *others]
 
@@ -97,15 +151,15 @@ def order_queue(waiting: Sequence[Lease], *, use: Mapping[int, float], now: floa
 def select_priority(
     lease: Lease, waiting: Sequence[Lease], *, to: QueueEnd, now: float
 ) -> int | Refused:
-    """Return the priority with which ``lease`` goes before, or after, all others of its kind who are ``waiting``.
+    """Return the priority that moves ``lease`` before, or after, all other ``waiting`` requests of its kind.
 
-    Refused is who has waited so long that the order is by first come: an admin starves nobody either.
+    A patient request is refused: its position depends on its request time only, so no move can starve it.
     """
     if now - lease.requested_at >= PATIENCE_SECONDS:
         return Refused(
             Reason.CANNOT_MOVE,
-            f"{lease.user} has waited for more than {PATIENCE_SECONDS / 3600:g} hours: from then on "
-            "only the order of first come counts.",
+            f"{lease.user} has waited for more than {PATIENCE_SECONDS / 3600:g} hours and cannot be moved: after that "
+            "time the order depends on the time of the request only.",
         )
     others = [
         one.priority
@@ -117,8 +171,8 @@ def select_priority(
     return min(lease.priority, min(others, default=lease.priority + 1) - 1)
 
 
-def _foresee_ends(leases: Sequence[Lease], now: float) -> dict[str, float]:
-    """Return when each held GPU is expected back."""
+def _predict_ends(leases: Sequence[Lease], now: float) -> dict[str, float]:
+    """Return the expected end time of each held GPU, by UUID."""
     soon = now + OVERDUE_SECONDS
     ends = {}
     for lease in leases:
@@ -129,14 +183,14 @@ def _foresee_ends(leases: Sequence[Lease], now: float) -> dict[str, float]:
 
 
 class _Pool(NamedTuple):
-    """The healthy GPUs of one ``mig_profile``: those that are free, and when each of the others comes back."""
+    """The healthy GPUs of one ``mig_profile``: the free ones, and the expected end times of the held ones."""
 
     free: list[Gpu]
-    backs: list[float]
+    ends: list[float]
 
 
-def _look_at(gpus: Sequence[Gpu], ends: Mapping[str, float]) -> dict[str | None, _Pool]:
-    """Return the healthy ones of ``gpus`` by ``mig_profile``; those in ``ends`` are held until then."""
+def _build_pools(gpus: Sequence[Gpu], ends: Mapping[str, float]) -> dict[str | None, _Pool]:
+    """Return the healthy GPUs by ``mig_profile``; ``ends`` has the end time of each held GPU."""
     pools: dict[str | None, _Pool] = {}
     ok = GpuHealth.OK
     for gpu in gpus:
@@ -149,41 +203,40 @@ def _look_at(gpus: Sequence[Gpu], ends: Mapping[str, float]) -> dict[str | None,
         if end is None:
             pool.free.append(gpu)
         else:
-            pool.backs.append(end)
+            pool.ends.append(end)
     return pools
 
 
 def _plan_starts(order: Sequence[Lease], pool: _Pool, now: float) -> list[tuple[Lease, float]]:
-    """Return when each of the front starts, of those for whom that can be foreseen."""
-    # a request for more than work now waits without estimate: it reserves nothing, for nobody knows until when, and
-    # so is passed by others; it keeps its place, and reserves from the moment at which its GPUs are back
-    healthy = len(pool.free) + len(pool.backs)
+    """Return the start times of the planned requests, in order."""
+    # a request for more than the healthy GPUs reserves nothing: an unknown repair time would block all later requests
+    healthy = len(pool.free) + len(pool.ends)
     fitting = (lease for lease in order if lease.gpu_count <= healthy)
     planned = list(islice(fitting, PLANNED_POSITIONS))
     wanted = sum(lease.gpu_count for lease in planned)
-    forecast = _Forecast(len(pool.free), pool.backs, wanted, now)
+    forecast = _Forecast(len(pool.free), pool.ends, wanted, now)
     starts = ((lease, forecast.reserve(lease.gpu_count, lease.hours * 3600.0)) for lease in planned)
     return [(lease, start) for lease, start in starts if start is not None]
 
 
 class _Forecast:
-    """How many GPUs will be free when: ``free[i]`` of them from ``times[i]`` until ``times[i + 1]``."""
+    """Number of free GPUs over time: ``free[i]`` from ``times[i]`` until ``times[i + 1]``."""
 
-    def __init__(self, free_now: int, backs: list[float], wanted: int, now: float) -> None:
-        """Look as far ahead as it takes until ``wanted`` GPUs, all that will be reserved, are free at once.
+    def __init__(self, free_now: int, ends: list[float], wanted: int, now: float) -> None:
+        """Build the steps up to the time at which ``wanted`` GPUs, the sum of all reservations, are free at once.
 
-        ``backs`` is when each of the held GPUs comes back, in no order.
+        ``ends`` has the expected end time of each held GPU, in any order.
         """
         self.times, self.free = [now], [free_now]
-        self._head = 0  # before it nothing is free, and never will be again
-        for back in heapq.nsmallest(wanted - free_now, backs):
-            if back != self.times[-1]:
-                self.times.append(back)
+        self._head = 0  # no GPU is free before this step, and reservations never free one
+        for end in heapq.nsmallest(wanted - free_now, ends):
+            if end != self.times[-1]:
+                self.times.append(end)
                 self.free.append(self.free[-1])
             self.free[-1] += 1
 
     def reserve(self, count: int, seconds: float) -> float | None:
-        """Take ``count`` GPUs for ``seconds`` at the earliest time they are free; None when they never are."""
+        """Reserve ``count`` GPUs for ``seconds`` and return the earliest start; None if there is none."""
         first = self._head
         while first < len(self.times):
             if self.free[first] < count:
@@ -192,7 +245,7 @@ class _Forecast:
             until = self.times[first] + seconds
             stop = bisect_left(self.times, until)
             steps = range(stop - 1, first, -1)
-            # the last step at which too few are free: whoever starts before its end would meet it too
+            # the last step with too few GPUs: every start up to its end would run into it
             short = next((i for i in steps if self.free[i] < count), None)
             if short is None:
                 self._take(count, first, stop, until)

@@ -1,7 +1,7 @@
-"""What each row of the quotas says, and what the rows come to for one user.
+"""Quota rows: parses rows and resolves them to the effective quota of one user.
 
-A user's own row beats those of their groups, among groups the most generous wins, then comes the default row, then the
-settings: field by field. A field that is None is not said there. What a group's total allows binds each member.
+Each field resolves separately: the user's row first, then the most generous group row, the default row, the settings.
+An empty field means "not set in this row". The total of a group limits every member.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from spawner.model import Cap, QuotaRowError, Quota
-from spawner.policy.options import MIN_HOURS, MAX_GPUS, MAX_HOURS
+from spawner.model import Cap, Quota, QuotaRowError
 from spawner.policy.formatting import format_gpu_count, format_hours
+from spawner.policy.options import MAX_GPUS, MAX_HOURS, MIN_HOURS
 
 MAX_GPU_HOURS = 10_000_000
 MAX_WINDOW_DAYS = 366
@@ -21,7 +21,7 @@ MAX_PRIORITY = 100
 
 
 class SubjectKind(StrEnum):
-    """Whom a row is for."""
+    """Kind of a row's subject."""
 
     DEFAULT = "default"
     GROUP = "group"
@@ -30,9 +30,9 @@ class SubjectKind(StrEnum):
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom a row is for: everybody, the group ``key``, or the user whose identity is ``key``.
+    """Subject of a row: all users, the group ``key``, or the user with the identity ``key``.
 
-    ``name`` is what people call it; whoever gets a deleted user's name is another subject.
+    ``name`` is the display name. A new user with a deleted user's name is another subject.
     """
 
     kind: SubjectKind
@@ -56,10 +56,10 @@ def group(name: str) -> Subject:
 
 @dataclass(frozen=True)
 class QuotaRow:
-    """One row: every field is None where the row does not say it.
+    """One row of the quotas; an empty field means "not set in this row".
 
-    ``gpu_hours`` are those of any ``window_days`` on end, so both are said or neither is. ``total_gpus`` is what all
-    members of a group may hold together; no other row has it. ``releases`` are those that may be started.
+    ``gpu_hours`` applies to every period of ``window_days`` days, so both are set or neither is. ``total_gpus`` limits
+    all members of a group together; only group rows have it. ``releases`` lists the allowed releases.
     """
 
     max_gpus: int | None = None
@@ -71,10 +71,10 @@ class QuotaRow:
     releases: tuple[str, ...] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the row says, field by field, without what it does not say."""
-        said = {f.name: getattr(self, f.name) for f in fields(self)}
-        said["releases"] = None if self.releases is None else list(self.releases)
-        return {name: value for name, value in said.items() if value is not None}
+        """Return the fields that this row sets."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["releases"] = None if self.releases is None else list(self.releases)
+        return {name: value for name, value in values.items() if value is not None}
 
 
 QuotaRows = Mapping[Subject, QuotaRow]
@@ -83,46 +83,49 @@ EMPTY_ROW = QuotaRow()
 
 @dataclass(frozen=True)
 class EffectiveQuota:
-    """What the rows come to for one user, and whose row says each field (None: the settings)."""
+    """Quota of one user, with the row that sets each field (None: the settings)."""
 
     quota: Quota
     sources: Mapping[str, Subject | None]
 
 
-def resolve_quota(rows: QuotaRows, own: Subject, groups: Iterable[str], settings: Quota) -> EffectiveQuota:
-    """Return the quota of the user ``own`` who is in ``groups``; where no row says a field, ``settings`` do."""
-    mine = [group(name) for name in groups]
-    caps = (Cap(one.key, total) for one in mine if (total := _of(rows, one).total_gpus) is not None)
+def resolve_quota(
+    rows: QuotaRows, user: Subject, groups: Iterable[str], settings: Quota
+) -> EffectiveQuota:
+    """Return the quota of ``user``, a member of ``groups``; ``settings`` supply every field that no row sets."""
+    of_user = [group(name) for name in groups]
+    totals = ((one.key, _row(rows, one).total_gpus) for one in of_user)
+    caps = (Cap(key, total) for key, total in totals if total is not None)
     sources: dict[str, Subject | None] = {}
     values: dict[str, Any] = {}
     for name, generosity in _GENEROSITY.items():
-        subject = _find_subject(rows, name, own, mine, generosity)
+        subject = _select_subject(rows, name, user, of_user, generosity)
         sources[name] = subject
         values[name] = getattr(settings if subject is None else rows[subject], name)
     hours = sources["gpu_hours"]
     values["window_days"] = (settings if hours is None else rows[hours]).window_days
-    values["releases"] = _find_releases(rows, sources["releases"], mine)
+    values["releases"] = _join_releases(rows, sources["releases"], of_user)
     return EffectiveQuota(Quota(**values, caps=tuple(caps)), sources)
 
 
-def _of(rows: QuotaRows, subject: Subject) -> QuotaRow:
+def _row(rows: QuotaRows, subject: Subject) -> QuotaRow:
     return rows.get(subject, EMPTY_ROW)
 
 
-def _find_subject(
+def _select_subject(
     rows: QuotaRows,
     name: str,
-    own: Subject,
+    user: Subject,
     groups: Sequence[Subject],
     generosity: Callable[[QuotaRow], Any],
 ) -> Subject | None:
-    """Return whose row says the field ``name``, None where none does."""
-    if getattr(_of(rows, own), name) is not None:
-        return own
-    saying = [one for one in groups if getattr(_of(rows, one), name) is not None]
-    if saying:
-        return max(saying, key=lambda one: generosity(rows[one]))
-    return DEFAULT if getattr(_of(rows, DEFAULT), name) is not None else None
+    """Return the subject whose row sets the field ``name``, or None if no row does."""
+    if getattr(_row(rows, user), name) is not None:
+        return user
+    setting = [one for one in groups if getattr(_row(rows, one), name) is not None]
+    if setting:
+        return max(setting, key=lambda one: generosity(rows[one]))
+    return DEFAULT if getattr(_row(rows, DEFAULT), name) is not None else None
 
 
 _GENEROSITY: Mapping[str, Callable[[QuotaRow], Any]] = {
@@ -137,25 +140,26 @@ _GENEROSITY: Mapping[str, Callable[[QuotaRow], Any]] = {
 }
 
 
-def _find_releases(
+def _join_releases(
     rows: QuotaRows, source: Subject | None, groups: Sequence[Subject]
 ) -> tuple[str, ...] | None:
     if source is None:
         return None
     if source.kind is not SubjectKind.GROUP:
         return rows[source].releases
-    allowed = (name for one in groups for name in _of(rows, one).releases or ())
-    return tuple(dict.fromkeys(allowed))  # of all groups that name any
+    # the releases of all groups that set this field, each once
+    allowed = (name for one in groups for name in _row(rows, one).releases or ())
+    return tuple(dict.fromkeys(allowed))
 
 
-# --- in words
+# --- explanation for pages and commands
 
 FIELDS = ("max_gpus", "gpu_hours", "max_lease_hours", "priority", "releases")
 
 
 @dataclass(frozen=True)
 class FieldExplanation:
-    """One field of somebody's quota in words: ``what`` it is, and ``why``, whose row says so and which do not."""
+    """One field of a quota in words: ``what`` is its value, ``why`` names the row that sets it."""
 
     field: str
     what: str
@@ -163,24 +167,26 @@ class FieldExplanation:
 
 
 def explain_quota(
-    effective: EffectiveQuota, rows: QuotaRows, own: Subject, groups: Sequence[str]
+    effective: EffectiveQuota, rows: QuotaRows, user: Subject, groups: Sequence[str]
 ) -> tuple[FieldExplanation, ...]:
-    """Return every field of the quota of ``own`` with its source: "2 GPUs", "from group vision; own row: none"."""
-    told = [
+    """Return every field of the user's quota with its source, such as "2 GPUs at once", "from group vision"."""
+    explained = [
         FieldExplanation(
-            name, _say(name, effective.quota), _say_source(name, effective, rows, own, groups)
+            name,
+            _format_field(name, effective.quota),
+            _format_source(name, effective, rows, user, groups),
         )
         for name in FIELDS
     ]
     for cap in effective.quota.caps:
         what = f"{format_gpu_count(cap.total_gpus)} among all members of group {cap.group}"
-        told.append(
+        explained.append(
             FieldExplanation("total_gpus", what, f"from group {cap.group}, which binds each member")
         )
-    return tuple(told)
+    return tuple(explained)
 
 
-def _say(name: str, quota: Quota) -> str:
+def _format_field(name: str, quota: Quota) -> str:
     value = getattr(quota, name)
     if name == "max_gpus":
         return "any number of GPUs" if value is None else f"{format_gpu_count(value)} at once"
@@ -192,57 +198,62 @@ def _say(name: str, quota: Quota) -> str:
     if name == "max_lease_hours":
         return f"{format_hours(value)} at a time"
     if name == "priority":
-        return f"priority {value}"
+        return f"priority {value} in the queue" if value else "normal priority in the queue"
     return "every release" if value is None else f"releases {', '.join(value)}"
 
 
-def _say_source(
-    name: str, effective: EffectiveQuota, rows: QuotaRows, own: Subject, groups: Sequence[str]
+def _format_source(
+    name: str, effective: EffectiveQuota, rows: QuotaRows, user: Subject, groups: Sequence[str]
 ) -> str:
     source = effective.sources[name]
-    if source == own:
+    if source == user:
         return "from the user's own row"
-    said = ["from the settings" if source is None else f"from {_call(source)}"]
+    parts = ["from the settings" if source is None else f"from {_format_row_name(source)}"]
     for other in groups:
         if source != group(other):
-            value = getattr(_of(rows, group(other)), name)
-            said.append(f"group {other}: {'none' if value is None else _say_value(value)}")
-    return "; ".join([*said, "own row: none"])
+            value = getattr(_row(rows, group(other)), name)
+            if value is not None:
+                parts.append(f"group {other} sets {_format_value(value)}")
+    return "; ".join(parts)
 
 
-def _say_value(value: float | Sequence[str]) -> str:
+def _format_value(value: float | Sequence[str]) -> str:
     return ", ".join(value) if isinstance(value, Sequence) else f"{value:g}"
 
 
-def _call(subject: Subject) -> str:
+def _format_row_name(subject: Subject) -> str:
     return "the default row" if subject.kind is SubjectKind.DEFAULT else str(subject)
 
 
-# --- from outside
+# --- parsing
 
 
 def parse_quota_row(raw: object, kind: SubjectKind, releases: Collection[str]) -> QuotaRow:
-    """Return the row that the JSON object ``raw`` describes; None stands for what is not said.
+    """Return the row of the JSON object ``raw``; a null field is not set.
 
-    Raises QuotaRowError with one sentence for who sent it.
+    Raises QuotaRowError with one sentence for the sender.
     """
     if not isinstance(raw, Mapping):
         raise QuotaRowError('A quota must be an object such as {"max_gpus": 2}.')
     known = [f.name for f in fields(QuotaRow)]
     unknown = next((str(name)[:40] for name in raw if name not in known), None)
     if unknown is not None:
-        raise QuotaRowError(f"{unknown!r} is no field of a quota: choose of {', '.join(known)}.")
+        raise QuotaRowError(
+            f"{unknown!r} is not a field of a quota: choose one of {', '.join(known)}."
+        )
     values: dict[str, Any] = {
         name: _parse(name, value) for name, value in raw.items() if value is not None
     }
     if ("gpu_hours" in values) != ("window_days" in values):
-        raise QuotaRowError("Say gpu_hours and window_days together: so many in any so many days.")
+        raise QuotaRowError("gpu_hours and window_days need each other: set both, or neither.")
     if "total_gpus" in values and kind is not SubjectKind.GROUP:
-        raise QuotaRowError("Only a group has total_gpus, what all its members may hold together.")
-    stranger = next((one for one in values.get("releases", ()) if one not in releases), None)
-    if stranger is not None:
         raise QuotaRowError(
-            f"There is no release {stranger[:40]!r}: choose of {', '.join(releases)}."
+            "total_gpus limits all members of a group together: set it in a group row only."
+        )
+    unlisted = next((one for one in values.get("releases", ()) if one not in releases), None)
+    if unlisted is not None:
+        raise QuotaRowError(
+            f"There is no release {unlisted[:40]!r}: choose one of {', '.join(releases)}."
         )
     return QuotaRow(**values)
 
@@ -251,7 +262,7 @@ def _parse(name: str, value: object) -> object:
     if name == "releases":
         return _parse_releases(value)
     kinds, least, most = _RANGES[name]
-    # bool is an int in Python; NaN compares as outside
+    # bool is a subclass of int; NaN fails the comparison
     if type(value) not in kinds or not least <= value <= most:  # type: ignore[operator]
         number = "a whole number" if kinds == (int,) else "a number"
         raise QuotaRowError(f"{name} must be {number} from {least:g} to {most}, or null.")

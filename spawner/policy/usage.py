@@ -1,7 +1,7 @@
-"""GPU-hours held and used: how spans of time fall on days, and how they add up.
+"""Usage: splits GPU time into UTC days and sums held, measured and used GPU-hours.
 
-Held is the lease's own word, used is what was measured; what nobody measured is neither use nor idleness and is
-shown as such. Days are UTC's, as the lease clock has them.
+Held time comes from the leases, used time from measurements. Time without a measurement is neither used nor idle,
+and pages show it separately. Days follow the lease clock.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from enum import StrEnum
 
 DAY_SECONDS = 86400
 BRIDGED_PERIODS = 3
-"""For so many sample periods without a sample, the next one speaks for all of the time since the last."""
+"""Longest gap, in sample periods, that the next sample covers completely."""
 
 
 class GroupBy(StrEnum):
-    """What usage is added up by."""
+    """Grouping key of a usage report."""
 
     USER = "user"
     GROUP = "group"
@@ -27,9 +27,9 @@ class GroupBy(StrEnum):
 
 @dataclass(frozen=True)
 class UsageSpan:
-    """One GPU in one lease on one day (``day`` counts from 1970, UTC).
+    """Time of one GPU in one lease on one day (``day`` counts from 1970-01-01, UTC).
 
-    It was held for ``held_seconds``; of ``measured_seconds`` of these it computed during ``used_seconds``.
+    ``measured_seconds`` is the part of ``held_seconds`` with samples; ``used_seconds`` is the computing part of it.
     """
 
     day: int
@@ -46,10 +46,9 @@ class UsageSpan:
 
 @dataclass(frozen=True)
 class UsageTotal:
-    """GPU-hours of one user, group, day, GPU or release, which ``key`` names; ``label`` is that for people.
+    """GPU-hours of one user, group, day, GPU or release; ``key`` identifies it and ``label`` is its display name.
 
-    ``used_gpu_hours`` is None where nothing was measured; ``unmeasured_gpu_hours`` is what of the time held nobody
-    measured.
+    ``used_gpu_hours`` is None without a measurement. ``unmeasured_gpu_hours`` is the held time without a sample.
     """
 
     key: str
@@ -60,12 +59,12 @@ class UsageTotal:
 
 
 def day_of(at: float) -> int:
-    """Return the day on which ``at`` is."""
+    """Return the day of the time ``at``."""
     return int(at // DAY_SECONDS)
 
 
 def split_days(start: float, end: float) -> Iterator[tuple[int, float]]:
-    """Yield each day from ``start`` to ``end`` with the seconds that fall on it; none where the end is not later."""
+    """Yield each day from ``start`` to ``end`` with its seconds; yield nothing if ``end`` is not after ``start``."""
     while start < end:
         day = day_of(start)
         stop = min(end, float((day + 1) * DAY_SECONDS))
@@ -74,16 +73,16 @@ def split_days(start: float, end: float) -> Iterator[tuple[int, float]]:
 
 
 def measured_seconds(last: float, now: float, period_seconds: float) -> float:
-    """Return for how many seconds before ``now`` a sample speaks, where the last one (or the grant) was at ``last``.
+    """Return the seconds before ``now`` that a sample covers; ``last`` is the previous sample or the grant.
 
-    After a longer silence it speaks for one period only: what was before is not known.
+    After a gap longer than ``BRIDGED_PERIODS`` it covers one period only, because the time before is unknown.
     """
     gap = max(now - last, 0.0)
     return gap if gap <= BRIDGED_PERIODS * period_seconds else period_seconds
 
 
 def sum_usage(spans: Iterable[UsageSpan], by: GroupBy) -> tuple[UsageTotal, ...]:
-    """Return the sums of ``spans``, days in order, all others by hours held; a user in two groups counts in both."""
+    """Return the totals of ``spans``: days in order, other keys by held hours; a user counts in each group."""
     totals: dict[str, list[float]] = {}
     labels: dict[str, str] = {}
     for span in spans:
@@ -100,7 +99,7 @@ def sum_usage(spans: Iterable[UsageSpan], by: GroupBy) -> tuple[UsageTotal, ...]
 
 
 def total(spans: Iterable[UsageSpan]) -> UsageTotal:
-    """Return everything in ``spans``, each once."""
+    """Return the overall total; each span counts once."""
     held = measured = used = 0.0
     for span in spans:
         held += span.held_seconds
@@ -111,7 +110,7 @@ def total(spans: Iterable[UsageSpan]) -> UsageTotal:
 
 def _keys(span: UsageSpan, by: GroupBy) -> Iterator[tuple[str, str]]:
     if by is GroupBy.USER:
-        # two people may have had one name, one after the other
+        # a deleted user and a new user may share a name, but never a uid
         yield str(span.uid), span.user
     elif by is GroupBy.DAY:
         yield str(span.day), str(span.day)
@@ -129,6 +128,6 @@ def _sum(key: str, label: str, held: float, measured: float, used: float) -> Usa
         label=label,
         held_gpu_hours=held / 3600.0,
         used_gpu_hours=used / 3600.0 if measured else None,
-        # two clocks' worth of rounding never makes a time below zero
+        # rounding may put the measured time slightly above the held time
         unmeasured_gpu_hours=max(held - measured, 0.0) / 3600.0,
     )

@@ -18,7 +18,7 @@ from testing.fakes.docker_container import NEVER, STARTED, FakeContainer
 from testing.fakes.docker_events import Events
 from testing.fakes.docker_faults import Fault, Faults
 from testing.fakes.docker_faults import answer as _answer
-from testing.fakes.docker_faults import say as _say
+from testing.fakes.docker_faults import error_response as _error
 
 
 class FakeEngine:
@@ -79,14 +79,14 @@ class FakeEngine:
         self.on_end(container)
         if oom:
             container.oom_killed = True
-            self._tell("oom", container)
-        self._tell("die", container)
+            self._publish("oom", container)
+        self._publish("die", container)
 
     def vanish(self, name: str) -> None:
         """Let a container be removed by hand, by force."""
         if self.containers[name].is_running:
             self.end(name, 137)
-        self._tell("destroy", self.containers.pop(name))
+        self._publish("destroy", self.containers.pop(name))
 
     async def __aenter__(self) -> FakeEngine:
         """Listen."""
@@ -142,7 +142,7 @@ class FakeEngine:
         for container in self.containers.values():
             if subject in (container.name, container.id):
                 return container
-        return _say(404, f"No such container: {subject}")
+        return _error(404, f"No such container: {subject}")
 
     async def _ping(self, request: web.Request) -> web.Response:
         fault = await self._fail("ping", request)
@@ -154,7 +154,7 @@ class FakeEngine:
             return fault
         tag = request.match_info["subject"]
         if tag not in self.images:
-            return _say(404, f"No such image: {tag}")
+            return _error(404, f"No such image: {tag}")
         return _answer({"Id": self.images[tag]})
 
     async def _list(self, request: web.Request) -> web.Response:
@@ -189,14 +189,14 @@ class FakeEngine:
             return fault
         name = request.match_info["subject"]
         if name not in self.volumes:
-            return _say(404, f"get {name}: no such volume")
+            return _error(404, f"get {name}: no such volume")
         return _answer({"Name": name, "Driver": "local", "Labels": None})
 
-    def _tell(self, action: str, container: FakeContainer) -> None:
+    def _publish(self, action: str, container: FakeContainer) -> None:
         attributes = {**(container.body.get("Labels") or {}), "name": container.name}
         if action == "die":
             attributes["exitCode"] = str(container.exit_code)
-        self.events.tell(action, container.id, attributes)
+        self.events.publish(action, container.id, attributes)
 
     async def _create(self, request: web.Request) -> web.Response:
         fault = await self._fail("create", request)
@@ -205,9 +205,9 @@ class FakeEngine:
         body = await request.json()
         name = request.query["name"]
         if name in self.containers:
-            return _say(409, f'Conflict. The container name "/{name}" is already in use')
+            return _error(409, f'Conflict. The container name "/{name}" is already in use')
         if body.get("Image") not in self.images.values():
-            return _say(404, f"No such image: {body.get('Image')}")
+            return _error(404, f"No such image: {body.get('Image')}")
         self._born += 1
         container = FakeContainer(f"{self._born:064x}", name, body)
         self.containers[name] = container
@@ -243,7 +243,7 @@ class FakeEngine:
         else:
             container.started_at = self.date()
             container.exit_code, container.log = self.exit_code, self.log
-            self._tell("die", container)
+            self._publish("die", container)
         return web.Response(status=204)
 
     async def _stop(self, request: web.Request) -> web.Response:
@@ -266,6 +266,6 @@ class FakeEngine:
         if isinstance(container, web.Response):
             return container
         if container.is_running:
-            return _say(409, f'cannot remove container "/{container.name}": container is running')
+            return _error(409, f'cannot remove container "/{container.name}": container is running')
         self.vanish(container.name)
         return web.Response(status=204)

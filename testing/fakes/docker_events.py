@@ -23,7 +23,7 @@ class Events:
         """How many streams are open."""
         return len(self._listeners)
 
-    def tell(self, action: str, container_id: str, attributes: dict[str, str]) -> None:
+    def publish(self, action: str, container_id: str, attributes: dict[str, str]) -> None:
         """Send one event about a container to whoever filters for it."""
         event = {
             "Type": "container",
@@ -36,7 +36,7 @@ class Events:
             if _passes(filters, action, attributes):
                 listener.put_nowait(json.dumps(event).encode() + b"\n")
 
-    def say(self, raw: bytes) -> None:
+    def write(self, raw: bytes) -> None:
         """Send bytes of the test's own to every listener."""
         for listener in self._listeners:
             listener.put_nowait(raw)

@@ -58,22 +58,22 @@ class Faults:
                 self.held.append((operation, subject))
                 await released.wait()
                 self.held.remove((operation, subject))
-                return say(500, "given up") if fault is Fault.HANG else None
+                return error_response(500, "given up") if fault is Fault.HANG else None
         return None
 
 
 def _act_out(fault: Fault, request: web.Request) -> web.Response:
     if fault is Fault.ERROR:
-        return say(500, "something went wrong inside")
+        return error_response(500, "something went wrong inside")
     if fault is Fault.GARBAGE:
         return web.Response(body=b"<html>not Docker", content_type="application/json")
     if fault is Fault.WRONG_SHAPE:
         return answer(["unexpected"])
     if fault is Fault.PAGE_NOT_FOUND:
-        return say(404, "page not found")
+        return error_response(404, "page not found")
     if request.transport is not None:
         request.transport.abort()
-    return say(500, "never sent")
+    return error_response(500, "never sent")
 
 
 def answer(value: object, status: int = 200) -> web.Response:
@@ -83,6 +83,6 @@ def answer(value: object, status: int = 200) -> web.Response:
     )
 
 
-def say(status: int, message: str) -> web.Response:
+def error_response(status: int, message: str) -> web.Response:
     """Return an error as the Engine words it."""
     return answer({"message": message}, status)

@@ -38,7 +38,7 @@ class Network:
         self._engine = engine
         self._free: list[int] = []
         self._used = 0
-        self._houses: dict[str, _House] = {}
+        self._listeners: dict[str, _Listener] = {}
 
     async def __aenter__(self) -> Network:
         """Answer for names, and join whoever runs from now on."""
@@ -51,8 +51,8 @@ class Network:
 
     async def __aexit__(self, *_: object) -> None:
         """Let everybody leave."""
-        for house in self._houses.values():
-            house.close()
+        for listener in self._listeners.values():
+            listener.close()
         self._name_server.close()
 
     def _join(self, container: FakeContainer) -> None:
@@ -60,16 +60,16 @@ class Network:
         number = heapq.heappop(self._free) if self._free else self._used
         address = str(FIRST_ADDRESS + number - 1)
         self.addresses[container.name] = address
-        self._houses[container.name] = _House(container, number, address, self.mute)
+        self._listeners[container.name] = _Listener(container, number, address, self.mute)
 
     def _leave(self, container: FakeContainer) -> None:
         del self.addresses[container.name]
-        house = self._houses.pop(container.name)
-        house.close()
-        heapq.heappush(self._free, house.number)
+        listener = self._listeners.pop(container.name)
+        listener.close()
+        heapq.heappush(self._free, listener.number)
 
 
-class _House:
+class _Listener:
     """What listens at one container's address."""
 
     def __init__(self, container: FakeContainer, number: int, address: str, mute: set[str]) -> None:

@@ -1,7 +1,7 @@
 """The fake Docker Engine behind the product's own broker, without a socket between them.
 
 Every answer is FakeEngine's and every refusal the broker's; only HTTP is left out, so that thousands of interleavings
-can be tried. A ``Gate`` stands where the broker has checked and Docker has not yet been asked.
+can be tried. A ``Gate`` stands where the broker has checked and Docker has not yet been allowed.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ class QuickDaemon(FakeEngine):
 
         request.json = read_json
         if operation == "stop":
-            self.on_stop(self._find(subject))
+            self.on_stop(self._get_container(subject))
         call = LateCall(operation, subject, lambda: handle(request))
         is_changing = method != "GET"
         try:
             await self.gate()
         except BaseException:
-            # the hub died; what it asked the broker for may still come to pass
+            # the hub died; what it allowed the broker for may still come to pass
             if is_changing:
                 self.late.append(call)
             raise
@@ -132,12 +132,12 @@ class QuickDaemon(FakeEngine):
     async def _start(self, request: web.Request) -> web.Response:
         response = await super()._start(request)
         if response.status == 204:
-            container = self._find(request.match_info["subject"])
+            container = self._get_container(request.match_info["subject"])
             moment = datetime.fromtimestamp(self._wall(), UTC)
             container.started_at = moment.isoformat().replace("+00:00", "Z")
         return response
 
-    def _find(self, subject: str) -> FakeContainer:
+    def _get_container(self, subject: str) -> FakeContainer:
         return next(c for c in self.containers.values() if subject in (c.name, c.id))
 
 
@@ -147,9 +147,9 @@ class QuickBroker(Broker):
     async def _in_ledger(self, read: Callable[[Ledger], _T]) -> _T:
         return read(self._open_ledger())
 
-    async def do(self, asked: AllowedRequest) -> Reply:
+    async def do(self, allowed: AllowedRequest) -> Reply:
         """Do what an allowed request asks for; raises DockerError where the answer is an error."""
-        return await _answer(self._answer(asked, None))  # type: ignore[arg-type]
+        return await _answer(self._reply_to(allowed, None))  # type: ignore[arg-type]
 
     async def create(self, name: str, body: dict[str, Any]) -> Reply:
         """Create a container; raises DockerError where the answer is an error."""

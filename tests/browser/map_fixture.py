@@ -10,18 +10,20 @@ import functools
 import socket
 import sys
 from pathlib import Path
+from unittest import mock
 
 import aiohttp
 import bcrypt
 
+from spawner.controller import lease_lifecycle
 from spawner.settings import Settings
 from testing.fakes.docker_engine import FakeEngine
+from tests.hub.accounts import admin, join
 from tests.hub.hub_env import FakeAgent, HubEnvironment
-from tests.hub.test_sign_up import admin, join
-from tests.hub.test_spawn import start
+from tests.hub.servers import start
 
 
-async def tell(hub_env: HubEnvironment, words: list[str]) -> None:
+async def execute(hub_env: HubEnvironment, words: list[str]) -> None:
     """Do what one line says."""
     match words:
         case ["start", name, gpus]:
@@ -43,12 +45,13 @@ async def tell(hub_env: HubEnvironment, words: list[str]) -> None:
 
 async def main(folder: Path, gpus: int) -> None:
     """Serve until stdin ends."""
-    leases.STOP_GRACE_SECONDS = 0
+    lease_lifecycle.STOP_GRACE_SECONDS = 0
     bcrypt.gensalt = functools.partial(bcrypt.gensalt, 4)
     settings = Settings(ledger_url=f"sqlite:///{folder}/ledger.sqlite", start_timeout_seconds=10)
     async with FakeEngine(folder / "docker.sock") as engine:
         hub_env = HubEnvironment(folder, engine, FakeAgent(gpus), settings)
-        aiohttp.connector.DefaultResolver = aiohttp.ThreadedResolver
+        # the hub's own check asks the network's name server directly otherwise
+        mock.patch("aiohttp.connector.DefaultResolver", aiohttp.ThreadedResolver).start()
         socket.getaddrinfo = hub_env.servers.getaddrinfo
         async with hub_env.servers.listening():
             await hub_env.open_hub()
@@ -59,7 +62,7 @@ async def main(folder: Path, gpus: int) -> None:
             sys.stdout.flush()
             loop = asyncio.get_running_loop()
             while line := await loop.run_in_executor(None, sys.stdin.readline):
-                await tell(hub_env, line.split())
+                await execute(hub_env, line.split())
                 sys.stdout.write("done\n")
                 sys.stdout.flush()
             engine.forget()

@@ -14,8 +14,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from testing.paths import ROOT
+from tests.hub.accounts import ADMIN_PASSWORD
 from tests.hub.hub_env import PASSWORD
-from tests.hub.test_sign_up import ADMIN_PASSWORD
 
 SECONDS = 1000
 DURATIONS = json.loads((ROOT / "tests/contract/panel-durations.json").read_text())
@@ -30,7 +30,7 @@ class MapHub:
         self._process = process
         self.url = self._read()
 
-    def tell(self, words: str) -> None:
+    def execute(self, words: str) -> None:
         """Let the hub do something."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{words}\n")
@@ -86,38 +86,40 @@ def test_it_is_live_and_says_when_it_is_not(map_hub: MapHub, screenshots: Path) 
         first, second = page.locator(".wb-tile").nth(0), page.locator(".wb-tile").nth(1)
         expect(first).to_contain_text("Free")
         expect(first).to_contain_text("unknown")
-        map_hub.tell("read 0 87")
+        map_hub.execute("read 0 87")
         expect(first).to_contain_text("87 %")
-        map_hub.tell("start mara 1")
+        map_hub.execute("start mara 1")
         expect(first).to_contain_text("In use")
         expect(first).to_contain_text("you")
         expect(page.locator("#wb-sum")).to_contain_text("3 of 4 GPUs free")
-        map_hub.tell("start noor 1")
+        map_hub.execute("start noor 1")
         expect(second).to_contain_text("noor")
-        map_hub.tell("start li 3")
+        map_hub.execute("start li 3")
         expect(page.locator("#wb-waiters")).to_contain_text("li · 3 GPUs for 2 h")
         page.screenshot(path=screenshots / "gpu-map.png", full_page=True)
-        map_hub.tell("silent")
+        map_hub.execute("silent")
         expect(page.locator("#wb-error")).to_be_visible()
         expect(second).to_contain_text("Unknown")
-        map_hub.tell("speaking")
+        map_hub.execute("speaking")
         expect(page.locator("#wb-error")).to_be_hidden()
         page.evaluate("window.isSamePage = true")
-        map_hub.tell("restart")
+        map_hub.execute("restart")
         expect(page.locator("#wb-live")).to_have_text("Reconnecting…", timeout=20 * SECONDS)
         expect(page.locator("#wb-live")).to_have_text("Live", timeout=30 * SECONDS)
         assert page.evaluate("window.isSamePage")
 
 
-def test_who_asks_for_less_time_in_the_form_need_not_wait(map_hub: MapHub, screenshots: Path) -> None:
-    map_hub.tell("start noor 2")
-    map_hub.tell("start li 3")  # in two hours; until then two are free
+def test_who_asks_for_less_time_in_the_form_need_not_wait(
+    map_hub: MapHub, screenshots: Path
+) -> None:
+    map_hub.execute("start noor 2")
+    map_hub.execute("start li 3")  # in two hours; until then two are free
     with map_hub.page("mara") as page:
         page.goto("/hub/spawn")
         two = page.locator(".wb-choice", has=page.locator("input[value='2']"))
         button, hours = page.locator("#spawn_form [type=submit]"), page.locator("#hours")
         two.locator("input").check(force=True)
-        expect(two).to_contain_text("you would wait: place 2")
+        expect(two).to_contain_text("you would wait: position 2")
         expect(button).to_have_text("Wait in line")
         page.screenshot(path=screenshots / "form-waits.png", full_page=True)
         hours.fill("1.5")
@@ -137,10 +139,10 @@ def test_its_script_says_durations_in_the_words_of_the_hub(map_hub: MapHub) -> N
 
 
 def test_an_admin_orders_everything_by_keyboard(map_hub: MapHub, screenshots: Path) -> None:
-    map_hub.tell("start mara 1")
-    map_hub.tell("start noor 3")
-    map_hub.tell("start li 1")
-    map_hub.tell("start amara 1")
+    map_hub.execute("start mara 1")
+    map_hub.execute("start noor 3")
+    map_hub.execute("start li 1")
+    map_hub.execute("start amara 1")
     with map_hub.page("admin", color_scheme="dark") as page:
         press = page.keyboard.press
         page.locator(".wb-tile-open").first.focus()

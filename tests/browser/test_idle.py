@@ -71,9 +71,11 @@ def test_2_who_does_not_answer_goes_on_without_gpus(
     page.set_viewport_size({"width": 480, "height": 800})
     people.shoot("ida", "51-given-back-narrow")
     page.set_viewport_size({"width": 1280, "height": 800})
-    eventually_sync(lambda: (ida.server or {}).get("ready"), seconds=60, what="she has a server again")
+    eventually_sync(
+        lambda: (ida.server or {}).get("ready"), seconds=60, what="she has a server again"
+    )
     page.goto("/user/ida/lab")
-    gone_on = page.locator(".Toastify__toast", has_text="this server was started anew without any")
+    gone_on = page.locator(".Toastify__toast", has_text="This server was restarted without GPUs")
     expect(gone_on).to_be_visible(timeout=60 * SECONDS)
     page.wait_for_timeout(1 * SECONDS)
     people.shoot("ida", "52-goes-on-without-gpus-dark")
@@ -94,7 +96,7 @@ def test_3_one_click_asks_for_them_again(people: People, stack: Stack, ida: Pers
 
 
 def test_4_a_training_is_never_stopped(stack: Stack, theo: Person) -> None:
-    lease = theo.api("GET", "/workbench/lease/").json()
+    lease = theo.api("GET", "/workbench/server/lease").json()
     assert (lease["state"], lease["idle_seconds_left"]) == ("running", None)
     ends = stack.admin().api("GET", "/workbench/trail", params={"action": "lease.ended"}).json()
     assert [end["subject"] for end in ends["entries"] if "theo" in str(end)] == []

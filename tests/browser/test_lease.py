@@ -39,7 +39,7 @@ def open_lab(people: People, person: Person) -> Page:
 
 
 def seconds_left(person: Person) -> float:
-    left: float = person.api("GET", "/workbench/lease/").json()["seconds_left"]
+    left: float = person.api("GET", "/workbench/server/lease").json()["seconds_left"]
     return left
 
 
@@ -72,7 +72,7 @@ def test_2_while_others_wait_an_extension_is_refused_in_a_sentence(
 ) -> None:
     page = people.page("lena")
     otto = stack.person("otto")
-    otto.ask(gpus=2)
+    otto.request_server(gpus=2)
     eventually_sync(lambda: otto.position == 1, seconds=30, what="otto waits")
     extend_by_an_hour(page, "Extend by …")
     refusal = page.locator(".Toastify__toast", has_text="Others wait for GPUs")
@@ -118,7 +118,7 @@ def test_5_a_gpu_that_fails_is_told_to_its_user(people: People, lena: Person, st
     stack.simulate(uuid, health="ok")
     admin = stack.admin()
     eventually_sync(
-        lambda: admin.api("POST", f"/workbench/gpus/{uuid}/return").status_code == 204,
+        lambda: admin.api("POST", f"/workbench/gpus/{uuid}/release").status_code == 204,
         seconds=60,
         what="the admin returns the GPU",
     )

@@ -57,7 +57,7 @@ def test_2_a_member_is_told_why_not_three_and_gets_two(people: People, stack: St
     people.shoot("mara", "41-beyond-the-quota")
     mara = Person("mara", PASSWORD, stack.url)
     mara.log_in()
-    refused = mara.ask(gpus=3)
+    refused = mara.request_server(gpus=3)
     assert "You asked for 3 GPUs and hold or wait for 0, but your quota is 2" in refused.text
     wait_for_lab(people.start("mara", 2))
     assert len(stack.inside("mara", "python", "-c", SEES).split()) == 2

@@ -128,7 +128,7 @@ def test_8_when_none_is_free_one_waits_in_line_and_sees_it(people: People) -> No
     form = page.locator("#spawn_form")
     expect(form).to_contain_text("held by alice until")
     expect(form).to_contain_text("held by bob until")
-    expect(form).to_contain_text("you would wait: place 1, about")
+    expect(form).to_contain_text("you would wait: position 1, about")
     people.shoot("carol", "12-none-free")
     page.locator("input[name=gpus][value='1']").check(force=True)
     button = page.locator("form#spawn_form [type=submit]")
@@ -136,7 +136,7 @@ def test_8_when_none_is_free_one_waits_in_line_and_sees_it(people: People) -> No
     button.click()
     expect(page.locator("#wb-title")).to_have_text("Waiting for 1 GPU")
     expect(page.locator("#wb-position")).to_have_text("1")
-    expect(page.locator("#wb-ahead")).to_contain_text("you are the next")
+    expect(page.locator("#wb-ahead")).to_contain_text("You are next")
     expect(page.locator("#wb-holders")).to_contain_text("alice · 1 GPU")
     expect(page.locator("#wb-holders")).to_contain_text("bob · 1 GPU")
     people.shoot("carol", "13-waiting")
@@ -144,7 +144,7 @@ def test_8_when_none_is_free_one_waits_in_line_and_sees_it(people: People) -> No
     people.shoot("carol", "14-waiting-dark")
     page.emulate_media(color_scheme="light")
     line = people.page("bob")
-    line.goto("/hub/line")
+    line.goto("/hub/queue")
     expect(line.locator("#wb-waiters")).to_contain_text("carol · 1 GPU")
     people.shoot("bob", "15-line")
 
@@ -157,7 +157,7 @@ def test_9_who_asks_for_more_waits_behind_and_gives_up(people: People) -> None:
     people.shoot("dora", "16-second-in-line")
     page.get_by_role("button", name="Give up").click()
     page.wait_for_url(re.compile("/hub/spawn/dora"))
-    page.goto("/hub/line")
+    page.goto("/hub/queue")
     expect(page.locator("#wb-waiters")).not_to_contain_text("you")
 
 

@@ -1,6 +1,6 @@
 """People who start, stop, wait, extend, give up, and are deleted, all the time and in no order.
 
-What they are answered is kept by their crowd and judged by nobody here: who may be answered what is the test's to say.
+What they are answered is kept by the load and judged by nobody here: who may be answered what is the test's to say.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from testing.load import Crowd
+from testing.load import Load
 
 REST_SECONDS = 1.5
 
@@ -20,9 +20,9 @@ REST_SECONDS = 1.5
 class Busy:
     """A thread for each of ``names``; between ``pause`` and ``go_on`` they ask for nothing."""
 
-    def __init__(self, crowd: Crowd, names: list[str], chance: random.Random) -> None:
+    def __init__(self, load: Load, names: list[str], chance: random.Random) -> None:
         """Nobody begins before ``go_on``."""
-        self._crowd = crowd
+        self._load = load
         self._may_act = threading.Event()
         self._is_over = threading.Event()
         chances = [random.Random(chance.random()) for _ in names]  # noqa: S311
@@ -55,8 +55,8 @@ class Busy:
 
     def _live(self, name: str, chance: random.Random) -> None:
         deeds: list[tuple[Callable[[], object], int]] = [
-            (lambda: self._crowd.ask(name, gpus=chance.choice((0, 1, 1, 2)), hours=1), 6),
-            (lambda: self._crowd.stop(name), 4),
+            (lambda: self._load.request_server(name, gpus=chance.choice((0, 1, 1, 2)), hours=1), 6),
+            (lambda: self._load.stop(name), 4),
             (lambda: self._extend(name), 2),
             (lambda: self._begin_anew(name), 1),
         ]
@@ -72,12 +72,12 @@ class Busy:
                 self.went_wrong.append(f"{name}: {error!r}")
 
     def _extend(self, name: str) -> None:
-        self._crowd.request(name, "POST", "/hub/api/workbench/lease/", {"hours": 0.1})
+        self._load.request(name, "POST", "/hub/api/workbench/server/lease", {"hours": 0.1})
 
     def _begin_anew(self, name: str) -> None:
         """Let an admin delete the user, and make one of the same name."""
-        self._crowd.request("admin", "DELETE", f"/hub/api/users/{name}")
-        self._crowd.request("admin", "POST", f"/hub/api/users/{name}")
-        made = self._crowd.request("admin", "POST", f"/hub/api/users/{name}/tokens", {})
+        self._load.request("admin", "DELETE", f"/hub/api/users/{name}")
+        self._load.request("admin", "POST", f"/hub/api/users/{name}")
+        made = self._load.request("admin", "POST", f"/hub/api/users/{name}/tokens", {})
         if made is not None and made.status_code == httpx.codes.CREATED:
-            self._crowd.tokens[name] = made.json()["token"]
+            self._load.tokens[name] = made.json()["token"]

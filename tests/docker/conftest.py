@@ -1,6 +1,6 @@
-"""A real broker before the real Docker daemon, for an instance of each test's own; and a whole workbench for a crowd.
+"""A real broker before the real Docker daemon, for an instance of each test's own; and a whole workbench for load.
 
-``bench`` and ``crowd`` are the fixtures to use; whatever a test leaves behind is removed by the instance's name.
+``bench`` and ``load`` are the fixtures to use; whatever a test leaves behind is removed by the instance's name.
 """
 
 import os
@@ -22,7 +22,7 @@ from spawner.policy import names
 from spawner.policy.container import LABEL_INSTANCE, build_home_preparation, build_server
 from spawner.settings import Settings
 from testing.eventually import eventually_sync
-from testing.load import Crowd
+from testing.load import Load
 from testing.paths import ROOT
 from testing.stack import Stack, docker, run, running_stack
 
@@ -99,6 +99,12 @@ class Bench:
         body = build_home_preparation(account, instance=self.instance, image_id=self.image_id())
         return names.preparation_name(self.instance, account.uid), body
 
+    async def launch(self, containers: Containers, lease: Lease, **environment: str) -> None:
+        """Prepare the home of the lease's user, create their server and start it."""
+        await containers.prepare_home(*self.preparation(lease.user))
+        await containers.create(self.name(lease), self.server(lease, environment))
+        await containers.start(self.name(lease))
+
     def all_containers(self) -> list[str]:
         label = f"label={LABEL_INSTANCE}={self.instance}"
         return docker("ps", "-a", "--filter", label, "--format", "{{.Names}}").split()
@@ -154,8 +160,8 @@ async def containers(bench: Bench) -> AsyncIterator[Containers]:
 
 
 @pytest.fixture(scope="session")
-def house() -> Iterator[Stack]:
-    """A whole workbench with 8 GPUs, for every test of a crowd."""
+def load_stack() -> Iterator[Stack]:
+    """A whole workbench with 8 GPUs, for every test of load."""
     with running_stack(
         "wbcrowd", gpus=8, WORKBENCH_MEMORY_LIMIT="1G", WORKBENCH_SHM_SIZE="256M"
     ) as running:
@@ -163,11 +169,11 @@ def house() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def crowd(house: Stack) -> Iterator[Crowd]:
+def load(load_stack: Stack) -> Iterator[Load]:
     """Nobody yet; everybody who is left afterwards is sent home."""
-    crowd = Crowd(house)
-    yield crowd
-    crowd.send_home({lease.user for lease in crowd.live_leases()})
+    load = Load(load_stack)
+    yield load
+    load.stop_all({lease.user for lease in load.live_leases()})
 
 
 def _start_broker(

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from testing.eventually import eventually_sync
-from testing.load import Answer, Crowd, SeenLease, SeenServer
+from testing.load import Answer, Load, ObservedLease, ObservedServer
 from testing.stack import docker
 
 HALF_LIFE_HOURS = 168.0
@@ -23,18 +23,18 @@ HALF_LIFE_HOURS = 168.0
 class Death:
     """What was there when the hub died; ``line`` is who waited, in order."""
 
-    leases: tuple[SeenLease, ...]
-    containers: dict[str, SeenServer]
+    leases: tuple[ObservedLease, ...]
+    containers: dict[str, ObservedServer]
     line: tuple[str, ...]
 
 
 class Hub:
     """The hub's process and its outages, by the monotonic clock."""
 
-    def __init__(self, crowd: Crowd) -> None:
-        """Take the hub of the crowd's workbench."""
-        self._crowd = crowd
-        self._container = f"{crowd.stack.instance}-hub-1"
+    def __init__(self, load: Load) -> None:
+        """Take the hub of the load's workbench."""
+        self._load = load
+        self._container = f"{load.stack.instance}-hub-1"
         self.outages: list[tuple[float, float]] = []
         self.deaths = 0
 
@@ -45,8 +45,8 @@ class Hub:
             self.outages.append((time.monotonic(), math.inf))
         os.kill(pid, signal.SIGKILL)
         self.deaths += 1
-        live = tuple(self._crowd.live_leases())
-        return Death(live, self._crowd.containers(), order_queue(self._crowd, live))
+        live = tuple(self._load.live_leases())
+        return Death(live, self._load.containers(), order_queue(self._load, live))
 
     def await_next(self) -> None:
         """Wait until the next one answers."""
@@ -70,34 +70,34 @@ class Hub:
 
     def _is_up(self) -> bool:
         try:
-            return httpx.get(f"{self._crowd.stack.url}/hub/health").is_success
+            return httpx.get(f"{self._load.stack.url}/hub/health").is_success
         except httpx.TransportError:
             return False
 
 
-def order_queue(crowd: Crowd, leases: Sequence[SeenLease]) -> tuple[str, ...]:
+def order_queue(load: Load, leases: Sequence[ObservedLease]) -> tuple[str, ...]:
     """Return who waits, by the rule: who used least lately, then first come."""
     # all decay alike, so the order is that of the logarithms at any one moment
     query = "SELECT * FROM use JOIN leases USING (uid) WHERE state = 'waiting' AND gpu_hours > 0"
     weight = {
         row["user"]: math.log2(row["gpu_hours"]) + row["at"] / 3600 / HALF_LIFE_HOURS
-        for row in crowd.read_ledger(query)
+        for row in load.read_ledger(query)
     }
     waiting = [lease for lease in leases if lease.state == "waiting"]
     waiting.sort(key=lambda one: (weight.get(one.user, -math.inf), one.requested_at, one.id))
     return tuple(lease.user for lease in waiting)
 
 
-def differences(crowd: Crowd, deaths: Sequence[Death]) -> list[str]:
+def differences(load: Load, deaths: Sequence[Death]) -> list[str]:
     """Return what is not, or not yet, as it has to be after ``deaths``, a sentence each."""
-    return [sentence for look in (_lost, _unsettled) for sentence in look(crowd, deaths)]
+    return [sentence for look in (_lost, _unsettled) for sentence in look(load, deaths)]
 
 
-def _lost(crowd: Crowd, deaths: Sequence[Death]) -> Iterator[str]:
+def _lost(load: Load, deaths: Sequence[Death]) -> Iterator[str]:
     """Yield what was there at one of the deaths and is not any more."""
-    leases = {lease.user: lease for lease in crowd.live_leases()}
-    containers, users = crowd.containers(), crowd.users()
-    waiting = crowd.waiting()
+    leases = {lease.user: lease for lease in load.live_leases()}
+    containers, users = load.containers(), load.users()
+    waiting = load.waiting()
     for death in deaths:
         for was in death.leases:
             now = leases.get(was.user)
@@ -117,28 +117,28 @@ def _lost(crowd: Crowd, deaths: Sequence[Death]) -> Iterator[str]:
             yield f"the line was {death.line} and is {waiting}"
 
 
-def _has_place(now: SeenLease | None, was: SeenLease) -> bool:
+def _has_place(now: ObservedLease | None, was: ObservedLease) -> bool:
     return now is not None and now.requested_at == was.requested_at
 
 
-def _unsettled(crowd: Crowd, _: Sequence[Death]) -> Iterator[str]:
+def _unsettled(load: Load, _: Sequence[Death]) -> Iterator[str]:
     """Yield where hub, ledger, Docker and proxy are not of one mind."""
-    live = crowd.live_leases()
+    live = load.live_leases()
     running = {lease.user for lease in live if lease.state == "running"}
-    line = order_queue(crowd, live)
+    line = order_queue(load, live)
     if moving := [lease for lease in live if lease.state not in ("running", "waiting")]:
         yield f"on their way: {moving}"
-    if crowd.waiting() != [*line]:
-        yield f"the hub's line is {crowd.waiting()}, the ledger's {line}"
-    servers = crowd.servers("active")
+    if load.waiting() != [*line]:
+        yield f"the hub's line is {load.waiting()}, the ledger's {line}"
+    servers = load.servers("active")
     if {user for user, one in servers.items() if one["ready"]} != running:
         yield f"the hub's servers are {servers}, the ledger's {running}"
     if {user for user, one in servers.items() if one["pending"] == "spawn"} != {*line}:
         yield f"the hub's pending servers are {servers}, the line is {line}"
-    if crowd.containers().keys() != running:
-        yield f"Docker runs {crowd.containers()}, the ledger {running}"
-    if unserved := [user for user in sorted(running) if not crowd.is_served(user)]:
+    if load.containers().keys() != running:
+        yield f"Docker runs {load.containers()}, the ledger {running}"
+    if unserved := [user for user in sorted(running) if not load.is_served(user)]:
         yield f"the proxy does not reach the servers of {unserved}"
-    audit = crowd.audit()
+    audit = load.audit()
     if audit["code"] != 0:
         yield f"the auditor says {audit}"

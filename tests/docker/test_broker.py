@@ -48,7 +48,7 @@ async def test_a_tampered_body_is_refused_and_nothing_is_made(
     change = TAMPERED[key]
     if "HostConfig" in change:
         change = {"HostConfig": {**body["HostConfig"], **change["HostConfig"]}}
-    with pytest.raises(LaunchError, match=f"{key} is not what its lease and settings give"):
+    with pytest.raises(LaunchError, match=f"{key} differs from its lease and settings"):
         await containers.create(bench.name(lease), {**body, **change})
     assert bench.all_containers() == []
 

@@ -1,5 +1,6 @@
 """The life of containers on the real daemon, as the hub sees it through the broker."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -7,17 +8,11 @@ import aiohttp
 import pytest
 
 from spawner.containers import Containers
-from spawner.model import LaunchError, Lease, Unknown
+from spawner.model import LaunchError, Unknown
 from testing.eventually import eventually
 from testing.fakes.docker_engine import FakeEngine
 from testing.stack import docker
 from tests.docker.conftest import Bench
-
-
-async def launch(bench: Bench, containers: Containers, lease: Lease, **environment: str) -> None:
-    await containers.prepare_home(*bench.preparation(lease.user))
-    await containers.create(bench.name(lease), bench.server(lease, environment))
-    await containers.start(bench.name(lease))
 
 
 async def test_an_image_is_its_id_and_a_missing_one_says_what_to_do(
@@ -32,7 +27,7 @@ async def test_a_server_runs_hardened_as_its_users_own_uid(
     bench: Bench, containers: Containers
 ) -> None:
     lease = bench.grant()
-    await launch(bench, containers, lease)
+    await bench.launch(containers, lease)
     status = bench.inside(lease, "cat", "/proc/1/status")
     facts = {line.split(":")[0]: line.split(":")[1].split() for line in status.splitlines()}
     assert set(facts["Uid"]) == set(facts["Gid"]) == {str(lease.uid)}
@@ -68,7 +63,7 @@ async def test_what_docker_says_of_a_life(bench: Bench, containers: Containers) 
     assert (running.id, running.name, running.is_running) == (created.id, name, True)
     assert running.started_at is not None
     assert running.started_at >= before - 1
-    await eventually(lambda: docker("logs", name) != "")
+    await eventually(lambda: asyncio.to_thread(docker, "logs", name), "the server logs")
     assert await containers.log_tail(name) == f"up as {lease.uid}:{lease.uid}"
     await containers.remove(name, grace_seconds=5)
     assert await containers.inspect(name) is None
@@ -79,7 +74,7 @@ async def test_a_server_that_ends_by_itself_leaves_its_exit_code_and_its_log(
     bench: Bench, containers: Containers
 ) -> None:
     lease = bench.grant()
-    await launch(bench, containers, lease, JUPYTERHUB_EXIT="3")
+    await bench.launch(containers, lease, JUPYTERHUB_EXIT="3")
     name = bench.name(lease)
     await eventually(lambda: docker("inspect", "-f", "{{.State.Running}}", name) == "false")
     ended = await containers.inspect(name)
@@ -90,15 +85,15 @@ async def test_a_server_that_ends_by_itself_leaves_its_exit_code_and_its_log(
 
 async def test_a_home_outlives_its_containers(bench: Bench, containers: Containers) -> None:
     first = bench.grant()
-    await launch(bench, containers, first)
+    await bench.launch(containers, first)
     bench.inside(first, "sh", "-c", "echo kept > /home/researcher/notes.txt")
     await containers.remove(bench.name(first), grace_seconds=5)
     bench.close(first)
     second = bench.grant()
-    await launch(bench, containers, second)
+    await bench.launch(containers, second)
     assert bench.inside(second, "cat", "/home/researcher/notes.txt") == "kept"
     other = bench.grant("bob")
-    await launch(bench, containers, other)
+    await bench.launch(containers, other)
     assert bench.inside(other, "ls", "/home/researcher") == "example.txt"
 
 
@@ -106,8 +101,10 @@ async def test_a_server_that_ignores_sigterm_is_killed_after_its_grace(
     bench: Bench, containers: Containers
 ) -> None:
     lease = bench.grant()
-    await launch(bench, containers, lease, JUPYTERHUB_STUBBORN="1")
-    await eventually(lambda: docker("logs", bench.name(lease)) != "")
+    await bench.launch(containers, lease, JUPYTERHUB_STUBBORN="1")
+    await eventually(
+        lambda: asyncio.to_thread(docker, "logs", bench.name(lease)), "the server logs"
+    )
     await containers.remove(bench.name(lease), grace_seconds=1)
     assert bench.all_containers() == []
 
@@ -127,7 +124,7 @@ async def test_a_gpu_that_the_host_lacks_starts_nothing(
 ) -> None:
     lease = bench.grant("alice", "GPU-00000000-dead-4000-8000-000000000000")
     with pytest.raises(Unknown, match="GPU-00000000-dead"):
-        await launch(bench, containers, lease)
+        await bench.launch(containers, lease)
     status = await containers.inspect(bench.name(lease))
     assert status is None or not status.is_running
     await containers.remove(bench.name(lease), grace_seconds=0)

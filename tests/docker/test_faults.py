@@ -18,7 +18,6 @@ from testing.eventually import eventually, eventually_sync
 from testing.factories import make_release
 from testing.stack import Stack, docker, run, running_stack
 from tests.docker.conftest import RELEASE, Bench
-from tests.docker.test_containers import launch
 
 # --- broker, ledger and ends before the real daemon
 
@@ -31,7 +30,13 @@ async def leases(bench: Bench, containers: Containers) -> AsyncIterator[LeaseLif
     release = make_release(name=RELEASE, image=bench.image, title="Tiny")
     catalog = Catalog(RELEASE, {RELEASE: release})
     leases = LeaseLifecycle(
-        bench.ledger, containers, catalog, bench.settings, clock, SerialExecutor("ledger"), lambda: None
+        bench.ledger,
+        containers,
+        catalog,
+        bench.settings,
+        clock,
+        SerialExecutor("ledger"),
+        lambda: None,
     )
     following = asyncio.create_task(EndWatcher(containers, bench.ledger, leases).follow())
     yield leases
@@ -39,9 +44,11 @@ async def leases(bench: Bench, containers: Containers) -> AsyncIterator[LeaseLif
     following.cancel()
 
 
-async def run_server(bench: Bench, containers: Containers, leases: LeaseLifecycle, user: str) -> Lease:
+async def run_server(
+    bench: Bench, containers: Containers, leases: LeaseLifecycle, user: str
+) -> Lease:
     lease = bench.grant(user)
-    await launch(bench, containers, lease)
+    await bench.launch(containers, lease)
     await leases.confirm(lease.id)
     return lease
 
@@ -114,7 +121,7 @@ async def test_events_are_those_of_the_instances_own_servers(
     await eventually(lambda: heard == [EventGap()])
     docker("run", "--rm", bench.image, "true")
     lease = bench.grant()
-    await launch(bench, containers, lease)  # and the end of its home's preparation
+    await bench.launch(containers, lease)  # and the end of its home's preparation
     docker("rm", "--force", bench.name(lease))
     name = bench.name(lease)
     removed = [
@@ -173,7 +180,7 @@ def test_a_second_hub_on_the_same_data_leaves_at_once(stack: Stack) -> None:
         "gpu-workbench-hub:local",
     )  # fmt: skip
     assert second.returncode != 0
-    assert "Another hub already works on /data" in second.stderr
+    assert "Another hub already uses /data" in second.stderr
     assert "Traceback" not in second.stderr
     assert audit(stack) == (0, [])
     assert docker("inspect", "-f", "{{.RestartCount}}", hub) == "0"

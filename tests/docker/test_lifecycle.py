@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import pytest
@@ -17,6 +18,14 @@ SEES = "import nvitop; print(*sorted(d.uuid() for d in nvitop.Device.all()))"
 def stack() -> Iterator[Stack]:
     with running_stack("wbdocker") as running:
         yield running
+
+
+def has_position(person: Person, number: int) -> bool:
+    return person.position == number
+
+
+def is_pending(person: Person) -> bool:
+    return person.server is not None and person.server["pending"] == "spawn"
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +50,7 @@ def test_two_users_at_once_get_two_gpus_and_the_third_waits_for_the_first_that_i
 ) -> None:
     people = [stack.person(name) for name in ("ada", "bob", "cyd")]
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda person: person.ask(gpus=1), people))
+        answers = list(pool.map(lambda person: person.request_server(gpus=1), people))
     assert all(answer.is_success for answer in answers)
     eventually_sync(
         lambda: sum(is_ready(person) for person in people) == len(stack.gpu_uuids),
@@ -54,7 +63,7 @@ def test_two_users_at_once_get_two_gpus_and_the_third_waits_for_the_first_that_i
     assert sorted(held.values()) == sorted(stack.gpu_uuids)
     assert waits.position == 1
     assert stack.containers(waits.name) == []
-    line = waits.api("GET", "/workbench/line").json()
+    line = waits.api("GET", "/workbench/queue").json()
     assert {holder["user"] for holder in line["holders"]} == set(held)
 
     winners[0].stop()
@@ -71,8 +80,8 @@ def test_who_gives_up_leaves_the_line_and_gets_nothing(stack: Stack) -> None:
     ona, pia, quin = (stack.person(name) for name in ("ona", "pia", "quin"))
     assert ona.start(gpus=2).is_success
     for number, person in enumerate((pia, quin), start=1):
-        assert person.ask(gpus=2).is_success
-        eventually_sync(lambda p=person, n=number: p.position == n, seconds=30, what="a place in line")
+        assert person.request_server(gpus=2).is_success
+        eventually_sync(partial(has_position, person, number), seconds=30, what="a position")
     pia.stop()
     assert pia.position is None
     assert quin.position == 1
@@ -128,8 +137,8 @@ def test_a_hub_restart_cuts_nobody_off_and_everyone_keeps_their_place(stack: Sta
     assert jan.start(gpus=2).is_success
     before = stack.containers("jan")
     for number, person in enumerate((kim, liz), start=1):
-        assert person.ask(gpus=2).is_success
-        eventually_sync(lambda p=person, n=number: p.position == n, seconds=30, what="a place in line")
+        assert person.request_server(gpus=2).is_success
+        eventually_sync(partial(has_position, person, number), seconds=30, what="a position")
     docker("restart", f"{stack.instance}-hub-1")
     eventually_sync(
         lambda: httpx.get(f"{stack.url}/hub/health").is_success, seconds=60, what="the hub answers"
@@ -137,7 +146,7 @@ def test_a_hub_restart_cuts_nobody_off_and_everyone_keeps_their_place(stack: Sta
     assert stack.containers("jan") == before
     for number, person in enumerate((kim, liz), start=1):
         eventually_sync(
-            lambda p=person: p.server is not None and p.server["pending"] == "spawn",
+            partial(is_pending, person),
             seconds=60,
             what=f"{person.name} waits again",
         )
@@ -165,13 +174,13 @@ def ned(stack: Stack) -> Person:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"gpus": -1}, "is no number of GPUs"),
-        ({"gpus": 10**12}, "is no number of GPUs"),
-        ({"gpus": "two"}, "is no number of GPUs"),
-        ({"gpus": 1.5}, "is no number of GPUs"),
+        ({"gpus": -1}, "is not a number of GPUs"),
+        ({"gpus": 10**12}, "is not a number of GPUs"),
+        ({"gpus": "two"}, "is not a number of GPUs"),
+        ({"gpus": 1.5}, "is not a number of GPUs"),
         ({"gpus": 3}, "this workbench has 2"),
         ({"gpus": 1, "hours": 1000}, "your quota is 24 hours"),
-        ({"hours": "long"}, "is no number of hours"),
+        ({"hours": "long"}, "is not a number of hours"),
         ({"image": "debian"}, "'image' is not an option"),
         ({"release": "v1"}, "no release 'v1'"),
     ],

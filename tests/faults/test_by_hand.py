@@ -1,10 +1,11 @@
 """What becomes of containers behind the hub's back: nobody is ever led to somebody else's."""
 
 import asyncio
+from functools import partial
 
 from spawner.model import Cause, LeaseState
 from testing.eventually import eventually
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from testing.process_stack import ProcessStack
 
 REQUESTS = 1000
@@ -17,7 +18,7 @@ async def test_a_reused_address_leads_nobody_astray(stack: ProcessStack) -> None
     hers = stack.container("alice")
     address = stack.network.addresses[hers.name]
     stack.engine.plan("start", Fault.LATE)
-    starting = asyncio.create_task(bob.ask(gpus=1))
+    starting = asyncio.create_task(bob.request_server(gpus=1))
     await eventually(lambda: stack.engine.faults.held, "his server is about to start")
     answers: list[dict[str, str] | None] = []
     turnstile = asyncio.Semaphore(AT_ONCE)
@@ -58,15 +59,17 @@ async def test_servers_restarted_by_hand_run_on_at_each_others_address(stack: Pr
     assert [stack.network.addresses[c.name] for c in reversed(theirs)] == addresses
     for person, container in zip(people, theirs, strict=True):
         assert (await person.visit() or {})["container"] == container.name
-        looked = ("inspect", container.name)
-        await eventually(lambda looked=looked: looked in stack.engine.calls, "the hub has looked")
+        inspected = partial(stack.engine.calls.__contains__, ("inspect", container.name))
+        await eventually(inspected, "the hub inspects the container")
         assert await person.is_ready()
         assert (await person.visit() or {})["container"] == container.name
         assert stack.lease(person.name).state is LeaseState.RUNNING
         assert stack.done_to(container) == []
 
 
-async def test_a_server_killed_for_memory_is_given_back_with_its_cause(one_gpu: ProcessStack) -> None:
+async def test_a_server_killed_for_memory_is_given_back_with_its_cause(
+    one_gpu: ProcessStack,
+) -> None:
     stack = one_gpu
     alice, bob = await stack.running("alice"), await stack.person("bob")
     await bob.wait_in_line()

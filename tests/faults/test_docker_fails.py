@@ -5,16 +5,16 @@ import time
 
 from spawner.model import LeaseState
 from testing.eventually import eventually
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from testing.people import Person
 from testing.process_stack import ProcessStack
 
 UNTOUCHED = ["create", "start"]
 
 
-async def asked_again(stack: ProcessStack, person: Person) -> None:
+async def request_running_server(stack: ProcessStack, person: Person) -> None:
     """Let the hub look at a server that it believes running."""
-    answer = await person.ask(gpus=1)
+    answer = await person.request_server(gpus=1)
     assert (answer.status_code, "already running" in answer.text) == (400, True)
 
 
@@ -23,7 +23,7 @@ async def test_docker_is_down_when_the_hub_starts(stack: ProcessStack) -> None:
     hers = stack.container("alice")
     await stack.engine.hang_up()
     await stack.restart_hub()
-    refused = await bob.ask(gpus=1)
+    refused = await bob.request_server(gpus=1)
     assert (refused.status_code, refused.json()["message"]) == (
         503,
         "The hub cannot see Docker yet, so no server can start: try again in a minute.",
@@ -43,7 +43,7 @@ async def test_errors_in_a_row_end_no_server(stack: ProcessStack) -> None:
     hers = stack.container("alice")
     stack.engine.plan("inspect", *[Fault.ERROR] * 3, subject=hers.name)
     for _ in range(3):
-        await asked_again(stack, alice)
+        await request_running_server(stack, alice)
     stack.engine.plan("events", *[Fault.ERROR] * 3)
     stack.engine.plan("inspect", *[Fault.ERROR] * 3, subject=hers.name)
     stack.engine.events.cut()
@@ -52,7 +52,7 @@ async def test_errors_in_a_row_end_no_server(stack: ProcessStack) -> None:
     stack.engine.plan("list", *[Fault.ERROR] * 3)
     await stack.restart_hub()
     await eventually(alice.is_ready, "the next hub knows the server")
-    await asked_again(stack, alice)
+    await request_running_server(stack, alice)
     assert (await alice.visit() or {})["container"] == hers.name
     assert stack.lease("alice").state is LeaseState.RUNNING
     assert stack.done_to(hers) == UNTOUCHED
@@ -64,7 +64,7 @@ async def test_one_error_at_any_call_costs_at_most_one_start(one_gpu: ProcessSta
     await alice.stop()
     for operation in ("image", "create", "inspect", "start", "stop", "delete"):
         stack.engine.plan(operation, Fault.ERROR)
-        answer = await alice.ask(gpus=1)
+        answer = await alice.request_server(gpus=1)
         if not answer.is_success:
             assert answer.status_code == 503, answer.text
             assert answer.json()["message"].startswith("Docker failed to "), answer.text
@@ -96,7 +96,7 @@ async def test_one_slow_call_keeps_nobody_waiting(stack: ProcessStack) -> None:
     stack.engine.plan("stop", Fault.HANG, subject=stack.container("alice").name)
     stack.engine.plan("create", Fault.HANG)
     late = [
-        asyncio.create_task(cyd.ask(gpus=0)),
+        asyncio.create_task(cyd.request_server(gpus=0)),
         asyncio.create_task(alice.api("DELETE", "/users/alice/server")),
     ]
     await eventually(lambda: len(stack.engine.faults.held) == 2, "two calls hang")

@@ -8,7 +8,7 @@ import pytest
 from spawner.model import Cause, LeaseState
 from testing.eventually import eventually
 from testing.fakes.docker_container import NEVER
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from testing.people import Person
 from testing.process_stack import ProcessStack
 
@@ -26,14 +26,16 @@ async def alice(stack: ProcessStack) -> Person:
 async def held_at_create(stack: ProcessStack, person: Person) -> str:
     """Let a spawn come as far as Docker's creation of its container; return that one's name."""
     stack.engine.plan("create", Fault.LATE)
-    asking = asyncio.create_task(person.ask(gpus=1))
+    asking = asyncio.create_task(person.request_server(gpus=1))
     asking.add_done_callback(lambda task: task.exception())  # its hub dies
     await eventually(lambda: stack.engine.faults.held, "Docker creates the container")
     ((_, name),) = stack.engine.faults.held
     return name
 
 
-async def test_a_create_in_flight_lands_after_its_hub_was_killed(stack: ProcessStack, alice: Person) -> None:
+async def test_a_create_in_flight_lands_after_its_hub_was_killed(
+    stack: ProcessStack, alice: Person
+) -> None:
     name = await held_at_create(stack, alice)
     await stack.restart_hub()
     await eventually(alice.is_ready, "the next hub starts the server that was asked for")
@@ -56,7 +58,9 @@ async def test_a_start_that_lands_after_its_lease_ended_starts_nothing(
     stack.engine.release()
     # what the broker asks before it looks at the fence
     stack.engine.plan("inspect", Fault.LATE, subject=name)
-    await eventually(lambda: ("inspect", name) in stack.engine.faults.held, "the start is under way")
+    await eventually(
+        lambda: ("inspect", name) in stack.engine.faults.held, "the start is under way"
+    )
     stack.engine.plan("delete", *[Fault.ERROR] * 1000, subject=name)
     stack.kill("hub")
     stack.start_hub()
@@ -69,7 +73,9 @@ async def test_a_start_that_lands_after_its_lease_ended_starts_nothing(
         await eventually(is_closing, "the next hub gives the lease back")
     late = stack.engine.containers[name]
     stack.engine.release()
-    await eventually(lambda: "may start" in stack.log("broker"), "the broker refuses the late start")
+    await eventually(
+        lambda: "may start" in stack.log("broker"), "the broker refuses the late start"
+    )
     assert (late.is_running, late.started_at) == (False, NEVER)
     stack.engine.forget()
     await eventually(alice.is_ready, "she has her server in the end")
@@ -104,7 +110,10 @@ async def test_an_old_backup_removes_no_running_container(stack: ProcessStack) -
             "both are adopted",
         )
     await dan.wait_in_line()
-    assert (stack.lease("alice").state, stack.lease("alice").cause) == (LeaseState.CLOSED, Cause.LOST)
+    assert (stack.lease("alice").state, stack.lease("alice").cause) == (
+        LeaseState.CLOSED,
+        Cause.LOST,
+    )
     assert {name: c.id for name, c in stack.engine.containers.items()} == running
     assert all(c.is_running for c in stack.engine.containers.values())
     assert await stack.audit() == ()
@@ -124,7 +133,9 @@ async def test_a_second_hub_leaves_at_once_and_changes_nothing(stack: ProcessSta
     assert stack.done_to(hers) == UNTOUCHED
 
 
-async def test_a_server_that_does_not_answer_when_the_hub_starts_is_left_alone(stack: ProcessStack) -> None:
+async def test_a_server_that_does_not_answer_when_the_hub_starts_is_left_alone(
+    stack: ProcessStack,
+) -> None:
     alice = await stack.running("alice")
     hers = stack.container("alice")
     stack.network.mute.add(hers.name)

@@ -11,7 +11,7 @@ import httpx
 
 from spawner.model import LeaseState
 from testing.eventually import eventually
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from testing.people import Person
 from testing.process_stack import ProcessStack
 
@@ -40,24 +40,24 @@ def locked(database: Path) -> Iterator[None]:
             process.stdin.close()
 
 
-def say_again(answer: httpx.Response, sentence: str) -> None:
+def require_retry_later(answer: httpx.Response, sentence: str) -> None:
     """Require a 503 with one sentence and a time."""
     assert answer.status_code == 503, answer.text
     assert int(answer.headers["Retry-After"]) > 0
     assert sentence in answer.text
 
 
-async def ask_everything(alice: Person, bob: Person) -> list[httpx.Response]:
+async def request_everything(alice: Person, bob: Person) -> list[httpx.Response]:
     """Ask for all that needs a database, of somebody whose server runs and of somebody without one."""
     return list(
         await asyncio.gather(
             alice.client.get("/hub/home"),
-            alice.client.get("/hub/line"),
-            alice.api("GET", "/workbench/line"),
-            alice.api("GET", "/workbench/lease/"),
-            alice.api("POST", "/workbench/lease/", {"hours": 1}),
+            alice.client.get("/hub/queue"),
+            alice.api("GET", "/workbench/queue"),
+            alice.api("GET", "/workbench/server/lease"),
+            alice.api("POST", "/workbench/server/lease", {"hours": 1}),
             bob.client.get("/hub/spawn"),
-            bob.ask(gpus=1),
+            bob.request_server(gpus=1),
         )
     )
 
@@ -72,7 +72,7 @@ async def still_there(stack: ProcessStack, alice: Person, container: str) -> Non
 async def held_at_create(stack: ProcessStack, person: Person) -> asyncio.Task[httpx.Response]:
     """Let a spawn come as far as Docker's creation of a container."""
     stack.engine.plan("create", Fault.LATE)
-    asking = asyncio.create_task(person.ask(gpus=0))
+    asking = asyncio.create_task(person.request_server(gpus=0))
     await eventually(lambda: stack.engine.faults.held, "Docker creates a container")
     return asking
 
@@ -87,16 +87,16 @@ async def test_the_ledger_is_locked(stack: ProcessStack) -> None:
     asking = await held_at_create(stack, cyd)
     with locked(stack.folder / "data/ledger.sqlite"):
         until = asyncio.get_running_loop().time() + LOCKED_SECONDS
-        say_again(await bob.ask(gpus=1), "The ledger cannot be reached")
+        require_retry_later(await bob.request_server(gpus=1), "The ledger cannot be reached")
         stack.engine.release()
-        answers = await ask_everything(alice, bob)
+        answers = await request_everything(alice, bob)
         await asyncio.sleep(until - asyncio.get_running_loop().time())
     for answer in answers:
         # who was asked late enough was answered well
         if answer.status_code >= 400:
-            say_again(answer, "The ledger cannot be reached")
+            require_retry_later(answer, "The ledger cannot be reached")
     if (await asking).status_code >= 400:
-        say_again(await asking, "The ledger cannot be read")
+        require_retry_later(await asking, "The ledger cannot be read")
     await eventually(lambda: bob.can_start(gpus=1), "spawns are admitted again")
     await eventually(lambda: cyd.can_start(gpus=0), "one that failed left nothing behind")
     await still_there(stack, alice, container)
@@ -106,8 +106,8 @@ async def test_the_hubs_own_database_is_locked(stack: ProcessStack) -> None:
     alice, bob = await stack.running("alice"), await stack.person("bob")
     container = stack.container("alice").name
     with locked(stack.folder / "data/jupyterhub.sqlite"):
-        for answer in await ask_everything(alice, bob):
-            say_again(answer, "database is busy")
+        for answer in await request_everything(alice, bob):
+            require_retry_later(answer, "database is busy")
         assert (await alice.visit() or {})["container"] == container
         await asyncio.sleep(LOCKED_SECONDS)
     await bob.start(gpus=1)

@@ -24,7 +24,8 @@ def train_step_peak_bytes(*, is_mixed: bool) -> int:
     optimizer.step()
     torch.cuda.synchronize()
     assert torch.isfinite(loss)
-    return torch.cuda.max_memory_allocated()
+    peak: int = torch.cuda.max_memory_allocated()
+    return peak
 
 
 def test_mixed_precision_takes_less_memory() -> None:

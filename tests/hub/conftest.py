@@ -31,8 +31,8 @@ async def hub_env(
     monkeypatch.setattr("spawner.controller.health.CHECK_SECONDS", 0.1)
     monkeypatch.setattr("spawner.hub.servers.grant.RETRY_SECONDS", 0.1)
     monkeypatch.setattr("spawner.hub.servers.resume_queue.RETRY_SECONDS", 0.1)
-    monkeypatch.setattr("spawner.hub.servers.readiness.LOOK_SECONDS", 0.05)
-    monkeypatch.setattr("spawner.hub.workbench.LISTED_SECONDS", 0.0)
+    monkeypatch.setattr("spawner.hub.servers.readiness.ALIVE_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("spawner.hub.workbench.RUNNING_MAX_AGE_SECONDS", 0.0)
     async with FakeEngine(tmp_path / "docker.sock") as engine:
         hub_env = HubEnvironment(tmp_path, engine, FakeAgent(gpus=2), settings)
         # the hub's own check asks the network's name server directly unless told otherwise
@@ -47,5 +47,7 @@ async def hub_env(
 
 
 @pytest.fixture
-def shell(hub_env: HubEnvironment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+def shell(
+    hub_env: HubEnvironment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Shell:
     return Shell(hub_env, capsys, monkeypatch)

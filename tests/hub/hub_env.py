@@ -149,7 +149,7 @@ class Servers:
             await runner.cleanup()
 
 
-class RouteTable(Proxy):
+class RouteTable(Proxy):  # type: ignore[misc]
     """A proxy that only remembers; ``should_start`` is the product's setting."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -166,7 +166,7 @@ class RouteTable(Proxy):
         return self.routes
 
 
-class HubInProcess(JupyterHub):
+class HubInProcess(JupyterHub):  # type: ignore[misc]
     """The hub without what belongs to a process of its own: configuration file and signals."""
 
     def load_config_file(self, *_: Any, **__: Any) -> None:
@@ -182,7 +182,9 @@ class HubInProcess(JupyterHub):
 class HubEnvironment:
     """The running hub and everything around it."""
 
-    def __init__(self, folder: Path, engine: FakeEngine, agent: FakeAgent, settings: Settings) -> None:
+    def __init__(
+        self, folder: Path, engine: FakeEngine, agent: FakeAgent, settings: Settings
+    ) -> None:
         self.folder = folder
         self.engine = engine
         self.agent = agent
@@ -206,7 +208,7 @@ class HubEnvironment:
             self.controller, self.ledger, self.agent, clock, catalog, self.settings
         )
         config = Config()
-        configure(config, self.settings, self.workbench)
+        configure(config, self.settings, self.workbench, ROOT / "docs")
         config.JupyterHub.hub_bind_url = config.JupyterHub.hub_connect_url = self.url
         config.JupyterHub.db_url = f"sqlite:///{self.folder}/jupyterhub.sqlite"
         config.JupyterHub.cookie_secret_file = str(self.folder / "cookie_secret")
@@ -262,6 +264,16 @@ class HubEnvironment:
             assign_default_roles(self.hub.db, entity=found)
             self.hub.db.commit()
         return self.hub.users[found]
+
+    def is_ready(self, name: str, server: str = "") -> bool:
+        """Return whether the server runs, as the hub has it."""
+        spawners = self.user(name).spawners
+        return server in spawners and bool(spawners[server].ready)
+
+    def is_pending(self, name: str, server: str = "") -> bool:
+        """Return whether the server waits or starts."""
+        spawners = self.user(name).spawners
+        return server in spawners and spawners[server].pending == "spawn"
 
     def client(self, name: str, *, is_admin: bool = False, **options: Any) -> httpx.AsyncClient:
         """Return a REST client that acts as ``name``, with a token of theirs."""

@@ -172,7 +172,7 @@ class Cases:
         return Case("POST", "api/users/{me}/activity", self._body(), self._headers())
 
     def _extend(self) -> Case:
-        return Case("POST", "api/workbench/lease/", self._body(), self._headers())
+        return Case("POST", "api/workbench/server/lease", self._body(), self._headers())
 
     def _user(self) -> Case:
         method, path = self._random.choice(
@@ -189,7 +189,7 @@ class Cases:
                 "api/groups", "api/groups/g", "api/groups/g/users", "api/groups/g/properties", "api/users",
                 "api/users/victim/tokens", "api/users/victim/activity", "api/users/victim/server",
                 "api/users/victim/shared", "api/shares/victim/s0", "api/shares/{me}/s0", "api/share-codes/{me}/s0",
-                "api/services/s", "api/workbench/gpus/GPU-0/return", "api/nowhere",
+                "api/services/s", "api/workbench/gpus/GPU-0/release", "api/nowhere",
                 "api/workbench/quotas", "api/workbench/quotas/default", "api/workbench/quotas/groups/g",
                 f"api/workbench/quotas/users/{self._odd_name()}", "api/workbench/quotas/users/victim/effective",
             ]

@@ -12,7 +12,10 @@ class Shell:
     """The command line of one who has a token; what was printed is in ``out`` and ``err``."""
 
     def __init__(
-        self, hub_env: HubEnvironment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        hub_env: HubEnvironment,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         self.capsys = capsys
         self.monkeypatch = monkeypatch

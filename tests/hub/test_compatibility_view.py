@@ -8,10 +8,11 @@ from bs4 import BeautifulSoup
 from spawner.hub.views.availability import GpuAvailability
 from spawner.hub.views.form import render
 from spawner.model import Gpu, Options
+from tests.hub.accounts import join
+from tests.hub.availability import ME, NAME, RELEASES, gpu, offer, part
 from tests.hub.hub_env import HubEnvironment, xsrf_of
-from tests.hub.test_form import ME, NAME, RELEASES, gpu, offer, part
-from tests.hub.test_sign_up import join
-from tests.hub.test_spawn import start
+from tests.hub.pages import parse
+from tests.hub.servers import start
 
 A100 = {"compute_capability": "8.0", "driver_version": "580.95.05", "cuda_driver_version": "13.0"}
 OLD_DRIVER = {**A100, "driver_version": "535.161.08", "cuda_driver_version": "12.2"}
@@ -25,7 +26,7 @@ ONLY_MINOR = "runs by CUDA minor-version compatibility: it has CUDA 12.6, the dr
 
 def show(*gpus: GpuAvailability) -> BeautifulSoup:
     html = render(offer(*gpus), RELEASES, Options("v2.7", 1), ME, lambda at: at)
-    return BeautifulSoup(html, "html.parser")
+    return parse(html)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +64,14 @@ def test_the_form_says_which_release_runs_where(
     host: list[dict[str, Any]], said: list[str], refused: dict[str, str]
 ) -> None:
     page = show(*(gpu(index, **facts) for index, facts in enumerate(host)))
-    assert [" ".join(row.text.split()) for row in page.select(".wb-verdicts > li")] == said
+    assert [" ".join(row.text.split()) for row in page.select(".wb-release-notes > li")] == said
     options = page.select("select[name=release] option[data-refusal]")
     assert {option["value"]: option["data-refusal"] for option in options} == refused
 
 
 def test_the_parts_of_a_divided_gpu_are_one_gpu() -> None:
     page = show(part(0, 0, **BLACKWELL), part(0, 1, **BLACKWELL), gpu(1, **A100))
-    rows = [row.text for row in page.select(".wb-verdicts > li")]
+    rows = [row.text for row in page.select(".wb-release-notes > li")]
     assert rows[:2] == [
         f"v2.7 on GPU 0: {NO_KERNEL}",
         "v2.7 on GPU 1: runs",
@@ -80,7 +81,7 @@ def test_the_parts_of_a_divided_gpu_are_one_gpu() -> None:
 
 def test_a_simulated_gpu_is_judged_and_called_simulated() -> None:
     page = show(gpu(0, **A100, name=f"{NAME} (simulated)"))
-    rows = [" ".join(row.text.split()) for row in page.select(".wb-verdicts > li")]
+    rows = [" ".join(row.text.split()) for row in page.select(".wb-release-notes > li")]
     assert rows[0] == "v2.7 runs on every GPU here simulated"
 
 
@@ -104,12 +105,12 @@ async def test_rest_and_form_refuse_with_the_same_sentence(misfit: HubEnvironmen
     async with misfit.browser() as browser:
         await join(misfit, browser, "bob")
         page = await browser.get("/hub/spawn/bob")
-        (option,) = BeautifulSoup(page.text, "html.parser").select("option[data-refusal]")
+        (option,) = parse(page.text).select("option[data-refusal]")
         assert option["data-refusal"] == SENTENCE
         form = {"release": "v2.7", "gpus": "1", "hours": "1"}
         url = f"/hub/spawn/bob?_xsrf={xsrf_of(page.text)}"
         answer = await browser.post(url, data=form, follow_redirects=True)
-    assert SENTENCE in BeautifulSoup(answer.text, "html.parser").text
+    assert SENTENCE in parse(answer.text).text
 
 
 async def test_without_gpus_every_release_starts(misfit: HubEnvironment) -> None:

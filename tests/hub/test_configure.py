@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from jupyterhub.auth import DummyAuthenticator
-from traitlets.config import Config, PyFileConfigLoader
+from traitlets.config import Config
+from traitlets.config.loader import PyFileConfigLoader
 
 from spawner.catalog import load_catalog
 from spawner.hub.approval import ApprovedSignUp
@@ -27,7 +28,7 @@ def built(tmp_path: Path, **changes: Any) -> Workbench:
 
 def configured(tmp_path: Path, **changes: Any) -> Config:
     config, workbench = Config(), built(tmp_path, **changes)
-    configure(config, workbench.settings, workbench)
+    configure(config, workbench.settings, workbench, ROOT / "docs")
     return config
 
 
@@ -115,9 +116,10 @@ def test_only_a_hub_starts_the_controller(tmp_path: Path) -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The configuration file beside its catalog, as the hub's image has them."""
+    """The configuration file with its catalog and docs, as the hub's image has them."""
     for source in ("jupyterhub_config.py", "images/catalog.toml"):
         (tmp_path / Path(source).name).write_text((ROOT / source).read_text())
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     monkeypatch.setenv("WORKBENCH_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.sqlite")
     built(tmp_path).ledger.close()
     return tmp_path

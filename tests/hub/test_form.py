@@ -1,90 +1,20 @@
 """The spawn form: what can be had now, what cannot and why; whatever people are called."""
 
-from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 from bs4 import BeautifulSoup
 
-from spawner.hub.views.availability import Availability, GpuAvailability, estimate_positions
+from spawner.hub.views.availability import Availability
 from spawner.hub.views.form import build_choices, parse_form, render
 from spawner.hub.views.queue import Viewer
-from spawner.model import Gpu, GpuHealth, Lease, LeaseState, Options, Quarantine, Quota
-from testing.factories import make_release
+from spawner.model import GpuHealth, Options
+from tests.hub.accounts import join
+from tests.hub.availability import ME, NAME, NOW, PROFILE, RELEASES, gpu, offer, part
 from tests.hub.hub_env import HubEnvironment
-from tests.hub.test_sign_up import join
-from tests.hub.test_spawn import start
-
-NAME = "NVIDIA A100-SXM4-80GB"
-NOW = 10_000.0
-RELEASES = {
-    "v2.7": make_release(),
-    "v2.9": make_release(
-        name="v2.9",
-        title="PyTorch 2.9",
-        cuda="13.0",
-        driver="580",
-        architectures=("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"),
-    ),
-}
-ME = Viewer("me", sees_names=True)
-
-
-PROFILE = "1g.10gb"
-
-
-def lease(
-    user: str, *uuids: str, wants: int = 0, ends_in: float = 3600.0, profile: str | None = None
-) -> Lease:
-    state = LeaseState.RUNNING if uuids else LeaseState.WAITING
-    return Lease(
-        id=f"{user}{uuids}",
-        epoch=1,
-        user=user,
-        server="",
-        uid=1,
-        release="v2.7",
-        gpu_count=len(uuids) or wants,
-        hours=1.0,
-        priority=0,
-        gpu_uuids=uuids,
-        state=state,
-        requested_at=NOW - 60,
-        granted_at=NOW if uuids else None,
-        ends_at=NOW + ends_in if uuids else None,
-        mig_profile=profile,
-    )
-
-
-def gpu(
-    index: int, holder: str | None = None, *, reason: str | None = None, **changes: Any
-) -> GpuAvailability:
-    """Return a GPU, or MIG instance, that ``holder`` holds and that is quarantined for ``reason``."""
-    values = {"name": NAME, "memory_total_bytes": 80 * 1024**3, "health": GpuHealth.OK, **changes}
-    uuid = f"GPU-{index}-{values.get('mig_index')}"
-    held = lease(holder, uuid, profile=values.get("mig_profile")) if holder else None
-    quarantine = Quarantine(uuid, reason, NOW - 60) if reason else None
-    return GpuAvailability(Gpu(uuid, index, **values), held, quarantine)
-
-
-def part(index: int, mig_index: int, holder: str | None = None, **changes: Any) -> GpuAvailability:
-    values = {"memory_total_bytes": 10 * 1024**3, "mig_profile": PROFILE, "mig_index": mig_index}
-    return gpu(index, holder, **{**values, **changes})
-
-
-def offer(
-    *gpus: GpuAvailability, own: int = 0, most: int | None = None, error: str | None = None, line: int = 0
-) -> Availability:
-    """Return what is offered beside ``line`` people who wait for all whole GPUs."""
-    holding = [gpu.lease for gpu in gpus if gpu.lease]
-    whole = sum(gpu.gpu.mig_profile is None for gpu in gpus)
-    waiting = [lease(f"w{i}", wants=whole) for i in range(line)]
-    mine = replace(lease("me", wants=1), id="", requested_at=NOW)
-    quarantined = {gpu.gpu.uuid for gpu in gpus if gpu.quarantine}
-    everyone, host = [*holding, *waiting], [gpu.gpu for gpu in gpus]
-    waits = estimate_positions(mine, everyone, host, quarantined, use={}, now=NOW)
-    return Availability(gpus, own, Quota(most), waits, error)
+from tests.hub.pages import attribute, one, parse
+from tests.hub.servers import start
 
 
 def want(gpus: int, profile: str | None = None) -> Options:
@@ -93,7 +23,7 @@ def want(gpus: int, profile: str | None = None) -> Options:
 
 def form(shown: Availability, wanted: int = 1, viewer: Viewer = ME) -> BeautifulSoup:
     html = render(shown, RELEASES, want(wanted), viewer, lambda at: at)
-    return BeautifulSoup(html, "html.parser")
+    return parse(html)
 
 
 @pytest.mark.parametrize(
@@ -159,22 +89,22 @@ def test_the_page_shows_each_gpu_and_how_many_are_free() -> None:
         offer(gpu(0, "bob"), gpu(1, memory_total_bytes=None), gpu(2, health=GpuHealth.LOST))
     )
     rows = [" ".join(row.text.split()) for row in page.select(".wb-gpus > li")]
-    until = page.select_one(".wb-gpus time").text
+    until = one(page, ".wb-gpus time").text
     assert rows == [
         f"GPU 0 · {NAME} · 80 GiB held by bob until {until}",
         f"GPU 1 · {NAME} · memory unknown free",
-        f"GPU 2 · {NAME} · 80 GiB does not answer: nobody can have it",
+        f"GPU 2 · {NAME} · 80 GiB out of use: it does not answer",
     ]
     assert "1 of 3 GPUs free now" in page.text
     assert not page.select(".wb-kind")
     assert [o["value"] for o in page.select("select[name=release] option")] == ["v2.7", "v2.9"]
-    assert page.select_one("option[selected]")["value"] == "v2.9"
+    assert one(page, "option[selected]")["value"] == "v2.9"
     assert [i["value"] for i in page.select("input[name=gpus][disabled]")] == []
     assert [i["value"] for i in page.select("input[name=gpus][data-waits]")] == ["2", "3"]
     labels = [" ".join(label.text.split()) for label in page.select(".wb-choice label")]
     assert labels[0:2] == ["No GPUalways free", "1 GPU"]
-    assert labels[2].startswith("2 GPUsyou would wait: place 1")
-    assert labels[3] == "3 GPUsyou would wait: place 1"
+    assert labels[2].startswith("2 GPUsyou would wait: position 1")
+    assert labels[3] == "3 GPUsyou would wait: position 1"
 
 
 def test_where_there_are_mig_instances_the_form_tells_the_kinds_apart() -> None:
@@ -184,7 +114,7 @@ def test_where_there_are_mig_instances_the_form_tells_the_kinds_apart() -> None:
     assert [kind.text for kind in page.select(".wb-kind")] == [f"MIG instances {PROFILE}"]
     labels = [" ".join(label.text.split()) for label in page.select(".wb-choice label")]
     assert labels[1:3] == ["1 GPU", f"1 MIG instance {PROFILE}"]
-    assert labels[3].startswith(f"2 MIG instances {PROFILE}you would wait: place 1, about")
+    assert labels[3].startswith(f"2 MIG instances {PROFILE}you would wait: position 1, about")
     rows = [" ".join(row.text.split()) for row in page.select(".wb-gpus > li")]
     assert rows[1] == f"MIG instance 0 of GPU 1 · {PROFILE} · {NAME} · 10 GiB free"
     assert f"1 of 1 GPU free, 1 of 2 MIG instances {PROFILE} free now" in page.text
@@ -209,20 +139,20 @@ def test_the_kind_chosen_last_is_chosen_again(wanted: Options, chosen: str) -> N
 def test_a_quarantined_gpu_is_not_called_free() -> None:
     page = form(offer(gpu(0, reason="failed (Xid 79)"), gpu(1, "bob", reason="was lost"), gpu(2)))
     rows = page.select(".wb-gpus > li")
-    assert "quarantined: it failed (Xid 79)" in rows[0].text
-    assert "quarantined: it was lost, held by bob until" in rows[1].text
+    assert "out of use: it failed (Xid 79)" in rows[0].text
+    assert "out of use: it was lost, held by bob until" in rows[1].text
     assert "1 of 3 GPUs free now" in page.text
 
 
 def test_the_time_asked_for_lies_within_the_quota() -> None:
-    hours = form(offer(gpu(0))).select_one("input[name=hours]")
+    hours = one(form(offer(gpu(0))), "input[name=hours]")
     assert (hours["value"], hours["max"]) == ("8", "24")
 
 
 def test_who_may_not_see_names_sees_somebody_and_themselves() -> None:
     page = form(offer(gpu(0, "bob"), gpu(1, "me")), viewer=Viewer("me", sees_names=False))
     assert "bob" not in page.text
-    assert "held by somebody" in page.text
+    assert "held by another user" in page.text
     assert "held by you" in page.text
 
 
@@ -263,15 +193,15 @@ def test_only_what_looks_like_a_number_of_gpus_is_read_as_one(
 
 def test_simulated_gpus_say_so() -> None:
     page = form(offer(gpu(0, name=f"{NAME} (simulated)")))
-    assert page.select_one(".wb-simulated").text == "simulated"
+    assert one(page, ".wb-simulated").text == "simulated"
     assert not form(offer(gpu(0))).select(".wb-simulated")
 
 
 def test_without_the_agent_the_form_offers_a_server_without_gpus() -> None:
     page = form(offer(error="The gpu-agent does not answer."))
-    assert "The gpu-agent does not answer." in page.select_one("[role=status]").text
+    assert "The gpu-agent does not answer." in one(page, "[role=status]").text
     assert [i["value"] for i in page.select("input[name=gpus]")] == ["0"]
-    assert page.select_one("input[checked]")["value"] == "0"
+    assert one(page, "input[checked]")["value"] == "0"
 
 
 def test_a_machine_without_gpus_is_no_error() -> None:
@@ -292,13 +222,13 @@ async def test_the_hub_serves_it_with_the_last_choice(hub_env: HubEnvironment) -
     await start(hub_env, "bob", {"gpus": 1})
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
-        page = BeautifulSoup((await browser.get("/hub/spawn/alice")).text, "html.parser")
-        assert "held by bob" in page.select_one("#spawn_form").text
-        assert page.select_one("input[name=gpus][checked]")["value"] == "1"
+        page = parse((await browser.get("/hub/spawn/alice")).text)
+        assert "held by bob" in one(page, "#spawn_form").text
+        assert one(page, "input[name=gpus][checked]")["value"] == "1"
         hub_env.user("alice").spawner.orm_spawner.user_options = {"gpus": 0}
         hub_env.user("alice").spawner.user_options = {"gpus": 0}
         hub_env.agent.is_silent = True
-        page = BeautifulSoup((await browser.get("/hub/spawn/alice")).text, "html.parser")
+        page = parse((await browser.get("/hub/spawn/alice")).text)
     assert "does not answer" in page.text
     assert [i["value"] for i in page.select("input[name=gpus]")] == ["0"]
 
@@ -311,9 +241,10 @@ async def test_the_estimates_are_for_the_hours_asked_for(hub_env: HubEnvironment
     async def read(browser: httpx.AsyncClient, query: str) -> tuple[str, str | None, bool]:
         answer = await browser.get(f"/hub/spawn/alice{query}")
         assert answer.status_code == 200
-        page = BeautifulSoup(answer.text, "html.parser")
-        one = page.select_one("input[name=gpus][value='1']")
-        return page.select_one("#hours")["value"], one.get("checked"), one.has_attr("data-waits")
+        page = parse(answer.text)
+        choice = one(page, "input[name=gpus][value='1']")
+        checked = attribute(choice, "checked") if choice.has_attr("checked") else None
+        return attribute(one(page, "#hours"), "value"), checked, choice.has_attr("data-waits")
 
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")

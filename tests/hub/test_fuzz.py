@@ -22,9 +22,9 @@ from spawner.hub.identity import identify
 from spawner.model import Lease
 from spawner.policy.container import build_server
 from testing.eventually import eventually
+from tests.hub.accounts import join
 from tests.hub.hub_env import IMAGE_ID, HubEnvironment, xsrf_of
 from tests.hub.malformed_bodies import Case, Cases
-from tests.hub.test_sign_up import join
 
 BODIES = 10_000
 PEOPLE = 12
@@ -76,7 +76,7 @@ class Guard:
             self.complaints.append(str(error)[:3000])
 
     async def _send(self, person: Person, case: Case) -> None:
-        status, text = await self.ask(person, case)
+        status, text = await self.request(person, case)
         told = f"{case} → {status} {text[:600]}"
         assert status < 500, told
         if status >= 400:
@@ -86,7 +86,7 @@ class Guard:
         for server in ("", *case.servers):
             await self.examine(person, server, told)
 
-    async def ask(self, person: Person, case: Case) -> tuple[int, str]:
+    async def request(self, person: Person, case: Case) -> tuple[int, str]:
         path = case.path.replace("{me}", person.name)
         headers = dict(case.headers)
         if case.is_page:
@@ -211,7 +211,7 @@ async def test_ten_thousand_bodies_start_what_the_policy_says_or_nothing(
 ) -> None:
     faults = Faults()
     hub_env.hub.log.setLevel(logging.WARNING)
-    for name in (hub_env.hub.log.name, "asyncio", "workbench"):
+    for name in (hub_env.hub.log.name, "asyncio", "spawner"):
         logging.getLogger(name).addHandler(faults)
     hub_env.user("victim")
     guard = Guard(hub_env, hub_env.user("root", is_admin=True).new_api_token(note="fuzz"))
@@ -226,7 +226,7 @@ async def test_ten_thousand_bodies_start_what_the_policy_says_or_nothing(
             for person in people:
                 tasks.create_task(stand_at_the_doors(person))
     finally:
-        for name in (hub_env.hub.log.name, "asyncio", "workbench"):
+        for name in (hub_env.hub.log.name, "asyncio", "spawner"):
             logging.getLogger(name).removeHandler(faults)
     print(f"{guard.started} started, {guard.waited} waited, {guard.refused} refused")  # noqa: T201
     if guard.complaints or faults.seen:

@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from jupyterhub import orm
 
+from tests.hub.accounts import join
 from tests.hub.hub_env import HubEnvironment
-from tests.hub.test_sign_up import join
 
 
 @contextmanager
@@ -37,7 +37,9 @@ async def test_a_page_of_somebody_known_asks_only_who_they_are(hub_env: HubEnvir
     assert who.startswith("SELECT users.id")
 
 
-async def test_who_is_known_has_every_role_and_group_that_they_are_given(hub_env: HubEnvironment) -> None:
+async def test_who_is_known_has_every_role_and_group_that_they_are_given(
+    hub_env: HubEnvironment,
+) -> None:
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
         await browser.get("/hub/home")
@@ -52,7 +54,9 @@ async def test_who_is_known_has_every_role_and_group_that_they_are_given(hub_env
         assert (await browser.get("/hub/admin")).is_success
 
 
-async def test_everybody_s_roles_are_one_question_when_they_are_loaded(hub_env: HubEnvironment) -> None:
+async def test_everybody_s_roles_are_one_question_when_they_are_loaded(
+    hub_env: HubEnvironment,
+) -> None:
     for name in ("alice", "bob", "carol"):
         async with hub_env.browser() as browser:
             await join(hub_env, browser, name)

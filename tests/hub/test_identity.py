@@ -9,11 +9,10 @@ from jupyterhub import orm
 from spawner.hub.identity import identify
 from spawner.model import Account, Cause, Lease, LeaseState, Request
 from testing.eventually import eventually
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
+from tests.hub.accounts import join
 from tests.hub.hub_env import HubEnvironment, log_in
-from tests.hub.test_sign_up import join
-from tests.hub.test_spawn import start, stop
-from tests.hub.test_wait import line
+from tests.hub.servers import queued_users, start, stop
 
 WHOLE_HOST = {"gpus": 2}
 
@@ -56,7 +55,7 @@ def ghosts(hub_env: HubEnvironment, name: str) -> dict[str, Any]:
         "leases": [lease for lease in hub_env.live() if lease.user == name],
         "containers": [c for c in hub_env.engine.containers if f"-{name}-" in c],
         "routes": [route for route in hub_env.hub.proxy.routes if f"/user/{name}/" in route],
-        "line": name in line(hub_env),
+        "line": name in queued_users(hub_env),
     }
     return {key: value for key, value in found.items() if value}
 
@@ -94,13 +93,17 @@ async def named(hub_env: HubEnvironment) -> None:
 
 
 @pytest.mark.parametrize("bring_about", [nothing, running, waiting, starting, named])
-async def test_a_deleted_user_leaves_nothing_behind(hub_env: HubEnvironment, bring_about: Any) -> None:
+async def test_a_deleted_user_leaves_nothing_behind(
+    hub_env: HubEnvironment, bring_about: Any
+) -> None:
     await bring_about(hub_env)
     assert await delete(hub_env, "bob") == (204, "")
     await eventually(lambda: ghosts(hub_env, "bob") == {}, "nothing is left of bob")
 
 
-async def test_nobody_is_deleted_before_docker_has_shown_their_server_gone(hub_env: HubEnvironment) -> None:
+async def test_nobody_is_deleted_before_docker_has_shown_their_server_gone(
+    hub_env: HubEnvironment,
+) -> None:
     await running(hub_env)
     (lease,) = hub_env.live()
     hub_env.hub.tornado_application.settings["slow_stop_timeout"] = 0.5
@@ -124,7 +127,9 @@ async def test_a_delete_that_is_not_allowed_stops_nothing(hub_env: HubEnvironmen
     assert hub_env.user("bob").spawner.ready
 
 
-async def test_who_gets_a_deleted_users_name_gets_nothing_else_of_theirs(hub_env: HubEnvironment) -> None:
+async def test_who_gets_a_deleted_users_name_gets_nothing_else_of_theirs(
+    hub_env: HubEnvironment,
+) -> None:
     await running(hub_env)
     (lease,) = hub_env.live()
     old, old_home = account(hub_env, "bob"), home_of(hub_env, lease)
@@ -145,11 +150,11 @@ async def test_how_a_predecessors_server_ended_is_nobodys_business(hub_env: HubE
     hub_env.engine.end(hub_env.container(lease).name, 3)
     await eventually(lambda: not hub_env.live(), "it ended by itself")
     async with hub_env.client("bob") as client:
-        own = await client.get("/hub/api/workbench/lease/")
+        own = await client.get("/hub/api/workbench/server/lease")
     assert own.json()["last_end"]["cause"] == "exited"
     await delete(hub_env, "bob")
     async with hub_env.client("bob") as client:
-        other = await client.get("/hub/api/workbench/lease/")
+        other = await client.get("/hub/api/workbench/server/lease")
     assert other.json()["last_end"] is None
 
 
@@ -164,12 +169,16 @@ async def test_a_place_in_line_is_not_inherited_with_the_name(hub_env: HubEnviro
     hub_env.user("bob")
     hub_env.start_beside()
     await eventually(lambda: hub_env.user("carol").spawner.pending == "spawn", "carol waits again")
-    await eventually(lambda: "bob" not in line(hub_env) or line(hub_env)[-1] == "bob", "bob is behind")
+    await eventually(
+        lambda: "bob" not in queued_users(hub_env) or queued_users(hub_env)[-1] == "bob", "bob is behind"
+    )
     assert all(lease.uid != old.uid for lease in hub_env.live() if lease.user == "bob")
 
 
 @pytest.mark.parametrize("gpus", [0, 1])
-async def test_what_nobody_came_for_is_not_inherited_with_the_name(hub_env: HubEnvironment, gpus: int) -> None:
+async def test_what_nobody_came_for_is_not_inherited_with_the_name(
+    hub_env: HubEnvironment, gpus: int
+) -> None:
     options, now = hub_env.workbench.parse({"gpus": gpus}), hub_env.workbench.clock()
     before = Request("bob", "", options, "whoever bob was before")
     left = hub_env.ledger.admit(before, lambda *_: None, quota=hub_env.settings.quota, now=now)
@@ -198,7 +207,9 @@ async def test_a_renamed_user_keeps_home_and_uid(hub_env: HubEnvironment) -> Non
 
 
 @pytest.mark.parametrize("bring_about", [running, waiting, starting, named])
-async def test_nobody_is_renamed_while_a_lease_has_their_name(hub_env: HubEnvironment, bring_about: Any) -> None:
+async def test_nobody_is_renamed_while_a_lease_has_their_name(
+    hub_env: HubEnvironment, bring_about: Any
+) -> None:
     await bring_about(hub_env)
     before = {lease.id for lease in hub_env.live()}
     status, message = await rename(hub_env, "bob", "robert")

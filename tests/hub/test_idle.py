@@ -6,17 +6,16 @@ from typing import Any
 
 import httpx
 import pytest
-from bs4 import BeautifulSoup
 
 from spawner.model import Cause, Lease, LeaseState
 from spawner.settings import Settings
 from testing.eventually import eventually
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from testing.paths import CONTRACT
+from tests.hub.accounts import join
 from tests.hub.hub_env import HubEnvironment
-from tests.hub.test_lease import read_lease
-from tests.hub.test_sign_up import join
-from tests.hub.test_spawn import start
+from tests.hub.pages import one, parse
+from tests.hub.servers import read_lease, server_url, start
 
 MINUTE = 60.0
 IDLE = 30 * MINUTE
@@ -40,19 +39,21 @@ def _seen(hub_env: HubEnvironment) -> None:
     hub_env.agent.rest(1)
 
 
-async def say(client: httpx.AsyncClient, server: str = "", **words: Any) -> dict[str, Any]:
-    answer = await client.post(f"/hub/api/workbench/activity/{server}", json={**REST, **words})
+async def post_activity(client: httpx.AsyncClient, server: str = "", **words: Any) -> dict[str, Any]:
+    answer = await client.post(server_url(server, "activity"), json={**REST, **words})
     assert answer.status_code == 200, answer.text
     lease: dict[str, Any] = answer.json()
     return lease
 
 
-async def rest(hub_env: HubEnvironment, seconds: float, server: str = "", **words: Any) -> dict[str, Any]:
+async def rest(
+    hub_env: HubEnvironment, seconds: float, server: str = "", **words: Any
+) -> dict[str, Any]:
     """Let time pass in which the server says that it does nothing, but for ``words``, and the GPUs do nothing."""
     async with hub_env.client("alice") as client:
         for _ in range(int(seconds / 10)):
             hub_env.skip(10)
-            lease = await say(client, server, **words)
+            lease = await post_activity(client, server, **words)
             await hub_env.workbench.gpu_sampler.sample()
     return lease
 
@@ -88,8 +89,8 @@ async def test_a_word_of_its_user_keeps_it(hub_env: HubEnvironment) -> None:
     await start(hub_env, "alice", {"gpus": 1, "hours": 9})
     await rest(hub_env, IDLE - 5 * MINUTE)
     async with hub_env.client("alice") as client:
-        answer = await client.post("/hub/api/workbench/here/")
-        stranger = await client.post("/hub/api/workbench/here/none")
+        answer = await client.post("/hub/api/workbench/server/keep-alive")
+        stranger = await client.post("/hub/api/workbench/servers/none/keep-alive")
     assert answer.json()["idle_seconds_left"] is None
     assert stranger.json()["state"] is None
     await rest(hub_env, 15 * MINUTE)
@@ -131,7 +132,7 @@ async def test_who_chose_so_goes_on_even_where_the_hub_dies_before_the_end_is_pr
     await hub_env.close_hub()
     hub_env.engine.forget()
     await hub_env.open_hub()
-    await eventually(lambda: goes_on(hub_env), "it goes on without GPUs", 20)
+    await eventually(lambda: goes_on(hub_env), "it goes on without GPUs")
 
 
 async def test_who_chose_so_goes_on_without_gpus_and_asks_again_with_one_click(
@@ -142,27 +143,31 @@ async def test_who_chose_so_goes_on_without_gpus_and_asks_again_with_one_click(
         await start(hub_env, "alice", {"gpus": 2, "hours": 9, "when_idle": "go_on"})
         volume = hub_env.container(hub_env.last_lease()).body["HostConfig"]["Mounts"]
         await rest(hub_env, IDLE - 5 * MINUTE)
-        home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
-        assert "given back in" in home.select_one("#wb-idle").text
+        home = parse((await browser.get("/hub/home")).text)
+        assert "given back in" in one(home, "#wb-idle").text
         await rest(hub_env, 6 * MINUTE)
-        await eventually(lambda: goes_on(hub_env), "it goes on without GPUs", 20)
+        await eventually(lambda: goes_on(hub_env), "it goes on without GPUs")
         assert (await read_lease(hub_env, "alice"))["gpus_given_back"] == 2
-        servers = {name for what, name in hub_env.engine.calls if what == "create" and "-lab-" in name}
+        servers = {
+            name for what, name in hub_env.engine.calls if what == "create" and "-lab-" in name
+        }
         assert len(servers) == 2, "it was started anew once"
         assert hub_env.container(hub_env.last_lease()).body["HostConfig"]["Mounts"] == volume
-        home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
-        assert "Ask for 2 GPUs again" in home.select_one("#wb-again").text
+        home = parse((await browser.get("/hub/home")).text)
+        assert "Ask for 2 GPUs again" in one(home, "#wb-requeue").text
     async with hub_env.client("alice") as client:
-        answer = await client.post("/hub/api/workbench/again/")
+        answer = await client.post("/hub/api/workbench/server/requeue")
         assert answer.status_code == 202, answer.text
         await eventually(lambda: hub_env.user("alice").spawner.ready, "it has GPUs again")
-        twice = await client.post("/hub/api/workbench/again/")
+        twice = await client.post("/hub/api/workbench/server/requeue")
     (lease,) = hub_env.live()
     assert (lease.gpu_count, lease.hours, lease.when_idle.value) == (2, 9.0, "go_on")
     assert twice.status_code == 409
 
 
-async def test_a_server_that_was_deleted_since_asks_for_nothing_again(hub_env: HubEnvironment) -> None:
+async def test_a_server_that_was_deleted_since_asks_for_nothing_again(
+    hub_env: HubEnvironment,
+) -> None:
     named = "/hub/api/users/alice/servers/x"
     async with hub_env.client("alice") as client:
         assert (await client.post(named, json={"gpus": 1, "hours": 9})).status_code == 201
@@ -171,7 +176,7 @@ async def test_a_server_that_was_deleted_since_asks_for_nothing_again(hub_env: H
         await eventually(lambda: not hub_env.user("alice").spawners["x"].active, "the hub knows")
         deleted = await client.request("DELETE", named, json={"remove": True})
         assert deleted.status_code == 204, deleted.text
-        answer = await client.post("/hub/api/workbench/again/x")
+        answer = await client.post("/hub/api/workbench/servers/x/requeue")
     assert (answer.status_code, answer.json()["message"]) == (
         404,
         "alice has no server named 'x': add it on the home page.",
@@ -189,9 +194,11 @@ async def test_a_server_that_was_deleted_since_asks_for_nothing_again(hub_env: H
         {"more": 1},
     ],
 )
-async def test_what_is_no_word_of_a_server_is_refused(hub_env: HubEnvironment, changes: Any) -> None:
+async def test_what_is_no_word_of_a_server_is_refused(
+    hub_env: HubEnvironment, changes: Any
+) -> None:
     async with hub_env.client("alice") as client:
-        answer = await client.post("/hub/api/workbench/activity/", json={**GOLDEN, **changes})
+        answer = await client.post("/hub/api/workbench/server/activity", json={**GOLDEN, **changes})
     assert answer.status_code == 400
     assert answer.json()["message"].endswith(".")
 
@@ -199,6 +206,6 @@ async def test_what_is_no_word_of_a_server_is_refused(hub_env: HubEnvironment, c
 async def test_the_form_lets_people_choose(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
-        page = BeautifulSoup((await browser.get("/hub/spawn/alice")).text, "html.parser")
-    assert "do nothing for 30 min" in page.select_one("#wb-when-idle legend").text
-    assert page.select_one("#when-idle-stop").has_attr("checked")
+        page = parse((await browser.get("/hub/spawn/alice")).text)
+    assert "are idle for 30 min" in one(page, "#wb-when-idle legend").text
+    assert one(page, "#when-idle-stop").has_attr("checked")

@@ -5,33 +5,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from bs4 import BeautifulSoup
 
 from spawner.hub.servers.presence import SETTLE_SECONDS
 from spawner.model import Cause, Lease, LeaseState
 from testing.eventually import eventually
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from testing.paths import CONTRACT
+from tests.hub.accounts import join
 from tests.hub.hub_env import HubEnvironment, xsrf_of
-from tests.hub.test_sign_up import join
-from tests.hub.test_spawn import start, stop
-from tests.hub.test_wait import lease_of, wait_in_line
+from tests.hub.pages import one, parse, words
+from tests.hub.servers import extend, lease_of, read_lease, start, stop, wait_in_queue
 
 HOUR = 3600.0
-
-
-async def read_lease(hub_env: HubEnvironment, name: str, server: str = "") -> dict[str, Any]:
-    async with hub_env.client(name) as client:
-        answer = await client.get(f"/hub/api/workbench/lease/{server}")
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-async def extend(hub_env: HubEnvironment, name: str, body: object) -> tuple[int, dict[str, Any]]:
-    async with hub_env.client(name) as client:
-        answer = await client.post("/hub/api/workbench/lease/", json=body)
-    return answer.status_code, answer.json()
 
 
 async def test_a_lease_says_until_when(hub_env: HubEnvironment) -> None:
@@ -57,15 +42,15 @@ async def test_home_counts_down_and_offers_to_extend(hub_env: HubEnvironment) ->
         await join(hub_env, browser, "alice")
         await start(hub_env, "alice", {"gpus": 1, "hours": 5})
         hub_env.skip(0.5 * HOUR)
-        page = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
-        said = " ".join(page.select_one("#wb-lease").text.split())
+        page = parse((await browser.get("/hub/home")).text)
+        said = words(one(page, "#wb-lease"))
         assert said.startswith("Yours until ")
         assert said.endswith(": 4 h 29 min left.")
         assert page.select_one("#wb-extend")
         token = xsrf_of(str(page))
-        without = await browser.post("/hub/api/workbench/lease/", json={"hours": 1})
+        without = await browser.post("/hub/api/workbench/server/lease", json={"hours": 1})
         assert without.status_code == 403
-        done = await browser.post(f"/hub/api/workbench/lease/?_xsrf={token}", json={"hours": 1})
+        done = await browser.post(f"/hub/api/workbench/server/lease?_xsrf={token}", json={"hours": 1})
     assert done.status_code == 200, done.text
     assert done.json()["seconds_left"] > 5 * HOUR
 
@@ -86,7 +71,7 @@ async def test_a_bad_extension_is_one_sentence(hub_env: HubEnvironment, body: ob
     await start(hub_env, "alice", {"gpus": 1})
     status, answer = await extend(hub_env, "alice", body)
     assert status == 400
-    assert answer["message"].startswith("Say by how many hours")
+    assert answer["message"].startswith("Give the hours to add")
 
 
 async def test_an_extension_is_refused_beyond_the_quota_for_others_and_without_a_lease(
@@ -98,28 +83,30 @@ async def test_an_extension_is_refused_beyond_the_quota_for_others_and_without_a
     status, answer = await extend(hub_env, "alice", {"hours": 23})
     assert (status, "24 hours" in answer["message"]) == (409, True)
     hub_env.be_brisk()
-    await wait_in_line(hub_env, "bob")
+    await wait_in_queue(hub_env, "bob")
     status, answer = await extend(hub_env, "alice", {"hours": 1})
     assert (status, "Others wait" in answer["message"]) == (409, True)
 
 
-async def test_a_servers_token_may_mind_its_own_lease_and_nothing_more(hub_env: HubEnvironment) -> None:
+async def test_a_servers_token_may_mind_its_own_lease_and_nothing_more(
+    hub_env: HubEnvironment,
+) -> None:
     await start(hub_env, "alice", {"gpus": 1, "hours": 3})
     (lease,) = hub_env.live()
     environment = dict(pair.split("=", 1) for pair in hub_env.container(lease).body["Env"])
     headers = {"Authorization": f"token {environment['JUPYTERHUB_API_TOKEN']}"}
     async with hub_env.browser() as client:
-        own = await client.get("/hub/api/workbench/lease/", headers=headers)
-        other = await client.get("/hub/api/workbench/lease/second", headers=headers)
-        longer = await client.post("/hub/api/workbench/lease/", headers=headers, json={"hours": 1})
+        own = await client.get("/hub/api/workbench/server/lease", headers=headers)
+        other = await client.get("/hub/api/workbench/servers/second/lease", headers=headers)
+        longer = await client.post("/hub/api/workbench/server/lease", headers=headers, json={"hours": 1})
         too_long = await client.post(
-            "/hub/api/workbench/lease/", headers=headers, json={"hours": 24}
+            "/hub/api/workbench/server/lease", headers=headers, json={"hours": 24}
         )
         others = await client.post(
-            "/hub/api/workbench/lease/second", headers=headers, json={"hours": 1}
+            "/hub/api/workbench/servers/second/lease", headers=headers, json={"hours": 1}
         )
-        whole = await client.get("/hub/api/workbench/line", headers=headers)
-        nobody = await client.get("/hub/api/workbench/lease/")
+        whole = await client.get("/hub/api/workbench/queue", headers=headers)
+        nobody = await client.get("/hub/api/workbench/server/lease")
     assert own.json()["gpus"] == 1
     assert longer.json()["seconds_left"] == pytest.approx(own.json()["seconds_left"] + HOUR, abs=60)
     assert too_long.status_code == 409
@@ -130,16 +117,18 @@ async def test_a_servers_token_may_mind_its_own_lease_and_nothing_more(hub_env: 
 async def test_a_service_has_no_lease(hub_env: HubEnvironment) -> None:
     headers = {"Authorization": f"token {hub_env.workbench.service_token}"}
     async with hub_env.browser() as client:
-        answer = await client.get("/hub/api/workbench/lease/", headers=headers)
+        answer = await client.get("/hub/api/workbench/server/lease", headers=headers)
     assert answer.status_code == 403
 
 
-async def test_when_its_time_is_over_a_server_is_stopped_and_its_user_told(hub_env: HubEnvironment) -> None:
+async def test_when_its_time_is_over_a_server_is_stopped_and_its_user_told(
+    hub_env: HubEnvironment,
+) -> None:
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
         await start(hub_env, "alice", {"gpus": 2, "hours": 1})
         hub_env.be_brisk()
-        await wait_in_line(hub_env, "bob")
+        await wait_in_queue(hub_env, "bob")
         lease = lease_of(hub_env, "alice")
         hub_env.skip(HOUR)
         await eventually(lambda: not hub_env.user("alice").spawner.active, "alice's server is gone")
@@ -148,8 +137,8 @@ async def test_when_its_time_is_over_a_server_is_stopped_and_its_user_told(hub_e
         assert hub_env.leftovers("alice") == {}
         await eventually(lambda: hub_env.user("bob").spawner.ready, "bob's turn")
         for path in ("/hub/home", "/hub/user/alice/lab"):
-            page = BeautifulSoup((await browser.get(path)).text, "html.parser")
-            said = " ".join(page.select_one(".alert").text.split())
+            page = parse((await browser.get(path)).text)
+            said = words(one(page, ".alert"))
             assert said.startswith("Your lease ended at ")
             assert said.endswith(": its time was over.")
     ended = (await read_lease(hub_env, "alice"))["last_end"]
@@ -172,7 +161,7 @@ async def grant_after_a_wait(hub_env: HubEnvironment) -> Lease:
     """Let bob's turn come after two hours in line; his server runs."""
     await start(hub_env, "alice", {"gpus": 2, "hours": 2})
     hub_env.be_brisk()
-    await wait_in_line(hub_env, "bob")
+    await wait_in_queue(hub_env, "bob")
     hub_env.skip(2 * HOUR)
     await eventually(lambda: hub_env.user("bob").spawner.ready, "bob's turn")
     lease = lease_of(hub_env, "bob")

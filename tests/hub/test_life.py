@@ -8,9 +8,9 @@ import pytest
 from spawner.hub.workbench import supervise
 from spawner.model import Cause, Lease, LeaseState
 from testing.eventually import eventually
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from tests.hub.hub_env import HubEnvironment, RouteTable
-from tests.hub.test_spawn import start, stop
+from tests.hub.servers import start, stop
 
 SILENCE = [Fault.ERROR, Fault.GARBAGE, Fault.WRONG_SHAPE, Fault.DROP, Fault.PAGE_NOT_FOUND]
 
@@ -29,7 +29,9 @@ def ended(hub_env: HubEnvironment, lease: Lease) -> tuple[LeaseState, Cause | No
 
 
 @pytest.mark.parametrize("fault", SILENCE)
-async def test_a_poll_that_learns_nothing_stops_nothing(hub_env: HubEnvironment, fault: Fault) -> None:
+async def test_a_poll_that_learns_nothing_stops_nothing(
+    hub_env: HubEnvironment, fault: Fault
+) -> None:
     lease = await running(hub_env)
     spawner = hub_env.user("alice").spawner
     hub_env.engine.plan("list", *[fault] * 3)
@@ -127,12 +129,16 @@ async def test_a_restarted_hub_finds_the_server_and_can_stop_it(
     assert spawner.ready
     assert hub_env.container(lease) is container
     assert [gpu.uuid for gpu in spawner.gpus] == ["GPU-0"]
-    assert hub_env.hub.proxy.routes["/user/alice/"]["target"].startswith(f"http://{container.name}:")
+    assert hub_env.hub.proxy.routes["/user/alice/"]["target"].startswith(
+        f"http://{container.name}:"
+    )
     assert await stop(hub_env, "alice") == 204
     assert ended(hub_env, lease) == (LeaseState.CLOSED, Cause.USER)
 
 
-async def test_a_restarted_hub_that_cannot_ask_docker_keeps_the_server(hub_env: HubEnvironment) -> None:
+async def test_a_restarted_hub_that_cannot_ask_docker_keeps_the_server(
+    hub_env: HubEnvironment,
+) -> None:
     lease = await running(hub_env)
     await hub_env.close_hub()
     hub_env.engine.plan("inspect", *[Fault.ERROR] * 3)
@@ -144,7 +150,9 @@ async def test_a_restarted_hub_that_cannot_ask_docker_keeps_the_server(hub_env: 
     assert ended(hub_env, lease) == (LeaseState.RUNNING, None)
 
 
-async def test_a_server_that_ended_while_the_hub_was_away_is_cleared(hub_env: HubEnvironment) -> None:
+async def test_a_server_that_ended_while_the_hub_was_away_is_cleared(
+    hub_env: HubEnvironment,
+) -> None:
     lease = await running(hub_env)
     await hub_env.close_hub()
     del hub_env.engine.containers[hub_env.container(lease).name]
@@ -154,7 +162,9 @@ async def test_a_server_that_ended_while_the_hub_was_away_is_cleared(hub_env: Hu
 
 
 async def test_two_people_at_once_get_two_gpus(hub_env: HubEnvironment) -> None:
-    answers = await asyncio.gather(*(start(hub_env, name, {"gpus": 1}) for name in ("alice", "bob")))
+    answers = await asyncio.gather(
+        *(start(hub_env, name, {"gpus": 1}) for name in ("alice", "bob"))
+    )
     assert [status for status, _ in answers] == [201, 201]
     assert sorted(lease.gpu_uuids for lease in hub_env.live()) == [("GPU-0",), ("GPU-1",)]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from bs4 import BeautifulSoup
 
 from spawner.hub.handlers import feed, stream
 from spawner.hub.handlers.feed import Feed, Frame, Subscriber
@@ -17,10 +16,10 @@ from spawner.hub.views.gpu_map import EMPTY_OWN, diff_maps
 from spawner.model import GpuHealth
 from spawner.settings import Settings
 from testing.eventually import eventually
+from tests.hub.accounts import admin, join
 from tests.hub.hub_env import HubEnvironment
-from tests.hub.test_sign_up import admin, join
-from tests.hub.test_spawn import start
-from tests.hub.test_wait import lease_of, wait_in_line
+from tests.hub.pages import attribute, one, parse
+from tests.hub.servers import lease_of, start, wait_in_queue
 
 STREAM = "/hub/api/workbench/gpus/stream"
 GIB = 1024**3
@@ -35,7 +34,7 @@ class Watcher:
         self.map: dict[str, Any] = {}
         self.own: dict[str, Any] = {}
 
-    async def hear(self) -> Event:
+    async def next_event(self) -> Event:
         """Return the next event, and take it in."""
         kind = ""
         async with asyncio.timeout(20):
@@ -61,11 +60,13 @@ class Watcher:
     async def until(self, is_so: Any) -> None:
         """Listen until ``is_so(map)``."""
         while not self.map or not is_so(self.map):
-            await self.hear()
+            await self.next_event()
 
 
 @asynccontextmanager
-async def watching(hub_env: HubEnvironment, name: str, *, is_admin: bool = False) -> AsyncIterator[Watcher]:
+async def watching(
+    hub_env: HubEnvironment, name: str, *, is_admin: bool = False
+) -> AsyncIterator[Watcher]:
     async with (
         hub_env.client(name, is_admin=is_admin) as client,
         client.stream("GET", STREAM) as answer,
@@ -88,9 +89,9 @@ async def test_a_map_then_only_what_changes(hub_env: HubEnvironment) -> None:
         unknown = ("memory_used_bytes", "temperature_celsius", "utilization_percent", "power_watts")
         assert [second[name] for name in unknown] == [None] * 4, "what nobody read is no zero"
         hub_env.agent.read(0, memory_used_bytes=GIB, temperature_celsius=41, utilization_percent=7)
-        kind, told = await watcher.hear()
+        kind, told = await watcher.next_event()
         while "gpus" not in told:
-            kind, told = await watcher.hear()
+            kind, told = await watcher.next_event()
         assert (kind, told["gpus"]) == ("changes", {"0": {"temperature_celsius": 41}})
 
 
@@ -101,20 +102,22 @@ async def test_holders_places_and_orders_are_seen_as_they_come(hub_env: HubEnvir
         await watcher.until(lambda told: told["gpus"][0]["holder"])
         assert watcher.map["gpus"][0]["state"] == "held"
         assert watcher.map["gpus"][0]["ends_at"]
-        assert watcher.own == {"leases": [lease_of(hub_env, "alice").id], "places": []}
+        assert watcher.own == {"leases": [lease_of(hub_env, "alice").id], "positions": []}
         await hub_env.controller.admin_actions.drain("GPU-1", by="root", reason="loud")
         await watcher.until(lambda told: told["gpus"][1]["state"] == "drained")
         drain = watcher.map["gpus"][1]["drain"]
         assert (drain["reason"], drain["by"]) == ("loud", "root")
         assert watcher.map["kinds"] == [{"mig_profile": None, "total": 2, "free": 0, "drained": 1}]
-        await wait_in_line(hub_env, "bob")
-        await watcher.until(lambda told: told["line"])
-        (waiter,) = watcher.map["line"]
+        await wait_in_queue(hub_env, "bob")
+        await watcher.until(lambda told: told["queue"])
+        (waiter,) = watcher.map["queue"]
         assert (waiter["user"], waiter["position"], waiter["gpus"]) == ("bob", 1, 1)
         assert waiter["starts_at"]
 
 
-async def test_what_is_out_or_silent_is_unknown_and_stays_on_the_map(hub_env: HubEnvironment) -> None:
+async def test_what_is_out_or_silent_is_unknown_and_stays_on_the_map(
+    hub_env: HubEnvironment,
+) -> None:
     hub_env.agent.read(1, temperature_celsius=40)
     async with watching(hub_env, "alice") as watcher:
         await watcher.until(lambda told: told["gpus"][1]["temperature_celsius"] == 40)
@@ -134,7 +137,9 @@ async def test_what_is_out_or_silent_is_unknown_and_stays_on_the_map(hub_env: Hu
         assert watcher.map["gpus"][1]["temperature_celsius"] == 40
 
 
-async def test_the_agent_is_asked_once_for_all_and_not_without_anybody(hub_env: HubEnvironment) -> None:
+async def test_the_agent_is_asked_once_for_all_and_not_without_anybody(
+    hub_env: HubEnvironment,
+) -> None:
     async def count(seconds: float) -> int:
         before = hub_env.agent.asked_samples
         await asyncio.sleep(seconds)
@@ -146,30 +151,34 @@ async def test_the_agent_is_asked_once_for_all_and_not_without_anybody(hub_env: 
         watching(hub_env, "carol") as carol,
     ):
         for one in (alice, bob, carol):
-            await one.hear()
+            await one.next_event()
         assert await count(3.0) <= 4
     assert await count(1.2) <= 1, "the look that was under way"
     assert await count(1.5) == 0
 
 
-async def test_a_hub_that_ends_ends_the_stream_and_the_next_goes_on(hub_env: HubEnvironment) -> None:
+async def test_a_hub_that_ends_ends_the_stream_and_the_next_goes_on(
+    hub_env: HubEnvironment,
+) -> None:
     async with watching(hub_env, "alice") as watcher:
-        await watcher.hear()
+        await watcher.next_event()
         await hub_env.close_hub()
         with pytest.raises((EOFError, httpx.HTTPError)):
             while True:
-                await watcher.hear()
+                await watcher.next_event()
     await hub_env.open_hub()
     async with watching(hub_env, "alice") as watcher:
         await watcher.until(lambda told: told["gpus"])
 
 
-async def test_a_stream_ends_after_a_while(hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_ends_after_a_while(
+    hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stream, "MAX_STREAM_SECONDS", 0.5)
     async with watching(hub_env, "alice") as watcher:
         with pytest.raises(EOFError):
             while True:
-                await watcher.hear()
+                await watcher.next_event()
 
 
 async def test_who_may_look(hub_env: HubEnvironment) -> None:
@@ -191,8 +200,8 @@ async def test_the_page_shows_it_before_the_stream_does(hub_env: HubEnvironment)
         await join(hub_env, browser, "alice")
         await start(hub_env, "alice", {"gpus": 1})
         await hub_env.controller.admin_actions.drain("GPU-1", by="root", reason="loud")
-        await wait_in_line(hub_env, "bob")
-        page = BeautifulSoup((await browser.get("/hub/gpus")).text, "html.parser")
+        await wait_in_queue(hub_env, "bob")
+        page = parse((await browser.get("/hub/gpus")).text)
         own, other = (" ".join(tile.text.split()) for tile in page.select(".wb-tile"))
         for said in ("GPU 0 In use", "simulated", "8.0 / 80 GiB", "90 %", "55 °C", "you"):
             assert said in own
@@ -202,18 +211,18 @@ async def test_the_page_shows_it_before_the_stream_does(hub_env: HubEnvironment)
         (waiter,) = page.select("#wb-waiters > li")
         assert " ".join(waiter.text.split()).startswith("1 bob · 1 GPU for 1 h about ")
         assert page.select("[data-order]") == [], "orders are an admin's"
-        assert page.select_one("#wb-map")["data-may"].strip() == ""
+        assert attribute(one(page, "#wb-map"), "data-may").strip() == ""
         assert len(page.select(".wb-week rect")) == 7
         assert not [
             tag for tag in page.find_all(True) if any(a.startswith("on") for a in tag.attrs)
         ]
         for tag, at in (("script", "src"), ("link", "href")):
-            (found,) = (t[at] for t in page.find_all(tag) if "workbench/static" in t.get(at, ""))
+            (found,) = (attribute(t, at) for t in page.select(f"{tag}[{at}*='workbench/static']"))
             assert (await browser.get(found)).status_code == 200
         assert "GPUs" in [a.text for a in page.select('.navbar a[href="/hub/gpus"]')]
     async with admin(hub_env) as browser:
-        page = BeautifulSoup((await browser.get("/hub/gpus")).text, "html.parser")
-        assert page.select_one("#wb-map")["data-may"].split() == ["gpus", "line", "leases"]
+        page = parse((await browser.get("/hub/gpus")).text)
+        assert attribute(one(page, "#wb-map"), "data-may").split() == ["gpus", "queue", "leases"]
         assert [b["data-order"] for b in page.select("#wb-waiters button")] == [
             "first", "last", "remove",
         ]  # fmt: skip
@@ -225,7 +234,7 @@ async def test_the_page_without_gpus_and_without_an_answer(hub_env: HubEnvironme
         hub_env.agent.is_silent = True
         page = await browser.get("/hub/gpus")
         assert "The gpu-agent does not answer." in page.text
-        assert "Nobody knows the GPUs yet." in page.text
+        assert "The GPUs are not known yet." in page.text
         hub_env.agent.is_silent = False
         hub_env.agent.gpus.clear()
         await asyncio.sleep(1)  # what everyone who looks shares is at most so old
@@ -241,16 +250,19 @@ class TestWithoutNames:
     async def test_nobody_but_admins_is_told_names(self, hub_env: HubEnvironment) -> None:
         hub_env.be_brisk()
         await start(hub_env, "alice", {"gpus": 2})
-        await wait_in_line(hub_env, "bob", "carol")
+        await wait_in_queue(hub_env, "bob", "carol")
         await hub_env.controller.admin_actions.drain("GPU-1", by="root", reason="loud")
-        async with watching(hub_env, "bob") as bob, watching(hub_env, "root", is_admin=True) as root:
+        async with (
+            watching(hub_env, "bob") as bob,
+            watching(hub_env, "root", is_admin=True) as root,
+        ):
             await bob.until(lambda told: told["gpus"])
             await root.until(lambda told: told["gpus"])
             told = json.dumps([bob.map, bob.own])
             assert not [name for name in ("alice", "bob", "carol", "root") if f'"{name}"' in told]
             assert bob.own["leases"] == [lease_of(hub_env, "bob").id]
             assert root.map["gpus"][0]["holder"] == "alice"
-            assert [one["user"] for one in root.map["line"]] == ["bob", "carol"]
+            assert [one["user"] for one in root.map["queue"]] == ["bob", "carol"]
 
 
 # --- who is slow
@@ -283,20 +295,20 @@ async def test_who_is_slow_gets_one_whole_map_later_and_no_queue() -> None:
     viewer = Subscriber("alice", channel, sees_names=True)
     told = frames(5)
     for index, frame in enumerate(told[:4]):
-        viewer.tell(frame, EMPTY_OWN, float(index))
+        viewer.send_frame(frame, EMPTY_OWN, float(index))
     assert len(channel.sent) == 1
     channel.last.set_result(None)
-    viewer.tell(told[4], EMPTY_OWN, 4.0)
-    assert channel.sent[1] == told[4].whole() != told[4].changes
+    viewer.send_frame(told[4], EMPTY_OWN, 4.0)
+    assert channel.sent[1] == told[4].snapshot() != told[4].delta()
     assert not channel.is_dropped
 
 
 async def test_who_does_not_read_at_all_is_let_go() -> None:
     channel = SlowChannel()
     viewer = Subscriber("alice", channel, sees_names=True)
-    viewer.tell(frames(1)[0], EMPTY_OWN, 0.0)
-    for now in (1.0, feed.STUCK_SECONDS, feed.STUCK_SECONDS + 2.0):
-        viewer.beat(now)
+    viewer.send_frame(frames(1)[0], EMPTY_OWN, 0.0)
+    for now in (1.0, feed.STALLED_SECONDS, feed.STALLED_SECONDS + 2.0):
+        viewer.send_heartbeat(now)
     assert channel.is_dropped
     assert len(channel.sent) == 1
 
@@ -305,11 +317,11 @@ async def test_everyone_is_sent_the_same_bytes(hub_env: HubEnvironment) -> None:
     channels = [SlowChannel() for _ in range(3)]
     shown = Feed(hub_env.workbench)
     for number, channel in enumerate(channels):
-        shown.join(Subscriber(f"user-{number}", channel, sees_names=True))
+        shown.subscribe(Subscriber(f"user-{number}", channel, sees_names=True))
     await eventually(lambda: all(channel.sent for channel in channels), "they are told")
     first, *others = (channel.sent[0] for channel in channels)
     assert others == [first, first]
-    assert shown.viewers == 3
+    assert shown.subscriber_count == 3
 
 
 def test_changes_make_the_one_map_of_the_other() -> None:

@@ -9,8 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from spawner.model import GpuHealth, Reason, Unknown
 from testing.eventually import eventually
 from tests.hub.hub_env import HubEnvironment
-from tests.hub.test_spawn import start
-from tests.hub.test_wait import wait_in_line
+from tests.hub.servers import start, wait_in_queue
 
 
 async def scrape(hub_env: HubEnvironment) -> tuple[str, dict[str, Metric]]:
@@ -34,7 +33,7 @@ def read(found: dict[str, Metric], family: str, suffix: str = "", **labels: str)
 async def test_a_scrape_tells_how_leases_line_and_gpus_are(hub_env: HubEnvironment) -> None:
     _, before = await scrape(hub_env)
     await start(hub_env, "alice", {"gpus": 2})
-    await wait_in_line(hub_env, "bob")
+    await wait_in_queue(hub_env, "bob")
     await hub_env.workbench.gpu_sampler.sample()
     hub_env.agent.rest(0, utilization_percent=50)
     hub_env.agent.rest(1, utilization_percent=None)

@@ -1,18 +1,17 @@
 """MIG instances and quarantined GPUs, from the form to the container, the line and the pages."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
-from bs4 import BeautifulSoup
 
 from spawner.hub.views.queue import Viewer, build_wait_view, format_position
 from spawner.model import LeaseState
 from testing.eventually import eventually
+from tests.hub.accounts import join
 from tests.hub.hub_env import HubEnvironment, xsrf_of
-from tests.hub.test_line import read_line
-from tests.hub.test_sign_up import join
-from tests.hub.test_spawn import start, stop
-from tests.hub.test_wait import lease_of
+from tests.hub.pages import parse
+from tests.hub.servers import lease_of, read_queue, start, stop
 
 PROFILE = "1g.10gb"
 PART = {"gpus": 1, "mig_profile": PROFILE, "hours": 1}
@@ -31,7 +30,7 @@ async def divided(hub_env: HubEnvironment) -> HubEnvironment:
 
 
 def text_of(page: str, selector: str) -> list[str]:
-    found = BeautifulSoup(page, "html.parser").select(selector)
+    found = parse(page).select(selector)
     return [" ".join(one.text.split()) for one in found]
 
 
@@ -44,7 +43,7 @@ async def test_the_form_gives_a_mig_instance_and_home_names_it(divided: HubEnvir
         await eventually(lambda: divided.user("alice").spawner.ready, "alice's server runs")
         home = (await browser.get("/hub/home")).text
     steps = [step.message async for step in divided.user("alice").spawner._progress.follow()]
-    assert f"Claimed 1 MIG instance {PROFILE} (MIG instance 0 of GPU 1: NVIDIA A100" in steps[0]
+    assert f"Got 1 MIG instance {PROFILE} (MIG instance 0 of GPU 1: NVIDIA A100" in steps[0]
     lease = lease_of(divided, "alice")
     assert (lease.gpu_uuids, lease.mig_profile) == (("MIG-0",), PROFILE)
     devices = divided.container(lease).body["HostConfig"]["DeviceRequests"][0]["DeviceIDs"]
@@ -58,7 +57,7 @@ async def test_a_profile_that_no_gpu_has_is_refused_at_once(divided: HubEnvironm
     assert status == 400
     assert message == (
         "You asked for 1 MIG instance 3g.40gb, but this workbench has 1 GPU and 2 MIG instances "
-        "1g.10gb: choose of these."
+        "1g.10gb: choose one of them."
     )
     assert divided.leftovers("alice") == {}
 
@@ -80,7 +79,7 @@ def positions(hub_env: HubEnvironment) -> dict[str, int]:
 
 async def test_each_kind_has_a_line_of_its_own(busy: HubEnvironment) -> None:
     assert positions(busy) == {"bob": 1, "carol": 1, "dan": 2}
-    shown = await read_line(busy, "dan")
+    shown = await read_queue(busy, "dan")
     assert shown["gpus"] == [
         {"mig_profile": None, "total": 1, "free": 0, "drained": 0},
         {"mig_profile": PROFILE, "total": 2, "free": 0, "drained": 0},
@@ -89,23 +88,23 @@ async def test_each_kind_has_a_line_of_its_own(busy: HubEnvironment) -> None:
     assert asked == [(1, "bob", None), (1, "carol", PROFILE), (2, "you", PROFILE)]
     async with busy.browser() as browser:
         await join(busy, browser, "eve")
-        line = (await browser.get("/hub/line")).text
+        line = (await browser.get("/hub/queue")).text
     rows = text_of(line, "#wb-waiters > li")
     assert rows[0].startswith("1 bob · 1 GPU for 1 hour")
     assert rows[2].startswith(f"2 dan · 1 MIG instance {PROFILE} for 1 hour")
     assert any(row.startswith("mia · 2 MIG instances") for row in text_of(line, "#wb-holders > li"))
-    assert "have a line each" in line
+    assert "have separate queues" in line
 
     assert await stop(busy, "mia") == 204
     for name in ("carol", "dan"):
-        await eventually(lambda name=name: busy.user(name).spawner.ready, f"{name}'s server runs")
+        await eventually(partial(busy.is_ready, name), f"{name}'s server runs")
     assert lease_of(busy, "bob").state is LeaseState.WAITING
 
 
 async def test_who_waits_is_told_of_those_who_want_the_same(busy: HubEnvironment) -> None:
     (dan,) = (entry for entry in busy.controller.queue() if entry.lease.user == "dan")
     message = format_position(busy.workbench, dan.lease, dan.place)
-    assert message.startswith(f"Waiting for 1 MIG instance {PROFILE}: place 2 of 2, about ")
+    assert message.startswith(f"Waiting for 1 MIG instance {PROFILE}: position 2 of 2, about ")
     told = await build_wait_view(busy.workbench, Viewer("dan", sees_names=True), dan.place)
     assert (told["gpus"], told["mig_profile"]) == (1, PROFILE)
     assert (told["position"], told["queue_length"]) == (2, 2)
@@ -119,10 +118,8 @@ async def test_a_restarted_hub_keeps_everyones_place_in_their_line(busy: HubEnvi
     await busy.open_hub()
     busy.be_brisk()
     for name in ("bob", "carol", "dan"):
-        await eventually(
-            lambda name=name: busy.user(name).spawner._progress._steps,
-            f"{name} is told their place",
-        )
+        progress = busy.user(name).spawner._progress
+        await eventually(partial(getattr, progress, "_steps"), f"{name} sees their place")
     assert [entry.lease for entry in busy.controller.queue()] == before
 
 
@@ -135,7 +132,7 @@ async def test_a_quarantined_gpu_is_offered_to_nobody(divided: HubEnvironment) -
     async with divided.browser() as browser:
         await join(divided, browser, "alice")
         form = (await browser.get("/hub/spawn/alice")).text
-        line = (await browser.get("/hub/line")).text
-    assert "quarantined: it failed (Xid 79)" in text_of(form, ".wb-gpus > li")[1]
+        line = (await browser.get("/hub/queue")).text
+    assert "out of use: it failed (Xid 79)" in text_of(form, ".wb-gpus > li")[1]
     assert f"1 of 1 GPU free, 0 of 2 MIG instances {PROFILE} free now" in form
     assert f"0 of 2 MIG instances {PROFILE} free now, 1 quarantined" in line

@@ -1,20 +1,21 @@
 """Named servers: several of one user, side by side over one home, and nothing of them left when they go."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
-from bs4 import BeautifulSoup
 
 from spawner.model import Cause, Lease, LeaseState
 from spawner.policy.container import HOME
 from spawner.settings import Settings
 from testing.eventually import eventually
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
+from tests.hub.accounts import join
 from tests.hub.hub_env import HubEnvironment, xsrf_of
-from tests.hub.test_sign_up import join
-from tests.hub.test_wait import line
+from tests.hub.pages import one, parse, words
+from tests.hub.servers import queued_users
 
 API = "/hub/api/users/alice/servers"
 LONG = 3600
@@ -39,7 +40,9 @@ def remains(hub_env: HubEnvironment, server: str) -> dict[str, Any]:
         "row": user.orm_user.orm_spawners.get(server),
         "active": server in user.spawners and user.spawners[server].active,
         "lease": servers(hub_env).get(server),
-        "containers": [name for name in hub_env.engine.containers if f"-alice-{server[:8]}-" in name],
+        "containers": [
+            name for name in hub_env.engine.containers if f"-alice-{server[:8]}-" in name
+        ],
         "tokens": [t.note for t in user.orm_user.api_tokens if t.note.endswith(f"/{server}/")],
         "route": f"/user/alice/{server}/" in hub_env.hub.proxy.routes,
     }
@@ -59,7 +62,7 @@ async def test_one_computes_without_a_gpu_while_another_waits(patient: HubEnviro
         "cpu": LeaseState.RUNNING,
         "more": LeaseState.WAITING,
     }
-    assert line(patient) == ["alice", "alice"]
+    assert queued_users(patient) == ["alice", "alice"]
     assert "/user/alice/cpu/" in patient.hub.proxy.routes
 
 
@@ -120,7 +123,7 @@ async def test_what_it_is_for_may_be_any_text_that_can_be_shown(
         await join(hub_env, browser, "alice")
         token = xsrf_of((await browser.get("/hub/home")).text)
         made = await browser.put(f"{API}/one?_xsrf={token}", json={"display_name": title})
-        page = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
+        page = parse((await browser.get("/hub/home")).text)
     assert made.status_code == (201 if is_fine else 400), made.text
     headings = [heading.text for heading in page.select("#wb-servers h2")]
     assert headings == ["Default server", *([title or "one"] if is_fine else [])]
@@ -133,7 +136,7 @@ async def test_there_are_as_many_as_the_settings_say(hub_env: HubEnvironment) ->
         more = await client.post(f"{API}/another", json={"gpus": 0})
     assert sorted(answer.status_code for answer in answers) == [201] * 4 + [400] * 4
     assert (
-        more.json()["message"] == "alice has 4 named servers, which is the most: delete one first."
+        more.json()["message"] == "alice has 4 named servers, which is the limit: delete one first."
     )
     assert len(hub_env.user("alice").orm_user.orm_spawners) == 5
 
@@ -150,7 +153,7 @@ class TestWithoutNamedServers:
             await join(hub_env, browser, "alice")
             home = await browser.get("/hub/home")
             put = await browser.put(f"{API}/one?_xsrf={xsrf_of(home.text)}")
-            page = BeautifulSoup(home.text, "html.parser")
+            page = parse(home.text)
         assert put.status_code == 400
         assert "gives one server" in put.json()["message"]
         assert page.select_one("#wb-add") is None
@@ -179,17 +182,19 @@ async def test_one_that_was_added_is_started_by_its_form(hub_env: HubEnvironment
         )
         await eventually(lambda: "one" in hub_env.user("alice").spawners, "it is there")
         await eventually(lambda: hub_env.user("alice").spawners["one"].ready, "it runs")
-        home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
+        home = parse((await browser.get("/hub/home")).text)
     assert started.status_code == 302
     assert servers(hub_env)["one"].gpu_uuids == ("GPU-0",)
-    card = home.select_one("[data-server=one]")
+    card = one(home, "[data-server=one]")
     assert card is not None
-    assert card.select_one("h2").text == "Eins"
+    assert one(card, "h2").text == "Eins"
     assert "Yours until" in card.text
-    assert card.select_one("#start-one")["href"] == "/user/alice/one/"
+    assert one(card, "#start-one")["href"] == "/user/alice/one/"
 
 
-async def test_a_form_whose_server_waits_leads_to_its_place_at_once(patient: HubEnvironment) -> None:
+async def test_a_form_whose_server_waits_leads_to_its_place_at_once(
+    patient: HubEnvironment,
+) -> None:
     async with patient.client("bob") as bob, patient.browser() as browser:
         await bob.post("/hub/api/users/bob/server", json={"gpus": 2})
         await join(patient, browser, "alice")
@@ -197,12 +202,12 @@ async def test_a_form_whose_server_waits_leads_to_its_place_at_once(patient: Hub
         waits = await browser.post(
             f"/hub/spawn/alice?_xsrf={xsrf_of(page.text)}", data={"gpus": "1"}
         )
-        home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
+        home = parse((await browser.get("/hub/home")).text)
     assert waits.status_code == 302
     assert waits.headers["Location"].startswith("/hub/spawn-pending/alice")
-    said = " ".join(home.select_one("[data-server='']").text.split())
-    assert "place 1 of 1, about" in said
-    assert "Give up the place" in said
+    said = words(one(home, "[data-server='']"))
+    assert "position 1 of 1, about" in said
+    assert "Leave the queue" in said
 
 
 async def test_a_refused_start_of_a_new_server_leaves_no_row_and_of_an_old_one_its_row(
@@ -243,7 +248,9 @@ async def _starting(hub_env: HubEnvironment, client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("bring_about", [_stopped, _running, _waiting, _starting])
-async def test_a_deleted_server_is_gone_whatever_it_was_doing(hub_env: HubEnvironment, bring_about: Any) -> None:
+async def test_a_deleted_server_is_gone_whatever_it_was_doing(
+    hub_env: HubEnvironment, bring_about: Any
+) -> None:
     async with hub_env.client("alice") as client:
         await bring_about(hub_env, client)
         answer = await client.request("DELETE", f"{API}/one", json={"remove": True})
@@ -273,7 +280,9 @@ async def test_the_default_server_cannot_be_deleted(hub_env: HubEnvironment) -> 
     assert answer.status_code == 400
 
 
-async def test_after_a_restart_named_servers_wait_and_run_as_before(patient: HubEnvironment) -> None:
+async def test_after_a_restart_named_servers_wait_and_run_as_before(
+    patient: HubEnvironment,
+) -> None:
     async with patient.client("bob") as bob, patient.client("alice") as alice:
         await bob.post("/hub/api/users/bob/server", json={"gpus": 1})
         await alice.post(f"{API}/runs", json={"gpus": 1})
@@ -285,8 +294,7 @@ async def test_after_a_restart_named_servers_wait_and_run_as_before(patient: Hub
     user = patient.user("alice")
     for name in ("waits", ""):
         await eventually(
-            lambda name=name: name in user.spawners and user.spawners[name].pending == "spawn",
-            f"{name!r} waits again",
+            partial(patient.is_pending, "alice", name), f"{name!r} waits again"
         )
     assert [entry.lease.id for entry in patient.controller.queue()] == before
     assert user.spawners["runs"].ready

@@ -4,28 +4,9 @@ import json
 import re
 from typing import Any
 
-from tornado.web import RequestHandler
-
 from spawner.hub.handlers.openapi import DOCUMENT
-from spawner.hub.handlers.routes import _routes
 from tests.hub.hub_env import HubEnvironment
-
-METHODS = ("get", "post", "put", "patch", "delete")
-PREFIX = "/api"
-
-
-def own_routes() -> list[tuple[re.Pattern[str], type]]:
-    """Return the workbench's own REST routes."""
-    routes = _routes(lambda: None)  # type: ignore[arg-type, return-value]
-    return [
-        (re.compile(f"{route[0]}$"), route[1])
-        for route in routes
-        if route[0].startswith(f"{PREFIX}/workbench")
-    ]
-
-
-def answers(handler: type, method: str) -> bool:
-    return getattr(handler, method) is not getattr(RequestHandler, method)
+from tests.hub.routes import METHODS, PREFIX, answers, own_routes
 
 
 def written() -> set[tuple[str, str]]:

@@ -2,21 +2,20 @@
 
 import asyncio
 
-from bs4 import BeautifulSoup
-
 from testing.eventually import eventually
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
+from tests.hub.accounts import join
 from tests.hub.hub_env import HubEnvironment, xsrf_of
-from tests.hub.test_sign_up import join
-from tests.hub.test_spawn import start
+from tests.hub.pages import one, parse
+from tests.hub.servers import start
 
 
 async def test_everybody_meets_the_product_by_its_name(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         for path in ("/hub/login", "/hub/signup", "/hub/nowhere"):
-            page = BeautifulSoup((await browser.get(path)).text, "html.parser")
-            assert page.title.text.strip() == "GPU Workbench"
-            assert "GPU Workbench" in page.select_one(".navbar-brand").text
+            page = parse((await browser.get(path)).text)
+            assert one(page, "title").text.strip() == "GPU Workbench"
+            assert "GPU Workbench" in one(page, ".navbar-brand").text
 
 
 async def test_home_shows_what_the_server_holds(hub_env: HubEnvironment) -> None:
@@ -24,11 +23,11 @@ async def test_home_shows_what_the_server_holds(hub_env: HubEnvironment) -> None
         await join(hub_env, browser, "alice")
         assert "is not running and holds no GPU" in (await browser.get("/hub/home")).text
         await start(hub_env, "alice", {"gpus": 2})
-        page = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
+        page = parse((await browser.get("/hub/home")).text)
     rows = [" ".join(row.text.split()) for row in page.select(".wb-gpus > li")]
     assert rows == [f"GPU {i} · NVIDIA A100-SXM4-80GB · 80 GiB simulated" for i in (0, 1)]
     assert page.select_one("#stop")
-    assert page.select_one("#start")["href"] == "/user/alice/"
+    assert one(page, "#start")["href"] == "/user/alice/"
 
 
 async def test_home_of_a_server_without_gpus(hub_env: HubEnvironment) -> None:
@@ -73,9 +72,9 @@ async def test_a_failed_start_is_told_where_it_was_awaited(hub_env: HubEnvironme
             f"/hub/spawn/alice?_xsrf={xsrf_of(form.text)}", data={"gpus": "1", "release": "v2.7"}
         )
         assert answer.status_code == 500
-        alert = BeautifulSoup(answer.text, "html.parser").select_one(".alert-danger")
+        alert = one(parse(answer.text), ".alert-danger")
         assert "pytorch-cuda:v2.7" in alert.text
-        late = BeautifulSoup((await browser.get("/hub/spawn-pending/alice")).text, "html.parser")
-    assert "pytorch-cuda:v2.7" in late.select_one("[role=alert]").text
-    assert late.select_one("#start")["href"] == "/hub/spawn/alice"
+        late = parse((await browser.get("/hub/spawn-pending/alice")).text)
+    assert "pytorch-cuda:v2.7" in one(late, "[role=alert]").text
+    assert one(late, "#start")["href"] == "/hub/spawn/alice"
     assert "Back to the form" in late.text

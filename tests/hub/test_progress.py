@@ -1,7 +1,6 @@
 """The steps of a spawn reach every viewer, early or late, and end."""
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from spawner.hub.servers.progress import Progress
 from spawner.model import QueuePosition
 from testing.eventually import eventually
 from tests.hub.hub_env import HubEnvironment
+from tests.hub.servers import follow_progress
 
 
 async def collect(progress: Progress) -> list[tuple[int, str, float]]:
@@ -50,31 +50,19 @@ async def test_of_a_wait_only_the_place_now_is_kept_and_live_viewers_see_every_o
     assert early == ["before", "place 3", "place 2", "place 1", "after"]
 
 
-async def events(hub_env: HubEnvironment, name: str) -> list[dict[str, Any]]:
-    found = []
-    async with (
-        hub_env.client(name) as client,
-        client.stream("GET", f"/hub/api/users/{name}/server/progress") as stream,
-    ):
-        async for line in stream.aiter_lines():
-            if line.startswith("data: "):
-                found.append(json.loads(line.removeprefix("data: ")))
-    return found
-
-
 async def test_two_viewers_see_every_real_step_of_a_start(hub_env: HubEnvironment) -> None:
     hub_env.servers.is_mute = True
     async with hub_env.client("alice") as client:
         starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 2}))
         await eventually(lambda: hub_env.engine.containers, "the container exists")
-        viewers = [asyncio.create_task(events(hub_env, "alice")) for _ in range(2)]
+        viewers = [asyncio.create_task(follow_progress(hub_env, "alice")) for _ in range(2)]
         await asyncio.sleep(0.2)
         hub_env.servers.is_mute = False
         first, second = await asyncio.gather(*viewers)
         await starting
     assert first == second
     messages = [event["message"] for event in first]
-    assert "Claimed 2 GPUs (GPU 0: NVIDIA A100-SXM4-80GB (simulated), GPU 1: " in messages[1]
+    assert "Got 2 GPUs (GPU 0: NVIDIA A100-SXM4-80GB (simulated), GPU 1: " in messages[1]
     steps = ["home folder", "Creating", "Starting", "Waiting for JupyterLab", "answers"]
     for step, message in zip(steps, messages[2:], strict=False):
         assert step in message
@@ -85,7 +73,9 @@ async def test_two_viewers_see_every_real_step_of_a_start(hub_env: HubEnvironmen
 
 
 @pytest.mark.parametrize("is_late", [False, True])
-async def test_a_failure_ends_the_stream_with_its_sentence(hub_env: HubEnvironment, is_late: bool) -> None:
+async def test_a_failure_ends_the_stream_with_its_sentence(
+    hub_env: HubEnvironment, is_late: bool
+) -> None:
     hub_env.servers.is_mute = True
     async with hub_env.client("alice") as client:
         starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))
@@ -94,10 +84,10 @@ async def test_a_failure_ends_the_stream_with_its_sentence(hub_env: HubEnvironme
             return [c for c in hub_env.engine.containers.values() if c.is_running]
 
         (container,) = await eventually(started, "the container runs")
-        viewer = None if is_late else asyncio.create_task(events(hub_env, "alice"))
+        viewer = None if is_late else asyncio.create_task(follow_progress(hub_env, "alice"))
         await asyncio.sleep(0.1)
         container.exit_code, container.is_running = 3, False
         await starting
-        last = (await (viewer or events(hub_env, "alice")))[-1]
+        last = (await (viewer or follow_progress(hub_env, "alice")))[-1]
     assert last["failed"] is True
-    assert last["message"].startswith("Spawn failed: Your server's container ended (exit code 3)")
+    assert last["message"].startswith("Spawn failed: Your server ended before it was ready (exit code 3)")

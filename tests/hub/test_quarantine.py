@@ -7,17 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
-from bs4 import BeautifulSoup
 
 from spawner.model import Cause, GpuHealth, LeaseState
 from spawner.settings import Settings
 from testing.eventually import eventually
+from tests.hub.accounts import admin, join
 from tests.hub.hub_env import HubEnvironment, xsrf_of
+from tests.hub.pages import one, parse, words
 from tests.hub.people import make_service
-from tests.hub.test_lease import extend, read_lease
-from tests.hub.test_sign_up import admin, join
-from tests.hub.test_spawn import start, stop
-from tests.hub.test_wait import lease_of, wait_in_line
+from tests.hub.servers import extend, lease_of, read_lease, start, stop, wait_in_queue
 
 XID = {"xid": 79, "xid_at": 5.0}
 ADVICE = "save your work, stop the server and start it again."
@@ -30,7 +28,9 @@ async def lose(hub_env: HubEnvironment, name: str, **changes: Any) -> None:
     await eventually(lambda: lease_of(hub_env, name).state is LeaseState.LOST, "it is noticed")
 
 
-async def read_gpus(hub_env: HubEnvironment, name: str, *, is_admin: bool = False) -> list[dict[str, Any]]:
+async def read_gpus(
+    hub_env: HubEnvironment, name: str, *, is_admin: bool = False
+) -> list[dict[str, Any]]:
     async with hub_env.client(name, is_admin=is_admin) as client:
         answer = await client.get("/hub/api/workbench/gpus")
     assert answer.status_code == 200, answer.text
@@ -40,13 +40,12 @@ async def read_gpus(hub_env: HubEnvironment, name: str, *, is_admin: bool = Fals
 
 async def give_back(hub_env: HubEnvironment, uuid: str, name: str = "root") -> tuple[int, str]:
     async with hub_env.client(name, is_admin=name == "root") as client:
-        answer = await client.post(f"/hub/api/workbench/gpus/{uuid}/return")
+        answer = await client.post(f"/hub/api/workbench/gpus/{uuid}/release")
     return answer.status_code, answer.json()["message"] if answer.content else ""
 
 
 def tile(page: httpx.Response, uuid: str) -> str:
-    found = BeautifulSoup(page.text, "html.parser").find(attrs={"data-uuid": uuid})
-    return " ".join(found.text.split())
+    return words(one(parse(page.text), f"[data-uuid='{uuid}']"))
 
 
 # --- whose GPU failed
@@ -66,11 +65,11 @@ async def test_its_user_is_told_and_may_work_on(
         assert "wb-trouble" not in (await browser.get("/hub/home")).text
         await lose(hub_env, "alice", **changes)
         lease = await read_lease(hub_env, "alice")
-        page = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
+        page = parse((await browser.get("/hub/home")).text)
     told = f"GPU 0 of this server {what}: {ADVICE}"
     assert (lease["state"], lease["gpus"], lease["trouble"]) == ("lost", 1, told)
     assert lease["seconds_left"] > 0
-    assert page.select_one("#wb-trouble").text == told
+    assert one(page, "#wb-trouble").text == told
     assert page.select_one("#wb-extend") is None
     spawner = hub_env.user("alice").spawner
     await spawner.poll_and_notify()
@@ -86,7 +85,7 @@ async def test_the_servers_own_token_reads_it(hub_env: HubEnvironment) -> None:
     )
     headers = {"Authorization": f"token {environment['JUPYTERHUB_API_TOKEN']}"}
     async with hub_env.browser() as client:
-        answer = await client.get("/hub/api/workbench/lease/", headers=headers)
+        answer = await client.get("/hub/api/workbench/server/lease", headers=headers)
         others = await client.get("/hub/api/workbench/gpus", headers=headers)
     assert answer.json()["trouble"] == TROUBLE
     assert others.status_code == 403
@@ -109,7 +108,7 @@ async def test_after_its_stop_both_get_a_gpu_that_works(hub_env: HubEnvironment)
     assert (await start(hub_env, "alice", {"gpus": 1}))[0] == 201
     assert lease_of(hub_env, "alice").gpu_uuids == ("GPU-1",)
     hub_env.be_brisk()
-    await wait_in_line(hub_env, "bob")
+    await wait_in_queue(hub_env, "bob")
     assert (await give_back(hub_env, "GPU-0"))[0] == 204
     await eventually(lambda: hub_env.user("bob").spawner.ready, "bob's turn")
     assert lease_of(hub_env, "bob").gpu_uuids == ("GPU-0",)
@@ -131,7 +130,9 @@ async def test_it_stays_lost_and_alone_over_a_restart(hub_env: HubEnvironment) -
     assert hub_env.leftovers("alice") == {}
 
 
-async def test_a_gpu_that_fails_while_a_server_starts_is_its_reason(hub_env: HubEnvironment) -> None:
+async def test_a_gpu_that_fails_while_a_server_starts_is_its_reason(
+    hub_env: HubEnvironment,
+) -> None:
     hub_env.servers.is_mute = True
     hub_env.be_brisk()
     async with hub_env.browser() as browser:
@@ -141,9 +142,9 @@ async def test_a_gpu_that_fails_while_a_server_starts_is_its_reason(hub_env: Hub
         hub_env.agent.set(0, **XID)
         await eventually(lambda: not hub_env.live(), "it was given up")
         page = await browser.get("/hub/spawn-pending/alice")
-    said = BeautifulSoup(page.text, "html.parser").select_one("[role=alert]").text
+    said = one(parse(page.text), "[role=alert]").text
     assert said == (
-        "GPU 0 failed (Xid 79) while your server was starting: start it again, and it gets another."
+        "GPU 0 failed (Xid 79) while your server was starting: start it again to get another GPU."
     )
     assert hub_env.last_lease().cause is Cause.FAILED
     assert hub_env.leftovers("alice") == {}
@@ -205,7 +206,7 @@ async def test_an_admin_returns_it_and_that_is_kept(hub_env: HubEnvironment) -> 
     assert hub_env.ledger.quarantines() == ()
     assert await give_back(hub_env, "GPU-0") == (
         404,
-        "GPU 0 is in no quarantine here: nothing to return.",
+        "GPU 0 is not in quarantine: there is nothing to release.",
     )
 
 
@@ -214,7 +215,7 @@ async def test_what_cannot_be_returned(hub_env: HubEnvironment) -> None:
     await eventually(hub_env.ledger.quarantines, "it is noticed")
     assert await give_back(hub_env, "GPU-0") == (
         409,
-        "GPU 0 still is ill: it was lost by its driver. Repair it first.",
+        "GPU 0 still fails: it was lost by its driver. Repair it first.",
     )
     assert (await give_back(hub_env, "GPU-9"))[0] == 404
     hub_env.agent.is_silent = True
@@ -236,13 +237,13 @@ async def test_only_an_admin_or_who_was_given_the_scope_returns(hub_env: HubEnvi
     token = root.new_api_token(scopes=["custom:workbench:read:gpus"])
     async with hub_env.browser() as client:
         headers = {"Authorization": f"token {token}"}
-        narrow = await client.post("/hub/api/workbench/gpus/GPU-0/return", headers=headers)
+        narrow = await client.post("/hub/api/workbench/gpus/GPU-0/release", headers=headers)
         nobody = await client.get("/hub/api/workbench/gpus")
-        stranger = await client.post("/hub/api/workbench/gpus/GPU-0/return")
+        stranger = await client.post("/hub/api/workbench/gpus/GPU-0/release")
     assert [answer.status_code for answer in (narrow, nobody, stranger)] == [403] * 3
     assert hub_env.ledger.quarantines()
     async with make_service(hub_env, "keeper", "custom:workbench:gpus") as keeper:
-        answer = await keeper.post("/hub/api/workbench/gpus/GPU-0/return")
+        answer = await keeper.post("/hub/api/workbench/gpus/GPU-0/release")
     assert answer.status_code == 204
     assert hub_env.ledger.trail(limit=1)[0].entry.actor == "service keeper"
 
@@ -250,12 +251,12 @@ async def test_only_an_admin_or_who_was_given_the_scope_returns(hub_env: HubEnvi
 async def test_the_page_shows_it_and_its_button_returns_it(hub_env: HubEnvironment) -> None:
     await start(hub_env, "alice", {"gpus": 1})
     async with admin(hub_env) as browser:
-        home = BeautifulSoup((await browser.get("/hub/home")).text, "html.parser")
+        home = parse((await browser.get("/hub/home")).text)
         assert "GPUs" in [a.text for a in home.select('.navbar a[href="/hub/gpus"]')]
         await lose(hub_env, "alice")
         page = await browser.get("/hub/gpus")
         assert "Quarantined" in tile(page, "GPU-0")
-        url = "/hub/api/workbench/gpus/GPU-0/return"
+        url = "/hub/api/workbench/gpus/GPU-0/release"
         assert (await browser.post(url)).status_code == 403, "no link can do it"
         done = await browser.post(f"{url}?_xsrf={xsrf_of(page.text)}")
         assert done.status_code == 204
@@ -274,4 +275,4 @@ class TestWithoutNames:
             (await read_gpus(hub_env, name, is_admin=name == "root"))[0]["holder"]
             for name in ("bob", "alice", "root")
         ]
-        assert seen == ["somebody", "you", "alice"]
+        assert seen == ["another user", "you", "alice"]

@@ -7,15 +7,17 @@ import pytest
 from spawner.policy.quota_rows import DEFAULT, QuotaRow, group
 from tests.hub.hub_env import HubEnvironment
 from tests.hub.people import make_group
-from tests.hub.test_quotas import ask, put
+from tests.hub.quotas import put_quota, request_quotas
 
 FILE = {"default": {"max_gpus": 1}, "groups": {"vision": {"total_gpus": 4}}, "users": {}}
 
 
-async def test_a_file_is_shown_first_then_applied_then_changes_nothing(hub_env: HubEnvironment) -> None:
+async def test_a_file_is_shown_first_then_applied_then_changes_nothing(
+    hub_env: HubEnvironment,
+) -> None:
     make_group(hub_env, "vision")
     hub_env.user("alice")
-    await put(hub_env, "/users/alice", priority=1)
+    await put_quota(hub_env, "/users/alice", priority=1)
     changes = {
         "changes": [
             {"subject": "default", "before": None, "after": {"max_gpus": 1}},
@@ -28,12 +30,15 @@ async def test_a_file_is_shown_first_then_applied_then_changes_nothing(hub_env: 
         said[1]["changes"].sort(key=lambda change: change["subject"])
         return said
 
-    assert ordered(await ask(hub_env, "root", "POST", "?dry-run", {"quotas": FILE})) == (200, changes)
+    assert ordered(await request_quotas(hub_env, "root", "POST", "?dry-run", {"quotas": FILE})) == (
+        200,
+        changes,
+    )
     assert len(hub_env.ledger.quota_rows()) == 1
-    assert ordered(await ask(hub_env, "root", "POST", "", {"quotas": FILE})) == (200, changes)
+    assert ordered(await request_quotas(hub_env, "root", "POST", "", {"quotas": FILE})) == (200, changes)
     assert set(hub_env.ledger.quota_rows()) == {DEFAULT, group("vision")}
-    assert await ask(hub_env, "root", "POST", "", {"quotas": FILE}) == (200, {"changes": []})
-    assert (await ask(hub_env, "root", "GET"))[1]["quotas"] == FILE
+    assert await request_quotas(hub_env, "root", "POST", "", {"quotas": FILE}) == (200, {"changes": []})
+    assert (await request_quotas(hub_env, "root", "GET"))[1]["quotas"] == FILE
 
 
 @pytest.mark.parametrize(
@@ -44,13 +49,15 @@ async def test_a_file_is_shown_first_then_applied_then_changes_nothing(hub_env: 
         ({"users": {"eve": {}}}, "There is no user 'eve'"),
         (
             {"default": {"total_gpus": 1}},
-            "The row of default cannot be: Only a group has total_gpus",
+            "The row of default is not valid: total_gpus limits all members of a group",
         ),
     ],
 )
-async def test_a_file_that_cannot_be_changes_nothing(hub_env: HubEnvironment, file: Any, said: str) -> None:
-    await put(hub_env, "/default", max_gpus=1)
-    status, message = await ask(hub_env, "root", "POST", "", {"quotas": file})
+async def test_a_file_that_cannot_be_changes_nothing(
+    hub_env: HubEnvironment, file: Any, said: str
+) -> None:
+    await put_quota(hub_env, "/default", max_gpus=1)
+    status, message = await request_quotas(hub_env, "root", "POST", "", {"quotas": file})
     assert status in (400, 404)
     assert said in message
     assert hub_env.ledger.quota_rows() == {DEFAULT: QuotaRow(max_gpus=1)}
@@ -58,20 +65,20 @@ async def test_a_file_that_cannot_be_changes_nothing(hub_env: HubEnvironment, fi
 
 async def test_what_was_not_shown_is_not_done(hub_env: HubEnvironment) -> None:
     make_group(hub_env, "vision")
-    _, shown = await ask(hub_env, "root", "POST", "?dry-run", {"quotas": FILE})
-    await put(hub_env, "/groups/vision", priority=1)
-    status, message = await ask(hub_env, "root", "POST", "", {"quotas": FILE, **shown})
+    _, shown = await request_quotas(hub_env, "root", "POST", "?dry-run", {"quotas": FILE})
+    await put_quota(hub_env, "/groups/vision", priority=1)
+    status, message = await request_quotas(hub_env, "root", "POST", "", {"quotas": FILE, **shown})
     assert (status, message) == (
         409,
-        "The quotas have changed since you were shown what this would change: look again.",
+        "The quotas have changed since the dry run: run it again.",
     )
     assert hub_env.ledger.quota_rows() == {group("vision"): QuotaRow(priority=1)}
-    _, shown = await ask(hub_env, "root", "POST", "?dry-run", {"quotas": FILE})
-    assert await ask(hub_env, "root", "POST", "", {"quotas": FILE, **shown}) == (200, shown)
-    assert (await ask(hub_env, "root", "GET"))[1]["quotas"] == FILE
+    _, shown = await request_quotas(hub_env, "root", "POST", "?dry-run", {"quotas": FILE})
+    assert await request_quotas(hub_env, "root", "POST", "", {"quotas": FILE, **shown}) == (200, shown)
+    assert (await request_quotas(hub_env, "root", "GET"))[1]["quotas"] == FILE
 
 
 async def test_changes_that_nobody_can_have_been_shown_are_refused(hub_env: HubEnvironment) -> None:
     for path in ("", "?dry-run"):
-        answer = await ask(hub_env, "root", "POST", path, {"quotas": FILE, "changes": "all"})
+        answer = await request_quotas(hub_env, "root", "POST", path, {"quotas": FILE, "changes": "all"})
         assert answer == (400, "'changes' must be what a dry run answered.")

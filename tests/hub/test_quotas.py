@@ -3,42 +3,25 @@
 from typing import Any
 
 import pytest
-from bs4 import BeautifulSoup
 
 from spawner.model import Unknown
 from spawner.policy.quota_rows import QuotaRow, Subject, SubjectKind, group
 from testing.eventually import eventually
+from tests.hub.accounts import admin, join
 from tests.hub.hub_env import HubEnvironment
+from tests.hub.pages import one, parse
 from tests.hub.people import give_scopes, make_group, make_service
-from tests.hub.test_sign_up import admin, join
-from tests.hub.test_spawn import start
-
-QUOTAS = "/hub/api/workbench/quotas"
-
-
-async def ask(
-    hub_env: HubEnvironment, who: str, method: str, path: str = "", body: Any = None, **options: Any
-) -> tuple[int, Any]:
-    """Return the status and the answer; a refusal's is its sentence."""
-    async with hub_env.client(who, is_admin=who == "root") as client:
-        answer = await client.request(method, QUOTAS + path, json=body, **options)
-    if not answer.content:
-        return answer.status_code, None
-    said = answer.json()
-    return answer.status_code, said.get("message", said) if answer.is_error else said
-
-
-async def put(hub_env: HubEnvironment, path: str, **row: Any) -> None:
-    status, said = await ask(hub_env, "root", "PUT", path, row)
-    assert status == 200, said
-
+from tests.hub.quotas import QUOTAS, put_quota, request_quotas
+from tests.hub.servers import start
 
 # --- what they refuse
 
 
-async def test_a_member_of_a_group_is_told_why_and_gets_what_it_allows(hub_env: HubEnvironment) -> None:
+async def test_a_member_of_a_group_is_told_why_and_gets_what_it_allows(
+    hub_env: HubEnvironment,
+) -> None:
     make_group(hub_env, "vision", "alice")
-    await put(hub_env, "/groups/vision", max_gpus=1, reason="a paper")
+    await put_quota(hub_env, "/groups/vision", max_gpus=1, reason="a paper")
     status, message = await start(hub_env, "alice", {"gpus": 2})
     assert (status, message) == (
         409,
@@ -51,7 +34,7 @@ async def test_a_member_of_a_group_is_told_why_and_gets_what_it_allows(hub_env: 
 
 async def test_the_total_of_a_group_binds_its_members(hub_env: HubEnvironment) -> None:
     make_group(hub_env, "vision", "alice", "bob")
-    await put(hub_env, "/groups/vision", total_gpus=1)
+    await put_quota(hub_env, "/groups/vision", total_gpus=1)
     assert (await start(hub_env, "alice", {"gpus": 1}))[0] == 201
     status, message = await start(hub_env, "bob", {"gpus": 1})
     assert status == 409
@@ -60,11 +43,11 @@ async def test_the_total_of_a_group_binds_its_members(hub_env: HubEnvironment) -
 
 async def test_a_lease_is_extended_within_the_quota_of_now(hub_env: HubEnvironment) -> None:
     hub_env.user("alice")
-    await put(hub_env, "/users/alice", gpu_hours=2, window_days=7)
+    await put_quota(hub_env, "/users/alice", gpu_hours=2, window_days=7)
     assert (await start(hub_env, "alice", {"gpus": 1, "hours": 1}))[0] == 201
     async with hub_env.client("alice") as client:
-        fine = await client.post("/hub/api/workbench/lease/", json={"hours": 0.5})
-        refused = await client.post("/hub/api/workbench/lease/", json={"hours": 1})
+        fine = await client.post("/hub/api/workbench/server/lease", json={"hours": 0.5})
+        refused = await client.post("/hub/api/workbench/server/lease", json={"hours": 1})
     assert fine.status_code == 200, fine.text
     assert refused.status_code == 409
     assert "your quota is 2: ask for at most 0." in refused.json()["message"]
@@ -72,8 +55,8 @@ async def test_a_lease_is_extended_within_the_quota_of_now(hub_env: HubEnvironme
 
 async def test_a_lowered_quota_stops_nothing_and_is_shown(hub_env: HubEnvironment) -> None:
     await start(hub_env, "alice", {"gpus": 2})
-    await put(hub_env, "/default", max_gpus=1)
-    _, view = await ask(hub_env, "alice", "GET", "/users/alice/effective")
+    await put_quota(hub_env, "/default", max_gpus=1)
+    _, view = await request_quotas(hub_env, "alice", "GET", "/users/alice/effective")
     assert view["over_quota"] == ["2 GPUs held or waited for, 1 allowed"]
     assert view["refused_now"][0].startswith("You asked for 1 GPU and hold or wait for 2, but")
     assert hub_env.user("alice").spawner.ready
@@ -85,12 +68,12 @@ async def test_the_form_offers_what_the_quota_allows(hub_env: HubEnvironment) ->
         await join(hub_env, browser, "alice")
         make_group(hub_env, "vision", "alice", "bob")
         await start(hub_env, "bob", {"gpus": 1})
-        await put(hub_env, "/groups/vision", total_gpus=2, max_lease_hours=3, releases=["v2.7"])
-        page = BeautifulSoup((await browser.get("/hub/spawn")).text, "html.parser")
+        await put_quota(hub_env, "/groups/vision", total_gpus=2, max_lease_hours=3, releases=["v2.7"])
+        page = parse((await browser.get("/hub/spawn")).text)
     reasons = [small.text for small in page.select(".wb-choice small")]
     assert "group vision has 1 of its 2" in reasons
     assert [option["value"] for option in page.select("#release option")] == ["v2.7"]
-    assert page.select_one("[name=hours]")["max"] == "3"
+    assert one(page, "[name=hours]")["max"] == "3"
 
 
 # --- who leaves
@@ -98,7 +81,7 @@ async def test_the_form_offers_what_the_quota_allows(hub_env: HubEnvironment) ->
 
 async def test_a_deleted_group_leaves_no_row(hub_env: HubEnvironment) -> None:
     make_group(hub_env, "vision", "alice")
-    await put(hub_env, "/groups/vision", max_gpus=1)
+    await put_quota(hub_env, "/groups/vision", max_gpus=1)
     async with hub_env.client("alice") as client:
         refused = await client.delete("/hub/api/groups/vision")
     assert refused.status_code == 403
@@ -115,7 +98,7 @@ async def test_a_deleted_user_leaves_no_row_and_the_next_of_that_name_inherits_n
     hub_env: HubEnvironment,
 ) -> None:
     hub_env.user("alice")
-    await put(hub_env, "/users/alice", max_gpus=0)
+    await put_quota(hub_env, "/users/alice", max_gpus=0)
     async with hub_env.client("root", is_admin=True) as client:
         assert (await client.delete("/hub/api/users/alice")).status_code == 204
     assert hub_env.ledger.quota_rows() == {}
@@ -125,8 +108,8 @@ async def test_a_deleted_user_leaves_no_row_and_the_next_of_that_name_inherits_n
 async def test_who_left_while_no_hub_looked_leaves_no_row_either(hub_env: HubEnvironment) -> None:
     make_group(hub_env, "vision")
     hub_env.user("alice")
-    await put(hub_env, "/groups/vision", max_gpus=1)
-    await put(hub_env, "/users/alice", max_gpus=1)
+    await put_quota(hub_env, "/groups/vision", max_gpus=1)
+    await put_quota(hub_env, "/users/alice", max_gpus=1)
     ghost = {
         group("chess"): QuotaRow(max_gpus=9),
         Subject(SubjectKind.USER, "0 then", "eve"): QuotaRow(1),
@@ -140,11 +123,11 @@ async def test_who_left_while_no_hub_looked_leaves_no_row_either(hub_env: HubEnv
 
 async def test_a_renamed_user_keeps_their_row(hub_env: HubEnvironment) -> None:
     hub_env.user("alice")
-    await put(hub_env, "/users/alice", max_gpus=1)
+    await put_quota(hub_env, "/users/alice", max_gpus=1)
     async with hub_env.client("root", is_admin=True) as client:
         renamed = await client.patch("/hub/api/users/alice", json={"name": "alicia"})
         assert renamed.status_code == 200, renamed.text
-    _, rows = await ask(hub_env, "root", "GET")
+    _, rows = await request_quotas(hub_env, "root", "GET")
     assert rows["quotas"]["users"] == {"alicia": {"max_gpus": 1}}
 
 
@@ -156,11 +139,11 @@ async def test_rows_are_set_read_and_deleted(hub_env: HubEnvironment) -> None:
     hub_env.user("alice")
     address = "/groups/vision%20team%2F%C3%BC"
     row = {"max_gpus": 2, "gpu_hours": 10.0, "window_days": 7, "releases": ["v2.7"]}
-    assert await ask(hub_env, "root", "PUT", address, {**row, "reason": "a paper"}) == (200, row)
-    await put(hub_env, "/default", max_gpus=1, total_gpus=None)
-    await put(hub_env, "/users/alice", priority=-3)
-    assert await ask(hub_env, "root", "GET", address) == (200, row)
-    assert await ask(hub_env, "root", "GET") == (
+    assert await request_quotas(hub_env, "root", "PUT", address, {**row, "reason": "a paper"}) == (200, row)
+    await put_quota(hub_env, "/default", max_gpus=1, total_gpus=None)
+    await put_quota(hub_env, "/users/alice", priority=-3)
+    assert await request_quotas(hub_env, "root", "GET", address) == (200, row)
+    assert await request_quotas(hub_env, "root", "GET") == (
         200,
         {
             "quotas": {
@@ -170,8 +153,8 @@ async def test_rows_are_set_read_and_deleted(hub_env: HubEnvironment) -> None:
             }
         },
     )
-    assert await ask(hub_env, "root", "DELETE", address + "?reason=over") == (204, None)
-    assert await ask(hub_env, "root", "GET", address) == (200, {})
+    assert await request_quotas(hub_env, "root", "DELETE", address + "?reason=over") == (204, None)
+    assert await request_quotas(hub_env, "root", "GET", address) == (200, {})
     told = [w.entry for w in hub_env.ledger.trail()]
     assert [(e.actor, e.subject, e.reason) for e in told] == [
         ("root", "group vision team/ü", "over"),
@@ -197,7 +180,7 @@ async def test_rows_are_set_read_and_deleted(hub_env: HubEnvironment) -> None:
             400,
             "max_gpus must be a whole number from 0 to 1024, or null.",
         ),
-        ("/default", {"gpus": 1}, 400, "'gpus' is no field of a quota"),
+        ("/default", {"gpus": 1}, 400, "'gpus' is not a field of a quota"),
         ("/default", {"max_gpus": 1, "reason": 7}, 400, "The reason must be one line"),
         ("/default", {"max_gpus": 1, "reason": "x" * 501}, 400, "The reason must be one line"),
         ("/default", [1], 400, "The body must be a JSON object."),
@@ -206,7 +189,7 @@ async def test_rows_are_set_read_and_deleted(hub_env: HubEnvironment) -> None:
 async def test_what_cannot_be_is_refused_in_one_sentence(
     hub_env: HubEnvironment, path: str, body: Any, status: int, said: str
 ) -> None:
-    answered, message = await ask(hub_env, "root", "PUT", path, body)
+    answered, message = await request_quotas(hub_env, "root", "PUT", path, body)
     assert (answered, message[: len(said)]) == (status, said)
     assert hub_env.ledger.quota_rows() == {}
 
@@ -218,35 +201,35 @@ async def test_everybody_sees_what_concerns_them_and_sets_nothing(hub_env: HubEn
     make_group(hub_env, "vision", "alice", "bob")
     for path in ("/default", "/groups/vision", "/users/alice", "/users/bob"):
         hub_env.user(path.rpartition("/")[2])
-        await put(hub_env, path, max_gpus=1)
-    _, seen = await ask(hub_env, "alice", "GET")
+        await put_quota(hub_env, path, max_gpus=1)
+    _, seen = await request_quotas(hub_env, "alice", "GET")
     assert seen["quotas"] == {
         "default": {"max_gpus": 1},
         "groups": {},
         "users": {"alice": {"max_gpus": 1}},
     }
-    assert (await ask(hub_env, "alice", "GET", "/users/alice/effective"))[0] == 200
+    assert (await request_quotas(hub_env, "alice", "GET", "/users/alice/effective"))[0] == 200
     for path in ("/users/bob", "/users/bob/effective", "/groups/vision", "/users/nobody/effective"):
-        assert (await ask(hub_env, "alice", "GET", path))[0] == 403, path
+        assert (await request_quotas(hub_env, "alice", "GET", path))[0] == 403, path
     for method, path in (("PUT", "/users/alice"), ("DELETE", "/default"), ("POST", "")):
-        assert (await ask(hub_env, "alice", method, path, {}))[0] == 403, (method, path)
+        assert (await request_quotas(hub_env, "alice", method, path, {}))[0] == 403, (method, path)
 
 
 async def test_a_group_s_admin_sees_their_group_and_its_members(hub_env: HubEnvironment) -> None:
     make_group(hub_env, "vision", "alice")
     make_group(hub_env, "audio", "carol")
     for path in ("/groups/vision", "/groups/audio", "/users/alice", "/users/carol"):
-        await put(hub_env, path, max_gpus=1)
+        await put_quota(hub_env, path, max_gpus=1)
     give_scopes(hub_env, hub_env.user("gina").orm_user, "custom:workbench:read:quotas!group=vision")
-    _, seen = await ask(hub_env, "gina", "GET")
+    _, seen = await request_quotas(hub_env, "gina", "GET")
     assert seen["quotas"] == {
         "default": {},
         "groups": {"vision": {"max_gpus": 1}},
         "users": {"alice": {"max_gpus": 1}},
     }
-    assert (await ask(hub_env, "gina", "GET", "/users/alice/effective"))[0] == 200
-    assert (await ask(hub_env, "gina", "GET", "/users/carol/effective"))[0] == 403
-    assert (await ask(hub_env, "gina", "PUT", "/groups/vision", {"max_gpus": 2}))[0] == 403
+    assert (await request_quotas(hub_env, "gina", "GET", "/users/alice/effective"))[0] == 200
+    assert (await request_quotas(hub_env, "gina", "GET", "/users/carol/effective"))[0] == 403
+    assert (await request_quotas(hub_env, "gina", "PUT", "/groups/vision", {"max_gpus": 2}))[0] == 403
 
 
 async def test_a_stranger_is_answered_403(hub_env: HubEnvironment) -> None:
@@ -264,7 +247,7 @@ async def test_a_stranger_is_answered_403(hub_env: HubEnvironment) -> None:
 
 
 async def test_a_service_sets_quotas_with_the_scope_alone(hub_env: HubEnvironment) -> None:
-    async with make_service(hub_env, "dashboard", "custom:workbench:read:line") as client:
+    async with make_service(hub_env, "dashboard", "custom:workbench:read:queue") as client:
         assert (await client.get(QUOTAS)).status_code == 403
     async with make_service(hub_env, "billing", "custom:workbench:quotas") as client:
         done = await client.put(f"{QUOTAS}/default", json={"max_gpus": 1})
@@ -283,7 +266,7 @@ async def test_a_ledger_that_does_not_answer_is_a_503(
     for name in ("quota_rows", "set_quotas", "entitlement"):
         monkeypatch.setattr(hub_env.ledger, name, fail)
     for method, path in (("GET", ""), ("PUT", "/default"), ("GET", "/users/alice/effective")):
-        status, message = await ask(hub_env, "root", method, path, {} if method == "PUT" else None)
+        status, message = await request_quotas(hub_env, "root", method, path, {} if method == "PUT" else None)
         assert (status, message) == (503, "The ledger cannot be reached: it is locked.")
 
 
@@ -294,25 +277,32 @@ async def test_the_page_shows_a_researcher_their_own_quota_alone(hub_env: HubEnv
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
         make_group(hub_env, "vision", "alice")
-        await put(hub_env, "/groups/vision", max_gpus=2, reason="a paper")
-        page = BeautifulSoup((await browser.get("/hub/quotas")).text, "html.parser")
-        other = BeautifulSoup((await browser.get("/hub/quotas?user=root")).text, "html.parser")
-    explained = {dt.text: dt.find_next("dd").text for dt in page.select("#wb-effective dt")}
-    assert explained["2 GPUs at once"] == "from group vision; own row: none"
+        await put_quota(hub_env, "/groups/vision", max_gpus=2, reason="a paper")
+        page = parse((await browser.get("/hub/quotas")).text)
+        other = parse((await browser.get("/hub/quotas?user=root")).text)
+    explained = {
+        name.text: value.text
+        for name, value in zip(
+            page.select("#wb-effective dt"), page.select("#wb-effective dd"), strict=True
+        )
+    }
+    assert explained["2 GPUs at once"] == "from group vision"
     assert page.select("form[data-path], #wb-add, #wb-user") == []
     assert [a.text for a in page.select(".nav-link") if "uotas" in a["href"]] == ["Quotas"]
-    assert other.select_one("[role=status]").text == "You cannot see the quota of 'root'."
+    assert one(other, "[role=status]").text == "You cannot see the quota of 'root'."
 
 
-async def test_the_page_lets_an_admin_look_anybody_up_and_edit_rows(hub_env: HubEnvironment) -> None:
+async def test_the_page_lets_an_admin_look_anybody_up_and_edit_rows(
+    hub_env: HubEnvironment,
+) -> None:
     make_group(hub_env, "vision", "alice")
-    await put(hub_env, "/groups/vision", max_gpus=2, total_gpus=4)
+    await put_quota(hub_env, "/groups/vision", max_gpus=2, total_gpus=4)
     async with admin(hub_env) as browser:
-        page = BeautifulSoup((await browser.get("/hub/quotas?user=alice")).text, "html.parser")
-        nobody = BeautifulSoup((await browser.get("/hub/quotas?user=nobody")).text, "html.parser")
-    assert page.select_one("#wb-effective h2").text.strip() == "Quota of alice"
+        page = parse((await browser.get("/hub/quotas?user=alice")).text)
+        nobody = parse((await browser.get("/hub/quotas?user=nobody")).text)
+    assert one(page, "#wb-effective h2").text.strip() == "Quota of alice"
     forms = {form["data-path"]: form for form in page.select("form[data-path]")}
     assert list(forms) == ["default", "groups/vision"]
-    assert forms["groups/vision"].select_one("[name=total_gpus]")["value"] == "4"
+    assert one(forms["groups/vision"], "[name=total_gpus]")["value"] == "4"
     assert forms["default"].select_one("[name=total_gpus]") is None
-    assert nobody.select_one("[role=status]").text == "There is no user 'nobody'."
+    assert one(nobody, "[role=status]").text == "There is no user 'nobody'."

@@ -13,21 +13,23 @@ from pathlib import Path
 import httpx
 import pytest
 
-from spawner.hub.handlers.routes import _routes
+from spawner.hub.handlers.routes import build_routes
+from tests.hub.accounts import admin, join
 from tests.hub.hub_env import HubEnvironment
 from tests.hub.people import give_scopes, make_group, make_service
-from tests.hub.test_openapi import METHODS, PREFIX, answers, own_routes
-from tests.hub.test_sign_up import admin, join
+from tests.hub.routes import METHODS, PREFIX, answers, own_routes
 
 TABLE = Path(__file__).with_name("roles.json")
 ROLES = ("anonymous", "user", "group admin", "admin", "service")
 BOTH = ("GET", "PUT", "DELETE")
+SERVERS = ("server", "servers/lab")
+SERVER_ACTIONS = ("activity", "keep-alive", "requeue")
 REST = [
-    *(f"GET /workbench/{path}" for path in ("openapi.json", "line", "gpus", "gpus/stream")),
-    *(f"{method} /workbench/lease/" for method in ("GET", "POST")),
-    *(f"POST /workbench/gpus/GPU-0/{order}" for order in ("return", "drain", "undrain")),
+    *(f"GET /workbench/{path}" for path in ("openapi.json", "queue", "gpus", "gpus/stream")),
+    *(f"{method} /workbench/{server}/lease" for server in SERVERS for method in ("GET", "POST")),
+    *(f"POST /workbench/gpus/GPU-0/{order}" for order in ("release", "drain", "undrain")),
     "POST /workbench/leases/0123456789abcdef/end",
-    "POST /workbench/line/0123456789abcdef/move",
+    "PATCH /workbench/queue/0123456789abcdef",
     *(f"{method} /workbench/quotas" for method in ("GET", "POST")),
     *(f"{method} /workbench/quotas/default" for method in BOTH),
     *(f"{method} /workbench/quotas/groups/vision" for method in BOTH),
@@ -35,7 +37,7 @@ REST = [
     *(f"{method} /workbench/quotas/users/bob" for method in BOTH),
     *(f"GET /workbench/quotas/users/{name}/effective" for name in ("alice", "bob", "carl")),
     "GET /workbench/trail",
-    *(f"POST /workbench/{what}/" for what in ("activity", "here", "again")),
+    *(f"POST /workbench/{server}/{what}" for server in SERVERS for what in SERVER_ACTIONS),
     *(f"GET /workbench/usage?by={what}" for what in ("user", "group")),
     *(f"GET /{path}" for path in ("users", "users/alice", "users/bob", "groups", "groups/vision")),
     *(f"GET /{path}" for path in ("info", "proxy", "services", "no/such/thing")),
@@ -45,7 +47,7 @@ REST = [
 ]
 PAGES = [
     *("home", "token", "admin", "authorize", "change-password", "change-password/bob", "login"),
-    *("signup", "metrics", "health", "line", "gpus", "usage", "usage.csv", "quotas"),
+    *("signup", "metrics", "health", "queue", "gpus", "usage", "usage.csv", "quotas"),
     *("quotas?user=alice", "quotas?user=bob", "audit", "audit/trail.csv", "audit/trail.jsonl"),
     *("spawn", "spawn/alice", "spawn/bob", "spawn/bob/second", "workbench/static/gpu-map.js"),
 ]
@@ -84,7 +86,7 @@ async def everybody(hub_env: HubEnvironment) -> dict[str, tuple[httpx.AsyncClien
         yield {role: (clients[role], browsers.get(role)) for role in ROLES}
 
 
-async def knock(client: httpx.AsyncClient, method: str, path: str) -> int:
+async def send_request(client: httpx.AsyncClient, method: str, path: str) -> int:
     """Return the status; a body is sent that no route takes, so that nothing is changed."""
     body = None if method == "GET" else []
     async with client.stream(method, path, json=body) as answer:
@@ -98,12 +100,12 @@ async def test_everybody_may_what_the_table_says(
     for line in REST:
         method, path = line.split(" ", 1)
         found[line] = {
-            role: await knock(client, method, f"/hub/api{path}")
+            role: await send_request(client, method, f"/hub/api{path}")
             for role, (client, _) in everybody.items()
         }
     for page in PAGES:
         found[f"page /{page}"] = {
-            role: await knock(browser, "GET", f"/hub/{page}")
+            role: await send_request(browser, "GET", f"/hub/{page}")
             for role, (_, browser) in everybody.items()
             if browser is not None
         }
@@ -126,7 +128,7 @@ def test_no_route_is_left_out() -> None:
     ]
     missing += [
         (route[0], "page")
-        for route in _routes(lambda: None)  # type: ignore[arg-type, return-value]
+        for route in build_routes(lambda: None)  # type: ignore[arg-type, return-value]
         if not route[0].startswith(PREFIX)
         and not any(re.fullmatch(route[0], page) for page in pages)
     ]

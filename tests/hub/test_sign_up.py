@@ -1,8 +1,7 @@
 """Sign-up, approval, log-in: nobody gets in unless an admin said so, and no link can say it for them."""
 
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -10,32 +9,14 @@ import bcrypt
 import httpx
 import pytest
 import sqlalchemy as sa
-from bs4 import BeautifulSoup
 from nativeauthenticator.orm import UserInfo
 from sqlalchemy.orm import Session
 
 from spawner.hub.first_admin import create_admin
 from spawner.model import SettingsError
+from tests.hub.accounts import ADMIN_PASSWORD, admin, database, join, press, sign_up
 from tests.hub.hub_env import PASSWORD, HubEnvironment, log_in, xsrf_of
-
-ADMIN_PASSWORD = "the-first-password"
-
-
-def database(hub_env: HubEnvironment) -> str:
-    return f"sqlite:///{hub_env.folder}/jupyterhub.sqlite"
-
-
-async def sign_up(
-    browser: httpx.AsyncClient, name: str, password: str = PASSWORD
-) -> httpx.Response:
-    page = await browser.get("/hub/signup")
-    form = {
-        "username": name,
-        "signup_password": password,
-        "signup_password_confirmation": password,
-        "_xsrf": xsrf_of(page.text),
-    }
-    return await browser.post("/hub/signup", data=form)
+from tests.hub.pages import one, parse
 
 
 async def change_password(
@@ -50,31 +31,8 @@ async def change_password(
         "_xsrf": xsrf_of(page.text),
     }
     answer = await browser.post("/hub/change-password", data=form)
-    said: str = BeautifulSoup(answer.text, "html.parser").select_one("[role=alert]").text
+    said: str = one(parse(answer.text), "[role=alert]").text
     return said
-
-
-@asynccontextmanager
-async def admin(hub_env: HubEnvironment) -> AsyncIterator[httpx.AsyncClient]:
-    create_admin(database(hub_env), "admin", ADMIN_PASSWORD)
-    async with hub_env.browser() as browser:
-        answer = await log_in(browser, "admin", ADMIN_PASSWORD)
-        assert answer.status_code == 302, answer.text
-        yield browser
-
-
-async def press(browser: httpx.AsyncClient, verb: str, name: str) -> httpx.Response:
-    page = await browser.get("/hub/authorize")
-    return await browser.post(f"/hub/{verb}/{name}", data={"_xsrf": xsrf_of(page.text)})
-
-
-async def join(hub_env: HubEnvironment, browser: httpx.AsyncClient, name: str) -> None:
-    """Sign up, be approved, log in."""
-    await sign_up(browser, name)
-    async with admin(hub_env) as approver:
-        assert (await press(approver, "authorize", name)).status_code == 302
-    answer = await log_in(browser, name)
-    assert answer.status_code == 302, answer.text
 
 
 async def test_a_newcomer_is_let_in_only_after_an_admin_approved(hub_env: HubEnvironment) -> None:
@@ -103,7 +61,9 @@ async def test_a_wrong_password_says_nothing_about_the_account(hub_env: HubEnvir
 
 
 @pytest.mark.parametrize("verb", ["authorize", "discard"])
-async def test_an_admin_who_follows_a_link_decides_nothing(hub_env: HubEnvironment, verb: str) -> None:
+async def test_an_admin_who_follows_a_link_decides_nothing(
+    hub_env: HubEnvironment, verb: str
+) -> None:
     async with hub_env.browser() as browser, admin(hub_env) as approver:
         await sign_up(browser, "mallory")
         assert (await approver.get(f"/hub/{verb}/mallory")).status_code == 405
@@ -146,7 +106,9 @@ async def test_passwords_that_are_too_weak(hub_env: HubEnvironment, password: st
     assert hub_env.hub.db.query(UserInfo).count() == 0
 
 
-async def test_a_password_that_bcrypt_cannot_read_is_refused_in_a_sentence(hub_env: HubEnvironment) -> None:
+async def test_a_password_that_bcrypt_cannot_read_is_refused_in_a_sentence(
+    hub_env: HubEnvironment,
+) -> None:
     endless = "é" * 37
     async with hub_env.browser() as browser:
         answer = await sign_up(browser, "alice", endless)
@@ -193,8 +155,8 @@ async def test_a_changed_password_is_the_one_that_lets_in(hub_env: HubEnvironmen
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
         for old, new, again, said in (
-            ("wrong", another, another, "Your current password was incorrect."),
-            (PASSWORD, another, "other", "Your new password didn't match the confirmation."),
+            ("wrong", another, another, "The current password is not correct"),
+            (PASSWORD, another, "other", "The two new passwords differ"),
             (PASSWORD, "short", "short", "Be sure your new password has at least 8 characters"),
         ):
             assert said in await change_password(browser, old, new, again)

@@ -8,23 +8,14 @@ import pytest
 
 from spawner.model import Cause, Granted, LeaseState, Refused, Request, Waiting
 from testing.eventually import eventually
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from tests.hub.hub_env import HubEnvironment
+from tests.hub.servers import start, stop
 
 
-async def start(hub_env: HubEnvironment, name: str, body: object = None) -> tuple[int, str]:
-    async with hub_env.client(name) as client:
-        answer = await client.post(f"/hub/api/users/{name}/server", json=body)
-    message = answer.json()["message"] if answer.content else ""
-    return answer.status_code, message
-
-
-async def stop(hub_env: HubEnvironment, name: str) -> int:
-    async with hub_env.client(name) as client:
-        return (await client.delete(f"/hub/api/users/{name}/server")).status_code
-
-
-async def test_a_start_ends_in_a_running_lease_with_its_container_and_route(hub_env: HubEnvironment) -> None:
+async def test_a_start_ends_in_a_running_lease_with_its_container_and_route(
+    hub_env: HubEnvironment,
+) -> None:
     assert await start(hub_env, "alice", {"gpus": 1}) == (201, "")
     (lease,) = hub_env.live()
     assert (lease.state, lease.gpu_uuids, lease.release) == (LeaseState.RUNNING, ("GPU-0",), "v2.7")
@@ -44,12 +35,14 @@ async def test_a_grant_and_its_end_stand_in_the_hubs_log(
     await start(hub_env, "alice", {"gpus": 1})
     (lease,) = hub_env.live()
     await stop(hub_env, "alice")
-    assert logging.getLogger("workbench").handlers
+    assert logging.getLogger("spawner").handlers
     assert f"Granted lease={lease.id} user=alice server='' gpus=GPU-0" in caplog.text
     assert f"Closed lease={lease.id}" in caplog.text
 
 
-async def test_the_servers_own_token_may_only_do_what_a_server_needs(hub_env: HubEnvironment) -> None:
+async def test_the_servers_own_token_may_only_do_what_a_server_needs(
+    hub_env: HubEnvironment,
+) -> None:
     await start(hub_env, "alice", {"gpus": 0})
     (lease,) = hub_env.live()
     environment = dict(pair.split("=", 1) for pair in hub_env.container(lease).body["Env"])
@@ -167,7 +160,9 @@ async def test_giving_up_a_pending_start_frees_the_gpu(hub_env: HubEnvironment) 
     assert (await start(hub_env, "alice", {"gpus": 1}))[0] == 201
 
 
-async def test_giving_up_before_the_container_exists_is_the_users_doing(hub_env: HubEnvironment) -> None:
+async def test_giving_up_before_the_container_exists_is_the_users_doing(
+    hub_env: HubEnvironment,
+) -> None:
     await start(hub_env, "alice", {"gpus": 0})  # the home is prepared
     await stop(hub_env, "alice")
     hub_env.engine.plan("create", Fault.HANG)
@@ -218,7 +213,9 @@ async def test_nothing_starts_before_the_controller_has_reconciled(
     assert hub_env.leftovers("alice") == {}
 
 
-async def test_a_silent_agent_still_lets_servers_without_gpus_start(hub_env: HubEnvironment) -> None:
+async def test_a_silent_agent_still_lets_servers_without_gpus_start(
+    hub_env: HubEnvironment,
+) -> None:
     hub_env.agent.is_silent = True
     assert (await start(hub_env, "alice", {"gpus": 1}))[0] == 503
     assert (await start(hub_env, "alice", {"gpus": 0}))[0] == 201

@@ -7,39 +7,45 @@ from typing import Any
 
 import httpx
 import pytest
-from bs4 import BeautifulSoup
 
 from spawner.ledger.database import transaction
-from spawner.ledger.trail import CHUNK, Entry, TrailAction, record
+from spawner.ledger.trail import CHUNK, TrailAction, TrailEntry, record
 from testing.eventually import eventually
+from tests.hub.accounts import admin, join
 from tests.hub.hub_env import HubEnvironment
+from tests.hub.pages import attribute, one, parse
 from tests.hub.people import give_scopes
-from tests.hub.test_quotas import put
-from tests.hub.test_sign_up import admin, join
-from tests.hub.test_spawn import start, stop
+from tests.hub.quotas import put_quota
+from tests.hub.servers import start, stop
 
 TRAIL = "/hub/api/workbench/trail"
 
 
-def write(hub_env: HubEnvironment, *entries: Entry) -> None:
+def write(hub_env: HubEnvironment, *entries: TrailEntry) -> None:
     with transaction(hub_env.ledger._engine) as connection:
         for entry in entries:
             record(connection, entry)
 
 
-def entry(number: int, reason: str | None = None) -> Entry:
-    return Entry(
-        float(number), "root", TrailAction.GPU_RETURNED, f"GPU-{number}", None, {"n": number}, reason
+def entry(number: int, reason: str | None = None) -> TrailEntry:
+    return TrailEntry(
+        float(number),
+        "root",
+        TrailAction.GPU_RETURNED,
+        f"GPU-{number}",
+        None,
+        {"n": number},
+        reason,
     )
 
 
-async def ask(hub_env: HubEnvironment, query: str = "", who: str = "root") -> httpx.Response:
+async def request_trail(hub_env: HubEnvironment, query: str = "", who: str = "root") -> httpx.Response:
     async with hub_env.client(who, is_admin=who == "root") as client:
         return await client.get(TRAIL + query)
 
 
 async def read(hub_env: HubEnvironment, query: str = "") -> dict[str, Any]:
-    answer = await ask(hub_env, query)
+    answer = await request_trail(hub_env, query)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -47,7 +53,7 @@ async def read(hub_env: HubEnvironment, query: str = "") -> dict[str, Any]:
 
 async def test_a_lease_and_a_quota_are_found_with_who_and_why(hub_env: HubEnvironment) -> None:
     await start(hub_env, "alice", {"gpus": 1})
-    await put(hub_env, "/default", max_gpus=1, reason="a paper")
+    await put_quota(hub_env, "/default", max_gpus=1, reason="a paper")
     await stop(hub_env, "alice")
     entries = (await read(hub_env))["entries"]
     assert [(e["actor"], e["action"], e["reason"]) for e in entries] == [
@@ -74,7 +80,7 @@ async def test_pages_follow_each_other(hub_env: HubEnvironment) -> None:
 
 
 async def test_times_are_those_of_people_s_clocks(hub_env: HubEnvironment) -> None:
-    await put(hub_env, "/default", max_gpus=1)
+    await put_quota(hub_env, "/default", max_gpus=1)
     (found,) = (await read(hub_env))["entries"]
     at = found["at"]
     assert len((await read(hub_env, f"?since={at[:-1]}"))["entries"]) == 1
@@ -86,7 +92,7 @@ async def test_times_are_those_of_people_s_clocks(hub_env: HubEnvironment) -> No
 async def test_a_file_has_every_entry(hub_env: HubEnvironment, kind: str) -> None:
     await eventually(lambda: hub_env.controller.is_ready, "the lease clock goes")
     write(hub_env, *map(entry, range(2 * CHUNK)), entry(2 * CHUNK, '=1+1, "ü"'))
-    answer = await ask(hub_env, f"?format={kind}")
+    answer = await request_trail(hub_env, f"?format={kind}")
     assert answer.headers["content-disposition"] == f'attachment; filename="trail.{kind}"'
     if kind == "csv":
         rows = list(csv.DictReader(io.StringIO(answer.text)))
@@ -109,16 +115,18 @@ async def test_a_file_has_every_entry(hub_env: HubEnvironment, kind: str) -> Non
         ("?format=xml", "There is no format 'xml': json, csv, jsonl."),
     ],
 )
-async def test_what_cannot_be_searched_is_one_sentence(hub_env: HubEnvironment, query: str, said: str) -> None:
-    answer = await ask(hub_env, query)
+async def test_what_cannot_be_searched_is_one_sentence(
+    hub_env: HubEnvironment, query: str, said: str
+) -> None:
+    answer = await request_trail(hub_env, query)
     assert answer.status_code == 400
     assert said in answer.json()["message"]
 
 
 async def test_only_admins_and_who_has_the_scope_see_it(hub_env: HubEnvironment) -> None:
-    assert (await ask(hub_env, who="alice")).status_code == 403
+    assert (await request_trail(hub_env, who="alice")).status_code == 403
     give_scopes(hub_env, hub_env.user("rita").orm_user, "custom:workbench:read:trail")
-    assert (await ask(hub_env, who="rita")).status_code == 200
+    assert (await request_trail(hub_env, who="rita")).status_code == 200
     async with hub_env.browser() as stranger:
         assert (await stranger.get(TRAIL)).status_code == 403
         assert (await stranger.get("/hub/audit")).status_code == 302
@@ -131,18 +139,18 @@ async def test_the_page_shows_searches_and_hands_out_files(hub_env: HubEnvironme
     await eventually(lambda: hub_env.controller.is_ready, "the lease clock goes")
     write(hub_env, *map(entry, range(60)), entry(60, "<b>repaired</b>"))
     async with admin(hub_env) as browser:
-        page = BeautifulSoup((await browser.get("/hub/audit")).text, "html.parser")
-        older = await browser.get(page.select_one("[rel=next]")["href"])
-        found = BeautifulSoup((await browser.get("/hub/audit?text=REPAIRED")).text, "html.parser")
+        page = parse((await browser.get("/hub/audit")).text)
+        older = await browser.get(attribute(one(page, "[rel=next]"), "href"))
+        found = parse((await browser.get("/hub/audit?text=REPAIRED")).text)
         nothing = await browser.get("/hub/audit?text=nowhere")
         wrong = await browser.get("/hub/audit?since=yesterday")
         file = await browser.get(
-            next(a["href"] for a in found.select("a") if a.text == "JSON lines")
+            next(attribute(a, "href") for a in found.select("a") if a.text == "JSON lines")
         )
     assert len(page.select(".wb-trail > li")) == 50
-    assert len(BeautifulSoup(older.text, "html.parser").select(".wb-trail > li")) == 11
+    assert len(parse(older.text).select(".wb-trail > li")) == 11
     (row,) = found.select(".wb-trail > li")
     assert "· <b>repaired</b>" in row.text
-    assert "Nothing that agrees with this search." in nothing.text
+    assert "No entry matches this search." in nothing.text
     assert "&#39;yesterday&#39; is no time" in wrong.text
     assert [json.loads(line)["after"] for line in file.text.splitlines()] == [{"n": 60}]

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from bs4 import BeautifulSoup
 
 from spawner.hub.handlers import scopes
 from spawner.hub.views.usage import (
@@ -20,52 +19,33 @@ from spawner.hub.views.usage import (
     parse_query,
 )
 from spawner.policy.usage import GroupBy, UsageSpan, UsageTotal
+from tests.hub.accounts import join
 from tests.hub.hub_env import HubEnvironment
-from tests.hub.people import give_scopes, make_group
-from tests.hub.test_sign_up import join
-from tests.hub.test_spawn import start, stop
+from tests.hub.pages import attribute, one, parse
+from tests.hub.people import give_scopes
+from tests.hub.servers import start
+from tests.hub.usage import two_people_compute, work
 
 USAGE = "/hub/api/workbench/usage"
 HOUR = 3600.0
 TODAY = datetime(2026, 11, 23, tzinfo=UTC).date()
 
 
-async def ask(client: httpx.AsyncClient, **question: str) -> dict[str, Any]:
+async def request_usage(client: httpx.AsyncClient, **question: str) -> dict[str, Any]:
     answer = await client.get(USAGE, params=question)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
 
 
-async def work(hub_env: HubEnvironment, seconds: float, percent: int | None) -> None:
-    """Let time pass in which the first GPU is that busy, and is looked at."""
-    hub_env.agent.rest(0, utilization_percent=percent)
-    for _ in range(int(seconds / 10)):
-        hub_env.skip(10)
-        await hub_env.workbench.gpu_sampler.sample()
-
-
-async def two_people_compute(hub_env: HubEnvironment) -> None:
-    """Alice of vision holds two GPUs for an hour, one of which computes for a quarter; then Bob holds one."""
-    make_group(hub_env, "vision", "alice")
-    hub_env.user("bob")
-    await start(hub_env, "alice", {"gpus": 2})
-    await work(hub_env, 600, 50)
-    await stop(hub_env, "alice")
-    await start(hub_env, "bob", {"gpus": 1})
-    hub_env.agent.is_silent = True
-    await work(hub_env, 300, 100)
-    hub_env.agent.is_silent = False
-
-
 async def test_hours_held_and_used_by_everything(hub_env: HubEnvironment) -> None:
     await two_people_compute(hub_env)
     async with hub_env.client("admin", is_admin=True) as client:
-        by_user = await ask(client, by="user")
-        by_day = await ask(client, by="day")
-        by_gpu = await ask(client, by="gpu")
-        by_group = await ask(client, by="group")
-        by_release = await ask(client, by="release")
+        by_user = await request_usage(client, by="user")
+        by_day = await request_usage(client, by="day")
+        by_gpu = await request_usage(client, by="gpu")
+        by_group = await request_usage(client, by="group")
+        by_release = await request_usage(client, by="release")
     alice, bob = by_user["rows"]
     assert (alice["label"], bob["label"]) == ("alice", "bob")
     assert alice["held_gpu_hours"] == pytest.approx(2 * 600 / HOUR, abs=0.02)
@@ -89,7 +69,7 @@ async def test_everybody_sees_their_own_a_group_admin_the_groups_and_an_admin_al
     seen = {}
     for name, is_admin in (("alice", False), ("bob", False), ("lead", False), ("admin", True)):
         async with hub_env.client(name, is_admin=is_admin) as client:
-            seen[name] = [row["label"] for row in (await ask(client))["rows"]]
+            seen[name] = [row["label"] for row in (await request_usage(client))["rows"]]
     assert seen == {
         "alice": ["alice"],
         "bob": ["bob"],
@@ -102,7 +82,8 @@ async def test_one_question_is_answered_after_the_other_and_reads_what_its_asker
     hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await two_people_compute(hub_env)
-    now_asked, most_at_once, seen = 0, 0, []
+    now_asked, most_at_once = 0, 0
+    seen: list[str] = []
     read = hub_env.ledger.spans
 
     def note(**asked: Any) -> tuple[UsageSpan, ...]:
@@ -117,7 +98,7 @@ async def test_one_question_is_answered_after_the_other_and_reads_what_its_asker
 
     monkeypatch.setattr(hub_env.ledger, "spans", note)
     async with hub_env.client("alice") as client:
-        await asyncio.gather(*(ask(client) for _ in range(3)))
+        await asyncio.gather(*(request_usage(client) for _ in range(3)))
     assert most_at_once == 1
     assert set(seen) == {"alice"}
 
@@ -129,7 +110,7 @@ async def test_a_user_made_anew_has_no_hours_of_the_one_before(hub_env: HubEnvir
         assert (await client.delete("/hub/api/users/alice")).status_code == 204
         assert (await client.post("/hub/api/users/alice")).status_code == 201
     async with hub_env.client("alice") as client:
-        assert (await ask(client))["rows"] == []
+        assert (await request_usage(client))["rows"] == []
 
 
 async def test_who_is_nobody_sees_nothing(hub_env: HubEnvironment) -> None:
@@ -153,7 +134,9 @@ async def test_who_is_nobody_sees_nothing(hub_env: HubEnvironment) -> None:
         {"to": "\uff12\uff10\uff12\uff16-11-23"},
     ],
 )
-async def test_what_is_not_understood_is_one_sentence(hub_env: HubEnvironment, question: Any) -> None:
+async def test_what_is_not_understood_is_one_sentence(
+    hub_env: HubEnvironment, question: Any
+) -> None:
     async with hub_env.client("alice") as client:
         answer = await client.get(USAGE, params=question)
         page = await client.get("/hub/usage", params=question)
@@ -195,15 +178,15 @@ def test_the_chart_ends_at_a_round_number_of_hours(most: float, top: int) -> Non
 async def test_the_page_shows_table_chart_and_csv(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
-        empty = BeautifulSoup((await browser.get("/hub/usage")).text, "html.parser")
+        empty = parse((await browser.get("/hub/usage")).text)
         assert empty.select_one("#wb-nothing")
         await start(hub_env, "alice", {"gpus": 1})
         await work(hub_env, 600, 50)
-        page = BeautifulSoup((await browser.get("/hub/usage?by=day")).text, "html.parser")
+        page = parse((await browser.get("/hub/usage?by=day")).text)
         assert len(page.select("svg .wb-bar-held")) == 7
         cells = [cell.text.split() for cell in page.select(".wb-hours-table td")]
         assert cells[1:] == [["0.1"], ["50", "%"]]
-        sheet = await browser.get("/hub" + page.select_one("#wb-csv")["href"].split("/hub")[1])
+        sheet = await browser.get("/hub" + attribute(one(page, "#wb-csv"), "href").split("/hub")[1])
         wrong = await browser.get("/hub/usage?by=moon")
     rows = list(csv.reader(io.StringIO(sheet.text)))
     assert rows[0][:3] == ["day", "key", "held_gpu_hours"]

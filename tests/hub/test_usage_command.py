@@ -6,7 +6,7 @@ import json
 
 from tests.hub.hub_env import HubEnvironment
 from tests.hub.shell import Shell
-from tests.hub.test_usage import two_people_compute
+from tests.hub.usage import two_people_compute
 
 
 async def test_hours_are_a_table_json_or_csv(hub_env: HubEnvironment, shell: Shell) -> None:

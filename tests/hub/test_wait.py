@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,10 +11,9 @@ from spawner.hub.servers import resume_queue
 from spawner.hub.views.queue import Viewer, build_wait_view
 from spawner.model import Cause, Lease, LeaseState
 from testing.eventually import eventually
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from tests.hub.hub_env import HubEnvironment
-from tests.hub.test_progress import events
-from tests.hub.test_spawn import start, stop
+from tests.hub.servers import follow_progress, lease_of, queued_users, start, stop, wait_in_queue
 
 WHOLE_HOST = {"gpus": 2, "hours": 2}
 
@@ -26,37 +26,22 @@ async def full(hub_env: HubEnvironment) -> HubEnvironment:
     return hub_env
 
 
-async def wait_in_line(hub_env: HubEnvironment, *names: str, gpus: int = 1) -> None:
-    for name in names:
-        assert (await start(hub_env, name, {"gpus": gpus, "hours": 1}))[0] == 202
-        await eventually(lambda name=name: name in line(hub_env), f"{name} stands in line")
-
-
-def line(hub_env: HubEnvironment) -> list[str]:
-    return [entry.lease.user for entry in hub_env.controller.queue()]
-
-
-def lease_of(hub_env: HubEnvironment, name: str) -> Lease:
-    (lease,) = [lease for lease in hub_env.live() if lease.user == name]
-    return lease
-
-
 async def test_who_finds_no_free_gpu_waits_and_starts_by_itself(full: HubEnvironment) -> None:
-    await wait_in_line(full, "bob", "carol")
-    assert line(full) == ["bob", "carol"]
+    await wait_in_queue(full, "bob", "carol")
+    assert queued_users(full) == ["bob", "carol"]
     for name in ("bob", "carol"):
         assert full.user(name).spawner.pending == "spawn"
         assert lease_of(full, name).state is LeaseState.WAITING
     assert await stop(full, "alice") == 204
     for name in ("bob", "carol"):
-        await eventually(lambda name=name: full.user(name).spawner.ready, f"{name}'s server runs")
+        await eventually(partial(full.is_ready, name), f"{name}'s server runs")
         assert lease_of(full, name).state is LeaseState.RUNNING
     assert {lease.gpu_uuids for lease in full.live()} == {("GPU-0",), ("GPU-1",)}
     assert f"/user/{name}/" in full.hub.proxy.routes
 
 
 async def test_a_server_without_gpus_never_waits(full: HubEnvironment) -> None:
-    await wait_in_line(full, "bob")
+    await wait_in_queue(full, "bob")
     assert (await start(full, "carol", {"gpus": 0}))[0] == 201
 
 
@@ -78,17 +63,17 @@ async def test_what_can_never_be_had_is_refused_at_once(
 
 
 async def test_the_stream_tells_place_and_estimate_and_then_the_steps(full: HubEnvironment) -> None:
-    await wait_in_line(full, "bob", gpus=2)
-    await wait_in_line(full, "carol")
-    viewer = asyncio.create_task(events(full, "carol"))
+    await wait_in_queue(full, "bob", gpus=2)
+    await wait_in_queue(full, "carol")
+    viewer = asyncio.create_task(follow_progress(full, "carol"))
     await eventually(lambda: full.user("carol").spawner._progress._steps, "carol was told")
     await stop(full, "bob")
-    await eventually(lambda: line(full) == ["carol"], "bob left")
+    await eventually(lambda: queued_users(full) == ["carol"], "bob left")
     await asyncio.sleep(0.1)
     await stop(full, "alice")
     told = await asyncio.wait_for(viewer, 10)
     waits = [event for event in told if "waiting" in event]
-    assert "Waiting for 1 GPU: place 2 of 2, about " in waits[0]["message"]
+    assert "Waiting for 1 GPU: position 2 of 2, about " in waits[0]["message"]
     first, last = waits[0]["waiting"], waits[-1]["waiting"]
     assert (first["position"], first["queue_length"], first["gpus"]) == (2, 2, 1)
     assert [(one["user"], one["gpus"], one["position"]) for one in first["ahead"]] == [
@@ -98,26 +83,26 @@ async def test_the_stream_tells_place_and_estimate_and_then_the_steps(full: HubE
     assert first["starts_at"] > first["holders"][0]["ends_at"], "bob is served first"
     assert (last["position"], last["queue_length"], last["ahead"]) == (1, 1, [])
     messages = [event["message"] for event in told]
-    assert "Claimed 1 GPU" in messages[messages.index(waits[-1]["message"]) + 1]
+    assert "Got 1 GPU" in messages[messages.index(waits[-1]["message"]) + 1]
     assert told[-1]["ready"] is True
 
 
 async def test_a_late_viewer_is_told_of_a_wait_only_the_place_now(full: HubEnvironment) -> None:
-    await wait_in_line(full, "bob", "carol", "dan")
+    await wait_in_queue(full, "bob", "carol", "dan")
     await stop(full, "bob")
     await stop(full, "carol")
-    await eventually(lambda: line(full) == ["dan"], "dan is the next")
+    await eventually(lambda: queued_users(full) == ["dan"], "dan is the next")
     await stop(full, "alice")
     await eventually(lambda: full.user("dan").spawner.ready, "dan's server runs")
     steps = [step async for step in full.user("dan").spawner._progress.follow()]
-    assert [step.place.position for step in steps if step.place is not None] == [1]
+    assert [step.queue_position.position for step in steps if step.queue_position is not None] == [1]
 
 
 async def test_who_looks_is_told_of_the_nearest_ahead_and_walks_no_whole_line(
     full: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spawner.hub.views.queue.MAX_AHEAD_SHOWN", 2)
-    await wait_in_line(full, "bob", "carol", "dan", "erin")
+    await wait_in_queue(full, "bob", "carol", "dan", "erin")
     (erin,) = (entry for entry in full.controller.queue() if entry.lease.user == "erin")
     monkeypatch.setattr(full.controller, "queue", None)
     told = await build_wait_view(full.workbench, Viewer("erin", sees_names=True), erin.place)
@@ -128,11 +113,13 @@ async def test_who_looks_is_told_of_the_nearest_ahead_and_walks_no_whole_line(
     assert (left["gpus"], left["ahead"], left["not_shown"]) == (None, [], 0)
 
 
-async def test_giving_up_leaves_the_line_and_nothing_is_claimed_afterwards(full: HubEnvironment) -> None:
-    await wait_in_line(full, "bob", "carol")
+async def test_giving_up_leaves_the_line_and_nothing_is_claimed_afterwards(
+    full: HubEnvironment,
+) -> None:
+    await wait_in_queue(full, "bob", "carol")
     lease = lease_of(full, "bob")
     stopping = asyncio.create_task(stop(full, "bob"))
-    await eventually(lambda: line(full) == ["carol"], "bob's place is gone", seconds=0.9)
+    await eventually(lambda: queued_users(full) == ["carol"], "bob's place is gone", seconds=0.9)
     assert await stop(full, "alice") == 204
     await eventually(lambda: full.user("carol").spawner.ready, "carol moves up")
     assert await stopping == 204
@@ -157,7 +144,7 @@ async def test_a_turn_that_comes_while_its_user_gives_up_is_given_back(
         return granted
 
     monkeypatch.setattr(full.controller, "wait_for_grant", dawdle)
-    await wait_in_line(full, "bob")
+    await wait_in_queue(full, "bob")
     await stop(full, "alice")
     await asyncio.wait_for(has_turn.wait(), 10)
     assert lease_of(full, "bob").state is LeaseState.GRANTED
@@ -169,9 +156,9 @@ async def test_a_turn_that_comes_while_its_user_gives_up_is_given_back(
 
 async def test_the_longest_wait_ends_outside_the_line(full: HubEnvironment) -> None:
     full.user("bob").spawner.start_timeout = 1
-    await wait_in_line(full, "bob")
+    await wait_in_queue(full, "bob")
     await eventually(lambda: not full.user("bob").spawner.active, "the hub's bound strikes")
-    await eventually(lambda: line(full) == [], "the place is gone")
+    await eventually(lambda: queued_users(full) == [], "the place is gone")
     assert full.leftovers("bob") == {}
 
 
@@ -188,7 +175,7 @@ async def test_people_in_line_are_no_load_for_those_who_start(
 
     names = [f"user{i}" for i in range(40)]
     await asyncio.gather(*(start(full, name, {"gpus": 1}) for name in names))
-    await eventually(lambda: len(line(full)) == len(names), "all stand in line")
+    await eventually(lambda: len(queued_users(full)) == len(names), "all stand in line")
     monkeypatch.setattr("spawner.controller.controller.TICK_SECONDS", 60)
     await asyncio.sleep(0.5)  # the tick that was under way
     monkeypatch.setattr(full.ledger, "live_leases", count)
@@ -199,7 +186,9 @@ async def test_people_in_line_are_no_load_for_those_who_start(
     assert (await start(full, "zoe", {"gpus": 0}))[0] == 201
 
 
-async def test_so_many_containers_are_brought_up_at_once_and_no_more(hub_env: HubEnvironment) -> None:
+async def test_so_many_containers_are_brought_up_at_once_and_no_more(
+    hub_env: HubEnvironment,
+) -> None:
     hub_env.workbench.launch_slots = asyncio.Semaphore(1)
     hub_env.be_brisk()
     hub_env.servers.is_mute = True
@@ -212,7 +201,7 @@ async def test_so_many_containers_are_brought_up_at_once_and_no_more(hub_env: Hu
 
 async def test_after_a_restart_everyone_stands_where_they_stood(full: HubEnvironment) -> None:
     names = ("bob", "carol+1@lab.example", "dan")
-    await wait_in_line(full, *names)
+    await wait_in_queue(full, *names)
     before = [entry.lease.id for entry in full.controller.queue()]
     tokens = {name: server_tokens(full, name) for name in names}
     await full.close_hub()
@@ -220,27 +209,23 @@ async def test_after_a_restart_everyone_stands_where_they_stood(full: HubEnviron
     await full.open_hub()
     full.be_brisk()
     for name in names:
-        await eventually(
-            lambda name=name: full.user(name).spawner.pending == "spawn", f"{name} waits again"
-        )
+        await eventually(partial(full.is_pending, name), f"{name} waits again")
     assert [entry.lease.id for entry in full.controller.queue()] == before
     for name, old in tokens.items():
-        await eventually(
-            lambda name=name: len(server_tokens(full, name)) == 1, f"{name} has one token"
-        )
+        await eventually(partial(has_one_token, full, name), f"{name} has one token")
         assert server_tokens(full, name) != old, "the token of the spawn that ended is revoked"
     assert full.user("alice").spawner.ready
     await stop(full, "alice")
     await eventually(lambda: full.user("bob").spawner.ready, "bob's turn")
     await eventually(lambda: full.user(names[1]).spawner.ready, "carol's turn")
-    assert line(full) == ["dan"]
+    assert queued_users(full) == ["dan"]
 
 
 async def test_an_agent_that_is_silent_at_the_restart_costs_nobody_their_place(
     full: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resume_queue, "TRIES", 3)
-    await wait_in_line(full, "bob")
+    await wait_in_queue(full, "bob")
     place = lease_of(full, "bob")
     await full.close_hub()
     full.agent.is_silent = True
@@ -251,12 +236,16 @@ async def test_an_agent_that_is_silent_at_the_restart_costs_nobody_their_place(
     assert lease_of(full, "bob").id == place.id
 
 
+def has_one_token(hub_env: HubEnvironment, name: str) -> bool:
+    return len(server_tokens(hub_env, name)) == 1
+
+
 def server_tokens(hub_env: HubEnvironment, name: str) -> list[int]:
     return [t.id for t in hub_env.user(name).orm_user.api_tokens if t.note.startswith("Server at")]
 
 
 async def test_a_turn_that_comes_while_the_hub_is_away_is_not_lost(full: HubEnvironment) -> None:
-    await wait_in_line(full, "bob")
+    await wait_in_queue(full, "bob")
     await full.close_hub()
     full.engine.containers.clear()  # alice's server ends meanwhile
     await full.open_hub()
@@ -264,8 +253,10 @@ async def test_a_turn_that_comes_while_the_hub_is_away_is_not_lost(full: HubEnvi
     assert [lease.user for lease in full.live()] == ["bob"]
 
 
-async def test_a_bring_up_that_a_hub_did_not_finish_is_begun_again_by_the_next(full: HubEnvironment) -> None:
-    await wait_in_line(full, "bob", "carol")
+async def test_a_bring_up_that_a_hub_did_not_finish_is_begun_again_by_the_next(
+    full: HubEnvironment,
+) -> None:
+    await wait_in_queue(full, "bob", "carol")
     full.servers.is_mute = True
     await stop(full, "alice")
     await eventually(lambda: len(full.engine.containers) == 2, "both are being brought up")
@@ -276,7 +267,7 @@ async def test_a_bring_up_that_a_hub_did_not_finish_is_begun_again_by_the_next(f
     full.servers.is_mute = False
     await full.open_hub()
     for name in ("bob", "carol"):
-        await eventually(lambda name=name: full.user(name).spawner.ready, f"{name}'s server runs")
+        await eventually(partial(full.is_ready, name), f"{name}'s server runs")
     assert lease_of(full, "bob").requested_at == requested
     assert len(full.engine.containers) == 2
 
@@ -287,7 +278,7 @@ async def test_a_server_that_answered_just_as_its_hub_ended_is_begun_again(
     async def die(_: str) -> None:
         await asyncio.Event().wait()
 
-    await wait_in_line(full, "bob", gpus=2)
+    await wait_in_queue(full, "bob", gpus=2)
     monkeypatch.setattr(
         full.controller, "confirm", die
     )  # the hub's state is written, the ledger's not
@@ -306,44 +297,48 @@ async def test_a_server_that_answered_just_as_its_hub_ended_is_begun_again(
 
 
 async def test_a_user_who_was_deleted_meanwhile_leaves_the_line(full: HubEnvironment) -> None:
-    await wait_in_line(full, "bob", "carol")
+    await wait_in_queue(full, "bob", "carol")
     await full.close_hub()
     await full.open_hub(is_running=False)
     full.hub.users.delete(full.user("bob"))
     full.start_beside()
-    await eventually(lambda: line(full) == ["carol"], "bob is gone")
+    await eventually(lambda: queued_users(full) == ["carol"], "bob is gone")
     await eventually(lambda: full.user("carol").spawner.pending == "spawn", "carol waits again")
 
 
-async def test_who_gives_up_while_the_hub_takes_them_up_again_stays_out(full: HubEnvironment) -> None:
-    await wait_in_line(full, "bob", "carol")
+async def test_who_gives_up_while_the_hub_takes_them_up_again_stays_out(
+    full: HubEnvironment,
+) -> None:
+    await wait_in_queue(full, "bob", "carol")
     await full.close_hub()
     await full.open_hub()
     await eventually(lambda: full.user("bob").spawner.pending == "spawn", "bob waits again")
     assert await stop(full, "bob") == 204
     await asyncio.sleep(10 * resume_queue.RETRY_SECONDS)  # what must not happen would by now
-    assert line(full) == ["carol"]
+    assert queued_users(full) == ["carol"]
     assert full.leftovers("bob") == {}
 
 
 async def test_an_admin_can_delete_who_waits(full: HubEnvironment) -> None:
-    await wait_in_line(full, "bob", "carol")
+    await wait_in_queue(full, "bob", "carol")
     async with full.client("root", is_admin=True) as client:
         answer = await client.delete("/hub/api/users/bob")
     assert answer.status_code == 204, answer.text
-    await eventually(lambda: line(full) == ["carol"], "bob is gone")
+    await eventually(lambda: queued_users(full) == ["carol"], "bob is gone")
 
 
 async def test_asking_twice_is_asking_once(full: HubEnvironment) -> None:
-    await wait_in_line(full, "bob")
+    await wait_in_queue(full, "bob")
     assert (await start(full, "bob", {"gpus": 2}))[0] == 202
     assert lease_of(full, "bob").gpu_count == 1
-    assert line(full) == ["bob"]
+    assert queued_users(full) == ["bob"]
 
 
-async def test_a_docker_that_fails_at_the_turn_gives_the_gpu_to_the_next(full: HubEnvironment) -> None:
-    await wait_in_line(full, "bob", gpus=2)
-    await wait_in_line(full, "carol", gpus=2)
+async def test_a_docker_that_fails_at_the_turn_gives_the_gpu_to_the_next(
+    full: HubEnvironment,
+) -> None:
+    await wait_in_queue(full, "bob", gpus=2)
+    await wait_in_queue(full, "carol", gpus=2)
     full.engine.plan("create", Fault.ERROR)
     await stop(full, "alice")
     await eventually(lambda: full.user("carol").spawner.ready, "carol's server runs")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -42,15 +41,18 @@ def folder(tmp_path: Path) -> Path:
 
 def wait_for_url(name: str) -> str:
     """Return the address that a server prints; its log is shown when it prints none."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+
+    def address() -> str | None:
         done = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=True)
-        if found := re.search(
-            r"http://127\.0\.0\.1:8888/\S*token=[0-9a-f]{48}", done.stdout + done.stderr
-        ):
-            return found[0]
-        time.sleep(0.2)
-    pytest.fail(done.stdout + done.stderr)
+        log = done.stdout + done.stderr
+        found = re.search(r"http://127\.0\.0\.1:8888/\S*token=[0-9a-f]{48}", log)
+        return found[0] if found else None
+
+    try:
+        return eventually_sync(address, "the server prints its address")
+    except AssertionError as late:
+        late.add_note(docker("logs", name))
+        raise
 
 
 @pytest.mark.parametrize(
@@ -160,5 +162,7 @@ def test_tensorboard_is_in_the_launcher_and_answers(
     assert "<title>TensorBoard</title>" in page
     docker("exec", "--workdir=/workspace", name, "python", "-c", RUN_OF_A_PROJECT)
     runs = ("exec", name, "curl", "-s", f"{place}tensorboard/data/runs?token={token}")
-    eventually_sync(lambda: docker(*runs) == '["project/runs/first"]', seconds=60, what="a run is seen")
+    eventually_sync(
+        lambda: docker(*runs) == '["project/runs/first"]', seconds=60, what="a run is seen"
+    )
     assert docker("exec", name, "sh", "-c", f"{CODE} {place}tensorboard/") in {"302", "403"}

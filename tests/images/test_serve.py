@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -12,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from spawner.catalog import Release
+from testing.eventually import eventually_sync
 from tests.images.conftest import docker, run
 
 NETWORK = "/home/researcher/examples/simplenet.py:SimpleNet"
@@ -54,12 +54,16 @@ def ask(name: str, path: str, body: str = "") -> str:
 
 
 def wait_until_healthy(name: str) -> None:
-    deadline = time.monotonic() + 120
     command = ("docker", "exec", name, "python", "-c", ASK, "/health", "")
-    while subprocess.run(command, capture_output=True, check=False).returncode:
-        if time.monotonic() > deadline:
-            pytest.fail(docker("logs", name))
-        time.sleep(0.2)
+
+    def is_healthy() -> bool:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    try:
+        eventually_sync(is_healthy, "the server is healthy", seconds=120)
+    except AssertionError as late:
+        late.add_note(docker("logs", name))
+        raise
 
 
 @pytest.mark.parametrize("user", ["1000:1000", "0:0", "54321:65533"])

@@ -20,6 +20,9 @@ WRONG_OPTIONS = [
     ("down --yes", "--yes goes with --purge only."),
     ("test unit nonsense", '"nonsense" is not a layer.'),
     ("check --fast", "scripts/check takes no options."),
+    ("dev", '"" is neither hub nor panel.'),
+    ("dev --fast", '"--fast" is neither hub nor panel.'),
+    ("dev hub panel", "scripts/dev takes one word."),
 ]
 
 WRONG_SETTINGS = [

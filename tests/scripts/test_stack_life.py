@@ -106,6 +106,20 @@ def test_a_second_run_changes_nothing_and_down_keeps_the_data() -> None:
     assert (STATE / "secrets.env").read_text() == state
 
 
+def test_the_dev_loop_needs_a_running_workbench_and_leaves_the_proxy() -> None:
+    assert "does not run: start it with scripts/up." in script("dev", "hub").stderr
+    assert up().returncode == 0
+    running = containers()
+    done = script("dev", "hub")
+    assert done.returncode == 0, done.stderr
+    assert containers() == running, "an unchanged hub is not restarted"
+    panel = script("dev", "panel")
+    assert panel.returncode == 1
+    assert panel.stderr.splitlines()[-1] == (
+        "error: No server runs: start one on Home and run this again."
+    )
+
+
 def test_a_server_is_stopped_and_a_purge_removes_all_of_the_instance() -> None:
     assert up().returncode == 0
     home = f"{INSTANCE}-home-ada-20000"

@@ -63,7 +63,7 @@ class BrokerEnvironment:
             )
         )
 
-    async def ask(self, method: str, path: str, body: object = None) -> tuple[int, str]:
+    async def request(self, method: str, path: str, body: object = None) -> tuple[int, str]:
         """Return the status and, of a refusal, the sentence."""
         async with self.http.request(method, path, json=body) as response:
             raw = await response.read()
@@ -75,11 +75,13 @@ class BrokerEnvironment:
             return response.status, answer["message"]
 
     async def create(self, body: object, name: str | None = None) -> tuple[int, str]:
-        return await self.ask("POST", f"containers/create?name={name or self.name()}", body)
+        return await self.request("POST", f"containers/create?name={name or self.name()}", body)
 
 
 @asynccontextmanager
-async def running_broker_env(folder: Path, ledger_url: str | None = None) -> AsyncIterator[BrokerEnvironment]:
+async def running_broker_env(
+    folder: Path, ledger_url: str | None = None
+) -> AsyncIterator[BrokerEnvironment]:
     """Bring up Engine, ledger and broker; take them down afterwards."""
     url = ledger_url or f"sqlite:///{folder}/ledger.sqlite"
     ledger = Ledger.open(url, first_uid=FIRST_UID)
@@ -95,10 +97,14 @@ async def running_broker_env(folder: Path, ledger_url: str | None = None) -> Asy
             images={"v2.7": TAG, "v9.9": "not-built:v9.9"},
         )
         runner = await serve(
-            broker_env.broker, broker_env.socket_path, group=broker_env.socket_path.parent.stat().st_gid
+            broker_env.broker,
+            broker_env.socket_path,
+            group=broker_env.socket_path.parent.stat().st_gid,
         )
         connector = aiohttp.UnixConnector(str(broker_env.socket_path))
-        async with aiohttp.ClientSession("http://broker/v1.44/", connector=connector) as broker_env.http:
+        async with aiohttp.ClientSession(
+            "http://broker/v1.44/", connector=connector
+        ) as broker_env.http:
             yield broker_env
         broker_env.broker.events.close()
         await runner.cleanup()

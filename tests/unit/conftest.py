@@ -48,7 +48,9 @@ async def audit_env(tmp_path: Path, ledger_url: str) -> AsyncIterator[AuditEnvir
 
 
 @pytest.fixture
-async def controller_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ControllerEnvironment]:
+async def controller_env(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[ControllerEnvironment]:
     monkeypatch.setattr("spawner.controller.lease_lifecycle.STOP_GRACE_SECONDS", 0)
     async with FakeEngine(tmp_path / "docker.sock") as engine:
         controller_env = ControllerEnvironment(engine, tmp_path)

@@ -81,19 +81,19 @@ class ControllerEnvironment:
         )
         return self.controller
 
-    async def ask(self, user: str = "alice", gpus: int = 1, server: str = "") -> Lease:
+    async def acquire(self, user: str = "alice", gpus: int = 1, server: str = "") -> Lease:
         """Return the lease that a request was given, waiting or granted."""
         answer = await self.controller.acquire(make_request(user, gpus, server))
         assert isinstance(answer, Granted | Waiting), answer
         return answer.lease
 
     async def granted(self, user: str = "alice", gpus: int = 1) -> Lease:
-        lease = await self.ask(user, gpus)
+        lease = await self.acquire(user, gpus)
         assert lease.state is LeaseState.GRANTED
         return lease
 
     async def waiting(self, user: str, gpus: int = 1) -> Lease:
-        lease = await self.ask(user, gpus)
+        lease = await self.acquire(user, gpus)
         assert lease.state is LeaseState.WAITING
         self.uptime += 0.001  # who comes later is later
         return lease

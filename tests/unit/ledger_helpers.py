@@ -17,16 +17,16 @@ ALICE = Owner("alice", "alice", ())
 _moments = (i / 1e6 for i in itertools.count())
 
 
-def ask(ledger: Ledger, request: Request, now: float = 5.0) -> Lease | Refused:
+def request_lease(ledger: Ledger, request: Request, now: float = 5.0) -> Lease | Refused:
     def check(leases: Sequence[Lease], quota: Quota, held: float) -> Refused | None:
         return admit(request, gpus=GPUS, leases=leases, quota=quota, held=held, now=now)
 
     return ledger.admit(request, check, quota=QUOTA, now=now)
 
 
-def stand(ledger: Ledger, user: str, gpus: int = 1, now: float | None = None) -> Lease:
+def enqueue(ledger: Ledger, user: str, gpus: int = 1, now: float | None = None) -> Lease:
     now = 5.0 + next(_moments) if now is None else now
-    answer = ask(ledger, make_request(user, gpus), now)
+    answer = request_lease(ledger, make_request(user, gpus), now)
     assert isinstance(answer, Lease), answer
     return answer
 
@@ -51,7 +51,7 @@ def advance(ledger: Ledger, now: float = 6.0) -> tuple[list[str], dict[str, tupl
 
 
 def grant(ledger: Ledger, user: str, gpus: int = 1, now: float = 6.0) -> Lease:
-    lease = stand(ledger, user, gpus, now)
+    lease = enqueue(ledger, user, gpus, now)
     assert lease.id in advance(ledger, now)[1]
     return read(ledger, lease)
 

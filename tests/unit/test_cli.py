@@ -18,7 +18,7 @@ def command(audit_env: AuditEnvironment, monkeypatch: pytest.MonkeyPatch) -> lis
     monkeypatch.setenv("WORKBENCH_FIRST_UID", str(audit_env.places.first_uid))
     monkeypatch.setenv("WORKBENCH_LEDGER_URL", audit_env.places.ledger_url)
     socket, hub = str(audit_env.places.docker_socket), audit_env.places.hub_database_url
-    return ["audit", "--socket", socket, "--hub-database", hub]
+    return ["audit", "run", "--socket", socket, "--hub-database", hub]
 
 
 async def test_the_command_says_clean(
@@ -54,7 +54,7 @@ async def test_the_command_does_not_call_clean_what_it_did_not_see(
     audit_env.broker_env.socket_path.unlink()
     assert await asyncio.to_thread(cli.main, [*command, "--json"]) == 2
     said = capsys.readouterr()
-    assert said.err.startswith("The audit could not look: ")
+    assert said.err.startswith("The audit is not possible: ")
     assert said.err.count("\n") == 1
     answer = json.loads(said.out)
     assert answer["looked_at"] is None
@@ -71,7 +71,7 @@ def test_a_wrong_setting_is_unknown(
 
 def test_the_command_looks_where_the_hub_does(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["audit", "--help"])
+        cli.main(["audit", "run", "--help"])
     text = "".join(capsys.readouterr().out.split())
     assert f"(default:{configure.DOCKER_SOCKET})" in text
     assert f"(default:{configure.HUB_DATABASE})" in text

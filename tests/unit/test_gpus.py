@@ -32,7 +32,10 @@ GOLDEN = {
 FIRST, SECOND, *MIG = (gpu["uuid"] for gpu in GOLDEN["/samples"]["gpus"])
 DRIVER: dict[str, Any] = {"driver_version": "570.86.15", "cuda_driver_version": "12.8"}
 NAME = "NVIDIA A100-SXM4-80GB (simulated)"
-ASK: dict[str, Callable[[AgentClient], Any]] = {"/inventory": AgentClient.inventory, "/samples": AgentClient.samples}
+ASK: dict[str, Callable[[AgentClient], Any]] = {
+    "/inventory": AgentClient.inventory,
+    "/samples": AgentClient.samples,
+}
 
 
 @asynccontextmanager

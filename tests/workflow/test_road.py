@@ -57,7 +57,8 @@ def look_at_the_loss(browser: Browser, address: str, last: str, screenshot: Path
         row = card.locator("tb-data-table-content-row").first
         expect(row).to_contain_text("road/tensorboard", timeout=60 * SECONDS)
         _, _, value, step, *_ = row.inner_text().split()
-        assert (float(value), step) == (pytest.approx(float(last), abs=0.001), "10")
+        assert float(value) == pytest.approx(float(last), abs=0.001)
+        assert step == "10"
         board.wait_for_timeout(2 * SECONDS)  # the curve is drawn for the picture
         board.screenshot(path=screenshot)
 

@@ -1,6 +1,6 @@
-"""The GPU panel's Jupyter server extension: says what it brings and adds its three routes.
+"""GPU panel server extension: registers the three routes below ``gpu-panel/``.
 
-Importing it opens nothing: NVML and the hub wait for the first client.
+Importing it opens nothing: NVML and the hub are first used for the first client.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 async def _start_jupyter_server_extension(server_app: ServerApp) -> None:
-    """Begin to report once the server runs; outside a hub there is nobody to tell."""
+    """Start activity reports to the hub once the server runs; without a hub there are none."""
     import asyncio
 
     from gpu_panel.activity import Reporter, now, read_activity
@@ -34,12 +34,12 @@ async def _start_jupyter_server_extension(server_app: ServerApp) -> None:
 
 
 def _load_jupyter_server_extension(server_app: ServerApp) -> None:
-    from gpu_panel.handler import StreamHandler
     from gpu_panel.hub import Hub
     from gpu_panel.lease import LeaseWatch
-    from gpu_panel.lease_handler import HereHandler, LeaseHandler
+    from gpu_panel.lease_handler import KeepAliveHandler, LeaseHandler
     from gpu_panel.nvml import NvmlReader
     from gpu_panel.sampler import Sampler
+    from gpu_panel.stream_handler import StreamHandler
 
     root = url_path_join(server_app.web_app.settings["base_url"], "gpu-panel")
     lease = LeaseWatch(Hub.from_environment(os.environ), server_app.log)
@@ -47,7 +47,7 @@ def _load_jupyter_server_extension(server_app: ServerApp) -> None:
     routes = [
         (f"{root}/stream", StreamHandler, {"sampler": sampler}),
         (f"{root}/lease", LeaseHandler, {"lease": lease}),
-        (f"{root}/here", HereHandler, {"lease": lease}),
+        (f"{root}/keep-alive", KeepAliveHandler, {"lease": lease}),
     ]
     server_app.web_app.settings["gpu_panel_lease"] = lease
     server_app.web_app.add_handlers(".*$", routes)

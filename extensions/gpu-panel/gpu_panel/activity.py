@@ -1,7 +1,7 @@
-"""Tells the hub whether kernels and terminals of this server do anything, so that idle GPUs can be given back.
+"""Activity reports: send the activity of kernels and terminals to the hub, which releases idle GPUs.
 
-JupyterHub's own activity does not say so much: an open page counts as activity there, and a kernel that computes in
-silence does not. What cannot be read is unknown, and never called quiet.
+JupyterHub's own activity record is not enough: an open page counts there, a kernel that computes without output does not.
+An unreadable value is reported as unknown, never as quiet.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from gpu_panel.lease import LeaseWatch
 from gpu_panel.message import Activity
 
 PERIOD_SECONDS = 60.0
-SOON_SECONDS = 10.0
-"""The period while the hub means to give GPUs back: it takes nobody's on an old word."""
+IDLE_PERIOD_SECONDS = 10.0
+"""The period while an idle release is due: the hub releases GPUs only on a recent report."""
 
 
 class Reporter:
-    """The one who speaks, for as long as the server lives and its lease has GPUs."""
+    """Sends reports as long as the server runs and its lease has GPUs."""
 
     def __init__(
         self,
@@ -45,39 +45,42 @@ class Reporter:
                 if lease.state is not None and not lease.gpu_count:
                     return
                 if lease.idle_seconds_left is not None:
-                    pause = min(pause, SOON_SECONDS)
+                    pause = min(pause, IDLE_PERIOD_SECONDS)
             except HubError as error:
-                self._log.debug("GPU panel: the hub does not hear what this server does: %s", error)
+                self._log.debug("activity report failed: reason=%s", error)
             await asyncio.sleep(pause)
 
 
 def read_activity(settings: Mapping[str, Any], now: datetime) -> Activity:
-    """Return what the kernels and terminals of a server with these tornado ``settings`` do ``now``."""
+    """Return the activity of kernels and terminals at ``now``, from the server's tornado ``settings``."""
     started = settings.get("started")
     return Activity(
         busy_kernels=_count_busy(settings.get("kernel_manager")),
-        kernels_quiet_seconds=_find_quiet(
+        kernels_quiet_seconds=_get_quiet_seconds(
             settings.get("kernel_manager"), "list_kernels", started, now
         ),
-        terminals_quiet_seconds=_find_quiet(settings.get("terminal_manager"), "list", started, now)
+        terminals_quiet_seconds=_get_quiet_seconds(
+            settings.get("terminal_manager"), "list", started, now
+        )
         if settings.get("terminals_available")
         else _seconds(started, now),
     )
 
 
 def now() -> datetime:
-    """Return the time by the clock of kernels and terminals."""
+    """Return the time in UTC, as kernels and terminals record it."""
     return datetime.now(UTC)
 
 
 def _count_busy(manager: Any) -> int | None:  # noqa: ANN401
     try:
-        return sum(kernel["execution_state"] == "busy" for kernel in manager.list_kernels())
+        states = [kernel["execution_state"] for kernel in manager.list_kernels()]
     except (AttributeError, KeyError, TypeError):
         return None
+    return states.count("busy")
 
 
-def _find_quiet(manager: Any, names: str, started: Any, now: datetime) -> float | None:  # noqa: ANN401
+def _get_quiet_seconds(manager: Any, names: str, started: Any, now: datetime) -> float | None:  # noqa: ANN401
     try:
         every = getattr(manager, names)()
         times = [datetime.fromisoformat(one["last_activity"]) for one in every]
@@ -87,5 +90,5 @@ def _find_quiet(manager: Any, names: str, started: Any, now: datetime) -> float 
 
 
 def _seconds(since: Any, now: datetime) -> float | None:  # noqa: ANN401
-    """Return how long ago that was; a clock that was set back makes it now."""
+    """Return the seconds since ``since``, at least 0: the clock may have been set back."""
     return max((now - since).total_seconds(), 0.0) if isinstance(since, datetime) else None

@@ -1,6 +1,6 @@
-"""Asks the hub about the lease of this server, with the server's own token.
+"""Hub client: requests the lease of this server with the server's own token.
 
-Whatever the hub says instead of a lease becomes one ``HubError``; nothing here waits longer than a few seconds.
+Every answer other than a lease becomes one ``HubError``; no request waits longer than a few seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ANSWER_SECONDS = 5.0
 
 
 class HubError(Exception):
-    """No lease came of it; ``status`` and the sentence ``message`` are for whoever asked."""
+    """A request without a lease as its answer; ``status`` and the sentence ``message`` go to the client."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -31,43 +31,43 @@ class HubError(Exception):
 
 
 class Hub:
-    """The hub's REST API, as far as it is about the lease of one server."""
+    """The routes of the hub's REST API that concern one server."""
 
-    def __init__(self, url: str, server: str, token: str) -> None:
-        """Take the API's ``url``, the ``server``'s name as it stands in addresses, and its ``token``."""
-        self._url = url
-        self._server = server
+    def __init__(self, server_url: str, token: str) -> None:
+        """Keep ``server_url``, the address of the server's routes, and the server's ``token``."""
+        self._server_url = server_url
         self._headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Hub | None:
-        """Return the hub that started this server; None where none did."""
+        """Return the client of the hub that started this server; None without a hub."""
         api, token = environment.get("JUPYTERHUB_API_URL"), environment.get("JUPYTERHUB_API_TOKEN")
         if not api or not token:
             return None
-        server = quote(environment.get("JUPYTERHUB_SERVER_NAME", ""), safe="")
-        return cls(f"{api.rstrip('/')}/workbench", server, token)
+        name = quote(environment.get("JUPYTERHUB_SERVER_NAME", ""), safe="")
+        server = f"servers/{name}" if name else "server"
+        return cls(f"{api.rstrip('/')}/workbench/{server}", token)
 
     async def read(self) -> Lease:
-        """Return the lease as it is now; raises HubError."""
-        return await self._ask("GET", "lease", None)
+        """Return the current lease; raises HubError."""
+        return await self._request("GET", "lease", None)
 
     async def extend(self, hours: object) -> Lease:
-        """Ask for ``hours`` more and return the lease as it is then; raises HubError, with the hub's own words."""
-        return await self._ask("POST", "lease", json.dumps({"hours": hours}))
+        """Extend the lease by ``hours`` and return it; raises HubError with the hub's own sentence."""
+        return await self._request("POST", "lease", json.dumps({"hours": hours}))
 
-    async def stay(self) -> Lease:
-        """Say that the user is still here, and return the lease as it is then; raises HubError."""
-        return await self._ask("POST", "here", "{}")
+    async def keep_alive(self) -> Lease:
+        """Reset the idle countdown and return the lease; raises HubError."""
+        return await self._request("POST", "keep-alive", "{}")
 
     async def report(self, activity: Activity) -> Lease:
-        """Say what this server does, and return the lease as it is now; raises HubError."""
-        said = {"schema": ACTIVITY_SCHEMA, **asdict(activity)}
-        return await self._ask("POST", "activity", json.dumps(said))
+        """Send an activity report and return the lease; raises HubError."""
+        report = {"schema": ACTIVITY_SCHEMA, **asdict(activity)}
+        return await self._request("POST", "activity", json.dumps(report))
 
-    async def _ask(self, method: str, about: str, body: str | None) -> Lease:
+    async def _request(self, method: str, route: str, body: str | None) -> Lease:
         request = HTTPRequest(
-            f"{self._url}/{about}/{self._server}",
+            f"{self._server_url}/{route}",
             method,
             self._headers,
             body,
@@ -86,37 +86,37 @@ class Hub:
 
 
 def _build_refusal(response: HTTPResponse) -> HubError:
-    """Return the hub's "no" in its own sentence, and what failed in it as a bad gateway."""
+    """Return the error for ``response``: the hub's own sentence, and 502 for a failure of the hub."""
     try:
         message = json.loads(response.body)["message"]
     except (ValueError, KeyError, TypeError):
         message = None
     if not isinstance(message, str) or not message:
         message = f"The hub answered {response.code}: try again in a moment."
-    is_no = HTTPStatus.BAD_REQUEST <= response.code < HTTPStatus.INTERNAL_SERVER_ERROR
-    return HubError(HTTPStatus(response.code) if is_no else HTTPStatus.BAD_GATEWAY, message)
+    is_refusal = HTTPStatus.BAD_REQUEST <= response.code < HTTPStatus.INTERNAL_SERVER_ERROR
+    return HubError(HTTPStatus(response.code) if is_refusal else HTTPStatus.BAD_GATEWAY, message)
 
 
 def _parse_lease(body: bytes) -> Lease:
     try:
-        said = json.loads(body)
+        answer = json.loads(body)
         return Lease(
-            state=_expect(said["state"], str, type(None)),
-            gpu_count=_expect(said["gpus"], int),
-            seconds_left=_expect(said["seconds_left"], int, float, type(None)),
-            most_hours=_expect(said["max_lease_hours"], int, float, type(None)),
-            trouble=_expect(said.get("trouble"), str, type(None)),
-            idle_seconds_left=_expect(said["idle_seconds_left"], int, float, type(None)),
-            gpus_given_back=_expect(said["gpus_given_back"], int, type(None)),
+            state=_expect(answer["state"], str, type(None)),
+            gpu_count=_expect(answer["gpus"], int),
+            seconds_left=_expect(answer["seconds_left"], int, float, type(None)),
+            max_hours=_expect(answer["max_lease_hours"], int, float, type(None)),
+            trouble=_expect(answer.get("trouble"), str, type(None)),
+            idle_seconds_left=_expect(answer["idle_seconds_left"], int, float, type(None)),
+            gpus_given_back=_expect(answer["gpus_given_back"], int, type(None)),
             confirmed=True,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HubError(
-            HTTPStatus.BAD_GATEWAY, "The hub's answer about the lease was not understood."
+            HTTPStatus.BAD_GATEWAY, "The hub's answer is not a lease: tell your admin."
         ) from error
 
 
-def _expect(value: Any, *types: type) -> Any:  # noqa: ANN401  (whatever JSON holds)
+def _expect(value: Any, *types: type) -> Any:  # noqa: ANN401 - a value of JSON
     """Return ``value`` if it has one of ``types`` and is finite; raises TypeError."""
     if type(value) not in types or (isinstance(value, float) and not math.isfinite(value)):
         raise TypeError

@@ -1,7 +1,7 @@
-"""What this server knows of its lease, and the one conversation with the hub about it.
+"""Lease watch: polls the hub for this server's lease and counts it down between answers.
 
-The hub says how many seconds are left; from then on this machine's monotonic clock counts them, never a wall clock,
-and a hub that does not answer leaves the last known countdown going, marked as not confirmed.
+The countdown uses the monotonic clock, never a wall clock.
+While the hub does not answer, the last countdown continues and is marked as not confirmed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from gpu_panel.hub import Hub, HubError
 from gpu_panel.message import Activity, Lease
 
 PERIOD_SECONDS = 30.0
-OVERTIME_SECONDS = 2.0
-"""How often a lease is asked for whose time is over: it has been extended elsewhere, or this server goes."""
+EXPIRED_PERIOD_SECONDS = 2.0
+"""The poll period of an expired lease: it was extended elsewhere, or this server is about to stop."""
 
 FIRST_ANSWER_SECONDS = 1.0
-"""For how long whoever begins to watch waits for the first answer."""
+"""How long ``watching`` waits for the first answer before its block begins."""
 
 
 class LeaseWatch:
-    """The lease of this server; outside a hub there is none, and nobody is asked."""
+    """The lease of this server; without a hub there is no lease and no request."""
 
     def __init__(
         self,
@@ -39,97 +39,97 @@ class LeaseWatch:
         self._log = log
         self._period_seconds = period_seconds
         self._clock = clock
-        self._talk = asyncio.Lock()  # an older answer never overtakes a newer one
-        self._known: Lease | None = None
-        self._known_at = 0.0
-        self._has_failed = False
+        self._request_lock = asyncio.Lock()  # answers arrive in the order of their requests
+        self._stored: Lease | None = None
+        self._stored_at = 0.0
+        self._is_failing = False
 
     def view(self) -> Lease | None:
-        """Return the lease as it is now, None where the hub has not said anything yet."""
-        known = self._known
-        if known is None:
+        """Return the lease, counted down to now; None before the hub's first answer."""
+        stored = self._stored
+        if stored is None:
             return None
-        passed = self._clock() - self._known_at
+        passed = self._clock() - self._stored_at
         return replace(
-            known,
-            seconds_left=_count_down(known.seconds_left, passed),
-            idle_seconds_left=_count_down(known.idle_seconds_left, passed),
+            stored,
+            seconds_left=_count_down(stored.seconds_left, passed),
+            idle_seconds_left=_count_down(stored.idle_seconds_left, passed),
         )
 
     @property
     def has_hub(self) -> bool:
-        """False outside a hub."""
+        """Whether a hub started this server."""
         return self._hub is not None
 
     async def extend(self, hours: object) -> Lease:
-        """Ask the hub for ``hours`` more and return the lease as it is then; raises HubError."""
-        return await self._converse(lambda hub: hub.extend(hours))
+        """Extend the lease by ``hours`` and return it; raises HubError."""
+        return await self._request(lambda hub: hub.extend(hours))
 
-    async def stay(self) -> Lease:
-        """Tell the hub that the user is still here, and return the lease as it is then; raises HubError."""
-        return await self._converse(lambda hub: hub.stay())
+    async def keep_alive(self) -> Lease:
+        """Reset the hub's idle countdown and return the lease; raises HubError."""
+        return await self._request(lambda hub: hub.keep_alive())
 
     async def report(self, activity: Activity) -> Lease:
-        """Tell the hub what this server does, and return the lease as it is then; raises HubError."""
-        return await self._converse(lambda hub: hub.report(activity))
+        """Send an activity report and return the lease; raises HubError."""
+        return await self._request(lambda hub: hub.report(activity))
 
-    async def _converse(self, ask: Callable[[Hub], Awaitable[Lease]]) -> Lease:
+    async def _request(self, send: Callable[[Hub], Awaitable[Lease]]) -> Lease:
         if self._hub is None:
             raise HubError(HTTPStatus.NOT_FOUND, "No hub started this server: it has no lease.")
-        async with self._talk:
-            asked_at = self._clock()
-            lease = await ask(self._hub)
-            self._know(lease, asked_at)
+        async with self._request_lock:
+            requested_at = self._clock()
+            lease = await send(self._hub)
+            self._store(lease, requested_at)
             return lease
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Keep asking the hub meanwhile; the block begins once it has answered, or soon."""
+        """Poll the hub during the block, which begins after the first answer or ``FIRST_ANSWER_SECONDS``."""
         if self._hub is None:
             yield
             return
-        self._doubt()  # it is from the last time that anybody looked
-        was_asked = asyncio.Event()
-        task = asyncio.create_task(self._keep_asking(self._hub, was_asked))
+        self._mark_unconfirmed()  # it is as old as the last client
+        was_polled = asyncio.Event()
+        task = asyncio.create_task(self._poll(self._hub, was_polled))
         try:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(was_asked.wait(), FIRST_ANSWER_SECONDS)
+                await asyncio.wait_for(was_polled.wait(), FIRST_ANSWER_SECONDS)
             yield
         finally:
             task.cancel()
 
-    async def _keep_asking(self, hub: Hub, was_asked: asyncio.Event) -> None:
+    async def _poll(self, hub: Hub, was_polled: asyncio.Event) -> None:
         while True:
-            async with self._talk:
-                await self._ask(hub)
-            was_asked.set()
+            async with self._request_lock:
+                await self._refresh(hub)
+            was_polled.set()
             await asyncio.sleep(self._pause_seconds())
 
-    async def _ask(self, hub: Hub) -> None:
-        asked_at = self._clock()
+    async def _refresh(self, hub: Hub) -> None:
+        requested_at = self._clock()
         try:
-            self._know(await hub.read(), asked_at)
+            self._store(await hub.read(), requested_at)
         except HubError as error:
-            if not self._has_failed:  # one line, however long it lasts
-                self._log.warning("GPU panel: the lease is not confirmed: %s", error)
-            self._has_failed = True
-            self._doubt()
+            if not self._is_failing:  # one line per outage
+                self._log.warning("lease not confirmed: reason=%s", error)
+            self._is_failing = True
+            self._mark_unconfirmed()
 
-    def _know(self, lease: Lease, asked_at: float) -> None:
-        # counted from the question: what the answer took is never added to the lease
-        self._known, self._known_at = lease, asked_at
-        self._has_failed = False
+    def _store(self, lease: Lease, requested_at: float) -> None:
+        # counted from the request, so that the time of the answer is never added to the lease
+        self._stored, self._stored_at = lease, requested_at
+        self._is_failing = False
 
-    def _doubt(self) -> None:
-        if self._known is not None:
-            self._known = replace(self._known, confirmed=False)
+    def _mark_unconfirmed(self) -> None:
+        if self._stored is not None:
+            self._stored = replace(self._stored, confirmed=False)
 
     def _pause_seconds(self) -> float:
-        """Return until when nothing can have changed that matters: the next period, or the end before it."""
+        """Return the time until the next poll: one period, or the end of the lease if that is sooner."""
         lease = self.view()
         if lease is None or lease.seconds_left is None or not lease.confirmed:
             return self._period_seconds
-        return min(self._period_seconds, max(lease.seconds_left, OVERTIME_SECONDS))
+        return min(self._period_seconds, max(lease.seconds_left, EXPIRED_PERIOD_SECONDS))
 
 
 def _count_down(left: float | None, passed: float) -> float | None:

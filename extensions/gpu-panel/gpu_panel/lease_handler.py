@@ -1,6 +1,6 @@
-"""The REST routes by which the front end extends the lease of this server, or says that somebody is there.
+"""Lease handlers: pass an extension or a keep-alive of the front end on to the hub.
 
-The hub decides; its sentence is passed on as it is.
+The hub decides, and its sentence reaches the front end unchanged.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from gpu_panel.lease import LeaseWatch
 from gpu_panel.message import Lease
 
 
-class _AnswersLease(APIHandler):
+class LeaseApiHandler(APIHandler):
+    """A route that answers with the lease as JSON."""
+
     auth_resource = "gpu-panel"
 
     def initialize(self, lease: LeaseWatch) -> None:
-        """Take the one watch of this server."""
+        """Keep the lease watch of this server."""
         super().initialize()
         self._lease = lease
 
-    async def answer(self, asking: Awaitable[Lease]) -> None:
+    async def answer(self, request: Awaitable[Lease]) -> None:
+        """Answer with the lease that ``request`` returns, or with the hub's refusal."""
         try:
-            lease = await asking
+            lease = await request
         except HubError as error:
             self.set_status(error.status)
             self.finish(json.dumps({"message": error.message}))
@@ -36,8 +39,8 @@ class _AnswersLease(APIHandler):
         self.finish(json.dumps(asdict(lease)))
 
 
-class LeaseHandler(_AnswersLease):
-    """``POST <base_url>/gpu-panel/lease`` with ``{"hours": …}``: the lease as it is then, or ``{"message": …}``."""
+class LeaseHandler(LeaseApiHandler):
+    """``POST <base_url>/gpu-panel/lease`` with ``{"hours": …}``: answers with the lease or ``{"message": …}``."""
 
     @authenticated
     @authorized
@@ -48,11 +51,11 @@ class LeaseHandler(_AnswersLease):
         await self.answer(self._lease.extend(hours))
 
 
-class HereHandler(_AnswersLease):
-    """``POST <base_url>/gpu-panel/here``: "I'm still here"; answers as ``LeaseHandler``."""
+class KeepAliveHandler(LeaseApiHandler):
+    """``POST <base_url>/gpu-panel/keep-alive``: answers as ``LeaseHandler``."""
 
     @authenticated
     @authorized
     async def post(self) -> None:
-        """Let the time in which nothing used the GPUs begin anew."""
-        await self.answer(self._lease.stay())
+        """Reset the idle countdown of the GPUs."""
+        await self.answer(self._lease.keep_alive())

@@ -1,7 +1,7 @@
-"""The one message of the stream: its values and their JSON form.
+"""Stream message: its values and their JSON form.
 
-Unknown is ``None`` here and ``null`` there, units stand in the names, and the keys are those of
-``tests/contract/panel-message.json``, which the front end's tests read too.
+An unknown value is ``None`` in Python and ``null`` in JSON; names carry units.
+The keys are those of ``tests/contract/panel-message.json``, which the front end's tests read too.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-SCHEMA = 4
+SCHEMA = 5
 ACTIVITY_SCHEMA = 1
 SIMULATED_SUFFIX = "(simulated)"
 
 
 class GpuHealth(StrEnum):
-    """What NVML says of a GPU: ``UNKNOWN`` when it gave an error other than "lost"."""
+    """The state of a GPU in NVML; ``UNKNOWN`` for an error other than "lost"."""
 
     OK = "ok"
     LOST = "lost"
@@ -27,7 +27,7 @@ class GpuHealth(StrEnum):
 
 @dataclass(frozen=True)
 class GpuReading:
-    """One GPU or MIG instance at one moment; ``index`` counts what this server sees, from 0."""
+    """One GPU or MIG instance at one moment; ``index`` counts the devices of this server from 0."""
 
     uuid: str | None
     index: int
@@ -42,7 +42,7 @@ class GpuReading:
 
     @property
     def is_simulated(self) -> bool:
-        """True for a GPU that only the simulation library knows; its name says so."""
+        """Whether the simulation library made this GPU; its name ends with ``SIMULATED_SUFFIX``."""
         return self.name is not None and self.name.endswith(SIMULATED_SUFFIX)
 
 
@@ -50,8 +50,8 @@ class GpuReading:
 class Reading:
     """All GPUs of this server at one moment, in seconds since the Unix epoch.
 
-    ``error`` is a sentence for people when the driver as a whole does not answer. A server
-    without GPUs has no GPUs and no error.
+    ``error`` is a sentence for the user when the driver does not answer.
+    A server without GPUs has no GPUs and no error.
     """
 
     sampled_at: float
@@ -61,19 +61,20 @@ class Reading:
 
 @dataclass(frozen=True)
 class Lease:
-    """What the hub says of this server's lease.
+    """The lease of this server, as the hub describes it.
 
-    ``seconds_left`` is None for one without an end, and below 0 once its time is over. ``most_hours`` is
-    the longest that a lease may last from now on, None where there is no bound. ``trouble`` is a sentence for
-    people when a GPU has failed. ``idle_seconds_left`` is until its GPUs are given back because nothing uses them,
-    None unless that is soon; ``gpus_given_back`` is how many it had for which that came, None where it did not.
-    ``confirmed`` is False where the hub did not answer lately: then the lease is as it was last known.
+    ``seconds_left``: None for a lease without an end, below 0 once it has expired.
+    ``max_hours``: the longest duration from now, None without a bound.
+    ``trouble``: a sentence for the user when a GPU has failed.
+    ``idle_seconds_left``: until the release of its unused GPUs, None unless a release is due.
+    ``gpus_given_back``: the number of GPUs that an idle release took, None without one.
+    ``confirmed``: False while the hub does not answer; the lease is then the last known one.
     """
 
     state: str | None
     gpu_count: int
     seconds_left: float | None
-    most_hours: float | None
+    max_hours: float | None
     trouble: str | None
     idle_seconds_left: float | None
     gpus_given_back: int | None
@@ -82,10 +83,10 @@ class Lease:
 
 @dataclass(frozen=True)
 class Activity:
-    """What this server does, as it tells the hub; ``tests/contract/panel-activity.json`` is the sample.
+    """The activity of this server; ``tests/contract/panel-activity.json`` is the sample.
 
-    How many kernels compute, and how long ago the last kernel, and the last terminal, did anything, since the start of
-    the server where there is none; None is unknown.
+    ``busy_kernels`` is a count. The other two are the seconds since the last activity of any kernel and any terminal,
+    or since the start of the server without one. None is unknown.
     """
 
     busy_kernels: int | None
@@ -99,7 +100,7 @@ def build_message(
     history: Sequence[Reading] = (),
     lease: Lease | None = None,
 ) -> bytes:
-    """Return the message for ``reading``; ``history`` is older readings, oldest first."""
+    """Return the message for ``reading``; ``history`` holds older readings, oldest first."""
     message = {
         "schema": SCHEMA,
         "sampled_at": reading.sampled_at,
@@ -113,7 +114,7 @@ def build_message(
 
 
 def _build_history(readings: Sequence[Reading]) -> list[dict[str, Any]]:
-    """Return one entry of equally long columns per GPU, in the order of first appearance."""
+    """Return one entry per GPU, with columns of equal length, in the order of first appearance."""
     columns: dict[str, dict[str, Any]] = {}
     for reading in readings:
         for gpu in reading.gpus:

@@ -1,6 +1,6 @@
-"""Reads the GPUs of this server through nvitop's library API.
+"""NVML reader: reads the GPUs of this server through nvitop's library API.
 
-Nothing is imported or opened before the first call, and nvitop's ``NA`` ends here as ``None``.
+Nothing is imported or opened before the first call; nvitop's ``NA`` becomes ``None`` here.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ LIBRARY = "libnvidia-ml.so.1"
 class NvmlReader:
     """A callable that returns one ``Reading``; call it from one thread at a time.
 
-    The devices are listed at the first call, and again after one at which a device had no handle.
+    The devices are listed at the first call, and again after a call in which a device had no handle.
     """
 
     def __init__(self) -> None:
         self._devices: list[Device] = []
 
     def __call__(self) -> Reading:
-        """Ask NVML; about six cheap calls per GPU. Driver errors become values, not exceptions."""
+        """Return a reading, with about six cheap NVML calls per GPU; a driver error becomes a value."""
         sampled_at = round(time.time(), 3)
         if not has_library():
             return Reading(sampled_at)
@@ -48,7 +48,7 @@ class NvmlReader:
 
 @cache
 def has_library() -> bool:
-    """Return whether NVML is installed; asked before nvitop, which prints a long error if not."""
+    """Return whether NVML is installed; without it nvitop would print a long error."""
     try:
         ctypes.CDLL(LIBRARY)
     except OSError:
@@ -57,7 +57,7 @@ def has_library() -> bool:
 
 
 def _list_devices() -> list[Device]:
-    """Return the GPUs and MIG instances that this server sees; raises ``NVMLError``."""
+    """Return the GPUs and MIG instances of this server; raises ``NVMLError``."""
     from nvitop import Device
 
     physical = Device.from_indices(range(Device.count()))
@@ -71,27 +71,27 @@ def _read(device: Device, index: int) -> GpuReading:
         values = {
             "memory_used_bytes": _known(memory.used),
             "memory_total_bytes": _known(memory.total),
-            # NVML knows the temperature of a MIG instance only as that of its GPU.
+            # NVML has no temperature per MIG instance, only that of its GPU
             "temperature_celsius": _known(physical.temperature()),
             "utilization_percent": _known(device.gpu_utilization()),
             "power_watts": _watts(device.power_usage()),
             "power_limit_watts": _watts(device.power_limit()),
         }
     is_silent = all(value is None for value in values.values())
-    health = _ask_health(physical) if is_silent else GpuHealth.OK
+    health = _probe_health(physical) if is_silent else GpuHealth.OK
     name = None if device.handle is None else _known(device.name())
     return GpuReading(_known(device.uuid()), index, name, health, **values)
 
 
 def _physical(device: Device) -> Device:
-    """Return the GPU that a MIG instance is part of, or the GPU itself."""
+    """Return the GPU of a MIG instance, or the GPU itself."""
     from nvitop import MigDevice
 
     return device.parent if isinstance(device, MigDevice) else device
 
 
-def _ask_health(physical: Device) -> GpuHealth:
-    """Return why a GPU said nothing; nvitop's own methods swallow the error."""
+def _probe_health(physical: Device) -> GpuHealth:
+    """Return the health of a GPU without values; nvitop's own methods swallow the error."""
     from nvitop import libnvml
 
     try:
@@ -106,12 +106,12 @@ def _ask_health(physical: Device) -> GpuHealth:
     return GpuHealth.OK
 
 
-def _known(value: Any) -> Any:  # noqa: ANN401  (nvitop's NA is a str beside ints)
+def _known(value: Any) -> Any:  # noqa: ANN401 - nvitop's NA is a str among ints
     from nvitop import NA
 
     return None if value is NA else value
 
 
-def _watts(milliwatts: Any) -> float | None:  # noqa: ANN401
+def _watts(milliwatts: Any) -> float | None:  # noqa: ANN401 - as above
     known = _known(milliwatts)
     return None if known is None else round(known / 1000, 1)

@@ -1,7 +1,7 @@
-"""The one sampler behind all sockets.
+"""Sampler: reads the GPUs once per period and sends one message to all sockets.
 
-It runs while there is a client, at a period that no client can change, and never on the event
-loop: readings are made in one worker thread and serialized once for everybody.
+It runs while there is a client, at a period that no client can change.
+Readings run in one worker thread, never on the event loop, and are serialized once.
 """
 
 from __future__ import annotations
@@ -21,17 +21,14 @@ HISTORY_SECONDS = 300.0
 
 
 class Client(Protocol):
-    """Whoever listens; ``deliver`` returns at once, whatever becomes of the message."""
+    """A receiver of messages; ``deliver`` never blocks."""
 
     def deliver(self, message: bytes) -> None:
-        """Take one message or drop it."""
+        """Send one message or drop it."""
 
 
 class Sampler:
-    """Reads once per period and hands the message to every client that has joined.
-
-    The lease is watched as long as it runs.
-    """
+    """The reading loop and its clients; it watches the lease while it runs."""
 
     def __init__(
         self,
@@ -46,27 +43,27 @@ class Sampler:
         self._period_seconds = period_seconds
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gpu-panel")
         self._clients: set[Client] = set()
-        self._newcomers: set[Client] = set()
+        self._new_clients: set[Client] = set()
         self._history: deque[Reading] = deque()
         self._task: asyncio.Task[None] | None = None
 
     @property
     def is_running(self) -> bool:
-        """Whether the loop is at work, that is: whether anybody listens."""
+        """Whether the loop runs, which is while there is a client."""
         return self._task is not None
 
     def join(self, client: Client) -> None:
-        """Serve ``client`` from the next reading on; its first message carries the history."""
-        self._newcomers.add(client)
+        """Add ``client`` from the next reading on; its first message carries the history."""
+        self._new_clients.add(client)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
-            self._task.add_done_callback(self._ended)
+            self._task.add_done_callback(self._on_done)
 
     def leave(self, client: Client) -> None:
-        """Forget ``client``; the last one out stops the loop."""
+        """Remove ``client``; without clients the loop stops."""
         self._clients.discard(client)
-        self._newcomers.discard(client)
-        if not (self._clients or self._newcomers) and self._task is not None:
+        self._new_clients.discard(client)
+        if not (self._clients or self._new_clients) and self._task is not None:
             self._task.cancel()
             self._task = None
 
@@ -85,19 +82,19 @@ class Sampler:
         oldest = reading.sampled_at - HISTORY_SECONDS
         while self._history and self._history[0].sampled_at < oldest:
             self._history.popleft()
-        if self._newcomers:
+        if self._new_clients:
             message = build_message(reading, self._period_seconds, self._history, lease)
-            for client in self._newcomers:
+            for client in self._new_clients:
                 client.deliver(message)
         if self._clients:
             message = build_message(reading, self._period_seconds, lease=lease)
             for client in self._clients:
                 client.deliver(message)
-        self._clients |= self._newcomers
-        self._newcomers = set()
+        self._clients |= self._new_clients
+        self._new_clients = set()
         self._history.append(reading)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            self._log.error("GPU panel: the sampler failed", exc_info=task.exception())
+            self._log.error("sampler state=failed", exc_info=task.exception())
             self._task = None

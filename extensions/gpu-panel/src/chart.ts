@@ -1,7 +1,7 @@
 /**
- * One GPU's last minutes as lines: memory and utilisation in percent, temperature in °C.
+ * Chart: one GPU's last minutes as lines, memory and utilisation in percent, temperature in °C.
  *
- * Colours are read from the theme whenever the chart is drawn; lines differ in pattern too.
+ * Colours are read from the theme at each drawing; lines differ in pattern too.
  */
 import uPlot from 'uplot';
 
@@ -22,7 +22,7 @@ export class Chart {
   private _plot: uPlot;
   private _observer: ResizeObserver;
 
-  /** `onHover` gets the index of the point under the mouse, `null` when there is none. */
+  /** `onHover` receives the index of the point under the mouse, or `null`. */
   constructor(onHover: (index: number | null) => void) {
     this.node.className = 'gpu-panel-Chart';
     this._plot = new uPlot(this._buildOptions(onHover), [[], [], [], []], this.node);
@@ -39,7 +39,7 @@ export class Chart {
     ]);
   }
 
-  /** Draw again in the colours of the theme of now. */
+  /** Draw again in the colours of the current theme. */
   redraw(): void {
     this._plot.redraw(false, true);
   }

@@ -1,4 +1,4 @@
-/** Two verbs for building and changing elements; text is always set as text, never as HTML. */
+/** DOM functions: build and change elements; text is always set as text, never as HTML. */
 
 export function element<K extends keyof HTMLElementTagNameMap>(
   tag: K,
@@ -11,7 +11,7 @@ export function element<K extends keyof HTMLElementTagNameMap>(
   return node;
 }
 
-/** Set the text of `node`, without touching the page when it is already so. */
+/** Set the text of `node`, and leave the page alone when the text is the same. */
 export function setText(node: HTMLElement, text: string): void {
   if (node.textContent !== text) {
     node.textContent = text;

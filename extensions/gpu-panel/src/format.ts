@@ -1,8 +1,7 @@
 /**
- * Values and states as people read them.
+ * Value format: GPU values and states as text.
  *
- * An unknown value is an en dash, never 0; memory is in GiB, as NVIDIA's tools and
- * product names count them.
+ * An unknown value is an en dash, never 0; memory is in GiB, as in NVIDIA's tools and product names.
  */
 import { GpuReading, PanelMessage } from './message';
 
@@ -11,8 +10,8 @@ export const UNKNOWN = '–';
 const BYTES_PER_GIB = 2 ** 30;
 const SIMULATED_SUFFIX = /\s*\(simulated\)$/;
 
-/** More GPUs than this are summed up in the status bar. */
-const MOST_GPUS_IN_STATUS = 2;
+/** Above this number, the status bar shows sums. */
+const MAX_GPUS_IN_STATUS = 2;
 
 export function formatCelsius(value: number | null): string {
   return value === null ? UNKNOWN : `${Math.round(value)} °C`;
@@ -22,7 +21,7 @@ export function formatPercent(value: number | null): string {
   return value === null ? UNKNOWN : `${Math.round(value)} %`;
 }
 
-/** "12.0 / 80 GiB", "– / 80 GiB", or "–" when neither is known. */
+/** "12.0 / 80 GiB", "– / 80 GiB", or "–" when both are unknown. */
 export function formatMemory(used: number | null, total: number | null): string {
   if (used === null && total === null) {
     return UNKNOWN;
@@ -51,7 +50,7 @@ export function formatAge(age_seconds: number): string {
   return minutes === 0 ? `${rest} ago` : `${minutes} min ${rest} ago`;
 }
 
-/** "2 h 14 min", "under a minute": in the words of the hub (`tests/contract/panel-durations.json`). */
+/** "2 h 14 min", "under a minute": the hub's form (`tests/contract/panel-durations.json`). */
 export function formatDuration(seconds: number): string {
   const minutes = Math.floor(seconds / 60);
   const hours = Math.floor(minutes / 60);
@@ -91,7 +90,7 @@ export function formatName(gpu: GpuReading): string {
   return gpu.name === null ? 'Unknown model' : gpu.name.replace(SIMULATED_SUFFIX, '');
 }
 
-/** The sentence about a GPU that does not answer, `null` for one that does. */
+/** Return the sentence about a GPU that does not answer, `null` for a healthy one. */
 export function describeProblem(gpu: GpuReading): string | null {
   switch (gpu.health) {
     case 'ok':
@@ -99,7 +98,7 @@ export function describeProblem(gpu: GpuReading): string | null {
     case 'lost':
       return `${formatTitle(gpu)} is lost: the driver no longer reaches it. Save your work, stop this server and tell your admin.`;
     case 'unknown':
-      return `${formatTitle(gpu)} gave an error instead of its values. If it stays so, stop this server and tell your admin.`;
+      return `${formatTitle(gpu)} returns an error instead of its values. If the error stays, stop this server and tell your admin.`;
   }
 }
 
@@ -115,7 +114,7 @@ export function formatStatus(message: PanelMessage | null): string {
   if (gpus.length === 0) {
     return 'No GPU';
   }
-  if (gpus.length <= MOST_GPUS_IN_STATUS) {
+  if (gpus.length <= MAX_GPUS_IN_STATUS) {
     return `GPU ${gpus.map(statusOf).join(' | ')}`;
   }
   return statusOfMany(gpus);

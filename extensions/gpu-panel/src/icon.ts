@@ -1,4 +1,4 @@
-/** The panel's icon: a graphics card, in the colours that JupyterLab gives its icons. */
+/** Icon: a graphics card in the colours of JupyterLab's icons. */
 import { LabIcon } from '@jupyterlab/ui-components';
 
 const SVG = `<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 24 24">

@@ -1,4 +1,4 @@
-/** The JupyterLab plugin: wires models, stream, panel, status bar and lease together, and nothing else. */
+/** JupyterLab plugin: connects models, stream, panel, status bar and lease monitor. */
 import {
   ILayoutRestorer,
   JupyterFrontEnd,
@@ -9,15 +9,15 @@ import { ICommandPalette, IThemeManager } from '@jupyterlab/apputils';
 import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { IStatusBar } from '@jupyterlab/statusbar';
 
-import { LabAttendant } from './attendant';
-import { extendLease, sayHere } from './extend';
-import { LeaseGuard } from './guard';
+import { LeaseNotifications } from './notifications';
+import { extendLease, keepAlive } from './lease-api';
+import { LeaseMonitor } from './lease-monitor';
 import { gpuIcon } from './icon';
 import { LeaseModel } from './lease';
 import { LeaseStatus } from './lease-status';
 import { GpuModel } from './model';
 import { GpuPanel, PANEL_ID } from './panel';
-import { GpuStatus } from './status';
+import { GpuStatus } from './gpu-status';
 import { Stream, streamUrl } from './stream';
 
 const OPEN_COMMAND = 'gpu-panel:open';
@@ -41,18 +41,18 @@ const plugin: JupyterFrontEndPlugin<void> = {
     const model = new GpuModel();
     const lease = new LeaseModel(() => performance.now());
     const show = (): void => void app.commands.execute(OPEN_COMMAND);
-    const attendant = guardLease(app, model, lease, info);
+    const notifications = monitorLease(app, model, lease, info);
     const panel = new GpuPanel(
       model,
       lease,
       () => void app.commands.execute(EXTEND_COMMAND),
-      () => void attendant.stay()
+      () => void notifications.keepAlive()
     );
     app.shell.add(panel, 'right', { rank: 900 });
     restorer?.add(panel, PANEL_ID);
     themes?.themeChanged.connect(() => panel.redraw());
 
-    addCommands(app, lease, attendant);
+    addCommands(app, lease, notifications);
     palette?.addItem({ command: OPEN_COMMAND, category: 'GPU' });
     palette?.addItem({ command: EXTEND_COMMAND, category: 'GPU' });
     const status = new GpuStatus(model, show);
@@ -63,7 +63,11 @@ const plugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
-function addCommands(app: JupyterFrontEnd, lease: LeaseModel, attendant: LabAttendant): void {
+function addCommands(
+  app: JupyterFrontEnd,
+  lease: LeaseModel,
+  notifications: LeaseNotifications
+): void {
   app.commands.addCommand(OPEN_COMMAND, {
     label: 'Show GPU Panel',
     caption: "Live memory and temperature of this server's GPUs",
@@ -73,30 +77,30 @@ function addCommands(app: JupyterFrontEnd, lease: LeaseModel, attendant: LabAtte
   app.commands.addCommand(EXTEND_COMMAND, {
     label: 'Extend GPU Lease…',
     isVisible: () => lease.seconds_left !== null,
-    execute: () => attendant.extend()
+    execute: () => notifications.extend()
   });
 }
 
-function guardLease(
+function monitorLease(
   app: JupyterFrontEnd,
   model: GpuModel,
   lease: LeaseModel,
   info: JupyterLab.IInfo | null
-): LabAttendant {
+): LeaseNotifications {
   const home = URLExt.join(PageConfig.getOption('hubPrefix'), 'home');
-  const attendant = new LabAttendant({
+  const notifications = new LeaseNotifications({
     lease,
     info,
     home: PageConfig.getOption('hubHost') + home,
     extend: hours => extendLease(hours, app.serviceManager.serverSettings),
-    stay: () => sayHere(app.serviceManager.serverSettings),
+    keepAlive: () => keepAlive(app.serviceManager.serverSettings),
     saveAll: () => app.commands.execute('docmanager:save-all'),
     showPanel: () => void app.commands.execute(OPEN_COMMAND)
   });
-  const guard = new LeaseGuard(lease, attendant);
-  lease.changed.connect(() => guard.update(model.connection));
+  const monitor = new LeaseMonitor(lease, notifications);
+  lease.changed.connect(() => monitor.update(model.connection));
   setInterval(() => lease.tick(), TICK_MS);
-  return attendant;
+  return notifications;
 }
 
 function openStream(app: JupyterFrontEnd, model: GpuModel, lease: LeaseModel): void {

@@ -1,13 +1,13 @@
 /**
- * The status-bar item that counts the lease down; a button that opens the panel.
+ * Lease status: the status-bar item with the countdown; a button that opens the panel.
  *
- * It is not there where there is nothing to count.
+ * It is hidden for a lease without an end.
  */
 import { Widget } from '@lumino/widgets';
 
 import { element, setText } from './dom';
 import { LeaseModel } from './lease';
-import { sayCountdown } from './words';
+import { formatCountdown } from './lease-format';
 
 const SOON_SECONDS = 1800;
 
@@ -30,7 +30,7 @@ export class LeaseStatus extends Widget {
 
   private _update(): void {
     const { reading, seconds_left } = this._lease;
-    const countdown = sayCountdown(this._lease, new Date());
+    const countdown = formatCountdown(this._lease, new Date());
     const text = `${countdown?.status ?? ''}${reading?.trouble ? ' · GPU failed' : ''}${
       reading?.idle_seconds_left == null ? '' : ' · unused'
     }`;

@@ -1,7 +1,7 @@
 /**
- * What the front knows of the lease: the server's last word, counted down since by a monotonic clock.
+ * Lease model: the server's last reading, counted down by a monotonic clock.
  *
- * No DOM here; the clock is given.
+ * It uses no DOM; the clock is an argument.
  */
 import { ISignal, Signal } from '@lumino/signaling';
 
@@ -10,16 +10,16 @@ import { LeaseReading } from './message';
 
 const HOUR_SECONDS = 3600;
 
-/** Between what is counted here and what the hub decides, so much may have passed. */
+/** The tolerated difference between this countdown and the hub's. */
 const SLACK_SECONDS = 60;
 
-/** Hours by which a lease may be extended, and how that is said. */
+/** A choice of hours by which a lease may be extended, and its label. */
 export interface Extension {
   hours: number;
   label: string;
 }
 
-const USUAL: Extension[] = [
+const PRESETS: Extension[] = [
   { hours: 1, label: '1 hour' },
   { hours: 4, label: '4 hours' }
 ];
@@ -32,23 +32,23 @@ export class LeaseModel {
   /** `now_ms` is a monotonic clock, in milliseconds. */
   constructor(private readonly _now_ms: () => number) {}
 
-  /** Emitted after every word of the server and every tick. */
+  /** Emitted after every reading and every tick. */
   get changed(): ISignal<this, void> {
     return this._changed;
   }
 
-  /** The server's last word, `null` outside a hub. */
+  /** The server's last reading, `null` without a hub. */
   get reading(): LeaseReading | null {
     return this._reading;
   }
 
-  /** What is left now, below 0 once it is over; `null` for a lease without an end, or none. */
+  /** The seconds until the end, below 0 after it; `null` without a lease or without an end. */
   get seconds_left(): number | null {
     const left = this._reading?.seconds_left ?? null;
     return left === null ? null : left - (this._now_ms() - this._accepted_ms) / 1000;
   }
 
-  /** What is left until GPUs that nothing uses are given back, at least 0; `null` unless that is soon. */
+  /** The seconds until the release of unused GPUs, at least 0; `null` unless a release is due. */
   get idle_seconds_left(): number | null {
     const left = this._reading?.idle_seconds_left ?? null;
     return left === null ? null : Math.max(left - (this._now_ms() - this._accepted_ms) / 1000, 0);
@@ -60,25 +60,25 @@ export class LeaseModel {
     this._changed.emit();
   }
 
-  /** Let everybody count down. */
+  /** Notify all listeners of the passed time. */
   tick(): void {
     this._changed.emit();
   }
 
-  /** Return by how much the lease can be extended now: less than the bound by what may pass meanwhile. */
+  /** Return the choices for an extension now, below the bound by `SLACK_SECONDS`. */
   extensions(): Extension[] {
     const left = this.seconds_left;
-    const most_hours = this._reading?.most_hours ?? null;
+    const max_hours = this._reading?.max_hours ?? null;
     if (left === null || this._reading?.state !== 'running') {
       return [];
     }
-    if (most_hours === null) {
-      return USUAL;
+    if (max_hours === null) {
+      return PRESETS;
     }
-    const room_seconds = most_hours * HOUR_SECONDS - Math.max(left, 0) - SLACK_SECONDS;
+    const room_seconds = max_hours * HOUR_SECONDS - Math.max(left, 0) - SLACK_SECONDS;
     const minutes = Math.floor(room_seconds / 60);
-    const usual = USUAL.filter(({ hours }) => hours * 60 < minutes);
+    const presets = PRESETS.filter(({ hours }) => hours * 60 < minutes);
     const label = `as long as possible: ${formatDuration(60 * minutes)}`;
-    return minutes < 1 ? [] : [...usual, { hours: minutes / 60, label }];
+    return minutes < 1 ? [] : [...presets, { hours: minutes / 60, label }];
   }
 }

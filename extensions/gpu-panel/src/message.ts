@@ -1,12 +1,12 @@
 /**
- * The one message of the stream: its types and the check that what arrived has them.
+ * Stream message: its types, and a check of received JSON against them.
  *
- * Unknown is `null`, units stand in the names; `tests/contract/panel-message.json` is the sample.
+ * An unknown value is `null`; names carry units. `tests/contract/panel-message.json` is the sample.
  */
 
 export type GpuHealth = 'ok' | 'lost' | 'unknown';
 
-/** One GPU or MIG instance at one moment; `index` counts what this server sees, from 0. */
+/** One GPU or MIG instance at one moment; `index` counts the devices of this server from 0. */
 export interface GpuReading {
   uuid: string | null;
   index: number;
@@ -21,7 +21,7 @@ export interface GpuReading {
   power_limit_watts: number | null;
 }
 
-/** One GPU's past: equally long columns, oldest first. */
+/** One GPU's history: columns of equal length, oldest first. */
 export interface GpuHistory {
   uuid: string;
   sampled_at: number[];
@@ -31,27 +31,29 @@ export interface GpuHistory {
 }
 
 /**
- * What the hub says of this server's lease.
+ * The lease of this server, as the hub describes it.
  *
- * `seconds_left` is `null` for one without an end and below 0 once its time is over; no lease lasts longer than
- * `most_hours` from now; `trouble` is a sentence when a GPU has failed; `idle_seconds_left` is until its GPUs are given
- * back because nothing uses them, `null` unless that is soon; `gpus_given_back` is how many it had for which that came,
- * `null` where it did not; a lease that is not `confirmed` is as it was last known.
+ * - `seconds_left`: `null` for a lease without an end, below 0 once it has expired.
+ * - `max_hours`: the longest duration from now, `null` without a bound.
+ * - `trouble`: a sentence for the user when a GPU has failed.
+ * - `idle_seconds_left`: until the release of its unused GPUs, `null` unless a release is due.
+ * - `gpus_given_back`: the number of GPUs that an idle release took, `null` without one.
+ * - `confirmed`: false while the hub does not answer; the lease is then the last known one.
  */
 export interface LeaseReading {
   state: string | null;
   gpu_count: number;
   seconds_left: number | null;
-  most_hours: number | null;
+  max_hours: number | null;
   trouble: string | null;
   idle_seconds_left: number | null;
   gpus_given_back: number | null;
   confirmed: boolean;
 }
 
-/** `sampled_at` is in seconds since the Unix epoch; `history` is empty after the first message, `lease` is `null` outside a hub. */
+/** `sampled_at` is in seconds since the Unix epoch; only the first message has a `history`; without a hub `lease` is `null`. */
 export interface PanelMessage {
-  schema: 4;
+  schema: 5;
   sampled_at: number;
   period_seconds: number;
   error: string | null;
@@ -100,7 +102,7 @@ const LEASE_CHECKS: Record<keyof LeaseReading, Check> = {
   state: orNull(isString),
   gpu_count: isNumber,
   seconds_left: orNull(isNumber),
-  most_hours: orNull(isNumber),
+  max_hours: orNull(isNumber),
   trouble: orNull(isString),
   idle_seconds_left: orNull(isNumber),
   gpus_given_back: orNull(isNumber),
@@ -108,26 +110,28 @@ const LEASE_CHECKS: Record<keyof LeaseReading, Check> = {
 };
 
 const MESSAGE_CHECKS: Record<keyof PanelMessage, Check> = {
-  schema: value => value === 4,
+  schema: value => value === 5,
   sampled_at: isNumber,
   period_seconds: value => isNumber(value) && (value as number) > 0,
   error: orNull(isString),
   gpus: arrayOf(value => firstWrongKey(value, GPU_CHECKS) === null),
-  history: arrayOf(value => firstWrongKey(value, HISTORY_CHECKS) === null && isEven(value)),
+  history: arrayOf(
+    value => firstWrongKey(value, HISTORY_CHECKS) === null && hasEqualColumns(value)
+  ),
   lease: orNull(isLease)
 };
 
-/** Return whether `value` is a lease as the server tells it. */
+/** Return whether `value` is a lease in the server's form. */
 export function isLease(value: unknown): value is LeaseReading {
   return firstWrongKey(value, LEASE_CHECKS) === null;
 }
 
-/** Return the message in `text`; throws an `Error` that names what is wrong with it. */
+/** Return the message in `text`; throws an `Error` that names the wrong key. */
 export function parseMessage(text: string): PanelMessage {
   const value: unknown = JSON.parse(text);
   const wrong = firstWrongKey(value, MESSAGE_CHECKS);
   if (wrong !== null) {
-    throw new Error(`"${wrong}" is missing or not what it should be`);
+    throw new Error(`"${wrong}" is missing or has a wrong type`);
   }
   return value as PanelMessage;
 }
@@ -141,7 +145,7 @@ function firstWrongKey(value: unknown, checks: Record<string, Check>): string | 
   return wrong ? wrong[0] : null;
 }
 
-function isEven(value: unknown): boolean {
+function hasEqualColumns(value: unknown): boolean {
   const { uuid: _, ...columns } = value as GpuHistory;
   return Object.values(columns).every(column => column.length === columns.sampled_at.length);
 }

@@ -1,7 +1,7 @@
 /**
- * What the panel knows: the latest message, the last five minutes and the connection's state.
+ * GPU model: the latest message, the last five minutes and the connection's state.
  *
- * No DOM and no clock here; time is the server's own, as the messages tell it.
+ * It uses neither DOM nor clock; time is the server's, from the messages.
  */
 import { ISignal, Signal } from '@lumino/signaling';
 
@@ -9,13 +9,13 @@ import { GpuReading, PanelMessage } from './message';
 
 export const SPAN_SECONDS = 300;
 
-/** A pause of more than this many periods is drawn as a gap. */
+/** A pause longer than this many periods is drawn as a gap. */
 const GAP_PERIODS = 3;
 
 /** `connecting` is the first attempt, also after `standby`; `lost` lasts until a message comes. */
 export type Connection = 'connecting' | 'live' | 'lost' | 'standby';
 
-/** Chart columns of one GPU, equally long; `age_seconds` is ≤ 0 and ends at the latest message. */
+/** Chart columns of one GPU, of equal length; `age_seconds` is ≤ 0 and ends at the latest message. */
 export interface Series {
   age_seconds: number[];
   memory_percent: (number | null)[];
@@ -52,7 +52,7 @@ export class GpuModel {
     }
   }
 
-  /** The last message that arrived, `null` before the first. */
+  /** The last message, `null` before the first. */
   get latest(): PanelMessage | null {
     return this._latest;
   }
@@ -121,7 +121,7 @@ export class GpuModel {
   }
 }
 
-/** Return what identifies a GPU: its UUID, or its place while the driver does not tell it. */
+/** Return the key of a GPU: its UUID, or its index while the UUID is unknown. */
 export function keyOf(gpu: GpuReading): string {
   return gpu.uuid ?? `index-${gpu.index}`;
 }

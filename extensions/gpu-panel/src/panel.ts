@@ -1,11 +1,11 @@
 /**
- * The side panel: the lease and one card per GPU, or an honest sentence where there is none.
+ * Side panel: the lease and one card per GPU, or a sentence about their absence.
  *
- * It draws only while it is shown.
+ * It draws only while it is visible.
  */
 import { Widget } from '@lumino/widgets';
 
-import { GpuCard } from './card';
+import { GpuCard } from './gpu-card';
 import { element, setText } from './dom';
 import { gpuIcon } from './icon';
 import { LeaseModel } from './lease';
@@ -30,10 +30,10 @@ export class GpuPanel extends Widget {
     private readonly _model: GpuModel,
     private readonly _lease: LeaseModel,
     onExtend: () => void,
-    onStay: () => void
+    onKeepAlive: () => void
   ) {
     super();
-    this._leaseCard = new LeaseCard(onExtend, onStay);
+    this._leaseCard = new LeaseCard(onExtend, onKeepAlive);
     this.id = PANEL_ID;
     this.addClass('gpu-panel-Panel');
     this.title.icon = gpuIcon;
@@ -57,7 +57,7 @@ export class GpuPanel extends Widget {
     super.dispose();
   }
 
-  /** Draw the charts again in the theme of now. */
+  /** Draw the charts again in the current theme. */
   redraw(): void {
     this._cards.forEach(card => card.redraw());
   }

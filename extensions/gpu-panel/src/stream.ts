@@ -1,16 +1,16 @@
 /**
- * The socket to the server: open while the page is visible, closed while it is hidden.
+ * Stream: the WebSocket to the server, open while the page is visible and closed while it is hidden.
  *
- * A lost or silent socket is replaced after a pause that doubles up to half a minute; a message
- * that cannot be understood is ignored, with one warning on the console.
+ * A lost or silent socket is replaced after a pause that doubles up to half a minute.
+ * An invalid message is ignored, with one warning on the console.
  */
 import { Connection } from './model';
 import { PanelMessage, parseMessage } from './message';
 
-const FIRST_PAUSE_MS = 1000;
-const LONGEST_PAUSE_MS = 30000;
+const MIN_PAUSE_MS = 1000;
+const MAX_PAUSE_MS = 30000;
 
-/** A socket that says nothing for so long is taken for dead. */
+/** A socket without a message for this long is replaced. */
 const SILENCE_MS = 15000;
 
 export interface StreamOptions {
@@ -36,7 +36,7 @@ export function streamUrl(settings: ServerAddress): string {
 
 export class Stream {
   private _hasWarned = false;
-  private _pause_ms = FIRST_PAUSE_MS;
+  private _pause_ms = MIN_PAUSE_MS;
   private _socket: WebSocket | null = null;
   private _timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -56,7 +56,7 @@ export class Stream {
       this._drop();
       this._options.onConnection('standby');
     } else if (this._socket === null) {
-      this._pause_ms = FIRST_PAUSE_MS;
+      this._pause_ms = MIN_PAUSE_MS;
       this._options.onConnection('connecting');
       this._connect();
     }
@@ -80,7 +80,7 @@ export class Stream {
       this._warnOnce(error);
       return;
     }
-    this._pause_ms = FIRST_PAUSE_MS;
+    this._pause_ms = MIN_PAUSE_MS;
     this._options.onConnection('live');
     this._options.onMessage(message);
   }
@@ -93,9 +93,9 @@ export class Stream {
   private _retry(): void {
     this._drop();
     this._options.onConnection('lost');
-    // Jitter keeps the tabs of a whole team from returning in the same instant.
+    // jitter spreads the reconnects of a team's tabs
     const pause_ms = this._pause_ms * (0.75 + Math.random() / 2);
-    this._pause_ms = Math.min(2 * this._pause_ms, LONGEST_PAUSE_MS);
+    this._pause_ms = Math.min(2 * this._pause_ms, MAX_PAUSE_MS);
     this._timer = setTimeout(() => this._connect(), pause_ms);
   }
 
@@ -112,7 +112,7 @@ export class Stream {
   private _warnOnce(error: unknown): void {
     if (!this._hasWarned) {
       this._hasWarned = true;
-      console.warn('GPU panel: ignoring messages that cannot be understood.', error);
+      console.warn('GPU panel: ignoring invalid messages.', error);
     }
   }
 }

@@ -1,6 +1,6 @@
-"""A Jupyter server with the extension, on readings that the tests make themselves.
+"""Fixtures: a Jupyter server with the extension and scripted readings.
 
-The sampler's period is short here; nothing else of the extension is replaced but the reader.
+The sampler's period is short and the reader is replaced; everything else is the extension's own code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEADLINE_SECONDS = 20.0
 
 
 class ScriptedReader:
-    """Stands for ``NvmlReader``: the same GPUs each time, and a count of who asked from where."""
+    """Replaces ``NvmlReader``: returns the same GPUs each time, and records its calls and threads."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -39,7 +39,7 @@ class ScriptedReader:
 
 
 def make_gpu(index: int, health: GpuHealth = GpuHealth.OK) -> GpuReading:
-    """Return the reading of a GPU that works, or of one that says nothing."""
+    """Return the reading of a healthy GPU, or of one without values."""
     is_ok = health is GpuHealth.OK
     return GpuReading(
         uuid=f"GPU-51a0c0de-0000-4000-8000-{index:012x}",
@@ -59,13 +59,13 @@ async def eventually(is_true: Callable[[], bool]) -> None:
     """Wait until ``is_true``, or fail at the deadline."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not is_true():
-        assert time.monotonic() < deadline, "this did not become true"
+        assert time.monotonic() < deadline, "the condition stayed false"
         await asyncio.sleep(PERIOD_SECONDS)
 
 
 @pytest.fixture
 def hub(jp_asyncio_loop: asyncio.AbstractEventLoop) -> Iterator[FakeHub]:
-    """Return a hub that listens."""
+    """Return a listening hub."""
     hub = FakeHub()
     yield jp_asyncio_loop.run_until_complete(hub.open())
     jp_asyncio_loop.run_until_complete(hub.close())
@@ -73,7 +73,7 @@ def hub(jp_asyncio_loop: asyncio.AbstractEventLoop) -> Iterator[FakeHub]:
 
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> ScriptedReader:
-    """Return the reader that the server of this test uses."""
+    """Return the reader of this test's server."""
     scripted = ScriptedReader()
     quick = partial(sampler.Sampler, period_seconds=PERIOD_SECONDS)
     monkeypatch.setattr(nvml, "NvmlReader", lambda: scripted)
@@ -83,5 +83,5 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> ScriptedReader:
 
 @pytest.fixture
 def jp_server_config(reader: ScriptedReader) -> Config:
-    """Return the configuration that the wheel installs."""
+    """Return the configuration from the wheel."""
     return Config({"ServerApp": {"jpserver_extensions": {"gpu_panel": True}}})

@@ -1,6 +1,6 @@
-"""A hub that knows one lease: answers as the workbench's does, or not at all.
+"""Fake hub: answers as the workbench's hub for one lease, or not at all.
 
-What it says by itself is the golden sample of ``tests/contract/panel-lease.json``.
+Its default answer is the golden sample of ``tests/contract/panel-lease.json``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parents[3] / "tests" / "contract" / "panel-lease.json"
 
 
 @dataclass(frozen=True)
-class Asked:
+class RecordedRequest:
     """One request that reached the hub."""
 
     method: str
@@ -29,7 +29,7 @@ class Asked:
 
 
 class FakeHub:
-    """One lease behind ``/hub/api/workbench/lease/<server>``, ``here`` and ``activity``.
+    """One lease behind ``/hub/api/workbench/servers/<server>/``: ``lease``, ``keep-alive`` and ``activity``.
 
     ``refusal`` is a status and a body to answer instead; while ``is_silent`` nothing is answered.
     """
@@ -37,10 +37,16 @@ class FakeHub:
     def __init__(self) -> None:
         self.lease: dict[str, Any] = json.loads(GOLDEN.read_text())
         self.refusal: tuple[int, str] | None = None
-        self.asked: list[Asked] = []
+        self.requests: list[RecordedRequest] = []
         self.is_silent = False
         application = Application(
-            [(r"/hub/api/workbench/(?:lease|here|activity)/.*", _Lease, {"hub": self})]
+            [
+                (
+                    r"/hub/api/workbench/server(?:s/[^/]+)?/(?:lease|keep-alive|activity)",
+                    _Lease,
+                    {"hub": self},
+                )
+            ]
         )
         self._server = HTTPServer(application)
         self._sockets = bind_sockets(0, "127.0.0.1")
@@ -48,7 +54,7 @@ class FakeHub:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the hub tells a named server of itself."""
+        """The environment of a named server."""
         return {
             "JUPYTERHUB_API_URL": f"http://127.0.0.1:{self.port}/hub/api",
             "JUPYTERHUB_API_TOKEN": "secret",
@@ -56,12 +62,12 @@ class FakeHub:
         }
 
     async def open(self) -> FakeHub:
-        """Listen."""
+        """Accept connections."""
         self._server.add_sockets(self._sockets)
         return self
 
     async def close(self) -> None:
-        """Go: from now on the port refuses."""
+        """Stop; the port then refuses connections."""
         self.is_silent = False
         self._server.stop()
         await self._server.close_all_connections()
@@ -76,7 +82,7 @@ class _Lease(RequestHandler):
 
     async def post(self) -> None:
         hours = json.loads(self.request.body).get("hours", 0)
-        if "/here/" in self.request.path:
+        if self.request.path.endswith("/keep-alive"):
             self._hub.lease["idle_seconds_left"] = None
         if self._hub.refusal is None and not self._hub.is_silent:
             self._hub.lease["seconds_left"] += hours * 3600
@@ -85,7 +91,9 @@ class _Lease(RequestHandler):
     async def _answer(self) -> None:
         hub, request = self._hub, self.request
         token = request.headers.get("Authorization")
-        hub.asked.append(Asked(str(request.method), request.path, token, request.body.decode()))
+        hub.requests.append(
+            RecordedRequest(str(request.method), request.path, token, request.body.decode())
+        )
         while hub.is_silent:
             await asyncio.sleep(0.01)
         status, body = hub.refusal or (200, json.dumps(hub.lease))

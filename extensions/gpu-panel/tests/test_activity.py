@@ -1,4 +1,4 @@
-"""What the server tells the hub of itself: on real kernels and terminals, and on broken ones."""
+"""Activity reports: from real kernels and terminals, and from unreadable ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_reporter(hub: FakeHub, period_seconds: float = QUICK_SECONDS) -> Report
     return Reporter(watch, lambda: read_activity({}, now()), log, period_seconds)
 
 
-async def test_a_server_at_rest_is_quiet_since_its_start(jp_serverapp: Any) -> None:
+async def test_an_unused_server_is_quiet_since_its_start(jp_serverapp: Any) -> None:
     settings = jp_serverapp.web_app.settings
     later = now() + timedelta(seconds=1000)
     activity = read_activity(settings, later)
@@ -39,7 +39,7 @@ async def test_a_server_at_rest_is_quiet_since_its_start(jp_serverapp: Any) -> N
     assert 999 < (activity.terminals_quiet_seconds or 0) < 1100
 
 
-async def test_a_kernel_that_computes_in_silence_is_busy(jp_serverapp: Any) -> None:
+async def test_a_kernel_that_computes_without_output_is_busy(jp_serverapp: Any) -> None:
     kernels = jp_serverapp.kernel_manager
     kernel_id = await kernels.start_kernel(kernel_name="echo")
     kernel = kernels.get_kernel(kernel_id)
@@ -54,59 +54,61 @@ async def test_a_kernel_that_computes_in_silence_is_busy(jp_serverapp: Any) -> N
     await kernels.shutdown_kernel(kernel_id, now=True)
 
 
-def test_what_cannot_be_read_is_unknown() -> None:
+def test_an_unreadable_activity_is_unknown() -> None:
     activity = read_activity({"terminals_available": True}, now())
     assert activity.busy_kernels is None
     assert activity.kernels_quiet_seconds is None
     assert activity.terminals_quiet_seconds is None
 
 
-async def test_it_reports_until_there_is_no_gpu(hub: FakeHub) -> None:
+async def test_reports_continue_until_the_lease_has_no_gpu(hub: FakeHub) -> None:
     task = asyncio.create_task(make_reporter(hub).run())
-    await eventually(lambda: len(hub.asked) >= 2)
-    assert {asked.path for asked in hub.asked} == {"/hub/api/workbench/activity/b%C3%BCro%2F2"}
-    assert json.loads(hub.asked[0].body).keys() == GOLDEN.keys(), "the hub reads these"
+    await eventually(lambda: len(hub.requests) >= 2)
+    assert {request.path for request in hub.requests} == {
+        "/hub/api/workbench/servers/b%C3%BCro%2F2/activity"
+    }
+    assert json.loads(hub.requests[0].body).keys() == GOLDEN.keys(), "the hub reads these"
     hub.lease["gpus"] = 0
     await asyncio.wait_for(task, 20)
 
 
-async def test_a_hub_that_is_gone_ends_no_reporting(hub: FakeHub) -> None:
+async def test_a_failing_hub_does_not_end_the_reports(hub: FakeHub) -> None:
     hub.refusal = (500, "")
     task = asyncio.create_task(make_reporter(hub).run())
-    await eventually(lambda: len(hub.asked) >= 2)
+    await eventually(lambda: len(hub.requests) >= 2)
     assert not task.done()
     task.cancel()
 
 
-async def test_it_speaks_more_often_while_gpus_are_about_to_go(
+async def test_reports_are_more_frequent_before_an_idle_release(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpu_panel.activity.SOON_SECONDS", QUICK_SECONDS)
+    monkeypatch.setattr("gpu_panel.activity.IDLE_PERIOD_SECONDS", QUICK_SECONDS)
     hub.lease["idle_seconds_left"] = 800
     task = asyncio.create_task(make_reporter(hub, PERIOD_SECONDS).run())
-    await eventually(lambda: len(hub.asked) >= 3)
+    await eventually(lambda: len(hub.requests) >= 3)
     task.cancel()
 
 
 @pytest.fixture
 def jp_environ(jp_environ: None, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the server of this test be one that the hub started."""
+    """Start this test's server with the environment of the hub."""
     for name, value in hub.environment.items():
         monkeypatch.setenv(name, value)
 
 
-async def test_im_still_here_reaches_the_hub(jp_fetch: Fetch, hub: FakeHub) -> None:
+async def test_a_keep_alive_reaches_the_hub(jp_fetch: Fetch, hub: FakeHub) -> None:
     hub.lease["idle_seconds_left"] = 800
-    answer = await jp_fetch("gpu-panel", "here", method="POST", body="{}")
+    answer = await jp_fetch("gpu-panel", "keep-alive", method="POST", body="{}")
     assert json.loads(answer.body)["idle_seconds_left"] is None
-    assert hub.asked[-1].path.startswith("/hub/api/workbench/here/")
+    assert hub.requests[-1].path.endswith("/keep-alive")
     hub.refusal = (403, '{"message": "No."}')
-    refused = await jp_fetch("gpu-panel", "here", method="POST", body="{}", raise_error=False)
+    refused = await jp_fetch("gpu-panel", "keep-alive", method="POST", body="{}", raise_error=False)
     assert (refused.code, json.loads(refused.body)) == (403, {"message": "No."})
 
 
-async def test_the_server_begins_to_report_by_itself(jp_serverapp: Any, hub: FakeHub) -> None:
+async def test_the_server_starts_its_reports(jp_serverapp: Any, hub: FakeHub) -> None:
     await jp_serverapp.extension_manager.start_all_extensions()
-    await eventually(lambda: bool(hub.asked))
+    await eventually(lambda: bool(hub.requests))
     jp_serverapp.web_app.settings["gpu_panel_reporting"].cancel()
-    assert hub.asked[0].path.startswith("/hub/api/workbench/activity/")
+    assert hub.requests[0].path.endswith("/activity")

@@ -1,4 +1,4 @@
-"""Extending over REST on a real server: who may, and whose sentence they hear."""
+"""Lease routes on a real server: authorization, and the hub's own sentences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Fetch = Callable[..., Awaitable[Any]]
 
 @pytest.fixture
 def jp_environ(jp_environ: None, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the server of this test be one that the hub started."""
+    """Start this test's server with the environment of the hub."""
     for name, value in hub.environment.items():
         monkeypatch.setenv(name, value)
 
@@ -35,59 +35,59 @@ async def test_an_extension_reaches_the_hub_and_the_stream(
     status, lease = await extend(jp_fetch, '{"hours": 4}')
     assert status == 200
     assert lease["seconds_left"] == pytest.approx(first["seconds_left"] + 4 * 3600, abs=60)
-    asked = [(asked.method, asked.body, asked.token) for asked in hub.asked]
-    assert asked == [("GET", "", "token secret"), ("POST", '{"hours": 4}', "token secret")]
+    requests = [(request.method, request.body, request.token) for request in hub.requests]
+    assert requests == [("GET", "", "token secret"), ("POST", '{"hours": 4}', "token secret")]
     await stream.read_message()  # it may have been on its way
     seen = json.loads(str(await stream.read_message()))["lease"]
     assert seen["seconds_left"] == pytest.approx(lease["seconds_left"], abs=60)
     stream.close()
 
 
-async def test_the_hubs_refusal_arrives_word_for_word(jp_fetch: Fetch, hub: FakeHub) -> None:
+async def test_the_hubs_refusal_arrives_unchanged(jp_fetch: Fetch, hub: FakeHub) -> None:
     hub.refusal = (409, '{"status": 409, "message": "Others wait: 100% taken."}')
     assert await extend(jp_fetch, '{"hours": 4}') == (409, {"message": "Others wait: 100% taken."})
 
 
 @pytest.mark.parametrize("body", ["[]", "{}", '{"hours": null}', "7", "null"])
-async def test_what_is_no_number_of_hours_is_the_hubs_to_refuse(
+async def test_invalid_hours_are_refused_by_the_hub(
     jp_fetch: Fetch, hub: FakeHub, body: str
 ) -> None:
     hub.refusal = (400, '{"message": "Say by how many hours."}')
     assert await extend(jp_fetch, body) == (400, {"message": "Say by how many hours."})
-    assert hub.asked[-1].body == '{"hours": null}'
+    assert hub.requests[-1].body == '{"hours": null}'
 
 
-async def test_a_hub_that_is_gone_is_one_sentence(jp_fetch: Fetch, hub: FakeHub) -> None:
+async def test_a_closed_hub_is_one_sentence(jp_fetch: Fetch, hub: FakeHub) -> None:
     await hub.close()
     status, answer = await extend(jp_fetch, '{"hours": 4}')
     assert (status, answer["message"]) == (502, "The hub does not answer: try again in a moment.")
 
 
-async def test_without_a_token_nothing_is_asked(jp_fetch: Fetch, hub: FakeHub) -> None:
+async def test_without_a_token_no_request_reaches_the_hub(jp_fetch: Fetch, hub: FakeHub) -> None:
     with pytest.raises(HTTPClientError) as refusal:
         await jp_fetch(*PATH, method="POST", body="{}", headers={"Authorization": ""})
     assert refusal.value.code == 403
-    assert hub.asked == []
+    assert hub.requests == []
 
 
-async def test_whoever_is_not_authorized_extends_nothing(
+async def test_an_unauthorized_user_extends_nothing(
     jp_fetch: Fetch, jp_serverapp: Any, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requests = []
 
     def refuse(handler: object, user: object, action: str, resource: str) -> bool:
-        asked.append((action, resource))
+        requests.append((action, resource))
         return False
 
     monkeypatch.setattr(jp_serverapp.authorizer, "is_authorized", refuse)
     with pytest.raises(HTTPClientError) as refusal:
         await jp_fetch(*PATH, method="POST", body="{}")
-    assert (refusal.value.code, asked) == (403, [("write", "gpu-panel")])
-    assert hub.asked == []
+    assert (refusal.value.code, requests) == (403, [("write", "gpu-panel")])
+    assert hub.requests == []
 
 
-async def test_a_server_that_nobody_looks_at_asks_nobody(
+async def test_a_server_without_clients_sends_no_request(
     jp_fetch: Fetch, hub: FakeHub, reader: ScriptedReader
 ) -> None:
     await jp_fetch("api", "status")
-    assert (hub.asked, reader.count) == ([], 0)
+    assert (hub.requests, reader.count) == ([], 0)

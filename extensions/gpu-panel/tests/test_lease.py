@@ -1,4 +1,4 @@
-"""What the server knows of its lease: asked seldom, counted down here, never in anybody's way."""
+"""Lease watch: rare requests, a local countdown, and no blocked event loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import eventually
-from fake_hub import Asked, FakeHub
+from fake_hub import FakeHub, RecordedRequest
 from gpu_panel import hub as hub_module
 from gpu_panel import lease as module
 from gpu_panel.hub import Hub, HubError
@@ -27,7 +27,7 @@ KNOWN = Lease("running", 2, 8040, 24.0, None, None, None, True)
 
 
 class Clock:
-    """Stands for ``time.monotonic``."""
+    """Replaces ``time.monotonic``."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -44,45 +44,45 @@ def clock() -> Clock:
 def watch(
     hub: FakeHub, clock: Callable[[], float] = time.monotonic, period_seconds: float = 600.0
 ) -> LeaseWatch:
-    """Return a watch that asks once, or as often as it is told."""
+    """Return a watch with a long period, or with ``period_seconds``."""
     return LeaseWatch(Hub.from_environment(hub.environment), LOG, period_seconds, clock)
 
 
-async def test_it_tells_what_the_hub_says(hub: FakeHub, clock: Clock) -> None:
+async def test_the_view_is_the_hubs_answer(hub: FakeHub, clock: Clock) -> None:
     lease = watch(hub, clock)
     assert lease.view() is None
     async with lease.watching():
         assert lease.view() == KNOWN
-    path = "/hub/api/workbench/lease/b%C3%BCro%2F2"
-    assert hub.asked == [Asked("GET", path, "token secret", "")]
+    path = "/hub/api/workbench/servers/b%C3%BCro%2F2/lease"
+    assert hub.requests == [RecordedRequest("GET", path, "token secret", "")]
 
 
-async def test_it_counts_down_by_itself(hub: FakeHub, clock: Clock) -> None:
+async def test_it_counts_down_without_requests(hub: FakeHub, clock: Clock) -> None:
     lease = watch(hub, clock)
     async with lease.watching():
         clock.now += 8000
         assert lease.view() == replace(KNOWN, seconds_left=40)
         clock.now += 41
         assert lease.view() == replace(KNOWN, seconds_left=-1)
-    assert len(hub.asked) == 1
+    assert len(hub.requests) == 1
 
 
-def test_its_own_clock_is_one_that_nobody_sets() -> None:
+def test_its_default_clock_is_monotonic() -> None:
     assert inspect.signature(LeaseWatch).parameters["clock"].default is time.monotonic
 
 
-async def test_what_the_answer_took_is_not_added(hub: FakeHub, clock: Clock) -> None:
+async def test_the_time_of_the_answer_is_not_added(hub: FakeHub, clock: Clock) -> None:
     hub.is_silent = True
     lease = watch(hub, clock)
     async with lease.watching():
-        await eventually(lambda: len(hub.asked) == 1)
+        await eventually(lambda: len(hub.requests) == 1)
         clock.now += 3
         hub.is_silent = False
         await eventually(lambda: lease.view() is not None)
         assert lease.view() == replace(KNOWN, seconds_left=8037)
 
 
-async def test_a_lease_without_an_end_and_one_that_is_none(hub: FakeHub, clock: Clock) -> None:
+async def test_a_lease_without_an_end_and_no_lease(hub: FakeHub, clock: Clock) -> None:
     hub.lease |= {"gpus": 0, "seconds_left": None}
     lease = watch(hub, clock)
     async with lease.watching():
@@ -93,46 +93,46 @@ async def test_a_lease_without_an_end_and_one_that_is_none(hub: FakeHub, clock: 
         assert lease.view() == replace(KNOWN, state=None, gpu_count=0, seconds_left=None)
 
 
-async def test_trouble_is_passed_on_and_may_be_missing(hub: FakeHub) -> None:
+async def test_trouble_is_forwarded_and_optional(hub: FakeHub) -> None:
     hub.lease["trouble"] = "GPU 3 of this server failed (Xid 79): save your work."
     lease = watch(hub)
     async with lease.watching():
-        assert known(lease).trouble == hub.lease["trouble"]
+        assert view_of(lease).trouble == hub.lease["trouble"]
     del hub.lease["trouble"]
     async with lease.watching():
-        assert known(lease).trouble is None
+        assert view_of(lease).trouble is None
 
 
-async def test_it_asks_again_and_hears_of_what_others_did(hub: FakeHub) -> None:
+async def test_a_later_poll_finds_a_change(hub: FakeHub) -> None:
     lease = watch(hub, period_seconds=PERIOD_SECONDS)
     async with lease.watching():
         hub.lease["seconds_left"] = 80000
-        await eventually(lambda: (known(lease).seconds_left or 0) > 70000)
+        await eventually(lambda: (view_of(lease).seconds_left or 0) > 70000)
 
 
-async def test_nobody_is_asked_once_nobody_looks(hub: FakeHub) -> None:
+async def test_polls_stop_with_the_last_client(hub: FakeHub) -> None:
     lease = watch(hub, period_seconds=PERIOD_SECONDS)
     async with lease.watching():
-        await eventually(lambda: len(hub.asked) >= 3)
+        await eventually(lambda: len(hub.requests) >= 3)
     await asyncio.sleep(2 * PERIOD_SECONDS)
-    count = len(hub.asked)
+    count = len(hub.requests)
     await asyncio.sleep(10 * PERIOD_SECONDS)
-    assert len(hub.asked) == count
+    assert len(hub.requests) == count
 
 
-async def test_at_the_end_it_asks_whether_it_is_the_end(
+async def test_it_polls_at_the_end_of_the_lease(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "OVERTIME_SECONDS", PERIOD_SECONDS)
+    monkeypatch.setattr(module, "EXPIRED_PERIOD_SECONDS", PERIOD_SECONDS)
     hub.lease["seconds_left"] = 1
     lease = watch(hub)
     async with lease.watching():
         hub.lease["seconds_left"] = 3600
-        await eventually(lambda: (known(lease).seconds_left or 0) > 3000)
-        assert len(hub.asked) == 2
+        await eventually(lambda: (view_of(lease).seconds_left or 0) > 3000)
+        assert len(hub.requests) == 2
     hub.lease["seconds_left"] = 0
     async with lease.watching():
-        await eventually(lambda: len(hub.asked) >= 6)
+        await eventually(lambda: len(hub.requests) >= 6)
 
 
 ANSWERS = [
@@ -149,41 +149,41 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-async def test_without_a_good_answer_the_last_one_goes_on_unconfirmed(
+async def test_an_invalid_answer_leaves_the_last_lease_unconfirmed(
     hub: FakeHub, clock: Clock, caplog: pytest.LogCaptureFixture, answer: tuple[int, str]
 ) -> None:
     lease = watch(hub, clock, PERIOD_SECONDS)
     async with lease.watching():
         hub.refusal = answer
-        count = len(hub.asked)
+        count = len(hub.requests)
         clock.now += 40
-        await eventually(lambda: len(hub.asked) >= count + 5)
+        await eventually(lambda: len(hub.requests) >= count + 5)
         assert lease.view() == replace(KNOWN, seconds_left=8000, confirmed=False)
         hub.refusal = None
         hub.lease["seconds_left"] = 7990
-        await eventually(lambda: known(lease).confirmed)
-        assert known(lease).seconds_left == 7990
-    said = [record for record in caplog.records if record.name == LOG.name]
-    assert len(said) == 1, "one line, however often it failed"
+        await eventually(lambda: view_of(lease).confirmed)
+        assert view_of(lease).seconds_left == 7990
+    warnings = [record for record in caplog.records if record.name == LOG.name]
+    assert len(warnings) == 1, "one line per outage"
 
 
-async def test_a_hub_that_is_gone_leaves_the_countdown_going(hub: FakeHub, clock: Clock) -> None:
+async def test_a_closed_hub_leaves_the_countdown_running(hub: FakeHub, clock: Clock) -> None:
     lease = watch(hub, clock, PERIOD_SECONDS)
     async with lease.watching():
         await hub.close()
-        await eventually(lambda: not known(lease).confirmed)
+        await eventually(lambda: not view_of(lease).confirmed)
         clock.now += 40
-        assert known(lease).seconds_left == 8000
+        assert view_of(lease).seconds_left == 8000
 
 
-async def test_a_hub_that_never_answered_leaves_nothing_known(hub: FakeHub) -> None:
+async def test_without_any_answer_there_is_no_lease(hub: FakeHub) -> None:
     await hub.close()
     lease = watch(hub)
     async with lease.watching():
         assert lease.view() is None
 
 
-async def test_a_silent_hub_holds_nobody_up_for_long(
+async def test_a_silent_hub_delays_a_client_only_briefly(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_ANSWER_SECONDS", 0.05)
@@ -193,21 +193,21 @@ async def test_a_silent_hub_holds_nobody_up_for_long(
         pass
     hub.is_silent = True
     async with lease.watching():
-        # what was known when somebody looked last is not confirmed any more
-        assert not known(lease).confirmed
+        # the lease of the last client's time is unconfirmed
+        assert not view_of(lease).confirmed
         with pytest.raises(HubError, match="does not answer") as error:
             await lease.extend(1)
         assert error.value.status == 502
 
 
-async def test_an_extension_is_known_at_once(hub: FakeHub, clock: Clock) -> None:
+async def test_an_extension_is_visible_at_once(hub: FakeHub, clock: Clock) -> None:
     lease = watch(hub, clock)
     async with lease.watching():
         clock.now += 40
         hub.lease["seconds_left"] = 8000
         longer = await lease.extend(4)
         assert longer == lease.view() == replace(KNOWN, seconds_left=8000 + 4 * 3600)
-    assert hub.asked[-1].body == '{"hours": 4}'
+    assert hub.requests[-1].body == '{"hours": 4}'
 
 
 async def test_an_older_answer_never_overtakes_an_extension(hub: FakeHub) -> None:
@@ -216,17 +216,17 @@ async def test_an_older_answer_never_overtakes_an_extension(hub: FakeHub) -> Non
         pass
     hub.is_silent = True
     async with lease.watching():
-        await eventually(lambda: len(hub.asked) == 2)
+        await eventually(lambda: len(hub.requests) == 2)
         extending = asyncio.ensure_future(lease.extend(4))
         await asyncio.sleep(0.05)
-        assert [asked.method for asked in hub.asked] == ["GET", "GET"], "one at a time"
+        assert [request.method for request in hub.requests] == ["GET", "GET"], "one at a time"
         hub.is_silent = False
         await extending
-        assert known(lease).seconds_left == pytest.approx(8040 + 4 * 3600, abs=60)
+        assert view_of(lease).seconds_left == pytest.approx(8040 + 4 * 3600, abs=60)
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "said"),
+    ("answer", "status", "message"),
     [
         (
             (409, '{"status": 409, "message": "Others wait for GPUs."}'),
@@ -240,14 +240,14 @@ async def test_an_older_answer_never_overtakes_an_extension(hub: FakeHub) -> Non
     ],
 )
 async def test_a_refusal_is_the_hubs_own_sentence_and_changes_nothing(
-    hub: FakeHub, clock: Clock, answer: tuple[int, str], status: int, said: str
+    hub: FakeHub, clock: Clock, answer: tuple[int, str], status: int, message: str
 ) -> None:
     lease = watch(hub, clock)
     async with lease.watching():
         hub.refusal = answer
         with pytest.raises(HubError) as error:
             await lease.extend(4)
-        assert (error.value.status, error.value.message) == (status, said)
+        assert (error.value.status, error.value.message) == (status, message)
         assert lease.view() == KNOWN
 
 
@@ -268,8 +268,8 @@ async def test_while_the_hub_is_silent_the_loop_goes_on(hub: FakeHub) -> None:
             await asyncio.sleep(0.2)
 
 
-def known(lease: LeaseWatch) -> Lease:
-    """Return what is known; fails where nothing is."""
+def view_of(lease: LeaseWatch) -> Lease:
+    """Return the current lease; fail without one."""
     found = lease.view()
     assert found is not None
     return found
@@ -277,7 +277,7 @@ def known(lease: LeaseWatch) -> Lease:
 
 @contextmanager
 def no_pause_longer_than(seconds: float) -> Iterator[None]:
-    """Fail when the event loop of now stood still for so long."""
+    """Fail when the running event loop was blocked longer than ``seconds``."""
     pauses: list[float] = []
 
     async def tick() -> None:

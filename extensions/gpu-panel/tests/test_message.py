@@ -1,4 +1,4 @@
-"""The message is what the golden sample says, key by key and type by type."""
+"""Stream message: equal to the golden sample in keys, values and types."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_no_gpu_is_not_an_error() -> None:
     assert (message["gpus"], message["error"], message["history"]) == ([], None, [])
 
 
-def test_only_a_name_that_ends_so_is_simulated() -> None:
+def test_only_a_name_with_the_suffix_is_simulated() -> None:
     assert make_gpu(0).is_simulated
     assert not replace(make_gpu(0), name="NVIDIA A100-SXM4-80GB").is_simulated
     assert not replace(make_gpu(0), name=None).is_simulated

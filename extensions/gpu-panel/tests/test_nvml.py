@@ -1,4 +1,4 @@
-"""The boundary to NVML: on the simulated library, and without any."""
+"""NVML reader: on the simulated library, and without a library."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gpu_panel import nvml
 
-SIMULATION = Path(__file__).parents[3] / "tests" / "simulation"
+SIMULATION = Path(__file__).parents[3] / "simulation"
 UUIDS = [f"GPU-51a0c0de-0000-4000-8000-{number:012x}" for number in range(2)]
 READ_ON_DEMAND = """
 import sys
@@ -27,18 +27,16 @@ for _ in sys.stdin:
 """
 IMPORT_ALL = """
 import sys
-import gpu_panel, gpu_panel.handler, gpu_panel.nvml, gpu_panel.sampler
+import gpu_panel, gpu_panel.stream_handler, gpu_panel.nvml, gpu_panel.sampler
 assert not {"nvitop", "pynvml"} & set(sys.modules)
 assert "nvidia-ml" not in open("/proc/self/maps").read()
 """
 
-Ask = Callable[[], dict[str, Any]]
-
 
 class Simulation:
-    """Two simulated GPUs and a process that reads them; ``ask`` returns one message.
+    """Two simulated GPUs and a process that reads them; ``read`` returns one message.
 
-    ``options`` are more of ``simulate.py create``.
+    ``options`` are further options of ``simulate.py create``.
     """
 
     def __init__(self, directory: Path, *options: str) -> None:
@@ -66,11 +64,11 @@ class Simulation:
         )
 
     def set(self, uuid: str, *pairs: str) -> None:
-        """Let a GPU or MIG instance say something else from now on."""
+        """Change values of a GPU or MIG instance."""
         self._simulate("set", uuid, *pairs)
 
-    def ask(self) -> dict[str, Any]:
-        """Return the message of now."""
+    def read(self) -> dict[str, Any]:
+        """Return the current message."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write("\n")
@@ -98,7 +96,7 @@ class Simulation:
 
 @pytest.fixture
 def simulation(tmp_path: Path) -> Iterator[Simulation]:
-    """Return two simulated GPUs, compiled for this test."""
+    """Return two simulated GPUs with a library compiled for this test."""
     if shutil.which("cc") is None:
         pytest.skip("no C compiler: the simulated library cannot be built")
     yield from running(Simulation(tmp_path))
@@ -113,14 +111,14 @@ def divided(tmp_path: Path) -> Iterator[Simulation]:
 
 
 def running(simulation: Simulation) -> Iterator[Simulation]:
-    """Yield ``simulation``, and end its reader."""
+    """Yield ``simulation``, then end its reader."""
     yield simulation
     if simulation.process.poll() is None:
-        assert simulation.stop() == "", "a reader has nothing to say on stderr"
+        assert simulation.stop() == "", "the reader wrote to stderr"
 
 
-def test_it_reads_what_the_gpu_says_and_follows_its_changes(simulation: Simulation) -> None:
-    first, second = simulation.ask()["gpus"]
+def test_it_reads_the_gpus_and_their_changes(simulation: Simulation) -> None:
+    first, second = simulation.read()["gpus"]
     assert (first["uuid"], second["uuid"]) == tuple(UUIDS)
     simulation.set(
         UUIDS[1],
@@ -130,7 +128,7 @@ def test_it_reads_what_the_gpu_says_and_follows_its_changes(simulation: Simulati
         "power_milliwatts=333250",
         "power_limit_milliwatts=350000",
     )
-    assert simulation.ask()["gpus"][1] == {
+    assert simulation.read()["gpus"][1] == {
         "uuid": UUIDS[1],
         "index": 1,
         "name": "NVIDIA A100-SXM4-80GB (simulated)",
@@ -145,18 +143,18 @@ def test_it_reads_what_the_gpu_says_and_follows_its_changes(simulation: Simulati
     }
 
 
-def test_what_is_not_supported_is_unknown(simulation: Simulation) -> None:
+def test_an_unsupported_value_is_unknown(simulation: Simulation) -> None:
     simulation.set(UUIDS[0], "temperature_celsius=unsupported", "power_milliwatts=unsupported")
-    gpu = simulation.ask()["gpus"][0]
+    gpu = simulation.read()["gpus"][0]
     assert (gpu["temperature_celsius"], gpu["power_watts"]) == (None, None)
     assert gpu["health"] == "ok"
     assert gpu["power_limit_watts"] == 400.0
 
 
-def test_a_lost_gpu_keeps_its_name_and_leaves_the_other_alone(simulation: Simulation) -> None:
-    before = simulation.ask()["gpus"]
+def test_a_lost_gpu_keeps_its_name_and_the_other_its_values(simulation: Simulation) -> None:
+    before = simulation.read()["gpus"]
     simulation.set(UUIDS[1], "health=lost")
-    first, second = simulation.ask()["gpus"]
+    first, second = simulation.read()["gpus"]
     assert (first["health"], first["memory_used_bytes"]) == ("ok", before[0]["memory_used_bytes"])
     assert (second["uuid"], second["name"], second["health"]) == (
         before[1]["uuid"],
@@ -166,20 +164,20 @@ def test_a_lost_gpu_keeps_its_name_and_leaves_the_other_alone(simulation: Simula
     values = {key: value for key, value in second.items() if key.endswith(("bytes", "celsius"))}
     assert set(values.values()) == {None}
     simulation.set(UUIDS[1], "health=ok")
-    assert simulation.ask()["gpus"][1]["health"] == "ok"
+    assert simulation.read()["gpus"][1]["health"] == "ok"
 
 
-def test_a_gpu_lost_from_the_start_is_said_to_be_lost(simulation: Simulation) -> None:
+def test_a_gpu_lost_from_the_start_is_lost(simulation: Simulation) -> None:
     simulation.set(UUIDS[0], "health=lost")
-    first, second = simulation.ask()["gpus"]
+    first, second = simulation.read()["gpus"]
     assert (first["index"], first["health"], first["memory_used_bytes"]) == (0, "lost", None)
     assert (second["index"], second["health"]) == (1, "ok")
     simulation.set(UUIDS[0], "health=ok")
-    assert [gpu["uuid"] for gpu in simulation.ask()["gpus"]] == UUIDS
+    assert [gpu["uuid"] for gpu in simulation.read()["gpus"]] == UUIDS
 
 
 def test_a_divided_gpu_is_shown_as_its_instances(divided: Simulation) -> None:
-    *instances, whole = divided.ask()["gpus"]
+    *instances, whole = divided.read()["gpus"]
     assert [gpu["name"] for gpu in instances] == [
         f"NVIDIA A100-SXM4-80GB MIG {profile} (simulated)"
         for profile in ("1g.10gb", "1g.10gb", "3g.40gb")
@@ -190,28 +188,28 @@ def test_a_divided_gpu_is_shown_as_its_instances(divided: Simulation) -> None:
         assert gpu["uuid"].startswith("MIG-")
         assert (gpu["health"], gpu["simulated"]) == ("ok", True)
         assert gpu["memory_used_bytes"] is not None
-        # NVML does not know these of an instance; its temperature is that of the GPU
+        # NVML has neither value per instance; the temperature is that of the GPU
         assert (gpu["utilization_percent"], gpu["power_watts"]) == (None, None)
     assert (whole["uuid"], whole["utilization_percent"] is not None) == (UUIDS[1], True)
 
 
-def test_the_memory_and_temperature_of_an_instance_are_followed(divided: Simulation) -> None:
-    second = divided.ask()["gpus"][1]["uuid"]
+def test_memory_and_temperature_of_an_instance_follow_changes(divided: Simulation) -> None:
+    second = divided.read()["gpus"][1]["uuid"]
     divided.set(second, f"memory_used_bytes={7 * 2**30}")
     divided.set(UUIDS[0], "temperature_celsius=77")
-    instances = divided.ask()["gpus"][:3]
+    instances = divided.read()["gpus"][:3]
     assert [gpu["memory_used_bytes"] == 7 * 2**30 for gpu in instances] == [False, True, False]
     assert [gpu["temperature_celsius"] for gpu in instances] == [77, 77, 77]
 
 
-def test_a_lost_gpu_takes_its_instances_along_and_no_others(divided: Simulation) -> None:
-    before = [gpu["uuid"] for gpu in divided.ask()["gpus"]]
+def test_a_lost_gpu_loses_its_own_instances_only(divided: Simulation) -> None:
+    before = [gpu["uuid"] for gpu in divided.read()["gpus"]]
     divided.set(UUIDS[0], "health=lost")
-    gpus = divided.ask()["gpus"]
+    gpus = divided.read()["gpus"]
     assert [gpu["uuid"] for gpu in gpus] == before
     assert [gpu["health"] for gpu in gpus] == ["lost", "lost", "lost", "ok"]
     divided.set(UUIDS[0], "health=ok")
-    assert [gpu["health"] for gpu in divided.ask()["gpus"]] == ["ok"] * 4
+    assert [gpu["health"] for gpu in divided.read()["gpus"]] == ["ok"] * 4
 
 
 def test_without_the_library_there_is_no_gpu_and_no_error(

@@ -1,4 +1,4 @@
-"""One loop for everybody: who starts it, who stops it, what each one gets."""
+"""Sampler: one loop for all clients, its start, its stop and its messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_LEASE = LeaseWatch(None, LOG)
 
 
 class Listener:
-    """A client that keeps what it got."""
+    """A client that keeps its messages."""
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
@@ -33,7 +33,7 @@ class Listener:
 
 @pytest.fixture
 def scripted() -> ScriptedReader:
-    """Return a reader that no server uses."""
+    """Return a reader for a sampler without a server."""
     return ScriptedReader()
 
 
@@ -90,7 +90,7 @@ async def test_readings_are_made_off_the_event_loop_in_one_thread(
     assert threading.get_ident() not in scripted.threads
 
 
-async def test_a_reader_that_hangs_holds_up_nobody_else() -> None:
+async def test_a_blocked_reader_does_not_block_the_loop() -> None:
     free = threading.Event()
 
     def hang() -> Reading:
@@ -110,7 +110,7 @@ async def test_a_reader_that_hangs_holds_up_nobody_else() -> None:
     sampler.leave(listener)
 
 
-async def test_a_newcomer_gets_the_past_once_and_it_is_bounded() -> None:
+async def test_a_new_client_gets_a_bounded_history_once() -> None:
     times = iter(range(0, 10_000, 60))
     sampler = module.Sampler(
         lambda: Reading(float(next(times)), (make_gpu(0),)), NO_LEASE, LOG, 0.001
@@ -129,7 +129,7 @@ async def test_a_newcomer_gets_the_past_once_and_it_is_bounded() -> None:
     assert first.messages[0]["history"] == []
 
 
-async def test_the_past_survives_a_reload() -> None:
+async def test_the_history_survives_a_reload() -> None:
     times = iter(range(10_000))
     sampler = module.Sampler(
         lambda: Reading(float(next(times)), (make_gpu(0),)), NO_LEASE, LOG, 0.001
@@ -159,14 +159,14 @@ async def test_a_failing_reader_is_logged_and_the_next_client_starts_again(
     first, second = Listener(), Listener()
     sampler.join(first)
     await eventually(lambda: not sampler.is_running)
-    assert "the sampler failed" in caplog.text
+    assert "sampler state=failed" in caplog.text
     sampler.join(second)
     await eventually(lambda: len(second.messages) == 1)
     sampler.leave(first)
     sampler.leave(second)
 
 
-async def test_every_message_has_the_lease_and_the_hub_is_asked_once(
+async def test_every_message_has_the_lease_from_one_request(
     scripted: ScriptedReader, hub: FakeHub
 ) -> None:
     lease = LeaseWatch(Hub.from_environment(hub.environment), LOG)
@@ -180,7 +180,7 @@ async def test_every_message_has_the_lease_and_the_hub_is_asked_once(
     for message in listeners[-1].messages:
         assert message["lease"]["gpu_count"] == 2
         assert 8000 < message["lease"]["seconds_left"] <= 8040
-    assert len(hub.asked) == 1, "not once per client, and not once per message"
+    assert len(hub.requests) == 1, "not once per client, and not once per message"
 
 
 async def test_without_a_hub_there_is_no_lease_in_the_message(sampler: module.Sampler) -> None:

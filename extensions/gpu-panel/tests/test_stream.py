@@ -1,4 +1,4 @@
-"""The WebSocket on a real server: who gets in, and what one client's slowness costs others."""
+"""Stream on a real server: authorization, and independence from slow clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import ScriptedReader, eventually
-from gpu_panel.handler import StreamHandler
+from gpu_panel.stream_handler import StreamHandler
 from tornado.httpclient import HTTPClientError
 from tornado.httputil import HTTPHeaders
 from tornado.websocket import WebSocketClientConnection
@@ -38,28 +38,28 @@ async def test_another_origin_is_refused_even_with_the_login_cookie(
     assert refusal.value.code == 403
     assert reader.count == 0
     stream = await jp_ws_fetch(*PATH, headers={**headers, "Origin": f"http://{host}"})
-    assert json.loads(str(await stream.read_message()))["schema"] == 4
+    assert json.loads(str(await stream.read_message()))["schema"] == 5
     stream.close()
 
 
-async def test_whoever_is_not_authorized_is_refused(
+async def test_an_unauthorized_user_is_refused(
     jp_ws_fetch: Connect, jp_serverapp: Any, reader: ScriptedReader, monkeypatch: Any
 ) -> None:
-    asked = []
+    requests = []
 
     def refuse(handler: object, user: object, action: str, resource: str) -> bool:
-        asked.append((action, resource))
+        requests.append((action, resource))
         return False
 
     monkeypatch.setattr(jp_serverapp.authorizer, "is_authorized", refuse)
     with pytest.raises(HTTPClientError) as refusal:
         await jp_ws_fetch(*PATH)
     assert refusal.value.code == 403
-    assert asked == [("read", "gpu-panel")]
+    assert requests == [("read", "gpu-panel")]
     assert reader.count == 0
 
 
-async def test_messages_come_until_the_socket_closes(
+async def test_messages_arrive_until_the_socket_closes(
     jp_ws_fetch: Connect, reader: ScriptedReader
 ) -> None:
     stream = await jp_ws_fetch(*PATH)
@@ -80,14 +80,14 @@ async def test_twenty_sockets_share_one_sampler(
     before = reader.count
     for _ in range(10):
         await streams[0].read_message()
-    # One reading per message of one client, whatever the number of clients: not 200 for ten.
+    # one reading per message of one client, independent of the number of clients
     assert reader.count - before <= 20
     for stream in streams:
         stream.close()
     await eventually_quiet(reader)
 
 
-async def test_a_client_that_speaks_is_sent_away(
+async def test_a_client_that_sends_is_disconnected(
     jp_ws_fetch: Connect, reader: ScriptedReader
 ) -> None:
     stream = await jp_ws_fetch(*PATH)
@@ -98,7 +98,7 @@ async def test_a_client_that_speaks_is_sent_away(
     await eventually_quiet(reader)
 
 
-async def test_a_client_that_does_not_read_delays_nobody(
+async def test_a_client_that_does_not_read_delays_no_other(
     jp_ws_fetch: Connect,
     jp_auth_header: dict[str, str],
     jp_base_url: str,
@@ -133,7 +133,7 @@ async def test_a_client_that_does_not_read_delays_nobody(
 
 
 def stalled_client(base_url: str, port: int, auth: dict[str, str]) -> socket.socket:
-    """Return a socket that asked for the stream and never reads it."""
+    """Return a socket that requested the stream and never reads it."""
     lines = [
         f"GET {base_url}gpu-panel/stream HTTP/1.1",
         f"Host: localhost:{port}",
@@ -149,7 +149,7 @@ def stalled_client(base_url: str, port: int, auth: dict[str, str]) -> socket.soc
 
 
 async def eventually_quiet(reader: ScriptedReader) -> None:
-    """Wait until no more readings are made."""
+    """Wait until the reader is no longer called."""
     seen = [-1]
 
     def is_quiet() -> bool:
@@ -160,7 +160,7 @@ async def eventually_quiet(reader: ScriptedReader) -> None:
 
 
 async def log_in(jp_fetch: Fetch, host: str) -> str:
-    """Return the cookies of a browser that logged in."""
+    """Return the cookies of a logged-in browser."""
     answer = await jp_fetch("api", "status", headers={"Host": host})
     headers: HTTPHeaders = answer.headers
     return "; ".join(cookie.partition(";")[0] for cookie in headers.get_list("Set-Cookie"))

@@ -12,9 +12,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from workbench_toolkit.checkpointing.checkpoint import save_checkpoint
 from workbench_toolkit.cli import main
 from workbench_toolkit.export.contract import TensorSpec, read_contract
-from workbench_toolkit.checkpointing.checkpoint import save_checkpoint
 
 MODELS = """
     import torch

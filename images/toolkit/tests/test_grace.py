@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 from training import run
-from workbench_toolkit.errors import ToolError
 from workbench_toolkit.checkpointing import RESUME, STOP_SIGNALS, Grace
+from workbench_toolkit.errors import ToolError
 
 SAVE_WITHOUT_END = """
 import sys, torch

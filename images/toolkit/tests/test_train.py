@@ -23,8 +23,8 @@ from training import (
     training,
     wait_until,
 )
-from workbench_toolkit.cli import main
 from workbench_toolkit.checkpointing import RESUME
+from workbench_toolkit.cli import main
 from workbench_toolkit.train import agent
 from workbench_toolkit.train.supervisor import training_processes
 

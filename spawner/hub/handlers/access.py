@@ -1,4 +1,4 @@
-"""Who asks, what they may, and what they are called where that is kept."""
+"""Access: checks the scopes of a request, and names its user for the trail and for the views."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spawner.hub.workbench import Workbench
 
 
 def require(handler: BaseHandler, scope: str, *instead: str) -> None:
-    """Let nobody pass who has neither ``scope`` nor any of those that will do ``instead``."""
+    """Raise a 403 unless the request has ``scope`` or one of the scopes ``instead``."""
     if not handler.current_user:
         raise web.HTTPError(HTTPStatus.FORBIDDEN, "Missing or invalid credentials.")
     if not any(map(handler.has_scope, (scope, *instead))):
@@ -23,11 +23,11 @@ def require(handler: BaseHandler, scope: str, *instead: str) -> None:
 
 
 def actor_of(handler: BaseHandler) -> str:
-    """Return what the audit trail calls who asks."""
+    """Return the audit trail's name for the user or service of the request."""
     return actor_name(handler.current_user)
 
 
 def viewer_of(handler: BaseHandler, workbench: Workbench) -> Viewer:
-    """Return who looks."""
+    """Return the user of the request as the views know them."""
     is_admin = handler.has_scope("admin-ui")
     return Viewer(handler.current_user.name, workbench.settings.show_queue_names or is_admin)

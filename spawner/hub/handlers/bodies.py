@@ -1,6 +1,6 @@
-"""What a request to JupyterHub's REST API may carry, whatever it asks for.
+"""Request bodies: check size, JSON and the type of every known field, for all of JupyterHub's REST API.
 
-JupyterHub's handlers trust the kinds of the values they are sent; only what has the right kind reaches them. Server
+JupyterHub's handlers trust the types of the values in a body, so a body with a wrong type never reaches them. Server
 options have a schema of their own, ``policy.options``.
 """
 
@@ -13,24 +13,24 @@ from typing import Any
 
 from jupyterhub.slugs import is_valid_display_name, is_valid_safe_slug
 
-MOST_BYTES = 1024**2
-MOST_DEPTH = 32
-MOST_DIGITS = 18
-MOST_SHOWN = 40
-MOST_TOKEN_SECONDS = 10 * 365 * 24 * 3600
+MAX_BYTES = 1024**2
+MAX_DEPTH = 32
+MAX_DIGITS = 18
+MAX_SHOWN = 40
+MAX_TOKEN_SECONDS = 10 * 365 * 24 * 3600
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\d.{0,40}", re.ASCII)
 
 Check = Callable[[object], bool]
 
 
 class BodyError(ValueError):
-    """A body that no handler may see; its text is one sentence for who sent it."""
+    """A body that no handler may see; its text is one sentence for the sender."""
 
 
 def read_body(raw: bytes) -> dict[str, Any] | None:
     """Return the JSON object in ``raw``, None where it is empty or null; raises BodyError."""
-    if len(raw) > MOST_BYTES:
-        raise BodyError(f"The body is too large: send at most {MOST_BYTES // 1024} KiB.")
+    if len(raw) > MAX_BYTES:
+        raise BodyError(f"The body is too large: send at most {MAX_BYTES // 1024} KiB.")
     if not raw.strip():
         return None
     try:
@@ -44,13 +44,13 @@ def read_body(raw: bytes) -> dict[str, Any] | None:
     except BodyError:
         raise
     except (ValueError, RecursionError):
-        raise BodyError("The body is not JSON that can be read: send a JSON object.") from None
+        raise BodyError("The body is not readable JSON: send a JSON object.") from None
     if body is None:
         return None
     if not isinstance(body, dict):
         raise BodyError("The body must be a JSON object.")
-    _require_modest(body, MOST_DEPTH)
-    _require_kinds(body)
+    _require_bounded(body, MAX_DEPTH)
+    _require_types(body)
     return body
 
 
@@ -58,7 +58,7 @@ def require_server_name(name: str) -> None:
     """Raise BodyError unless ``name`` can be the name of a named server, which is part of its address."""
     if not is_valid_safe_slug(name):
         raise BodyError(
-            f"{name[:MOST_SHOWN]!r} cannot be the name of a server: use 1 to 30 of a-z, 0-9 and single hyphens, "
+            f"{name[:MAX_SHOWN]!r} cannot be the name of a server: use 1 to 30 of a-z, 0-9 and single hyphens, "
             "beginning with a letter, and give any other text as its display_name."
         )
 
@@ -67,7 +67,7 @@ def require_display_name(name: str) -> None:
     """Raise BodyError unless ``name`` can be shown as the name of a server."""
     if not is_valid_display_name(name):
         raise BodyError(
-            f"{name[:MOST_SHOWN]!r} cannot be shown as a server's name: use 1 to 255 printable characters with single "
+            f"{name[:MAX_SHOWN]!r} cannot be shown as a server's name: use 1 to 255 printable characters with single "
             "spaces between them."
         )
 
@@ -81,28 +81,28 @@ def _as_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise BodyError(f"{twice[:MOST_SHOWN]!r} is given twice: give it once.")
+        raise BodyError(f"{twice[:MAX_SHOWN]!r} is given twice: give it once.")
     return found
 
 
-def _require_modest(value: object, depth: int) -> None:
+def _require_bounded(value: object, depth: int) -> None:
     if depth == 0:
-        raise BodyError(f"The body is nested too deeply: at most {MOST_DEPTH} levels.")
+        raise BodyError(f"The body is nested too deeply: at most {MAX_DEPTH} levels.")
     if isinstance(value, dict):
         value = [*value.values()]
     if isinstance(value, list):
         for inner in value:
-            _require_modest(inner, depth - 1)
-    elif type(value) is int and abs(value) >= 10**MOST_DIGITS:
-        raise BodyError(f"A number is too large: at most {MOST_DIGITS} digits.")
+            _require_bounded(inner, depth - 1)
+    elif type(value) is int and abs(value) >= 10**MAX_DIGITS:
+        raise BodyError(f"A number is too large: at most {MAX_DIGITS} digits.")
     elif type(value) is float and value in (float("inf"), float("-inf")):
-        raise BodyError("A number is too large: send one that a computer can hold.")
+        raise BodyError("A number is too large: send a finite number.")
 
 
-def _require_kinds(body: Mapping[str, object]) -> None:
+def _require_types(body: Mapping[str, object]) -> None:
     for key, value in body.items():
-        if key in _KINDS:
-            check, kind = _KINDS[key]
+        if key in _TYPES:
+            check, kind = _TYPES[key]
             if not check(value):
                 raise BodyError(f"{key!r} must be {kind}.")
 
@@ -117,7 +117,7 @@ def _is_texts(value: object) -> bool:
 
 
 def _is_lifetime(value: object) -> bool:
-    return value is None or (type(value) is int and 0 < value <= MOST_TOKEN_SECONDS)
+    return value is None or (type(value) is int and 0 < value <= MAX_TOKEN_SECONDS)
 
 
 def _is_time(value: object) -> bool:
@@ -133,8 +133,8 @@ def _is_activity(value: object) -> bool:
 _TEXT = (_is(str), "a text")
 _TEXTS = (_is_texts, "a list of texts")
 _NOTHING = type(None)
-# a key means the same in every body of JupyterHub's API
-_KINDS: dict[str, tuple[Check, str]] = {
+# a key has the same type in every body of JupyterHub's API
+_TYPES: dict[str, tuple[Check, str]] = {
     "name": _TEXT,
     "display_name": _TEXT,
     "user_options": (_is(dict, _NOTHING), "an object or null"),
@@ -151,7 +151,7 @@ _KINDS: dict[str, tuple[Check, str]] = {
     "code": (_is(str, _NOTHING), "a text or null"),
     "note": (_is(str, _NOTHING), "a text or null"),
     "auth": (_is(dict, _NOTHING), "an object or null"),
-    "expires_in": (_is_lifetime, f"a whole number of seconds up to {MOST_TOKEN_SECONDS}, or null"),
+    "expires_in": (_is_lifetime, f"a whole number of seconds up to {MAX_TOKEN_SECONDS}, or null"),
     "last_activity": (_is_time, "a time such as 2026-11-23T14:30:00Z"),
     "servers": (_is_activity, "an object of servers, each with its last_activity"),
 }

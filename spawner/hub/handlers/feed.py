@@ -1,7 +1,45 @@
-"""One look at the GPUs a second for everyone who looks at them, and the same bytes to each.
+"""Live feed: reads the state of the GPUs once a second and sends the same bytes to every subscriber.
 
-Nobody is asked while nobody looks. Who is slow to read gets no queue of their own: they miss changes, get the whole
-map once they have read what they had, and are let go when they do not read at all.
+Nothing is read while nobody subscribes, and a slow subscriber costs no memory.
+
+The problem
+-----------
+Every open GPU page shows every GPU, second by second. With 500 pages and 512 GPUs, a whole map is about 200 kB of
+JSON; sent to each page each second it would be 100 MB/s, and building it 500 times would take more than the second.
+
+The rules
+---------
+1. *One snapshot for all.* ``Feed.snapshot`` asks the agent and the ledger once, and every caller within half a period
+   shares the answer. The loop in ``_run`` exists only while there is a subscriber.
+2. *One encoding per audience.* Only two maps exist: with the names of holders and without them. A ``Frame`` holds the
+   events of one audience for one second; 500 subscribers receive the same ``bytes`` object.
+3. *Deltas, and a snapshot after a gap.* A delta applies only to the map of the second before. A subscriber that missed
+   a frame, or has just joined, gets the whole map instead.
+4. *No queue per subscriber.* While its last write is pending, a subscriber skips frames and is marked as needing a
+   snapshot. A slow reader costs one pending write, however long it is slow.
+5. *A stalled connection ends.* After ``STALLED_SECONDS`` without progress it is closed; a browser reconnects by itself.
+6. *A stream is never silent.* While the agent takes long to answer, a comment line every ``HEARTBEAT_SECONDS`` shows
+   the browser and all proxies that the connection lives.
+
+A worked example
+----------------
+Alice and Bob (an admin) watch two GPUs; Alice's connection stops taking data at second 2.
+
+====== ==================================== ========================================= ==============================
+second the map                              Alice (without names)                     Bob (with names)
+====== ==================================== ========================================= ==============================
+0      both free                            ``map`` (whole: she has just joined)      ``map`` (whole)
+1      GPU 0 held by carol                  ``changes {"0": {"state": "held"}}``      ``changes`` with ``holder``
+2      GPU 0 at 61 °C                       sent, not taken by her connection         ``changes`` (temperature)
+3      GPU 1 drained                        nothing: her last write is pending        ``changes`` (GPU 1)
+4      nothing changed                      her write is done: ``map`` (whole)        ``changes {}``
+====== ==================================== ========================================= ==============================
+
+At 3 Alice misses a frame. A delta at 4 would apply to her map of second 2 and leave GPU 1 "free"; the snapshot
+corrects her map with one message.
+
+The own leases of a subscriber (``own``) are not part of the shared bytes. They are a second event, sent only when they
+change, so that they cost nothing in most seconds.
 """
 
 from __future__ import annotations
@@ -12,6 +50,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from spawner.controller.queue import QueueEntry
 from spawner.gpus import GpuSample
 from spawner.hub.single_flight import SingleFlight
 from spawner.hub.views.gpu_map import (
@@ -25,159 +64,169 @@ from spawner.hub.views.gpu_map import (
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Unknown
 
-log = logging.getLogger("workbench.feed")
+log = logging.getLogger(__name__)
 
 PERIOD_SECONDS = 1.0
 HEARTBEAT_SECONDS = 5.0
 JITTER_SECONDS = 0.5
-HEARTBEAT = b": still here\n\n"
-STUCK_SECONDS = 30.0
-"""Who has not read for this long is let go."""
+HEARTBEAT = b": heartbeat\n\n"
+STALLED_SECONDS = 30.0
+"""A write that is pending for longer means that the browser no longer reads."""
 
 
 class Channel(Protocol):
-    """How bytes get to somebody who looks."""
+    """A connection to one browser."""
 
     def send(self, data: bytes) -> asyncio.Future[Any]:
-        """Send ``data``; done once it has left, whether or not it arrived."""
+        """Send ``data``; the future is done once the connection took it or was lost."""
 
     def drop(self) -> None:
-        """End the connection: they may come again."""
+        """Close the connection; the browser may reconnect."""
 
 
 class Subscriber:
-    """One who looks: ``sees_names`` as far as the settings allow."""
+    """One open GPU page: it gets deltas while it reads, a snapshot after it missed a frame."""
 
     def __init__(self, name: str, channel: Channel, *, sees_names: bool) -> None:
-        """Send nothing yet."""
+        """Start behind: the first frame is a whole map."""
         self.name = name
         self.sees_names = sees_names
         self._channel = channel
         self._sending: asyncio.Future[Any] | None = None
-        self._stuck_since: float | None = None
-        self._is_behind = True
+        self._pending_since: float | None = None
+        self._needs_snapshot = True
         self._own: Json | None = None
 
-    def tell(self, frame: Frame, own: Json, now: float) -> None:
-        """Send what is new to them, unless they still read what they had."""
-        if not self._is_reading(now):
+    def send_frame(self, frame: Frame, own: Json, now: float) -> None:
+        """Send the delta or the snapshot, unless the previous write is pending."""
+        if not self._is_ready(now):
             return
-        data = frame.whole() if self._is_behind else frame.changes
+        data = frame.snapshot() if self._needs_snapshot else frame.delta()
         if own != self._own:
-            data = _event("own", own) + data
-        self._is_behind, self._own = False, own
+            data = _encode_event("own", own) + data
+        self._needs_snapshot, self._own = False, own
         self._sending = self._channel.send(data)
 
-    def beat(self, now: float) -> None:
-        """Show that there is still somebody at this end."""
-        if self._is_reading(now):
+    def send_heartbeat(self, now: float) -> None:
+        """Send a comment, unless the previous write is pending."""
+        if self._is_ready(now):
             self._sending = self._channel.send(HEARTBEAT)
 
     def drop(self) -> None:
-        """Let them go."""
+        """Close the connection."""
         self._channel.drop()
 
-    def _is_reading(self, now: float) -> bool:
+    def _is_ready(self, now: float) -> bool:
+        """Return whether the previous write is done; drop the connection when it stalled."""
         if self._sending is None or self._sending.done():
-            self._stuck_since = None
+            self._pending_since = None
             return True
-        self._is_behind = True
-        if self._stuck_since is None:
-            self._stuck_since = now
-        elif now - self._stuck_since > STUCK_SECONDS:
+        self._needs_snapshot = True
+        if self._pending_since is None:
+            self._pending_since = now
+        elif now - self._pending_since > STALLED_SECONDS:
             self.drop()
         return False
 
 
 class Frame:
-    """What one look has for everyone who sees names, or for everyone who does not."""
+    """One round for one audience: the map as an event, and its change since the previous round."""
 
-    def __init__(self, told: Json, before: Json | None) -> None:
-        """Make the bytes of what changed since ``before``; those of the whole map once somebody needs them."""
-        self.told = told
-        self._whole: bytes | None = None
-        changes = None if before is None else diff_maps(before, told)
-        self.changes = self.whole() if changes is None else _event("changes", changes)
+    def __init__(self, current: Json, previous: Json | None) -> None:
+        """Encode the delta now, because most subscribers need it; the snapshot on demand."""
+        self.map = current
+        self._snapshot: bytes | None = None
+        changes = None if previous is None else diff_maps(previous, current)
+        self._delta = None if changes is None else _encode_event("changes", changes)
 
-    def whole(self) -> bytes:
-        """Return the bytes of the whole map."""
-        if self._whole is None:
-            self._whole = _event("map", self.told)
-        return self._whole
+    def snapshot(self) -> bytes:
+        """Return the whole map as an event, encoded at most once."""
+        if self._snapshot is None:
+            self._snapshot = _encode_event("map", self.map)
+        return self._snapshot
+
+    def delta(self) -> bytes:
+        """Return the change as an event; the snapshot where there is no valid delta."""
+        return self.snapshot() if self._delta is None else self._delta
 
 
 class Feed:
-    """Everyone who looks at the GPUs of one workbench."""
+    """All subscribers of one workbench, and the loop that serves them."""
 
     def __init__(self, workbench: Workbench) -> None:
-        """Ask nobody yet."""
+        """Start nothing; the first subscriber does."""
         self._workbench = workbench
-        self._viewers: set[Subscriber] = set()
+        self._subscribers: set[Subscriber] = set()
         self._is_running = False
         self._gpus: tuple[Gpu, ...] = ()
         self._host: str | None = None
-        self._ahead = 0.0
-        self.look = SingleFlight(self._look, PERIOD_SECONDS / 2)
-        """How everything stands now, asked once for all who want to know."""
+        self._clock_offset = 0.0
+        self.snapshot = SingleFlight(self._take_snapshot, PERIOD_SECONDS / 2)
+        """Call it for the current state, shared between the page and the loop."""
 
     @property
-    def viewers(self) -> int:
-        """Return how many look."""
-        return len(self._viewers)
+    def subscriber_count(self) -> int:
+        """The number of open streams."""
+        return len(self._subscribers)
 
-    def join(self, viewer: Subscriber) -> None:
-        """Tell ``viewer`` from now on."""
-        self._viewers.add(viewer)
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Serve ``subscriber`` from the next round on."""
+        self._subscribers.add(subscriber)
         if not self._is_running:
             self._is_running = True
             self._workbench.run_in_background(self._run())
 
-    def leave(self, viewer: Subscriber) -> None:
-        """Tell ``viewer`` no more."""
-        self._viewers.discard(viewer)
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Stop serving ``subscriber``."""
+        self._subscribers.discard(subscriber)
 
     async def _run(self) -> None:
-        """Tell everyone, once a second, for as long as anybody looks; at the end, whichever, nobody is kept."""
+        """Serve all subscribers once per period while there are any; whatever ends the loop drops the rest."""
         loop = asyncio.get_running_loop()
-        last: dict[bool, Json] = {}
+        maps: dict[bool, Json] = {}
         try:
-            while self._viewers:
+            while self._subscribers:
                 began = loop.time()
-                last = self._tell(await self._look_patiently(), last)
+                maps = self._send_frames(await self._await_snapshot(), maps)
                 await asyncio.sleep(max(0.0, began + PERIOD_SECONDS - loop.time()))
-        except Exception:  # they come again, and so does this
-            log.exception("The GPUs cannot be shown live")
+        except Exception:  # the browsers reconnect, which starts the loop again
+            log.exception("GPU feed: state=stopped subscribers=%d", len(self._subscribers))
         finally:
             self._is_running = False
-            for viewer in tuple(self._viewers):
-                viewer.drop()
+            for subscriber in tuple(self._subscribers):
+                subscriber.drop()
 
-    async def _look_patiently(self) -> MapSnapshot:
-        """Return how everything stands; those who look see meanwhile that somebody is there."""
-        looking = asyncio.ensure_future(self.look())
-        while not (await asyncio.wait({looking}, timeout=HEARTBEAT_SECONDS))[0]:
-            for viewer in tuple(self._viewers):
-                viewer.beat(asyncio.get_running_loop().time())
-        return looking.result()
+    async def _await_snapshot(self) -> MapSnapshot:
+        """Return the current state; send heartbeats while it takes long."""
+        sampling = asyncio.ensure_future(self.snapshot())
+        while not (await asyncio.wait({sampling}, timeout=HEARTBEAT_SECONDS))[0]:
+            for subscriber in tuple(self._subscribers):
+                subscriber.send_heartbeat(asyncio.get_running_loop().time())
+        return sampling.result()
 
-    def _tell(self, seen: MapSnapshot, last: Mapping[bool, Json]) -> dict[bool, Json]:
-        audiences = {viewer.sees_names for viewer in self._viewers}
+    def _send_frames(
+        self, snapshot: MapSnapshot, previous: Mapping[bool, Json]
+    ) -> dict[bool, Json]:
+        """Send one frame to every subscriber; return the maps by whether they hold names."""
+        audiences = {subscriber.sees_names for subscriber in self._subscribers}
         frames = {
-            names: Frame(build_map(seen, names=names), last.get(names)) for names in audiences
+            names: Frame(build_map(snapshot, names=names), previous.get(names))
+            for names in audiences
         }
-        own, now = build_own_leases(seen), asyncio.get_running_loop().time()
-        for viewer in tuple(self._viewers):
-            viewer.tell(frames[viewer.sees_names], own.get(viewer.name, EMPTY_OWN), now)
-        return {names: frame.told for names, frame in frames.items()}
+        own, now = build_own_leases(snapshot), asyncio.get_running_loop().time()
+        for subscriber in tuple(self._subscribers):
+            frame = frames[subscriber.sees_names]
+            subscriber.send_frame(frame, own.get(subscriber.name, EMPTY_OWN), now)
+        return {names: frame.map for names, frame in frames.items()}
 
-    def _find_ahead(self) -> float:
-        """Return how far the wall clock is ahead; no jitter of two readings may move all times to and fro."""
-        ahead = self._workbench.clock.to_wall(0.0)
-        if abs(ahead - self._ahead) > JITTER_SECONDS:
-            self._ahead = ahead
-        return self._ahead
+    def _get_clock_offset(self) -> float:
+        """Return the offset of the wall clock; small jitter is ignored, or every time would change each round."""
+        offset = self._workbench.clock.to_wall(0.0)
+        if abs(offset - self._clock_offset) > JITTER_SECONDS:
+            self._clock_offset = offset
+        return self._clock_offset
 
-    async def _look(self) -> MapSnapshot:
+    async def _take_snapshot(self) -> MapSnapshot:
         workbench = self._workbench
         error: str | None = None
         samples: Mapping[str, GpuSample] = {}
@@ -191,17 +240,19 @@ class Feed:
             host=self._host,
             gpus=self._gpus,
             samples=samples,
-            standing=await workbench.recent(),
-            line=_in_order(workbench),
+            ledger=await workbench.ledger_snapshot(),
+            queue=_sort_entries(workbench),
             error=error,
-            ahead=self._find_ahead(),
+            clock_offset=self._get_clock_offset(),
         )
 
 
-def _in_order(workbench: Workbench) -> tuple[Any, ...]:
-    line = workbench.controller.queue()
-    return tuple(sorted(line, key=lambda at: (at.lease.mig_profile or "", at.place.position)))
+def _sort_entries(workbench: Workbench) -> tuple[QueueEntry, ...]:
+    entries = workbench.controller.queue()
+    return tuple(
+        sorted(entries, key=lambda entry: (entry.lease.mig_profile or "", entry.place.position))
+    )
 
 
-def _event(kind: str, value: Json) -> bytes:
+def _encode_event(kind: str, value: Json) -> bytes:
     return f"event: {kind}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()

@@ -1,9 +1,11 @@
-"""REST API of the lease of one of one's own servers."""
+"""REST API of the lease of one of one's own servers.
+
+``/server/…`` is the default server and ``/servers/<name>/…`` a named one, as in JupyterHub's own API.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -12,25 +14,20 @@ from tornado import web
 
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
-from spawner.hub.handlers.doors import ApiHandler
+from spawner.hub.handlers.api_base import GetWorkbench, Route, WorkbenchApiHandler, bad_request
 from spawner.hub.identity import quota_subject
 from spawner.hub.refusal import to_http_error
 from spawner.hub.views.lease import build_lease_view
-from spawner.hub.workbench import Workbench
 from spawner.model import Refused
 
 MAX_HOURS = 8760
 
 
-class OwnLease(ApiHandler):
-    """What is about the lease of one of one's own servers."""
-
-    def initialize(self, get_workbench: Callable[[], Workbench]) -> None:
-        """Take the parts from the configuration."""
-        self.workbench = get_workbench()
+class OwnServerHandler(WorkbenchApiHandler):
+    """Base of the handlers of one of one's own servers."""
 
     def require_own(self, scope: str, server_name: str) -> User:
-        """Return the user who asks, if they may do that with this server of theirs."""
+        """Return the user of the request; raises a 403 without ``scope`` for this server of theirs."""
         user = self.current_user
         if not isinstance(user, User):
             raise web.HTTPError(
@@ -45,16 +42,16 @@ class OwnLease(ApiHandler):
         self.finish(json.dumps(lease.as_json()))
 
 
-class LeaseAPI(OwnLease):
-    """``GET`` and ``POST /hub/api/workbench/lease/<server>``: the lease of one of one's own servers."""
+class LeaseHandler(OwnServerHandler):
+    """``GET`` and ``POST /hub/api/workbench/servers/<server>/lease``."""
 
-    async def get(self, server_name: str) -> None:
-        """Answer what the server holds, until when, and how its last lease ended."""
+    async def get(self, server_name: str = "") -> None:
+        """Answer the server's GPUs, the end of its lease, and how its last lease ended."""
         user = self.require_own(scopes.READ_LEASES, server_name)
         await self.answer(user, server_name)
 
-    async def post(self, server_name: str) -> None:
-        """Extend the lease by ``{"hours": …}`` and answer it as it is then."""
+    async def post(self, server_name: str = "") -> None:
+        """Extend the lease by ``{"hours": …}`` and answer the extended lease."""
         user = self.require_own(scopes.LEASES, server_name)
         hours = self._read_hours()
         answer = await self.workbench.controller.extend(quota_subject(user), server_name, hours)
@@ -67,15 +64,22 @@ class LeaseAPI(OwnLease):
         hours: Any = body.get("hours") if isinstance(body, dict) and len(body) == 1 else None
         # bool is an int in Python; NaN and the infinities compare as outside
         if type(hours) not in (int, float) or not 0 < hours <= MAX_HOURS:
-            raise web.HTTPError(
-                HTTPStatus.BAD_REQUEST,
-                f'Say by how many hours, more than 0 and at most {MAX_HOURS}: {{"hours": 4}}.',
+            raise bad_request(
+                f'Give the hours to add, more than 0 and at most {MAX_HOURS}: {{"hours": 4}}.'
             )
         return float(hours)
 
 
-def lease_handlers(
-    get_workbench: Callable[[], Workbench],
-) -> list[tuple[str, type, dict[str, Any]]]:
-    """Return the routes below the hub's prefix."""
-    return [("/api/workbench/lease/([^/]*)", LeaseAPI, {"get_workbench": get_workbench})]
+def server_routes(get_workbench: GetWorkbench, **handlers: type) -> list[Route]:
+    """Return the two routes of each handler: of the default server, and of a named one."""
+    options = {"get_workbench": get_workbench}
+    return [
+        (f"/api/workbench/{server}/{name.replace('_', '-')}", handler, options)
+        for name, handler in handlers.items()
+        for server in ("server", "servers/([^/]+)")
+    ]
+
+
+def lease_handlers(get_workbench: GetWorkbench) -> list[Route]:
+    """Return the routes, below the hub's prefix."""
+    return server_routes(get_workbench, lease=LeaseHandler)

@@ -1,6 +1,6 @@
-"""The workbench's REST API in its own words, for programs: ``openapi.json`` as it stands beside this file.
+"""OpenAPI document: serves ``openapi.json``, the description of the workbench's own REST API.
 
-Whoever has a token may read it.
+Every user and service with a token may read it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tornado import web
 
-from spawner.hub.handlers.doors import ApiHandler
+from spawner.hub.handlers.api_base import ApiHandler, Route
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 
 
-class OpenAPI(ApiHandler):
+class OpenApiHandler(ApiHandler):
     """``GET /hub/api/workbench/openapi.json``."""
 
     async def get(self) -> None:
@@ -25,6 +25,6 @@ class OpenAPI(ApiHandler):
         self.finish(DOCUMENT.read_text())
 
 
-def openapi_handlers() -> list[tuple[str, type, dict[str, object]]]:
-    """Return the route below the hub's prefix."""
-    return [("/api/workbench/openapi[.]json", OpenAPI, {})]
+def openapi_handlers() -> list[Route]:
+    """Return the route, below the hub's prefix."""
+    return [("/api/workbench/openapi[.]json", OpenApiHandler, {})]

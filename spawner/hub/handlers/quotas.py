@@ -1,7 +1,7 @@
-"""Page and REST API of the quotas: rows, and what they come to for one user.
+"""Page and REST API of the quotas: read and change rows, and read the effective quota of a user.
 
-Everybody may read what concerns themselves, who was given a group's scope what concerns that group and its members;
-only admins, and holders of ``custom:workbench:quotas``, change a row.
+Every user reads their own rows; the scope of a group adds those of the group and its members. Only admins, and holders
+of ``custom:workbench:quotas``, change a row.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import actor_of, require
-from spawner.hub.handlers.doors import ApiHandler, bad_request
+from spawner.hub.handlers.api_base import (
+    ApiHandler,
+    GetWorkbench,
+    Route,
+    WorkbenchHandler,
+    bad_request,
+)
 from spawner.hub.handlers.subjects import PLURALS, as_file, find_subject, name_rows
 from spawner.hub.identity import quota_subject
 from spawner.hub.views.quota import QuotaView, build_quota_view
-from spawner.hub.workbench import Workbench
-from spawner.ledger.quotas import Change, Owner, diff_quotas
-from spawner.model import QuotaRowError, Unknown
+from spawner.ledger.quotas import Change, diff_quotas
+from spawner.model import QuotaRowError
 from spawner.policy.quota_rows import (
     DEFAULT,
     EMPTY_ROW,
@@ -33,15 +37,11 @@ from spawner.policy.quota_rows import (
     parse_quota_row,
 )
 
-MOST_REASON = 500
+MAX_REASON_CHARACTERS = 500
 
 
-class QuotaDesk(BaseHandler):  # type: ignore[misc]
-    """What page and REST API have in common: who may see which row."""
-
-    def initialize(self, get_workbench: Callable[[], Workbench]) -> None:
-        """Take the parts from the configuration."""
-        self._workbench = get_workbench()
+class QuotaHandlerBase(WorkbenchHandler):
+    """Base of page and REST API: reads the rows that the viewer's scopes reach."""
 
     def _may_see(self, subject: Subject) -> bool:
         if self.has_scope(scopes.ADMIN) or self.has_scope(scopes.READ_QUOTAS):
@@ -51,8 +51,8 @@ class QuotaDesk(BaseHandler):  # type: ignore[misc]
         return bool(self.has_scope(f"{scopes.READ_QUOTAS}!{subject.kind.value}={subject.name}"))
 
     async def _read_rows(self) -> dict[Subject, QuotaRow]:
-        """Return the rows that the viewer may see."""
-        rows = await _ask_ledger(self._workbench.ledger.quota_rows)
+        """Return the rows within the viewer's scopes."""
+        rows = await asyncio.to_thread(self.workbench.ledger.quota_rows)
         named = name_rows(self.db, rows)
         return {subject: limits for subject, limits in named.items() if self._may_see(subject)}
 
@@ -61,12 +61,12 @@ class QuotaDesk(BaseHandler):  # type: ignore[misc]
             require(self, scopes.READ_QUOTAS, scopes.ADMIN)
 
 
-class QuotasPage(QuotaDesk):
-    """Shows the rows, to be edited by who may, and the effective quota of one user."""
+class QuotasPage(QuotaHandlerBase):
+    """``/hub/quotas``: shows rows, with a form for admins, and the effective quota of one user."""
 
     @web.authenticated
     async def get(self) -> None:
-        """Render the page; ``?user=`` names whose quota is looked up."""
+        """Render the page; ``?user=`` names the user of the effective quota."""
         self._require_some()
         me = self.current_user
         name = self.get_argument("user", "") or me.name
@@ -82,62 +82,62 @@ class QuotasPage(QuotaDesk):
             rows={DEFAULT: rows.get(DEFAULT, EMPTY_ROW), **rows},
             sees_others=may_edit or bool(groups) or self.has_scope(scopes.READ_QUOTAS),
             may_edit=may_edit,
-            releases=list(self._workbench.offered.releases),
-            settings_quota=self._workbench.settings.quota,
+            releases=list(self.workbench.offered.releases),
+            settings_quota=self.workbench.settings.quota,
         )
         self.finish(page)
 
     async def _look_up(self, name: str) -> tuple[QuotaView | None, str | None]:
-        """Return the quota of the user ``name``, or why it is not shown."""
+        """Return the quota of the user ``name``, or the reason why it is not shown."""
         if not self._may_see(Subject(SubjectKind.USER, name, name)):
             return None, f"You cannot see the quota of {name[:40]!r}."
         user = self.find_user(name)
         if user is None:
             return None, f"There is no user {name[:40]!r}."
-        return await _see(self._workbench, quota_subject(user)), None
+        return await build_quota_view(self.workbench, quota_subject(user)), None
 
 
-class QuotasAPI(QuotaDesk, ApiHandler):
-    """``/hub/api/workbench/quotas``: all rows, as a quota file has them."""
+class QuotasHandler(QuotaHandlerBase, ApiHandler):
+    """``/hub/api/workbench/quotas``: all rows, in the form of a quota file."""
 
     async def get(self) -> None:
-        """Answer every row that the viewer may see."""
+        """Answer all rows within the viewer's scopes."""
         self._require_some()
         self.finish(json.dumps({"quotas": as_file(await self._read_rows())}))
 
     async def post(self) -> None:
-        """Make the rows exactly what ``quotas`` says and answer what changed; with ``?dry-run`` nothing is.
+        """Replace all rows by ``quotas`` and answer the changes; ``?dry-run`` answers them and changes nothing.
 
-        With the ``changes`` that a dry run answered, none but these are made.
+        A body with the ``changes`` of a dry run is refused if the changes are others by now.
         """
         require(self, scopes.QUOTAS, scopes.ADMIN)
         body = self.get_json_body() or {}
-        strange = body.keys() - {"quotas", "reason", "changes"}
-        if strange or not isinstance(body.get("quotas"), dict):
+        unknown = body.keys() - {"quotas", "reason", "changes"}
+        if unknown or not isinstance(body.get("quotas"), dict):
             raise bad_request('Send {"quotas": {"default": …, "groups": …, "users": …}}.')
-        agree = _agree_to(body.get("changes"))
+        agree = _require_same_changes(body.get("changes"))
         wanted = self._parse_file(body["quotas"])
         reason = _read_reason(body)
         if self.get_argument("dry-run", None) is None:
-            changes = await _ask_ledger(
-                self._workbench.ledger.set_quotas,
+            changes = await asyncio.to_thread(
+                self.workbench.ledger.set_quotas,
                 wanted,
                 by=actor_of(self),
                 reason=reason,
-                now=self._workbench.clock(),
+                now=self.workbench.clock(),
                 whole=True,
                 agree=agree,
             )
         else:
-            before = await _ask_ledger(self._workbench.ledger.quota_rows)
+            before = await asyncio.to_thread(self.workbench.ledger.quota_rows)
             changes = diff_quotas(before, {**dict.fromkeys(before), **wanted})
             agree(changes)
         self.finish(json.dumps({"changes": [_as_json(change) for change in changes]}))
 
     def _parse_file(self, file: Mapping[str, object]) -> dict[Subject, QuotaRow]:
-        stranger = next((key for key in file if key not in ("default", *PLURALS)), None)
-        if stranger is not None:
-            raise bad_request(f"{stranger[:40]!r} is no part of a quota file.")
+        unknown = next((key for key in file if key not in ("default", *PLURALS)), None)
+        if unknown is not None:
+            raise bad_request(f"{unknown[:40]!r} is no part of a quota file.")
         wanted = {DEFAULT: self._parse_row(DEFAULT, file.get("default", {}))}
         for plural in PLURALS:
             rows = file.get(plural, {})
@@ -150,23 +150,23 @@ class QuotasAPI(QuotaDesk, ApiHandler):
 
     def _parse_row(self, subject: Subject, row: object) -> QuotaRow:
         try:
-            return parse_quota_row(row, subject.kind, self._workbench.offered.releases)
+            return parse_quota_row(row, subject.kind, self.workbench.offered.releases)
         except QuotaRowError as error:
-            raise bad_request(f"The row of {subject} cannot be: {error}") from error
+            raise bad_request(f"The row of {subject} is not valid: {error}") from error
 
 
-class QuotaAPI(QuotaDesk, ApiHandler):
+class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
     """``/hub/api/workbench/quotas/default``, ``…/groups/<name>`` and ``…/users/<name>``: one row."""
 
     async def get(self, kind: str, name: str = "") -> None:
-        """Answer what the row says."""
+        """Answer the row; an empty object where there is none."""
         self._require_some()
         subject = self._find(kind, name, must_see=True)
-        rows = await _ask_ledger(self._workbench.ledger.quota_rows)
+        rows = await asyncio.to_thread(self.workbench.ledger.quota_rows)
         self.finish(json.dumps(rows.get(subject, EMPTY_ROW).as_json()))
 
     async def put(self, kind: str, name: str = "") -> None:
-        """Make the row exactly what the body says, and keep its ``reason`` in the trail."""
+        """Replace the row by the body; the trail keeps its ``reason``."""
         require(self, scopes.QUOTAS, scopes.ADMIN)
         subject, sent = self._find(kind, name), self.get_json_body()
         if sent is None:
@@ -175,14 +175,14 @@ class QuotaAPI(QuotaDesk, ApiHandler):
         reason = _read_reason(body)
         body.pop("reason", None)
         try:
-            limits = parse_quota_row(body, subject.kind, self._workbench.offered.releases)
+            limits = parse_quota_row(body, subject.kind, self.workbench.offered.releases)
         except QuotaRowError as error:
             raise bad_request(str(error)) from error
         await self._set(subject, limits, reason)
         self.finish(json.dumps(limits.as_json()))
 
     async def delete(self, kind: str, name: str = "") -> None:
-        """Delete the row; ``?reason=`` is kept in the trail."""
+        """Delete the row; the trail keeps ``?reason=``."""
         require(self, scopes.QUOTAS, scopes.ADMIN)
         subject = self._find(kind, name)
         reason = self.get_argument("reason", None, strip=False)
@@ -197,58 +197,55 @@ class QuotaAPI(QuotaDesk, ApiHandler):
         return find_subject(self.db, kind, name)
 
     async def _set(self, subject: Subject, limits: QuotaRow | None, reason: str | None) -> None:
-        await _ask_ledger(
-            self._workbench.ledger.set_quotas,
+        await asyncio.to_thread(
+            self.workbench.ledger.set_quotas,
             {subject: limits},
             by=actor_of(self),
             reason=reason,
-            now=self._workbench.clock(),
+            now=self.workbench.clock(),
         )
 
 
-class EffectiveAPI(QuotaDesk, ApiHandler):
+class EffectiveQuotaHandler(QuotaHandlerBase, ApiHandler):
     """``GET /hub/api/workbench/quotas/users/<name>/effective``."""
 
     async def get(self, name: str) -> None:
-        """Answer what the rows come to for the user, why, and what would be refused now."""
+        """Answer the user's effective quota, the source of each field, and requests that are refused now."""
         require(self, f"{scopes.READ_QUOTAS}!user={name}", scopes.ADMIN)
         find_subject(self.db, "users", name)
-        view = await _see(self._workbench, quota_subject(self.find_user(name)))
+        view = await build_quota_view(self.workbench, quota_subject(self.find_user(name)))
         self.finish(json.dumps(view.as_json()))
 
 
-def quota_handlers(
-    get_workbench: Callable[[], Workbench],
-) -> list[tuple[str, type, dict[str, Any]]]:
-    """Return the routes below the hub's prefix."""
-    parts = {"get_workbench": get_workbench}
+def quota_handlers(get_workbench: GetWorkbench) -> list[Route]:
+    """Return the routes, below the hub's prefix."""
+    options = {"get_workbench": get_workbench}
     return [
-        ("/quotas", QuotasPage, parts),
-        ("/api/workbench/quotas", QuotasAPI, parts),
-        ("/api/workbench/quotas/(default)", QuotaAPI, parts),
-        ("/api/workbench/quotas/(groups|users)/([^/]+)", QuotaAPI, parts),
-        ("/api/workbench/quotas/users/([^/]+)/effective", EffectiveAPI, parts),
+        ("/quotas", QuotasPage, options),
+        ("/api/workbench/quotas", QuotasHandler, options),
+        ("/api/workbench/quotas/(default)", QuotaRowHandler, options),
+        ("/api/workbench/quotas/(groups|users)/([^/]+)", QuotaRowHandler, options),
+        ("/api/workbench/quotas/users/([^/]+)/effective", EffectiveQuotaHandler, options),
     ]
-
-
-async def _see(workbench: Workbench, owner: Owner) -> QuotaView:
-    try:
-        return await build_quota_view(workbench, owner)
-    except Unknown as error:
-        raise web.HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
 
 
 def _read_reason(body: Mapping[str, object]) -> str | None:
     reason = body.get("reason")
     if reason is None or reason == "":
         return None
-    if not isinstance(reason, str) or len(reason) > MOST_REASON or not reason.isprintable():
-        raise bad_request(f"The reason must be one line of at most {MOST_REASON} characters.")
+    if (
+        not isinstance(reason, str)
+        or len(reason) > MAX_REASON_CHARACTERS
+        or not reason.isprintable()
+    ):
+        raise bad_request(
+            f"The reason must be one line of at most {MAX_REASON_CHARACTERS} characters."
+        )
     return reason
 
 
-def _agree_to(shown: object) -> Callable[[tuple[Change, ...]], None]:
-    """Return what refuses all changes but those that a dry run has ``shown``; where that is None, it refuses none."""
+def _require_same_changes(shown: object) -> Callable[[tuple[Change, ...]], None]:
+    """Return a check that refuses changes other than those ``shown`` by a dry run; None allows any change."""
     if shown is not None and not isinstance(shown, list):
         raise bad_request("'changes' must be what a dry run answered.")
 
@@ -256,7 +253,7 @@ def _agree_to(shown: object) -> Callable[[tuple[Change, ...]], None]:
         if shown is not None and shown != [_as_json(change) for change in changes]:
             raise web.HTTPError(
                 HTTPStatus.CONFLICT,
-                "The quotas have changed since you were shown what this would change: look again.",
+                "The quotas have changed since the dry run: run it again.",
             )
 
     return agree
@@ -268,10 +265,3 @@ def _as_json(change: Change) -> dict[str, Any]:
         "subject": str(change.subject),
         **{name: None if side is None else side.as_json() for name, side in sides.items()},
     }
-
-
-async def _ask_ledger(call: Callable[..., Any], *args: object, **options: object) -> Any:  # noqa: ANN401
-    try:
-        return await asyncio.to_thread(call, *args, **options)
-    except Unknown as error:
-        raise web.HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error

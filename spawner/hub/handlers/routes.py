@@ -1,6 +1,6 @@
-"""The routes of the workbench's own pages, REST API and doors, before all of JupyterHub's.
+"""Routes: put the workbench's pages and REST API, and its versions of JupyterHub's handlers, before JupyterHub's own.
 
-Only the routes of an authenticator come before JupyterHub's own, whichever it is.
+They come with the authenticator, whose routes are the only ones that precede JupyterHub's.
 """
 
 from __future__ import annotations
@@ -14,66 +14,70 @@ from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import Authenticator
 
-from spawner.hub.handlers.doors import ApiHandler, SpawnFormHandler, GetWorkbench, ServerApiHandler
+from spawner.hub.handlers.admin_actions import admin_action_handlers
+from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route
 from spawner.hub.handlers.gpus import gpu_handlers
+from spawner.hub.handlers.help import help_handlers
 from spawner.hub.handlers.idle import idle_handlers
 from spawner.hub.handlers.lease import lease_handlers
-from spawner.hub.handlers.queue import line_handlers
 from spawner.hub.handlers.openapi import openapi_handlers
-from spawner.hub.handlers.orders import order_handlers
-from spawner.hub.handlers.people import GroupDoor, UserDoor
+from spawner.hub.handlers.queue import queue_handlers
 from spawner.hub.handlers.quotas import quota_handlers
-from spawner.hub.handlers.subjects import forget_strangers
+from spawner.hub.handlers.spawn_handlers import ServerApiHandler, SpawnFormHandler
+from spawner.hub.handlers.subjects import delete_stale_rows
 from spawner.hub.handlers.trail import trail_handlers
 from spawner.hub.handlers.usage import usage_handlers
+from spawner.hub.handlers.users import GroupApiHandler, UserApiHandler
 
-Route = tuple[str, type, dict[str, Any]]
 
-
-def with_workbench_routes(base: type[Authenticator], get_workbench: GetWorkbench) -> type[Authenticator]:
+def with_workbench_routes(
+    base: type[Authenticator], get_workbench: GetWorkbench
+) -> type[Authenticator]:
     """Return ``base`` with the workbench's routes before its own and JupyterHub's."""
 
     class WithRoutes(base):  # type: ignore[misc]
         def get_handlers(self, app: JupyterHub) -> list[tuple[Any, ...]]:
             workbench = get_workbench()
-            workbench.run_in_background(forget_strangers(workbench, app.db))
-            return [*_routes(get_workbench), *super().get_handlers(app)]
+            workbench.run_in_background(delete_stale_rows(workbench, app.db))
+            return [*build_routes(get_workbench), *super().get_handlers(app)]
 
     WithRoutes.__name__ = base.__name__
     return WithRoutes
 
 
-def _routes(get_workbench: GetWorkbench) -> list[Route]:
-    parts = {"get_workbench": get_workbench}
-    doors: dict[type, type] = {
+def build_routes(get_workbench: GetWorkbench) -> list[Route]:
+    """Return all routes that precede JupyterHub's own, in order."""
+    options = {"get_workbench": get_workbench}
+    replacements: dict[type, type] = {
         UserServerAPIHandler: ServerApiHandler,
-        UserAPIHandler: UserDoor,
-        GroupAPIHandler: GroupDoor,
+        UserAPIHandler: UserApiHandler,
+        GroupAPIHandler: GroupApiHandler,
     }
     routes: list[Route] = [
-        *line_handlers(get_workbench),
+        *queue_handlers(get_workbench),
         *lease_handlers(get_workbench),
         *gpu_handlers(get_workbench),
         *usage_handlers(get_workbench),
         *idle_handlers(get_workbench),
-        *order_handlers(get_workbench),
+        *admin_action_handlers(get_workbench),
         *quota_handlers(get_workbench),
         *trail_handlers(get_workbench),
         *openapi_handlers(),
-        (r"/spawn", SpawnFormHandler, parts),
-        (r"/spawn/([^/]+)", SpawnFormHandler, parts),
-        (r"/spawn/([^/]+)/([^/]+)", SpawnFormHandler, parts),
+        *help_handlers(),
+        (r"/spawn", SpawnFormHandler, options),
+        (r"/spawn/([^/]+)", SpawnFormHandler, options),
+        (r"/spawn/([^/]+)/([^/]+)", SpawnFormHandler, options),
     ]
     for path, handler in apihandlers.default_handlers:
-        if handler in doors:
-            routes.append((path, doors[handler], parts))
+        if handler in replacements:
+            routes.append((path, replacements[handler], options))
         else:
-            # the others answer browsers: how a server knows who is at its door
+            # the others answer browsers: the OAuth pages by which a server identifies its visitors
             is_rest = issubclass(handler, APIHandler)
-            routes.append((path, _before(handler) if is_rest else handler, {}))
-    # JupyterHub's own comes later, and leaves out the sentence
-    return [*routes, (r"/api/(?!health$).*", _before(API404), {})]
+            routes.append((path, _with_api_base(handler) if is_rest else handler, {}))
+    # JupyterHub's own comes later and has no sentence
+    return [*routes, (r"/api/(?!health$).*", _with_api_base(API404), {})]
 
 
-def _before(handler: type) -> type:
+def _with_api_base(handler: type) -> type:
     return type(handler.__name__, (handler, ApiHandler), {})

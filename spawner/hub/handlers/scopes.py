@@ -1,20 +1,20 @@
-"""What may be asked of the workbench's own pages and API, as JupyterHub scopes.
+"""Scopes: name the JupyterHub scopes of the workbench's own pages and REST API.
 
-Everybody may look at GPUs and line and mind their own leases; what an admin may do beyond that, whoever was given the
-scope for it may do too. A server's token may mind the lease of its own server, so that JupyterLab can extend it; so
-can code in a notebook, within the quota and while nobody waits: its user may anyway.
+Every user sees the GPUs and the queue, and extends their own leases. Each further right of an admin has a scope of its
+own. A server's token holds the lease scope of its own server, so that JupyterLab can extend the lease. Code in a
+notebook can use that token too; quota and queue bound it as they bound its user.
 """
 
 from __future__ import annotations
 
 ADMIN = "admin:servers"
-"""JupyterHub's own: it lets nobody add a scope to those that make an admin."""
+"""JupyterHub's own scope of its admins, whose set of scopes cannot be extended."""
 
 GPUS = "custom:workbench:gpus"
 READ_GPUS = "custom:workbench:read:gpus"
-READ_LINE = "custom:workbench:read:line"
+READ_QUEUE = "custom:workbench:read:queue"
 READ_USAGE = "custom:workbench:read:usage"
-MOVE = "custom:workbench:line"
+QUEUE = "custom:workbench:queue"
 END = "custom:workbench:end"
 QUOTAS = "custom:workbench:quotas"
 READ_QUOTAS = "custom:workbench:read:quotas"
@@ -24,25 +24,25 @@ READ_LEASES = "custom:workbench:read:leases"
 
 DEFINITIONS = {
     GPUS: {
-        "description": "See GPUs, drain them, and return those in quarantine.",
+        "description": "See GPUs, drain them, and release them from quarantine.",
         "subscopes": [READ_GPUS],
     },
-    MOVE: {"description": "See the line and move who waits in it.", "subscopes": [READ_LINE]},
-    END: {"description": "End anybody's lease, and take anybody out of line."},
-    READ_GPUS: {"description": "See every GPU: how it is, who holds it."},
-    READ_LINE: {"description": "See who holds GPUs and who waits for them."},
+    QUEUE: {"description": "See the queue and move requests in it.", "subscopes": [READ_QUEUE]},
+    END: {"description": "End any lease, and take any request out of the queue."},
+    READ_GPUS: {"description": "See every GPU, its health and its holder."},
+    READ_QUEUE: {"description": "See the queue: leases that hold GPUs and requests that wait."},
     READ_USAGE: {
-        "description": "See GPU-hours held and used: one's own, a group's (!group=NAME), everybody's."
+        "description": "See GPU-hours held and used: one's own, a group's (!group=NAME), or all."
     },
-    QUOTAS: {"description": "See and set everybody's quotas.", "subscopes": [READ_QUOTAS]},
+    QUOTAS: {"description": "See and set all quotas.", "subscopes": [READ_QUOTAS]},
     READ_QUOTAS: {"description": "See quotas; with a filter, those of a user or group."},
-    READ_TRAIL: {"description": "See the audit trail: who did what, when and why."},
+    READ_TRAIL: {"description": "See the audit trail: actor, action, time and reason."},
     LEASES: {"description": "See and extend leases.", "subscopes": [READ_LEASES]},
-    READ_LEASES: {"description": "See leases: how many GPUs, until when."},
+    READ_LEASES: {"description": "See leases: number of GPUs and end."},
 }
 OF_EVERY_USER = {
     READ_GPUS,
-    READ_LINE,
+    READ_QUEUE,
     f"{LEASES}!user",
     f"{READ_QUOTAS}!user",
     f"{READ_USAGE}!user",

@@ -50,7 +50,9 @@ class SpawnHandlerBase(WorkbenchHandler):
         try:
             await asyncio.wait((spawning, queued), return_when=asyncio.FIRST_COMPLETED)
             if spawning.cancelled():
-                raise SpawnRefused(Refused(Reason.GIVEN_UP, "This server was stopped while it started."))
+                raise SpawnRefused(
+                    Refused(Reason.GIVEN_UP, "This server was stopped while it started.")
+                )
             if spawning.done():
                 await spawning
         finally:

@@ -1,6 +1,6 @@
-"""The stream of the GPU page: Server-Sent Events, written by the feed.
+"""GPU stream: serves the live feed as Server-Sent Events.
 
-A stream ends after a while, so that whoever was logged out meanwhile sees no more; a browser comes again by itself.
+A stream ends after some minutes, so that a user who has logged out loses it; a browser reconnects by itself.
 """
 
 from __future__ import annotations
@@ -11,59 +11,59 @@ from typing import Any
 
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require, viewer_of
-from spawner.hub.handlers.doors import ApiHandler
+from spawner.hub.handlers.api_base import GetWorkbench, WorkbenchApiHandler
 from spawner.hub.handlers.feed import Feed, Subscriber
-from spawner.hub.workbench import Workbench
 
 MAX_STREAM_SECONDS = 600.0
 RETRY = b"retry: 2000\n\n"
 
 
-class GpuStream(ApiHandler):
-    """``GET /hub/api/workbench/gpus/stream``: ``map``, then ``changes`` each second, and ``own``, what is yours in it.
+class GpuStream(WorkbenchApiHandler):
+    """``GET /hub/api/workbench/gpus/stream``.
 
-    ``tests/contract/gpu-map.json`` has one of each.
+    Its events are ``map``, then ``changes`` every second, and ``own``: the viewer's leases and queue positions.
     """
 
-    def initialize(
-        self, get_workbench: Callable[[], Workbench], get_feed: Callable[[], Feed]
-    ) -> None:
-        """Take the parts from the configuration."""
-        self._workbench = get_workbench()
+    def initialize(self, get_workbench: GetWorkbench, get_feed: Callable[[], Feed]) -> None:
+        """Keep the workbench and its feed."""
+        super().initialize(get_workbench)
         self._feed = get_feed()
-        self._over = asyncio.Event()
+        self._closed = asyncio.Event()
 
     def get_content_type(self) -> str:
-        """Return what the browser takes for a stream."""
+        """Return the media type of Server-Sent Events."""
         return "text/event-stream"
 
     async def get(self) -> None:
-        """Be told until one of both goes away."""
+        """Stream events until the client disconnects or the time limit is reached."""
         require(self, scopes.READ_GPUS, scopes.ADMIN)
-        seen_as = viewer_of(self, self._workbench)
+        viewer = viewer_of(self, self.workbench)
+        await (
+            self.workbench.ledger_snapshot()
+        )  # a silent ledger is a 503, and no stream that ends at once
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Accel-Buffering", "no")
         self.send(RETRY)
-        viewer = Subscriber(seen_as.name, self, sees_names=seen_as.sees_names)
-        self._feed.join(viewer)
+        subscriber = Subscriber(viewer.name, self, sees_names=viewer.sees_names)
+        self._feed.subscribe(subscriber)
         try:
             async with asyncio.timeout(MAX_STREAM_SECONDS):
-                await self._over.wait()
+                await self._closed.wait()
         except TimeoutError:
-            pass  # a browser comes again
+            pass  # the browser reconnects, with its cookie checked again
         finally:
-            self._feed.leave(viewer)
+            self._feed.unsubscribe(subscriber)
 
     def send(self, data: bytes) -> asyncio.Future[Any]:
-        """Send ``data``; done once the connection took all of it, or was lost."""
+        """Send ``data``; the future is done once the connection took it or was lost."""
         self.write(data)
         sending: asyncio.Future[Any] = self.flush()
         return sending
 
     def drop(self) -> None:
-        """Close the connection, whatever it still had to send."""
+        """Close the connection without sending what is pending."""
         self.request.connection.stream.close()
 
     def on_connection_close(self) -> None:
-        """Let ``get`` end."""
-        self._over.set()
+        """End ``get``."""
+        self._closed.set()

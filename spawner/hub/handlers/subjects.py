@@ -1,6 +1,6 @@
-"""Which row of the quotas a name of the hub means, and who of the rows is still in the hub.
+"""Quota subjects: map names of the hub's users and groups to quota rows, and back.
 
-A row belongs to a group or an identity that the hub knows: one that has left leaves none behind.
+A row belongs to a group or an identity of the hub; the row of a deleted user or group is deleted too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spawner.ledger.trail import HUB
 from spawner.model import Unknown
 from spawner.policy.quota_rows import DEFAULT, QuotaRow, QuotaRows, Subject, SubjectKind, group
 
-log = logging.getLogger("workbench.hub")
+log = logging.getLogger(__name__)
 
 PLURALS = {"groups": SubjectKind.GROUP, "users": SubjectKind.USER}
 
@@ -37,11 +37,11 @@ def find_subject(db: Session, kind: str, name: str) -> Subject:
 
 
 def name_rows(db: Session, rows: QuotaRows) -> dict[Subject, QuotaRow]:
-    """Return ``rows`` with the present names of users, without those of who is not in the hub."""
+    """Return ``rows`` with the current names of users, without rows of deleted users and groups."""
     names = [subject.key for subject in rows if subject.kind is SubjectKind.GROUP]
     found = db.query(orm.Group.name).filter(orm.Group.name.in_(names))
     groups = [group(row.name) for row in found]
-    # an identity begins with the row's id; rows made into whole users would take ten times as long
+    # an identity begins with the row's id; loading whole users would take ten times as long
     ids = [int(s.key.partition(" ")[0]) for s in rows if s.kind is SubjectKind.USER]
     columns = (orm.User.id, orm.User.created, orm.User.name)
     found = db.query(*columns).filter(orm.User.id.in_(ids))
@@ -51,7 +51,7 @@ def name_rows(db: Session, rows: QuotaRows) -> dict[Subject, QuotaRow]:
 
 
 def as_file(rows: Mapping[Subject, QuotaRow]) -> dict[str, object]:
-    """Return ``rows`` as REST and quota files have them, by kind and name."""
+    """Return ``rows`` in the form of REST and quota files, by kind and name."""
     said = {subject: limits.as_json() for subject, limits in rows.items()}
     return {
         "default": said.get(DEFAULT, {}),
@@ -66,20 +66,20 @@ def as_file(rows: Mapping[Subject, QuotaRow]) -> dict[str, object]:
     }
 
 
-async def forget_subject(workbench: Workbench, subject: Subject, by: str) -> None:
+async def delete_subject(workbench: Workbench, subject: Subject, by: str) -> None:
     """Delete the row of a group or user that is being deleted; raises Unknown."""
     await _delete(workbench, [subject], by, f"{subject} was deleted")
 
 
-async def forget_strangers(workbench: Workbench, db: Session) -> None:
-    """Delete the rows of who left while no hub looked, as soon as the lease clock goes."""
+async def delete_stale_rows(workbench: Workbench, db: Session) -> None:
+    """Delete the rows of users and groups that were deleted while no hub ran, once the lease clock runs."""
     await workbench.controller.wait_until_ready()
     try:
         rows = await asyncio.to_thread(workbench.ledger.quota_rows)
         gone = rows.keys() - name_rows(db, rows).keys()
         await _delete(workbench, gone, HUB, "it is not in the hub any more")
     except Unknown as error:
-        log.warning("Quotas of who left are still there: %s", error)
+        log.warning("quotas=stale state=kept reason=%s", error)
 
 
 async def _delete(workbench: Workbench, gone: Iterable[Subject], by: str, reason: str) -> None:

@@ -1,6 +1,6 @@
-"""Page and REST API of the audit trail: searched, page by page, or all of it as CSV or JSON lines.
+"""Page and REST API of the audit trail: search it page by page, or stream all of it as CSV or JSON lines.
 
-Only admins, and holders of ``custom:workbench:read:trail``, see it. A whole trail is sent as it is read.
+Only admins, and holders of ``custom:workbench:read:trail``, read it. A file is sent in chunks while it is read.
 """
 
 from __future__ import annotations
@@ -9,41 +9,40 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
-from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
-from spawner.hub.handlers.doors import ApiHandler, bad_request
+from spawner.hub.handlers.api_base import (
+    ApiHandler,
+    GetWorkbench,
+    Route,
+    WorkbenchHandler,
+    bad_request,
+)
 from spawner.hub.views.timestamps import Timestamp
-from spawner.hub.workbench import Workbench
-from spawner.ledger.trail import CHUNK, TrailAction, TrailFilter, StoredEntry
-from spawner.model import Unknown
+from spawner.ledger.trail import CHUNK, StoredEntry, TrailAction, TrailFilter
 from spawner.policy.formatting import format_subject
 
-PAGE = 50
-MOST_ID = 2**31 - 1
+PAGE_ENTRIES = 50
+MAX_ID = 2**31 - 1
 COLUMNS = ("id", "at", "actor", "action", "subject", "before", "after", "reason")
 FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
 _FILTERS = ("actor", "action", "subject", "text", "since", "until")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-class TrailDesk(BaseHandler):  # type: ignore[misc]
-    """What page and REST API have in common: the search, and the stream."""
-
-    def initialize(self, get_workbench: Callable[[], Workbench]) -> None:
-        """Take the parts from the configuration."""
-        self._workbench = get_workbench()
+class TrailHandlerBase(WorkbenchHandler):
+    """Base of page, file and REST API: reads the search of the address, and streams a file."""
 
     def _read_search(self) -> TrailFilter:
-        """Return what the address asks for; raises a 400 with one sentence."""
+        """Return the search of the address; raises a 400 with one sentence."""
         given = self._given()
         action = given.get("action")
         if action is not None and action not in list(TrailAction):
@@ -53,16 +52,16 @@ class TrailDesk(BaseHandler):  # type: ignore[misc]
             action=None if action is None else TrailAction(action),
             subject=given.get("subject"),
             text=given.get("text"),
-            since=self._read_moment(given.get("since")),
-            until=self._read_moment(given.get("until")),
+            since=self._read_time(given.get("since")),
+            until=self._read_time(given.get("until")),
         )
 
     def _given(self) -> dict[str, str]:
         given = {name: self.get_argument(name, "") for name in _FILTERS}
         return {name: text for name, text in given.items() if text}
 
-    def _read_moment(self, text: str | None) -> float | None:
-        """Return the moment of the lease clock that ``text`` means; without a time zone it is UTC."""
+    def _read_time(self, text: str | None) -> float | None:
+        """Return ``text`` as a time of the lease clock; without a time zone it is UTC."""
         if text is None:
             return None
         try:
@@ -72,33 +71,34 @@ class TrailDesk(BaseHandler):  # type: ignore[misc]
             raise bad_request(
                 f"{text[:40]!r} is no time: give one such as 2026-11-23T14:30Z."
             ) from error
-        return wall - self._workbench.clock.to_wall(0.0)
+        return wall - self.workbench.clock.to_wall(0.0)
 
     def _read_before(self) -> int | None:
         text = self.get_argument("before", "")
         if not text:
             return None
-        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_ID))
-        if not is_number or int(text) > MOST_ID:
+        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_ID))
+        if not is_number or int(text) > MAX_ID:
             raise bad_request(f"{text[:40]!r} is no id of an entry: take it from 'next'.")
         return int(text)
 
     async def _read_page(self) -> tuple[tuple[StoredEntry, ...], int | None]:
-        """Return one page, and the id with which the next begins (None: there is none)."""
+        """Return one page, and the ``before`` of the next page, None after the last."""
         search, before_id = self._read_search(), self._read_before()
-        found = await self._read(search, before_id, PAGE + 1)
-        return found[:PAGE], found[PAGE - 1].id if len(found) > PAGE else None
+        found = await self._read(search, before_id, PAGE_ENTRIES + 1)
+        return found[:PAGE_ENTRIES], found[PAGE_ENTRIES - 1].id if len(
+            found
+        ) > PAGE_ENTRIES else None
 
-    async def _read(self, search: TrailFilter, before_id: int | None, limit: int) -> tuple[StoredEntry, ...]:
-        try:
-            return await asyncio.to_thread(
-                self._workbench.ledger.trail, search, before_id=before_id, limit=limit
-            )
-        except Unknown as error:
-            raise web.HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
+    async def _read(
+        self, search: TrailFilter, before_id: int | None, limit: int
+    ) -> tuple[StoredEntry, ...]:
+        return await asyncio.to_thread(
+            self.workbench.ledger.trail, search, before_id=before_id, limit=limit
+        )
 
     async def _stream(self, kind: str) -> None:
-        """Send everything that is meant, some hundred entries at a time."""
+        """Send all entries of the search, some hundred at a time."""
         search, before_id = self._read_search(), self._read_before()
         chunk = await self._read(search, before_id, CHUNK)
         self.set_header("Content-Type", FORMATS[kind])
@@ -106,23 +106,23 @@ class TrailDesk(BaseHandler):  # type: ignore[misc]
         if kind == "csv":
             self.write(_as_csv([COLUMNS]))
         while chunk:
-            told = [self._tell(written) for written in chunk]
+            rows = [self._as_json(written) for written in chunk]
             if kind == "csv":
-                self.write(_as_csv([_cells(one) for one in told]))
+                self.write(_as_csv([_cells(row) for row in rows]))
             else:
-                self.write("".join(json.dumps(one) + "\n" for one in told))
+                self.write("".join(json.dumps(row) + "\n" for row in rows))
             await self.flush()
             chunk = await self._read(search, chunk[-1].id, CHUNK)
         self.finish()
 
-    def _tell(self, written: StoredEntry) -> dict[str, Any]:
+    def _as_json(self, written: StoredEntry) -> dict[str, Any]:
         entry = written.entry
-        at = Timestamp(self._workbench.clock.to_wall(entry.at)).iso
+        at = Timestamp(self.workbench.clock.to_wall(entry.at)).iso
         return {"id": written.id, **vars(entry), "at": at, "action": entry.action.value}
 
 
-class AuditPage(TrailDesk):
-    """Shows the trail, newest first, with a form to search it."""
+class AuditPage(TrailHandlerBase):
+    """``/hub/audit``: shows the trail, newest first, with a search form."""
 
     @web.authenticated
     async def get(self) -> None:
@@ -141,7 +141,7 @@ class AuditPage(TrailDesk):
         self.finish(
             await self.render_template(
                 "audit.html",
-                entries=[self._tell(written) for written in found],
+                entries=[self._as_json(written) for written in found],
                 format_subject=format_subject,
                 given=given,
                 error=error,
@@ -153,8 +153,8 @@ class AuditPage(TrailDesk):
         )
 
 
-class AuditFile(TrailDesk):
-    """``/hub/audit/trail.csv`` and ``trail.jsonl``: what the page shows, all of it, for browsers."""
+class AuditFile(TrailHandlerBase):
+    """``/hub/audit/trail.csv`` and ``trail.jsonl``: all entries of the page's search."""
 
     @web.authenticated
     async def get(self, kind: str) -> None:
@@ -163,11 +163,11 @@ class AuditFile(TrailDesk):
         await self._stream(kind)
 
 
-class TrailAPI(TrailDesk, ApiHandler):
+class TrailApiHandler(TrailHandlerBase, ApiHandler):
     """``GET /hub/api/workbench/trail``."""
 
     async def get(self) -> None:
-        """Answer one page, ``next`` being the ``before`` of the next; with ``format``, all of it as a file."""
+        """Answer one page, with the ``before`` of the next as ``next``; ``format`` answers all entries as a file."""
         require(self, scopes.READ_TRAIL, scopes.ADMIN)
         kind = self.get_argument("format", "json")
         if kind in FORMATS:
@@ -176,31 +176,29 @@ class TrailAPI(TrailDesk, ApiHandler):
         if kind != "json":
             raise bad_request(f"There is no format {kind[:40]!r}: json, {', '.join(FORMATS)}.")
         found, next_id = await self._read_page()
-        entries = [self._tell(written) for written in found]
+        entries = [self._as_json(written) for written in found]
         self.finish(json.dumps({"entries": entries, "next": next_id}))
 
 
-def trail_handlers(
-    get_workbench: Callable[[], Workbench],
-) -> list[tuple[str, type, dict[str, Any]]]:
-    """Return the routes below the hub's prefix."""
-    parts = {"get_workbench": get_workbench}
+def trail_handlers(get_workbench: GetWorkbench) -> list[Route]:
+    """Return the routes, below the hub's prefix."""
+    options = {"get_workbench": get_workbench}
     return [
-        ("/audit", AuditPage, parts),
-        ("/audit/trail[.](csv|jsonl)", AuditFile, parts),
-        ("/api/workbench/trail", TrailAPI, parts),
+        ("/audit", AuditPage, options),
+        ("/audit/trail[.](csv|jsonl)", AuditFile, options),
+        ("/api/workbench/trail", TrailApiHandler, options),
     ]
 
 
-def _cells(told: dict[str, Any]) -> list[str]:
-    return [_cell(told[name]) for name in COLUMNS]
+def _cells(entry: dict[str, Any]) -> list[str]:
+    return [_cell(entry[name]) for name in COLUMNS]
 
 
 def _cell(value: object) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    # a spreadsheet would compute it
+    # a spreadsheet would evaluate it as a formula
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

@@ -1,1 +1,1 @@
-"""One server of one user: from the request over the line to a container that answers, and its end."""
+"""Servers: run one user's server from the request, through the queue, to a ready container and its end."""

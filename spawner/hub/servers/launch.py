@@ -1,4 +1,4 @@
-"""From a granted lease to a server that answers, each step told as it begins."""
+"""Launch: starts the container of a granted lease, waits until it answers, and reports each step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def launch(
     port: int,
     progress: Progress,
 ) -> tuple[str, tuple[Gpu, ...]]:
-    """Return the host name at which the lease's server answers, and its GPUs; raises LaunchError or Unknown."""
+    """Launch the lease's server; return its host name and its GPUs; raises LaunchError or Unknown."""
     await _check_health(workbench, lease)
     gpus = await _get_gpus(workbench, lease)
     progress.report(10, _format_grant(lease, gpus))
@@ -31,7 +31,7 @@ async def launch(
 
 
 async def format_failure(workbench: Workbench, lease: Lease, error: Exception) -> str:
-    """Return why the start ended in ``error``: where an admin ended it, or a GPU of it failed, that."""
+    """Return one sentence for a start that ended in ``error``; an admin's end or a failed GPU takes precedence."""
     try:
         why = await workbench.controller.admin_actions.end_reason(lease.id)
         trouble = await workbench.controller.health.trouble_at_start(lease)
@@ -62,12 +62,13 @@ async def _get_gpus(workbench: Workbench, lease: Lease) -> tuple[Gpu, ...]:
     try:
         gpus = await workbench.gpus.last_inventory()
     except Unknown:
-        return ()  # only the pages' names are missing then
+        return ()  # pages show the server without GPU names
     return tuple(gpu for gpu in gpus if gpu.uuid in lease.gpu_uuids)
 
 
 def _format_grant(lease: Lease, gpus: tuple[Gpu, ...]) -> str:
     if not lease.gpu_uuids:
-        return "Claimed a place without GPUs"
+        return "Starting without a GPU"
     named = ", ".join(f"{format_gpu_name(gpu)}: {gpu.name}" for gpu in gpus)
-    return f"Claimed {format_gpu_count(lease.gpu_count, lease.mig_profile)} ({named or 'names unknown'})"
+    granted = format_gpu_count(lease.gpu_count, lease.mig_profile)
+    return f"Got {granted} ({named})" if named else f"Got {granted}"

@@ -1,4 +1,4 @@
-"""Whether the user came for a server whose turn they had waited for."""
+"""Presence: detects whether a user has opened a server since it became ready."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from jupyterhub import orm
 from jupyterhub.spawner import Spawner
 
 SETTLE_SECONDS = 30.0
-"""What the hub and the server say to each other at the start counts as activity too; until then it is that."""
+"""Activity in the first seconds is the hub's and the server's own; only later activity is the user's."""
 
 
 def has_been_opened(spawner: Spawner, ready_at: float) -> bool:
-    """Return whether the owner has opened the server of ``spawner`` in a browser, or used it with a token.
+    """Return whether the owner has opened the server in a browser, or used it with a token.
 
-    A browser has to log in at the server, which leaves a token of the server's own OAuth client. Without one there is
-    what JupyterHub knows as activity, later than ``ready_at`` (seconds since the Unix epoch, by the wall clock).
+    A browser logs in at the server, which creates a token of the server's OAuth client. Without such a token,
+    JupyterHub's record of activity decides, if it is later than ``ready_at`` (seconds since the Unix epoch).
     """
     tokens = spawner.user.db.query(orm.APIToken).filter_by(
         client_id=spawner.oauth_client_id, user_id=spawner.user.orm_user.id
     )
     if tokens.first() is not None:
         return True
-    seen: datetime | None = spawner.orm_spawner.last_activity  # UTC without saying so
+    seen: datetime | None = spawner.orm_spawner.last_activity  # UTC, without a time zone
     return seen is not None and seen.replace(tzinfo=UTC).timestamp() > ready_at + SETTLE_SECONDS

@@ -1,6 +1,6 @@
-"""The steps of one spawn, as they happen, for any number of viewers.
+"""Progress: records the steps of one spawn and streams them to any number of viewers.
 
-A viewer who comes late is told every step from the first on, of a wait only the place now; every viewing ends.
+A late viewer gets every step from the first on, but only the current position of a wait; every stream ends.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from spawner.model import QueuePosition
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that began, ``elapsed_seconds`` after the spawn did; ``place`` is set while it is a wait."""
+    """One step, which began ``elapsed_seconds`` after the spawn; ``queue_position`` is set for a wait in the queue."""
 
     percent: int
     message: str
     elapsed_seconds: float
-    place: QueuePosition | None = None
+    queue_position: QueuePosition | None = None
 
 
 class Progress:
     """The growing list of steps of one spawn; belongs to one event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin now."""
+        """Start the spawn's clock."""
         self._clock = clock
         self._began_at = clock()
         self._steps: list[tuple[int, Step]] = []
@@ -36,29 +36,29 @@ class Progress:
         self._changed = asyncio.Event()
 
     def report(self, percent: int, message: str) -> None:
-        """Add a step; ``percent`` is how much of the whole lies before it."""
+        """Add a step; ``percent`` is the share of the spawn that is complete when it begins."""
         self._add(Step(percent, message, self._elapsed()))
 
-    def report_position(self, message: str, place: QueuePosition) -> None:
-        """Add the place in line; it takes the stead of the place before, so that a long wait stays small."""
-        if self._steps and self._steps[-1][1].place is not None:
+    def report_position(self, message: str, queue_position: QueuePosition) -> None:
+        """Add the position in the queue, or replace the previous one, so that a long wait stays small."""
+        if self._steps and self._steps[-1][1].queue_position is not None:
             self._steps.pop()
-        self._add(Step(0, message, self._elapsed(), place))
+        self._add(Step(0, message, self._elapsed(), queue_position))
 
     def finish(self) -> None:
-        """Let every viewing end after the steps there are."""
+        """End every stream after the recorded steps."""
         self._is_finished = True
         self._wake()
 
     async def follow(self) -> AsyncIterator[Step]:
-        """Yield every step, past and to come, until ``finish``."""
-        told = 0
+        """Yield every step, past and future, until ``finish``."""
+        last = 0
         while True:
             changed = self._changed
-            for number, step in [entry for entry in self._steps if entry[0] > told]:
-                told = number
+            for number, step in [entry for entry in self._steps if entry[0] > last]:
+                last = number
                 yield step
-            if told < self._count:
+            if last < self._count:
                 continue
             if self._is_finished:
                 return

@@ -1,6 +1,6 @@
-"""Waiting for a started server to answer.
+"""Readiness: waits until a started server accepts connections.
 
-Knocks so often that waiting costs nothing, and gives up at once when the container has ended.
+It probes often enough to add no visible delay, and stops at once when the container has ended.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from spawner.model import Unknown
 
 PROBE_INTERVAL_SECONDS = 0.025
 CONNECT_SECONDS = 1.0
-LOOK_SECONDS = 0.5
+ALIVE_CHECK_SECONDS = 0.5
 
 
 async def wait_until_open(host: str, port: int, check_alive: Callable[[], Awaitable[None]]) -> None:
-    """Return when ``host:port`` accepts a connection; ``check_alive`` raises when it never will.
+    """Return when ``host:port`` accepts a connection; ``check_alive`` raises when the container has ended.
 
-    Has no bound of its own. Nobody knowing whether the container lives (Unknown) is no reason to give up.
+    The caller sets the time limit. An unknown state of the container (Unknown) does not end the wait.
     """
     clock = asyncio.get_running_loop().time
-    look_at = clock() + LOOK_SECONDS
+    check_at = clock() + ALIVE_CHECK_SECONDS
     while not await _is_open(host, port):
-        if clock() >= look_at:
+        if clock() >= check_at:
             with contextlib.suppress(Unknown):
                 await check_alive()
-            look_at = clock() + LOOK_SECONDS
+            check_at = clock() + ALIVE_CHECK_SECONDS
         await asyncio.sleep(PROBE_INTERVAL_SECONDS)
 
 
 async def assume_up(**_: object) -> SimpleNamespace:
-    """Return at once what a server of this hub's release would answer, however it fares."""
+    """Return the answer of a server of this JupyterHub release without a request."""
     return SimpleNamespace(headers={"X-JupyterHub-Version": jupyterhub.__version__})
 
 
@@ -44,21 +44,21 @@ async def _is_open(host: str, port: int) -> bool:
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             _, writer = await asyncio.open_connection(host, port)
-    except OSError:  # TimeoutError is one
+    except OSError:  # includes TimeoutError
         return False
     writer.close()
     return True
 
 
 def format_exit(status: ContainerStatus | None, log_tail: str) -> str:
-    """Return one sentence about a container that ended, or vanished (None), before it answered."""
+    """Return one sentence about a container that ended or disappeared (None) before it answered."""
     if status is None:
-        return "Your server's container vanished before it answered: try again, or tell an admin."
+        return "Your server disappeared before it was ready: start it again, or tell an admin."
     if status.oom_killed:
         return "Your server ran out of memory while it started: tell an admin."
     last = log_tail.splitlines()[-1:]
-    said = f" Its last words: {last[0].strip()}" if last else ""
+    output = f" Its last output: {last[0].strip()}" if last else ""
     return (
-        f"Your server's container ended (exit code {status.exit_code}) before it answered: "
-        f"tell an admin.{said}"
+        f"Your server ended before it was ready (exit code {status.exit_code}): "
+        f"tell an admin.{output}"
     )

@@ -1,6 +1,6 @@
-"""Puts everyone who stood in line when the last hub ended back on a pending spawn, by the hub's own REST API.
+"""Resume queue: restarts the pending spawns of waiting leases after a restart of the hub, by the hub's REST API.
 
-The place is the ledger's and is kept; the service that asks may start servers and nothing else.
+The ledger keeps the positions. The service that sends the requests may only start servers.
 """
 
 from __future__ import annotations
@@ -17,40 +17,41 @@ from spawner.controller import Controller
 from spawner.hub.workbench import Workbench
 from spawner.model import Cause, Lease, Unknown
 
-log = logging.getLogger("workbench.hub")
+log = logging.getLogger(__name__)
 
-SERVICE = "waiting-room"
+SERVICE = "queue"
 SERVICE_SCOPES = ["start:servers"]
 
-AT_ONCE = (
-    8  # each costs the hub some 20 ms; whoever looks at a page meanwhile has to come in between
-)
+MAX_CONCURRENT_STARTS = 8
+"""Each start takes the hub some 20 ms of its event loop; page requests must get their turn between them."""
 READY_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 TRIES = 60
 
 
 async def resume_queue(workbench: Workbench, api: str) -> None:
-    """Once, after the first reconcile, start the server of everyone who waited, at the hub's REST API ``api``.
+    """After the first reconcile, start the server of every waiting lease, at the hub's REST API ``api``.
 
-    Whoever cannot be started any more, such as a user who was deleted, leaves the line.
+    A lease that cannot be started any more, such as one of a deleted user, leaves the queue.
     """
     controller = workbench.controller
     leases = await _get_unattended(controller)
-    start_semaphore = asyncio.Semaphore(AT_ONCE)
+    start_semaphore = asyncio.Semaphore(MAX_CONCURRENT_STARTS)
     headers = {"Authorization": f"token {workbench.service_token}"}
     async with aiohttp.ClientSession(headers=headers) as session:
 
-        async def ask(lease: Lease) -> None:
+        async def resume(lease: Lease) -> None:
             async with start_semaphore:
                 refusal = await _start(session, api, controller, lease)
             if refusal is not None:
-                log.warning("%s leaves the line: %s", lease.user, refusal)
+                log.warning(
+                    "lease=%s user=%s state=closing reason=%s", lease.id, lease.user, refusal
+                )
                 await controller.release(lease.id, Cause.FAILED)
 
-        await asyncio.gather(*(ask(lease) for lease in leases))
+        await asyncio.gather(*(resume(lease) for lease in leases))
     if leases:
-        log.info("%d servers are back in line", len(leases))
+        log.info("queue state=resumed leases=%d", len(leases))
 
 
 async def _get_unattended(controller: Controller) -> tuple[Lease, ...]:
@@ -59,14 +60,14 @@ async def _get_unattended(controller: Controller) -> tuple[Lease, ...]:
             try:
                 return await controller.leases_without_spawn()
             except Unknown as error:
-                log.warning("Nobody knows yet who waited: %s", error)
+                log.warning("queue state=unknown reason=%s", error)
         await asyncio.sleep(READY_SECONDS)
 
 
 async def _start(
     session: aiohttp.ClientSession, api: str, controller: Controller, lease: Lease
 ) -> str | None:
-    """Return None once the hub has taken up the spawn or its user has given up, why not when it will not."""
+    """Return None once the hub has the spawn or its user gave up, else the hub's reason for refusing it."""
     server = f"servers/{quote(lease.server, safe='')}" if lease.server else "server"
     url = URL(f"{api}/users/{quote(lease.user, safe='')}/{server}", encoded=True)
     options = {
@@ -76,10 +77,10 @@ async def _start(
         "hours": lease.hours,
         "when_idle": lease.when_idle.value,
     }
-    said: list[str] = []
-    while len(said) < TRIES:
+    refusals: list[str] = []
+    while len(refusals) < TRIES:
         try:
-            # a spawn that its user gave up while the hub took it up is answered like a failure
+            # a spawn that its user gave up at this moment is answered like a failure
             current = await controller.lease_of(lease.user, lease.server)
             if current is None or current.id != lease.id:
                 return None
@@ -87,12 +88,12 @@ async def _start(
                 if answer.status < HTTPStatus.BAD_REQUEST:
                     return None
                 text = await answer.text()
-                # no answer, however long, costs nobody their place, nor one that says that nobody knows yet
+                # a 5xx, like a missing answer, is no refusal: the lease keeps its position
                 if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                    said.append(text)
+                    refusals.append(text)
                 if answer.status == HTTPStatus.NOT_FOUND:
                     break
-        except (aiohttp.ClientError, Unknown) as error:  # the hub begins to listen only now
-            log.debug("%s is not yet back in line: %s", lease.user, error)
+        except (aiohttp.ClientError, Unknown) as error:  # the hub may not listen yet
+            log.debug("lease=%s user=%s state=waiting reason=%s", lease.id, lease.user, error)
         await asyncio.sleep(RETRY_SECONDS)
-    return said[-1]
+    return refusals[-1]

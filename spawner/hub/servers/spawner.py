@@ -1,7 +1,7 @@
-"""One server of one user, as JupyterHub sees it.
+"""Spawner: adapts JupyterHub's Spawner to the lease controller, one instance for each server of a user.
 
-A thin shell over the controller: a server is gone only when Docker proved it, and a spawn that fails has given
-everything back before its user is told.
+A server counts as gone only when Docker has proved it. A failed spawn releases its lease before its user reads the
+error.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
 
     get_workbench = Callable(
         config=True,
-        help="Returns the Workbench of this hub (a function: traitlets would copy anything else).",
+        help="Returns the Workbench of this hub; a function, because traitlets copies other values.",
     )
     answer_timeout = Integer(
         120,
         min=1,
         config=True,
-        help="Seconds from the grant within which the container has to be up and answer.",
+        help="Seconds from the grant until the container must accept connections.",
     )
 
     _lease_id: str | None
@@ -71,27 +71,27 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     _noticing: asyncio.Task[int | None] | None
     _progress: Progress
     ended_by: str
-    """Who asked for its end last, as the audit trail calls them."""
+    """The actor who last asked for the server's end, by the name in the audit trail."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
-        """Begin with no lease; JupyterHub then calls ``load_state``."""
+        """Start without a lease; JupyterHub then calls ``load_state``."""
         self._forget()
         self._noticing = None
         super().__init__(**kwargs)
         self._accepted_options = self.user_options
         self.options_form = functools.partial(render_form, self.get_workbench())
-        # ``start`` reads them: an error in this hook would be logged with a traceback
+        # ``start`` parses the options: an error in this hook would be logged with a traceback
         self.apply_user_options = lambda _spawner, _options: None
 
-    # --- what JupyterHub remembers
+    # --- state that JupyterHub stores
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:
-        """The GPUs that this server holds, for the pages."""
+        """The GPUs that this server holds, as the pages show them."""
         return self._gpus
 
     def get_state(self) -> dict[str, Any]:
-        """Return what a restarted hub needs to find this server again."""
+        """Return the state with which a restarted hub finds this server."""
         state: dict[str, Any] = super().get_state()
         if self._token_id is not None:
             state["token_id"] = self._token_id
@@ -105,7 +105,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         return state
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take up the server that an earlier hub started."""
+        """Load the state of a server that an earlier hub started."""
         super().load_state(state)
         self._token_id = state.get("token_id")
         if "lease_id" in state:
@@ -117,7 +117,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             )
 
     def clear_state(self) -> None:
-        """Forget the server; JupyterHub calls this before a start and after a stop."""
+        """Reset to no server; JupyterHub calls this before a start and after a stop."""
         super().clear_state()
         self._forget()
 
@@ -134,20 +134,20 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         self.ended_by = HUB
         self._progress = Progress()
 
-    # --- options: every door ends in ``start``, which asks the one schema
+    # --- options: form and REST API both end in ``start``, which validates them by the one schema
 
     def options_from_form(self, form_data: Mapping[str, list[str]]) -> dict[str, Any]:
-        """Return the form's fields as the values they stand for; raises SpawnRefused before anything is created."""
+        """Return the form's fields as options; raises SpawnRefused before anything is created."""
         options = parse_form(form_data)
         self._parse(options)
         return options
 
     def options_from_query(self, query_data: Mapping[str, list[str]]) -> dict[str, Any]:
-        """Refuse: any page of the web can hold a link, and following one must not claim GPUs."""
+        """Refuse: a link on any web page could otherwise claim GPUs."""
         raise SpawnRefused(
             Refused(
                 Reason.INVALID_OPTIONS,
-                "A link cannot start a server: choose below and press Start.",
+                "A link cannot start a server: choose the options below and press Start.",
             )
         )
 
@@ -155,7 +155,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         try:
             options: Options = self.get_workbench().parse(raw)
         except OptionsError as error:
-            # JupyterHub stored them already; a later start without options must not meet them again
+            # JupyterHub has stored the options already; a later start without options must not use them
             if self.orm_spawner.user_options != self._accepted_options:
                 self.orm_spawner.user_options = self._accepted_options
                 self.user.db.commit()
@@ -165,9 +165,9 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     # --- start
 
     async def start(self) -> str:
-        """Claim or wait, launch, and wait for the answer; return the server's URL.
+        """Acquire a lease, wait in the queue if necessary, launch the container, and return the server's URL.
 
-        Raises SpawnRefused with everything given back. A hub that shuts down gives nothing back: the next one goes on.
+        Raises SpawnRefused after releasing the lease. A hub that shuts down releases nothing: the next one resumes.
         """
         workbench = self.get_workbench()
         options = self._parse(self.user_options)
@@ -184,39 +184,44 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
                     workbench, lease, self.get_env(), self.port, self._progress
                 )
             self._ready_at = None if lease.is_claimed else time.time()
-            self._remember()
+            self._save_state()
             await workbench.controller.confirm(lease.id)
             cause = None
         except asyncio.CancelledError:
             cause = None if workbench.is_shutting_down else Cause.USER
             raise
         except TimeoutError as error:
-            sentence = f"Your server did not answer within {self.answer_timeout} s: try again, or tell an admin."
+            sentence = (
+                f"Your server was not ready within {self.answer_timeout} s: "
+                "start it again, or tell an admin."
+            )
             raise SpawnRefused(Refused(Reason.START_FAILED, sentence)) from error
         except (LaunchError, Unknown) as error:
             sentence = await format_failure(workbench, lease, error)
-            # nobody knows what there is to repair, where anything is
+            # with an unknown state a retry may help, a failed start needs a repair
             reason = Reason.NOT_READY if isinstance(error, Unknown) else Reason.START_FAILED
             raise SpawnRefused(Refused(reason, sentence)) from error
         finally:
             self._is_starting = False
             self._progress.finish()
             if cause is not None:
-                # JupyterHub stops what failed to start, and ``stop`` waits for this
+                # JupyterHub calls ``stop`` after a failed start, and ``stop`` waits for this task
                 self._close(cause)
         return await self.get_url()
 
-    def _report_position(self, lease: Lease, place: QueuePosition) -> None:
+    def _report_position(self, lease: Lease, queue_position: QueuePosition) -> None:
         if self._token_id is None:
-            self._remember()  # a wait is long, and the next hub revokes the token that this spawn was given
+            self._save_state()  # the wait may outlive this hub, and the next one must revoke this spawn's token
             waiter = getattr(self.handler, "is_queued", None)
             if waiter is not None:
                 waiter.set()
         workbench = self.get_workbench()
-        self._progress.report_position(format_position(workbench, lease, place), place)
+        self._progress.report_position(
+            format_position(workbench, lease, queue_position), queue_position
+        )
 
-    def _remember(self) -> None:
-        """Store the state now: JupyterHub does it after ``start``, and a hub that dies in between would forget."""
+    def _save_state(self) -> None:
+        """Store the state now: JupyterHub stores it after ``start``, too late for a hub that is killed before."""
         token = orm.APIToken.find(self.user.db, self.api_token)
         self._token_id = None if token is None else token.id
         self.orm_spawner.state = self.get_state()
@@ -226,14 +231,14 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         self.get_workbench().servers[(self.user.name, self.name)] = self
 
     async def get_url(self) -> str:
-        """Return where the proxy reaches this server."""
+        """Return the URL at which the proxy reaches this server."""
         if self._check_pending:
-            # a hub that just started would stop it unless it answers now; Docker's word is enough
+            # a restarted hub would stop a server that does not answer at once; Docker says that it runs
             self.server.wait_up = assume_up
         return f"http://{self._host}:{self.port}{self.server.base_url}"
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the steps of this spawn to one viewer, from the first on; a wait says who is ahead."""
+        """Yield the steps of this spawn from the first on; a wait includes the requests ahead."""
         workbench = self.get_workbench()
         viewer = Viewer(self.user.name, workbench.settings.show_queue_names)
         async for step in self._progress.follow():
@@ -242,16 +247,16 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
                 "message": step.message,
                 "elapsed_seconds": round(step.elapsed_seconds, 2),
             }
-            if step.place is not None:
-                event["waiting"] = await build_wait_view(workbench, viewer, step.place)
+            if step.queue_position is not None:
+                event["waiting"] = await build_wait_view(workbench, viewer, step.queue_position)
             yield event
 
     # --- after the start
 
     async def poll(self) -> int | None:
-        """Return None while the server runs or nobody knows, its exit code once Docker proved its end.
+        """Return None while the server runs or its state is unknown, its exit code once Docker has proved its end.
 
-        That it runs is some seconds old: thousands of polls are one question. An end is told at once by ``notice_end``.
+        "Runs" may be some seconds old, because all polls share one query. ``notice_end`` reports an end at once.
         """
         if self._lease_id is None:
             return 0
@@ -264,22 +269,28 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         workbench = self.get_workbench()
         controller = workbench.controller
         try:
-            is_listed = not self._has_lease_ended and self._lease_id in await workbench.running()
+            is_listed = not self._has_lease_ended and self._lease_id in await workbench.running_leases()
             status = None if is_listed else await controller.inspect(self._lease_id)
             if is_listed or (status is not None and status.is_running):
                 return None
         except Unknown as error:
-            self.log.warning("Nobody knows whether %s runs: %s", self._log_name, error)
+            self.log.warning(
+                "lease=%s user=%s server=%r state=unknown reason=%s",
+                self._lease_id,
+                self.user.name,
+                self.name,
+                error,
+            )
             return None
-        # what is left of it is removed; where that fails now the controller goes on trying
+        # remove the ended container; if that fails now, the controller retries
         await controller.release(self._lease_id, cause_of_end(status))
         self._exit_code = (status.exit_code if status is not None else None) or 0
         return self._exit_code
 
     async def poll_and_notify(self) -> int | None:
-        """As JupyterHub's, but whoever asks while an end is being noticed waits for that.
+        """Poll as JupyterHub does, but share a poll that is already in progress.
 
-        JupyterHub would let them start the server anew, and then stop that one with the old one.
+        Otherwise a user could start the server again during the poll, and JupyterHub would stop the new one.
         """
         if self._noticing is None or self._noticing.done():
             self._noticing = asyncio.create_task(super().poll_and_notify())
@@ -287,25 +298,25 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         return status
 
     async def notice_end(self) -> None:
-        """Let JupyterHub remove route and row of a server whose lease has ended."""
+        """Make JupyterHub remove the route and the state of a server whose lease has ended."""
         self._has_lease_ended = True
         if self.ready:
             await self.poll_and_notify()
 
     def has_been_opened(self) -> bool:
-        """Return whether its user came for the server whose turn they had waited for."""
+        """Return whether the user has used the server since it became ready."""
         return self._ready_at is not None and has_been_opened(self, self._ready_at)
 
     async def stop(self, now: bool = False) -> None:
-        """Give everything back; return only when Docker proved that the container is gone."""
+        """Release the lease; return only when Docker has proved that the container is gone."""
         if self._lease_id is not None:
-            # a server that never answered JupyterHub's own check is stopped by the hub, not by its user
+            # the hub, not the user, stops a server that failed JupyterHub's own check
             await asyncio.shield(
                 self._close(Cause.FAILED if self._waiting_for_response else Cause.USER)
             )
 
     def run_post_stop_hook(self) -> object:
-        """Revoke the server's token; a restarted JupyterHub does not know any more which one it was."""
+        """Revoke the server's token; a restarted JupyterHub no longer knows which token it was."""
         token = self.user.db.get(orm.APIToken, self._token_id) if self._token_id else None
         if token is not None and token.user is self.user.orm_user:
             self.user.db.delete(token)

@@ -1,6 +1,6 @@
-"""A user leaves: whatever they wait for or run ends first.
+"""User deletion: ends everything that a user runs or waits for before the user is deleted.
 
-The servers that JupyterHub has in hand are stopped its way; then whatever lease is left to their name is closed.
+JupyterHub stops the servers it knows; then the leases that remain in the user's name are closed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spawner.model import Cause
 
 
 async def end_all_servers(handler: BaseHandler, workbench: Workbench, user: User) -> bool:
-    """Stop every server of ``user``; False where something is not proven gone within JupyterHub's patience."""
+    """Stop every server of ``user``; False when one is not proven gone within JupyterHub's time limit."""
     await asyncio.gather(*(_end(handler, user, spawner) for spawner in [*user.spawners.values()]))
     if user.active:
         return False

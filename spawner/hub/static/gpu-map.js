@@ -1,5 +1,5 @@
-// Keeps the GPU page as the hub says it is now: one stream, and only what changed is drawn anew.
-// wbClock, wbDuration and wbTell are the page's own.
+// Keeps the GPU page up to date from one stream of events, and redraws only the changed parts.
+// page.html defines wbClock, wbDuration and wbFormatTimes.
 "use strict";
 (() => {
   const byId = (id) => document.getElementById(id);
@@ -10,7 +10,7 @@
   const HIDDEN_MS = 30000;
   let { map, own } = JSON.parse(byId("wb-first").textContent);
 
-  const say = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+  const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
   const make = (tag, text, className = "") => Object.assign(document.createElement(tag), { textContent: text, className });
   const gib = (bytes, digits) => (bytes / 2 ** 30).toFixed(digits);
   const orUnknown = (value, unit) => (value === null ? "unknown" : `${value} ${unit}`);
@@ -22,7 +22,7 @@
 
   // --- tiles
   let tiles = [];
-  function takeTiles() {
+  function collectTiles() {
     tiles = [...page.querySelectorAll(".wb-tile")];
     tiles.forEach((tile) => { tile.parts = Object.fromEntries([...tile.querySelectorAll("[data-f], [data-meter]")].map((part) => [part.dataset.f ?? part.dataset.meter, part])); });
   }
@@ -30,18 +30,18 @@
     const bar = part.querySelector("progress");
     bar.value = percent ?? 0;
     bar.classList.toggle("wb-none", percent === null);
-    say(part.querySelector(".wb-num"), text);
+    setText(part.querySelector(".wb-num"), text);
   }
   function paint(index) {
     const gpu = map.gpus[index], tile = tiles[index];
     if (!tile) return;
     const { parts } = tile;
     tile.className = `wb-tile wb-is-${gpu.state}${own.leases.includes(gpu.lease) ? " wb-mine" : ""}`;
-    say(parts.state, STATES[gpu.state]);
+    setText(parts.state, STATES[gpu.state]);
     const { memory_used_bytes: used, memory_total_bytes: total } = gpu;
     meter(parts.memory, used === null || !total ? null : (100 * used) / total, memory(gpu));
     meter(parts.use, gpu.utilization_percent, orUnknown(gpu.utilization_percent, "%"));
-    say(parts.temperature.lastChild, gpu.temperature_celsius === null ? "? °C" : `${gpu.temperature_celsius} °C`);
+    setText(parts.temperature.lastChild, gpu.temperature_celsius === null ? "? °C" : `${gpu.temperature_celsius} °C`);
     const who = gpu.lease === null ? "" : nameOf(gpu.lease, gpu.holder);
     const until = gpu.lease !== null && gpu.state !== "closing" ? gpu.ends_at : null;
     const key = `${who} ${until}`;
@@ -52,12 +52,12 @@
       const more = make("span", "", "wb-more");
       more.append(" · ", Object.assign(make("time", "", "wb-left"), { dateTime: until }), " left");
       parts.who.append(more);
-      wbTell(parts.who);
+      wbFormatTimes(parts.who);
     }
   }
   const paintAll = () => map.gpus.forEach((_, index) => paint(index));
 
-  // --- what stands around them
+  // --- sum, error and queue
   function paintSum() {
     byId("wb-sum").replaceChildren(...map.kinds.map(({ free, total, mig_profile: profile }) => {
       const sum = make("span", "");
@@ -65,12 +65,12 @@
       return sum;
     }));
     byId("wb-error").hidden = map.error === null;
-    say(byId("wb-error").querySelector("span"), map.error ?? "");
+    setText(byId("wb-error").querySelector("span"), map.error ?? "");
   }
-  function paintLine() {
+  function paintQueue() {
     const list = byId("wb-waiters"), focused = list.contains(document.activeElement) ? document.activeElement : null;
     const kept = focused && [focused.closest("li").dataset.lease, focused.dataset.order];
-    const rows = map.line.map((one) => {
+    const rows = map.queue.map((one) => {
       const row = byId("wb-waiter").content.firstElementChild.cloneNode(true);
       const part = (name) => row.querySelector(`[data-f=${name}]`);
       row.dataset.lease = one.lease;
@@ -81,13 +81,13 @@
       part("about").textContent = one.starts_at ? `about ${wbClock(one.starts_at)}` : "no estimate yet";
       return row;
     });
-    const more = map.queue_length - map.line.length;
+    const more = map.queue_length - map.queue.length;
     if (more > 0) rows.push(make("li", `and ${more} more`, "text-secondary"));
-    list.replaceChildren(...(rows.length ? rows : [make("li", "Nobody waits.", "text-secondary")]));
-    say(byId("wb-line-length"), `${map.queue_length || "nobody"} waiting`);
+    list.replaceChildren(...(rows.length ? rows : [make("li", "The queue is empty.", "text-secondary")]));
+    setText(byId("wb-queue-length"), `${map.queue_length || "none"} waiting`);
     if (kept) list.querySelector(`[data-lease="${kept[0]}"] [data-order="${kept[1]}"]`)?.focus();
   }
-  // GPUs that came or went, and one's own week, are taken from the page itself; not by everyone in the same moment
+  // a changed list of GPUs and the user's own week are loaded from this page's HTML, after a random delay that spreads the load
   let refreshing = null;
   function refresh(id) {
     refreshing ??= new Promise((done) => setTimeout(done, Math.random() * 2000)).then(async () => {
@@ -100,51 +100,51 @@
       if (!found) return;
       page.classList.toggle("wb-many", fresh.getElementById("wb-map").classList.contains("wb-many"));
       byId(id).replaceChildren(...found.childNodes);
-      wbTell(byId(id));
+      wbFormatTimes(byId(id));
       if (id !== "wb-hosts") return;
-      takeTiles();
+      collectTiles();
       if (tiles.length === map.gpus.length) paintAll();
     }).catch(() => {});
   }
 
   // --- the stream
   let events = null, silence = null, misses = 0;
-  function tellLive(state, words) {
+  function setLive(state, text) {
     page.dataset.live = state;
-    say(byId("wb-live"), words);
+    setText(byId("wb-live"), text);
   }
-  function hear() {
+  function markAlive() {
     misses = 0;
-    tellLive("yes", "Live");
+    setLive("yes", "Live");
     clearTimeout(silence);
-    silence = setTimeout(again, SILENT_MS);
+    silence = setTimeout(reconnect, SILENT_MS);
   }
-  function again() {
+  function reconnect() {
     stop();
     misses += 1;
-    // who was logged out is sent to log in
+    // a reload sends a user who was logged out to the log-in page
     if (misses > 20) return window.location.reload();
-    tellLive("no", "Reconnecting…");
-    silence = setTimeout(follow, 2000 + Math.random() * 2000);
+    setLive("no", "Reconnecting…");
+    silence = setTimeout(connect, 2000 + Math.random() * 2000);
   }
   function stop() {
     clearTimeout(silence);
     events?.close();
     events = null;
   }
-  function follow() {
+  function connect() {
     stop();
-    silence = setTimeout(again, SILENT_MS);
+    silence = setTimeout(reconnect, SILENT_MS);
     events = new EventSource(`${page.dataset.stream}?_xsrf=${encodeURIComponent(window.jhdata.xsrf_token)}`);
-    events.onerror = again;
-    const on = (kind, act) => events.addEventListener(kind, ({ data }) => { hear(); act(JSON.parse(data)); });
-    on("map", (told) => {
-      const isOther = told.gpus.length !== tiles.length || told.gpus.some(({ uuid }, index) => uuid !== tiles[index].dataset.uuid);
-      map = told;
-      if (isOther) refresh("wb-hosts");
+    events.onerror = reconnect;
+    const on = (kind, act) => events.addEventListener(kind, ({ data }) => { markAlive(); act(JSON.parse(data)); });
+    on("map", (current) => {
+      const hasOtherGpus = current.gpus.length !== tiles.length || current.gpus.some(({ uuid }, index) => uuid !== tiles[index].dataset.uuid);
+      map = current;
+      if (hasOtherGpus) refresh("wb-hosts");
       else paintAll();
       paintSum();
-      paintLine();
+      paintQueue();
     });
     on("changes", ({ gpus = {}, ...rest }) => {
       Object.assign(map, rest);
@@ -153,26 +153,26 @@
         paint(index);
       }
       if (rest.kinds || "error" in rest) paintSum();
-      if (rest.line || "queue_length" in rest) paintLine();
+      if (rest.queue || "queue_length" in rest) paintQueue();
       if (details.open) showDetails();
     });
-    on("own", (told) => {
-      const isNews = told.leases.join() !== own.leases.join();
-      own = told;
+    on("own", (current) => {
+      const hasChanged = current.leases.join() !== own.leases.join();
+      own = current;
       paintAll();
-      paintLine();
-      if (isNews && byId("wb-own")) refresh("wb-own");
+      paintQueue();
+      if (hasChanged && byId("wb-own")) refresh("wb-own");
     });
   }
-  // who does not look costs nothing
+  // a hidden page closes its stream
   let leaving = null;
   document.addEventListener("visibilitychange", () => {
     clearTimeout(leaving);
     if (document.hidden) leaving = setTimeout(stop, HIDDEN_MS);
-    else if (!events) follow();
+    else if (!events) connect();
   });
 
-  // --- from GPU to GPU without a mouse
+  // --- keyboard navigation between GPUs
   byId("wb-hosts").addEventListener("keydown", (event) => {
     const at = tiles.findIndex((tile) => tile.contains(document.activeElement));
     if (at < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
@@ -198,7 +198,7 @@
     next.querySelector("button").focus();
   });
 
-  // --- one GPU, and what can be ordered
+  // --- details of one GPU, and an admin's actions
   const details = byId("wb-details"), order = byId("wb-order");
   let shown = null;
   function facts(gpu) {
@@ -208,7 +208,7 @@
       gpu.lease && ["Held by", nameOf(gpu.lease, gpu.holder)],
       gpu.ends_at && ["Until", wbClock(gpu.ends_at)],
       drain && ["Drained", `${drain.reason} (${drain.by ?? "an admin"}, ${wbClock(drain.since)})`],
-      drain && gpu.lease && ["", "Whoever has it keeps it; nobody gets it afterwards."],
+      drain && gpu.lease && ["", "Its lease continues; after that it is not granted again."],
       quarantine && ["In quarantine", `It ${quarantine.reason}, ${wbClock(quarantine.since)}.`],
       ["Memory", memory(gpu)],
       ["Load", orUnknown(gpu.utilization_percent, "%")],
@@ -219,26 +219,26 @@
     ].filter(Boolean);
   }
   const ORDERS = {
-    drain: (gpu) => may.has("gpus") && !gpu.drain && { label: "Drain", path: `gpus/${gpu.uuid}/drain`, title: `Drain ${gpu.title}?`, what: "Nobody is given it any more. Whoever has it now keeps it until their lease ends.", done: `${gpu.title} is drained.` },
-    undrain: (gpu) => may.has("gpus") && gpu.drain && { label: "Undrain", path: `gpus/${gpu.uuid}/undrain`, title: `Undrain ${gpu.title}?`, what: "It is given to people again.", done: `${gpu.title} can be given to people again.` },
-    return: (gpu) => may.has("gpus") && gpu.quarantine && { label: "Return", path: `gpus/${gpu.uuid}/return`, title: `Return ${gpu.title}?`, what: `It ${gpu.quarantine.reason}. Return it once it is repaired; it is given to people again.`, done: `${gpu.title} was returned.`, isSilent: true },
-    end: (gpu) => may.has("leases") && gpu.lease && gpu.state !== "closing" && { label: "End lease", isDanger: true, path: `leases/${gpu.lease}/end`, title: `End the lease of ${nameOf(gpu.lease, gpu.holder)}?`, what: "Their server is stopped at once, on all of its GPUs; what is not saved is lost.", done: "The lease was ended." },
+    drain: (gpu) => may.has("gpus") && !gpu.drain && { label: "Drain", path: `gpus/${gpu.uuid}/drain`, title: `Drain ${gpu.title}?`, what: "It gets no new lease. A current lease continues until its end.", done: `${gpu.title} is drained.` },
+    undrain: (gpu) => may.has("gpus") && gpu.drain && { label: "Undrain", path: `gpus/${gpu.uuid}/undrain`, title: `Undrain ${gpu.title}?`, what: "It can be granted again.", done: `${gpu.title} can be granted again.` },
+    return: (gpu) => may.has("gpus") && gpu.quarantine && { label: "Release", path: `gpus/${gpu.uuid}/release`, title: `Release ${gpu.title} from quarantine?`, what: `It ${gpu.quarantine.reason}. Release it once it is repaired; it can then be granted again.`, done: `${gpu.title} can be granted again.`, hasNoReason: true },
+    end: (gpu) => may.has("leases") && gpu.lease && gpu.state !== "closing" && { label: "End lease", isDanger: true, path: `leases/${gpu.lease}/end`, title: `End the lease of ${nameOf(gpu.lease, gpu.holder)}?`, what: "The server stops at once, on all of its GPUs. Unsaved work is lost.", done: "The lease has ended." },
   };
   function showDetails() {
     const gpu = map.gpus.find(({ uuid }) => uuid === shown);
     if (!gpu) return details.close();
-    say(byId("wb-details-title"), gpu.title);
-    const told = facts(gpu);
-    if (details.dataset.told === JSON.stringify(told)) return;
-    details.dataset.told = JSON.stringify(told);
-    byId("wb-details-facts").replaceChildren(...told.flatMap(([term, text]) => [make("dt", term), make("dd", text)]));
+    setText(byId("wb-details-title"), gpu.title);
+    const shownFacts = facts(gpu);
+    if (details.dataset.facts === JSON.stringify(shownFacts)) return;
+    details.dataset.facts = JSON.stringify(shownFacts);
+    byId("wb-details-facts").replaceChildren(...shownFacts.flatMap(([term, text]) => [make("dt", term), make("dd", text)]));
     const orders = Object.values(ORDERS).map((build) => build(gpu)).filter(Boolean);
     const buttons = byId("wb-details-orders"), labels = orders.map(({ label }) => label).join();
     if (buttons.dataset.labels === labels && buttons.dataset.uuid === gpu.uuid) return;
     Object.assign(buttons.dataset, { labels, uuid: gpu.uuid });
     buttons.replaceChildren(...orders.map((one) => {
       const button = Object.assign(make("button", one.label, `btn ${one.isDanger ? "btn-outline-danger" : "btn-outline-secondary"}`), { type: "button" });
-      button.addEventListener("click", () => { details.close(); ask(one); });
+      button.addEventListener("click", () => { details.close(); openOrder(one); });
       return button;
     }));
   }
@@ -246,26 +246,26 @@
     const tile = target.closest(".wb-tile");
     if (!tile) return;
     shown = tile.dataset.uuid;
-    details.dataset.told = byId("wb-details-orders").dataset.uuid = "";
+    details.dataset.facts = byId("wb-details-orders").dataset.uuid = "";
     showDetails();
     details.showModal();
   });
   byId("wb-waiters").addEventListener("click", ({ target }) => {
     const { order: what } = target.dataset;
-    const lease = target.closest("li")?.dataset.lease, one = map.line.find((waiter) => waiter.lease === lease);
+    const lease = target.closest("li")?.dataset.lease, one = map.queue.find((waiter) => waiter.lease === lease);
     if (!what || !one) return;
     const who = nameOf(lease, one.user);
-    if (what === "remove") return ask({ label: "Remove", path: `leases/${lease}/end`, title: `Take ${who} out of line?`, what: "Their place is lost.", done: "They are out of line." });
-    ask({ label: "Move", path: `line/${lease}/move`, body: { to: what }, title: `Move ${who} to the ${what === "first" ? "front" : "end"} of the line?`, what: what === "first" ? "They go before everyone who wants the same kind of GPU, except who has waited for more than a day." : "They go behind everyone who wants the same kind of GPU.", done: `${who} moved.` });
+    if (what === "remove") return openOrder({ label: "Remove", path: `leases/${lease}/end`, title: `Take ${who} out of the queue?`, what: "The position in the queue is lost.", done: "The request is out of the queue." });
+    openOrder({ label: "Move", method: "PATCH", path: `queue/${lease}`, body: { to: what }, title: `Move ${who} to the ${what === "first" ? "front" : "end"} of the queue?`, what: what === "first" ? "This request goes before all others for the same kind of GPU, except those that have waited for more than a day." : "This request goes behind all others for the same kind of GPU.", done: `${who} moved.` });
   });
 
-  let asked = null;
-  function ask(one) {
-    asked = one;
+  let pendingOrder = null;
+  function openOrder(one) {
+    pendingOrder = one;
     byId("wb-order-title").textContent = one.title;
     byId("wb-order-what").textContent = one.what;
-    byId("wb-order-why").hidden = Boolean(one.isSilent);
-    byId("wb-reason").required = !one.isSilent;
+    byId("wb-order-why").hidden = Boolean(one.hasNoReason);
+    byId("wb-reason").required = !one.hasNoReason;
     byId("wb-reason").value = "";
     byId("wb-order-error").hidden = true;
     const button = byId("wb-order-do");
@@ -275,13 +275,13 @@
   }
   byId("wb-order-form").addEventListener("submit", async (event) => {
     event.preventDefault();
-    const button = byId("wb-order-do"), one = asked;
+    const button = byId("wb-order-do"), one = pendingOrder;
     button.disabled = true;
     const reason = byId("wb-reason").value.trim();
     const answer = await fetch(`${window.jhdata.base_url}api/workbench/${one.path}?_xsrf=${encodeURIComponent(window.jhdata.xsrf_token)}`, {
-      method: "POST",
+      method: one.method ?? "POST",
       headers: { "Content-Type": "application/json" },
-      body: one.isSilent ? "" : JSON.stringify({ ...one.body, reason }),
+      body: one.hasNoReason ? "" : JSON.stringify({ ...one.body, reason }),
     }).catch(() => null);
     button.disabled = false;
     if (answer?.ok) {
@@ -290,12 +290,12 @@
       byId("wb-said").textContent = one.done;
       return;
     }
-    const told = answer && (await answer.json().catch(() => null));
-    byId("wb-order-error").textContent = told?.message ?? "The hub does not answer: try again.";
+    const refusal = answer && (await answer.json().catch(() => null));
+    byId("wb-order-error").textContent = refusal?.message ?? "The hub does not answer: try again.";
     byId("wb-order-error").hidden = false;
   });
   page.querySelectorAll("[data-close]").forEach((button) => button.addEventListener("click", () => button.closest("dialog").close()));
 
-  takeTiles();
-  follow();
+  collectTiles();
+  connect();
 })();

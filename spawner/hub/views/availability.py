@@ -126,7 +126,7 @@ async def build_availability(
     request = replace(
         _HYPOTHETICAL, user=user, uid=uid, hours=hours, priority=quota.priority, requested_at=now
     )
-    standing = await workbench.recent()
+    standing = await workbench.ledger_snapshot()
     positions = await asyncio.to_thread(
         estimate_positions,
         request,

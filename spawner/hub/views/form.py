@@ -161,9 +161,9 @@ def build_gpu_card(offer: GpuAvailability, viewer: Viewer, to_wall: ToWall) -> G
     if offer.drain is not None:
         notes.append(f"taken out of use by an admin: {offer.drain.reason}")
     if lease is not None and lease.ended_at is not None:
-        notes.append(f"being given back by {viewer.call(lease.user)}")
+        notes.append(f"being given back by {viewer.display_name(lease.user)}")
     elif lease is not None:
-        notes.append(f"held by {viewer.call(lease.user)}")
+        notes.append(f"held by {viewer.display_name(lease.user)}")
         until = None if lease.ends_at is None else Timestamp(to_wall(lease.ends_at))
     held = "down" if offer.quarantine is not None else "held"
     total = gpu.memory_total_bytes

@@ -1,7 +1,7 @@
-"""The map of the GPUs as page and stream show it: each one, who has it, how it is, and who waits.
+"""GPU map: builds the JSON that the GPU page and its stream show: every GPU, its holder, its readings, the queue.
 
-It is built once for all who look, with the names or without; unknown is null. A GPU that nobody sees any more, but
-that somebody holds or that is out of use, is shown too.
+One map serves all viewers of the same kind, with or without names; unknown is null. A GPU that the agent no longer
+reports is still listed while a lease holds it, or while it is drained or quarantined.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from spawner.controller.queue import QueueEntry
 from spawner.gpus import GpuSample
+from spawner.hub.views.queue import HIDDEN_NAME
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.views.availability import summarize_kinds, build_gpu_availability
 from spawner.ledger import LedgerSnapshot
@@ -21,38 +22,37 @@ from spawner.model import SIMULATED_SUFFIX, Drain, Gpu, GpuHealth, Lease, Quaran
 from spawner.policy.formatting import format_gpu_name
 
 MAX_WAITERS_SHOWN = 50
-"""How many in line, of all kinds, are shown one by one."""
-HIDDEN_NAME = "somebody"
+"""Requests in the queue, of all kinds, that the map lists one by one."""
 Json = dict[str, Any]
-EMPTY_OWN: Json = {"leases": [], "places": []}
-"""What ``build_own_leases`` has for who is not in it."""
+EMPTY_OWN: Json = {"leases": [], "positions": []}
+"""The value for a user who is absent from ``build_own_leases``."""
 
 
 @dataclass(frozen=True)
 class MapSnapshot:
-    """What agent, ledger and line said at one moment; ``error`` says why the agent is silent.
+    """The state of agent, ledger and queue at one moment.
 
-    ``gpus`` are then those of its last word, and ``samples`` are empty. ``to_wall`` moves the lease clock's times by
-    ``ahead`` seconds to those of the wall clock.
+    ``error`` says why the agent is silent; ``gpus`` are then the last known ones and ``samples`` is empty.
+    The wall clock is ``clock_offset`` seconds ahead of the lease clock.
     """
 
     host: str | None
     gpus: tuple[Gpu, ...]
     samples: Mapping[str, GpuSample]
-    standing: LedgerSnapshot
-    line: tuple[QueueEntry, ...]
+    ledger: LedgerSnapshot
+    queue: tuple[QueueEntry, ...]
     error: str | None
-    ahead: float
+    clock_offset: float
 
-    def tell(self, at: float) -> str:
-        """Return a time of the lease clock as the browser reads it."""
-        return Timestamp(at + self.ahead).iso
+    def format_time(self, at: float) -> str:
+        """Return a time of the lease clock in ISO 8601."""
+        return Timestamp(at + self.clock_offset).iso
 
 
 def build_map(seen: MapSnapshot, *, names: bool) -> Json:
-    """Return the whole map, with people's names only where ``names``."""
-    leases, quarantines = seen.standing.leases, seen.standing.quarantines
-    offers = build_gpu_availability(seen.gpus, leases, quarantines, seen.standing.drains)
+    """Return the whole map, with user names only where ``names`` is True."""
+    leases, quarantines = seen.ledger.leases, seen.ledger.quarantines
+    offers = build_gpu_availability(seen.gpus, leases, quarantines, seen.ledger.drains)
     holders = {uuid: lease for lease in leases for uuid in lease.gpu_uuids}
     kinds = () if seen.error is not None else summarize_kinds(offers)
     return {
@@ -63,13 +63,15 @@ def build_map(seen: MapSnapshot, *, names: bool) -> Json:
             _build_tile(seen, gpu, holders.get(gpu.uuid), names=names) for gpu in _list_gpus(seen)
         ],
         "kinds": [asdict(kind) for kind in kinds],
-        "line": [_build_waiter(seen, entry, names=names) for entry in seen.line[:MAX_WAITERS_SHOWN]],
-        "queue_length": len(seen.line),
+        "queue": [
+            _build_waiter(seen, entry, names=names) for entry in seen.queue[:MAX_WAITERS_SHOWN]
+        ],
+        "queue_length": len(seen.queue),
     }
 
 
 def group_tiles(told: Json) -> list[Json]:
-    """Return the GPUs of a map in the same order, the MIG instances of one GPU together under its title."""
+    """Return the GPUs of a map in the same order; the MIG instances of one GPU form one titled group."""
     groups = []
     for key, gpus in groupby(told["gpus"], lambda gpu: gpu["mig_profile"] and gpu["index"]):
         tiles = list(gpus)
@@ -79,20 +81,21 @@ def group_tiles(told: Json) -> list[Json]:
 
 
 def build_own_leases(seen: MapSnapshot) -> dict[str, Json]:
-    """Return, for each user, which leases of the map are theirs, and the places at which they wait."""
+    """Return the leases and the queue positions of each user, by user name."""
     own: dict[str, Json] = {}
-    for lease in seen.standing.leases:
-        own.setdefault(lease.user, {"leases": [], "places": []})["leases"].append(lease.id)
-    for entry in seen.line:
-        theirs = own.setdefault(entry.lease.user, {"leases": [], "places": []})
-        theirs["places"].append(_build_waiter(seen, entry, names=False))
+    for lease in seen.ledger.leases:
+        own.setdefault(lease.user, {"leases": [], "positions": []})["leases"].append(lease.id)
+    for entry in seen.queue:
+        theirs = own.setdefault(entry.lease.user, {"leases": [], "positions": []})
+        theirs["positions"].append(_build_waiter(seen, entry, names=False))
     return own
 
 
 def diff_maps(before: Json, after: Json) -> Json | None:
-    """Return what of ``before`` has to be changed to have ``after``; None where the GPUs are others.
+    """Return the delta that turns ``before`` into ``after``; None where the list of GPUs differs.
 
-    That is ``after`` without what stayed, where ``gpus`` has the changed fields of the changed GPUs by their index.
+    The delta holds the changed keys of ``after``; under ``gpus`` it holds the changed fields of the changed GPUs,
+    by index.
     """
     if _uuids(before) != _uuids(after):
         return None
@@ -112,15 +115,15 @@ def _uuids(told: Json) -> list[str]:
 
 
 def _list_gpus(seen: MapSnapshot) -> Iterable[Gpu]:
-    """Yield the GPUs by their number, then those that only the ledger knows."""
+    """Yield the agent's GPUs by index, then the GPUs that only the ledger knows."""
     listed = sorted(seen.gpus, key=lambda gpu: (gpu.index, gpu.mig_index or 0))
     if seen.error is not None:
         listed = [replace(gpu, health=GpuHealth.UNKNOWN) for gpu in listed]
     yield from listed
     known = {gpu.uuid for gpu in listed}
-    held = (uuid for lease in seen.standing.leases for uuid in lease.gpu_uuids)
-    out = (*held, *seen.standing.quarantines, *seen.standing.drains)
-    for uuid in dict.fromkeys(uuid for uuid in out if uuid not in known):
+    held = (uuid for lease in seen.ledger.leases for uuid in lease.gpu_uuids)
+    in_ledger = (*held, *seen.ledger.quarantines, *seen.ledger.drains)
+    for uuid in dict.fromkeys(uuid for uuid in in_ledger if uuid not in known):
         yield Gpu(uuid, _NO_INDEX, "", None)
 
 
@@ -128,14 +131,14 @@ _NO_INDEX = -1
 
 
 def _build_tile(seen: MapSnapshot, gpu: Gpu, lease: Lease | None, *, names: bool) -> Json:
-    standing = seen.standing
-    drain, quarantine = standing.drains.get(gpu.uuid), standing.quarantines.get(gpu.uuid)
+    drain = seen.ledger.drains.get(gpu.uuid)
+    quarantine = seen.ledger.quarantines.get(gpu.uuid)
     sample = seen.samples.get(gpu.uuid)
     is_listed = gpu.index != _NO_INDEX
     return {
         "uuid": gpu.uuid,
         "index": gpu.index if is_listed else None,
-        "title": format_gpu_name(gpu) if is_listed else "A GPU that is not seen",
+        "title": format_gpu_name(gpu) if is_listed else "A GPU that does not answer",
         "name": gpu.name.removesuffix(SIMULATED_SUFFIX).strip() or None,
         "simulated": gpu.is_simulated,
         "mig_profile": gpu.mig_profile,
@@ -152,17 +155,17 @@ def _build_tile(seen: MapSnapshot, gpu: Gpu, lease: Lease | None, *, names: bool
         and {
             "reason": drain.reason,
             "by": drain.by if names else None,
-            "since": seen.tell(drain.since),
+            "since": seen.format_time(drain.since),
         },
         "quarantine": quarantine
-        and {"reason": quarantine.reason, "since": seen.tell(quarantine.since)},
+        and {"reason": quarantine.reason, "since": seen.format_time(quarantine.since)},
     }
 
 
 def _gpu_state(
     gpu: Gpu, lease: Lease | None, drain: Drain | None, quarantine: Quarantine | None
 ) -> str:
-    """Return ``quarantined``, ``drained``, ``unknown``, ``closing``, ``held`` or ``free``: what matters most."""
+    """Return the state of highest rank: ``quarantined``, ``drained``, ``unknown``, then the lease's state."""
     if quarantine is not None:
         return "quarantined"
     if drain is not None:
@@ -180,7 +183,7 @@ def _build_holder(seen: MapSnapshot, lease: Lease | None, *, names: bool) -> Jso
     return {
         "lease": lease.id,
         "holder": lease.user if names else HIDDEN_NAME,
-        "ends_at": None if lease.ends_at is None else seen.tell(lease.ends_at),
+        "ends_at": None if lease.ends_at is None else seen.format_time(lease.ends_at),
     }
 
 
@@ -194,5 +197,5 @@ def _build_waiter(seen: MapSnapshot, entry: QueueEntry, *, names: bool) -> Json:
         "gpus": lease.gpu_count,
         "mig_profile": lease.mig_profile,
         "hours": lease.hours,
-        "starts_at": None if place.starts_at is None else seen.tell(place.starts_at),
+        "starts_at": None if place.starts_at is None else seen.format_time(place.starts_at),
     }

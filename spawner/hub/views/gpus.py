@@ -1,6 +1,6 @@
-"""Every GPU as one viewer may see it: how it is, who holds it, and whether it is quarantined.
+"""GPUs view: builds the list of GPUs for one viewer: health, holder, drain and quarantine.
 
-Names are shown as far as the settings allow. A quarantined GPU is shown even where the agent does not know it.
+The settings decide which names are shown. A quarantined or drained GPU is listed even when the agent lacks it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spawner.model import Drain, Gpu, GpuHealth, Quarantine, Unknown
 
 @dataclass(frozen=True)
 class QuarantineView:
-    """A quarantine; ``reason`` completes "GPU 3 …". The last two are None until an admin ends it."""
+    """A quarantine; ``reason`` completes "GPU 3 …"; the ``returned_*`` fields are None until an admin ends it."""
 
     reason: str
     since: Timestamp
@@ -27,7 +27,7 @@ class QuarantineView:
     returned_by: str | None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API says of it."""
+        """Return the quarantine in the API's form."""
         return {
             "reason": self.reason,
             "since": self.since.iso,
@@ -38,20 +38,20 @@ class QuarantineView:
 
 @dataclass(frozen=True)
 class DrainView:
-    """A drain; ``by`` is the admin as the viewer may read them."""
+    """A drain; ``by`` is the admin's name as the viewer may see it."""
 
     reason: str
     by: str
     since: Timestamp
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API says of it."""
+        """Return the drain in the API's form."""
         return {"reason": self.reason, "by": self.by, "since": self.since.iso}
 
 
 @dataclass(frozen=True)
 class GpuView:
-    """One GPU or MIG instance; ``gpu`` is None where only the ledger knows it, ``holder`` where nobody has it."""
+    """One GPU or MIG instance; ``gpu`` is None when only the ledger knows it, ``holder`` when it is free."""
 
     uuid: str
     gpu: Gpu | None
@@ -61,12 +61,12 @@ class GpuView:
 
     @property
     def quarantine(self) -> QuarantineView | None:
-        """Return the one that it is in."""
+        """The open quarantine, None when there is none."""
         last = self.last_quarantine
         return last if last is not None and last.returned_at is None else None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API says of it."""
+        """Return the GPU in the API's form."""
         gpu, quarantine = self.gpu, self.quarantine
         return {
             "uuid": self.uuid,
@@ -83,18 +83,18 @@ class GpuView:
 
 @dataclass(frozen=True)
 class GpusView:
-    """All GPUs; where ``error`` says why the agent is silent, only those that are quarantined or drained."""
+    """All GPUs; when ``error`` says why the agent is silent, only the quarantined and drained ones."""
 
     gpus: tuple[GpuView, ...]
     error: str | None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API says."""
+        """Return the GPUs in the API's form."""
         return {"gpus": [gpu.as_json() for gpu in self.gpus], "error": self.error}
 
 
 async def build_gpus_view(workbench: Workbench, viewer: Viewer) -> GpusView:
-    """Return the GPUs now, as ``viewer`` may see them; raises Unknown where the ledger does not answer."""
+    """Return the GPUs as ``viewer`` may see them; raises Unknown when the ledger does not answer."""
     standing = await asyncio.to_thread(workbench.ledger.snapshot, now=workbench.clock())
     last = {q.gpu_uuid: q for q in await asyncio.to_thread(workbench.ledger.last_quarantines)}
     error: str | None = None
@@ -123,7 +123,7 @@ def _views(
         GpuView(
             uuid=uuid,
             gpu=gpu,
-            holder=viewer.call(holders[uuid].user) if uuid in holders else None,
+            holder=viewer.display_name(holders[uuid].user) if uuid in holders else None,
             last_quarantine=_build_quarantine_view(workbench, viewer, last.get(uuid)),
             drain=_build_drain_view(workbench, viewer, standing.drains.get(uuid)),
         )
@@ -135,7 +135,7 @@ def _build_drain_view(workbench: Workbench, viewer: Viewer, drain: Drain | None)
     if drain is None:
         return None
     since = Timestamp(workbench.clock.to_wall(drain.since))
-    return DrainView(drain.reason, viewer.call(drain.by), since)
+    return DrainView(drain.reason, viewer.display_name(drain.by), since)
 
 
 def _build_quarantine_view(
@@ -148,5 +148,5 @@ def _build_quarantine_view(
         reason=quarantine.reason,
         since=Timestamp(workbench.clock.to_wall(quarantine.since)),
         returned_at=None if at is None else Timestamp(workbench.clock.to_wall(at)),
-        returned_by=None if by is None else viewer.call(by),
+        returned_by=None if by is None else viewer.display_name(by),
     )

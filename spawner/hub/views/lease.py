@@ -1,4 +1,4 @@
-"""One server's lease as its owner sees it: until when it lasts, or how the last one ended."""
+"""Lease view: builds one server's lease for its owner: the end of the lease, or how the last one ended."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from spawner.model import Cause, Lease, LeaseState
 from spawner.policy.formatting import format_gpu_count, format_duration
 
 REMEMBERED_SECONDS = 24 * 3600.0
-"""For how long the end of a lease is told."""
+"""Pages show the end of a lease for this long."""
 
 
 @dataclass(frozen=True)
 class LeaseEnd:
-    """How the last lease ended: ``what`` at the moment ``at``, and ``why``; together one sentence."""
+    """The end of the last lease; ``what``, the time ``at`` and ``why`` form one sentence in this order."""
 
     cause: Cause
     what: str
@@ -32,13 +32,12 @@ class LeaseEnd:
 
 @dataclass(frozen=True)
 class LeaseView:
-    """The lease of one server; ``state`` is None while it has none, ``until`` while it has no bounded time.
+    """The lease of one server; ``state`` is None without a lease, ``until`` without a time limit.
 
-    ``most_hours`` is the longest that a lease may last from now on. ``trouble`` is one sentence, what its user has to
-    know and do now; None while all is well. ``place`` (such as "2 of 5") and ``about``, when its turn comes, are set
-    while it waits, as far as they are known. ``idle_seconds_left`` is until it ends because
-    nothing uses its GPUs, None unless that is soon; ``again`` are the options with which to ask for GPUs that were
-    given back for that. ``now`` is seconds since the Unix epoch, by the wall clock.
+    ``most_hours`` is the longest allowed duration from now. ``trouble`` is one sentence for the user about a failed
+    GPU, None while all is well. ``position`` (such as "2 of 5") and ``about``, the estimated start, are set while the
+    lease waits. ``idle_seconds_left`` is the time until an idle lease ends, None unless that is soon.
+    ``requeue_options`` request the GPUs that an idle lease lost. ``now`` is seconds since the Unix epoch.
     """
 
     state: LeaseState | None
@@ -50,39 +49,38 @@ class LeaseView:
     trouble: str | None
     ended: LeaseEnd | None
     now: float
-    place: str | None = None
+    position: str | None = None
     about: Timestamp | None = None
     idle_seconds_left: float | None = None
-    again: dict[str, Any] | None = None
-
+    requeue_options: dict[str, Any] | None = None
     @property
     def is_waiting(self) -> bool:
-        """True for a place in line."""
+        """True while the lease waits in the queue."""
         return self.state is LeaseState.WAITING
 
     @property
     def wants(self) -> str:
-        """Return what it is for."""
+        """The GPUs of this lease as text."""
         return format_gpu_count(self.gpu_count, self.mig_profile)
 
     @property
-    def wants_again(self) -> str:
-        """Return what was given back because nothing used it."""
-        again = self.again or {"gpus": 0, "mig_profile": None}
-        return format_gpu_count(again["gpus"], again["mig_profile"])
+    def requeue_wants(self) -> str:
+        """The GPUs of ``requeue_options`` as text."""
+        options = self.requeue_options or {"gpus": 0, "mig_profile": None}
+        return format_gpu_count(options["gpus"], options["mig_profile"])
 
     @property
     def idle_left(self) -> str:
-        """Return in words when it ends because nothing uses its GPUs."""
+        """The time until an idle lease ends, as text."""
         return format_duration(self.idle_seconds_left or 0.0)
 
     @property
     def time_left(self) -> str:
-        """Return what is left in words."""
+        """The time until the lease ends, as text."""
         return format_duration(max(self.seconds_left or 0.0, 0.0))
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API says of it."""
+        """Return the lease in the API's form."""
         left = self.seconds_left
         return {
             "state": self.state and self.state.value,
@@ -92,25 +90,25 @@ class LeaseView:
             "max_lease_hours": self.most_hours,
             "idle_seconds_left": self.idle_seconds_left and round(self.idle_seconds_left),
             "trouble": self.trouble,
-            "gpus_given_back": self.again and self.again["gpus"],
+            "gpus_given_back": self.requeue_options and self.requeue_options["gpus"],
             "last_end": self.ended and {"cause": self.ended.cause.value, "at": self.ended.at.iso},
         }
 
 
 async def build_lease_view(workbench: Workbench, user: User, server: str) -> LeaseView:
-    """Return the server's lease as it is now."""
+    """Return the lease of ``server`` now."""
     lease = await workbench.controller.lease_of(user.name, server)
-    ended = again = None
+    ended = requeue_options = None
     if lease is None or not lease.gpu_count:
         last = await asyncio.to_thread(_last_lease, workbench, user, server, lease)
         if lease is None:
             why = None if last is None else await workbench.controller.admin_actions.end_reason(last.id)
             ended = _build_lease_end(workbench, last, why)
-        again = _build_requeue_options(workbench, last)
+        requeue_options = _build_requeue_options(workbench, last)
     quota = (await read_entitlement(workbench, quota_subject(user))).quota
     ends_at = None if lease is None else lease.ends_at
-    place = None if lease is None else workbench.controller.position_of(lease.id)
-    about = None if place is None else place.starts_at
+    queued = None if lease is None else workbench.controller.position_of(lease.id)
+    about = None if queued is None else queued.starts_at
     return LeaseView(
         state=None if lease is None else lease.state,
         gpu_count=0 if lease is None else lease.gpu_count,
@@ -121,17 +119,17 @@ async def build_lease_view(workbench: Workbench, user: User, server: str) -> Lea
         trouble=None if lease is None else await workbench.controller.health.trouble_of(lease),
         ended=ended,
         now=time.time(),
-        place=None if place is None else f"{place.position} of {place.queue_length}",
+        position=None if queued is None else f"{queued.position} of {queued.queue_length}",
         about=None if about is None else Timestamp(workbench.clock.to_wall(about)),
         idle_seconds_left=None if lease is None else workbench.idle_tracker.seconds_left(lease.id),
-        again=again,
+        requeue_options=requeue_options,
     )
 
 
 def _last_lease(workbench: Workbench, user: User, server: str, lease: Lease | None) -> Lease | None:
-    """Return the last lease, or, where it has one without GPUs, the one with GPUs that ended last.
+    """Return the server's last lease; while a lease without GPUs runs, the last ended one with GPUs.
 
-    That of who had the name before is none of theirs.
+    The account is compared, because an earlier user may have had the same name.
     """
     ledger = workbench.ledger
     find = ledger.last_lease if lease is None else ledger.last_ended
@@ -141,7 +139,7 @@ def _last_lease(workbench: Workbench, user: User, server: str, lease: Lease | No
 
 
 def _build_requeue_options(workbench: Workbench, last: Lease | None) -> dict[str, Any] | None:
-    """Return the options of a lease that ended lately for doing nothing, None for any other."""
+    """Return the options of a lease that ended recently because it was idle, None for any other."""
     if last is None or last.cause is not Cause.IDLE or last.ended_at is None:
         return None
     if workbench.clock() - last.ended_at > REMEMBERED_SECONDS:
@@ -156,21 +154,21 @@ def _build_requeue_options(workbench: Workbench, last: Lease | None) -> dict[str
 
 
 def _build_lease_end(workbench: Workbench, lease: Lease | None, why: str | None) -> LeaseEnd | None:
-    """Return how ``lease`` ended; None where its user ended it, knows already, or has forgotten.
+    """Return how ``lease`` ended; None when its user ended it or when it ended long ago.
 
-    ``why`` is the reason of the admin who ended it.
+    ``why`` is the reason that an admin gave for ending it.
     """
     if lease is None or lease.ended_at is None or lease.cause is None:
         return None
     if workbench.clock() - lease.ended_at > REMEMBERED_SECONDS:
         return None
     claim_minutes = workbench.settings.claim_minutes
-    said = {
+    sentence = {
         Cause.ADMIN: ("An admin ended your lease at", f": {why}"),
         Cause.EXPIRED: ("Your lease ended at", ": its time was over."),
         Cause.UNCLAIMED: (
             "Your lease ended at",
-            f": its turn had come, and nobody opened the server within {claim_minutes} min.",
+            f": you did not open the server within {claim_minutes} min after its GPUs were granted.",
         ),
         Cause.IDLE: (
             "Your GPUs were given back at",
@@ -178,8 +176,10 @@ def _build_lease_end(workbench: Workbench, lease: Lease | None, why: str | None)
         ),
         Cause.OUT_OF_MEMORY: ("Your server ended at", ": it ran out of memory."),
         Cause.EXITED: ("Your server ended by itself at", "."),
-        Cause.LOST: ("Your server was found gone at", ": tell an admin if nobody removed it."),
+        Cause.LOST: ("Your server disappeared at", ": ask an admin for the cause."),
     }.get(lease.cause)
-    if said is None:
+    if sentence is None:
         return None
-    return LeaseEnd(lease.cause, said[0], Timestamp(workbench.clock.to_wall(lease.ended_at)), said[1])
+    what, explanation = sentence
+    ended_at = Timestamp(workbench.clock.to_wall(lease.ended_at))
+    return LeaseEnd(lease.cause, what, ended_at, explanation)

@@ -1,6 +1,6 @@
-"""The line as one viewer may see it: who holds the GPUs until when, and who waits for how many.
+"""Queue view: builds the list of holders and waiting requests for one viewer.
 
-Names are shown as far as the settings allow; admins see all, and everybody sees themselves.
+The settings decide whether names are shown; an admin sees every name, and each user is "you" to themselves.
 """
 
 from __future__ import annotations
@@ -19,26 +19,28 @@ from spawner.model import Gpu, Lease, QueuePosition, Unknown
 from spawner.policy.formatting import format_gpu_count, format_hours
 
 MAX_AHEAD_SHOWN = 10
-"""How many of those ahead, the nearest first, somebody who waits is told of one by one."""
+"""Requests directly ahead in the queue that the wait view lists one by one."""
+HIDDEN_NAME = "another user"
+"""Shown in place of a name that the viewer may not see."""
 
 
 @dataclass(frozen=True)
 class Viewer:
-    """Who looks; ``sees_names`` is what the settings, or being an admin, allow."""
+    """The user for whom a view is built; ``sees_names`` is True by the settings or for an admin."""
 
     name: str
     sees_names: bool
 
-    def call(self, user: str) -> str:
-        """Return ``user`` as this viewer may read them."""
+    def display_name(self, user: str) -> str:
+        """Return the name of ``user`` as this viewer may see it."""
         if user == self.name:
             return "you"
-        return user if self.sees_names else "somebody"
+        return user if self.sees_names else HIDDEN_NAME
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A server that has GPUs with the lease ``lease``; ``until`` None when its time is not bounded."""
+    """A lease that holds GPUs; ``until`` is None without a time limit."""
 
     lease: str
     who: str
@@ -49,11 +51,11 @@ class Holder:
 
     @property
     def holds(self) -> str:
-        """Return what it has, in words."""
+        """The held GPUs as text."""
         return format_gpu_count(self.gpus, self.mig_profile)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API says of it."""
+        """Return the holder in the API's form."""
         return {
             "lease": self.lease,
             "user": self.who,
@@ -66,9 +68,9 @@ class Holder:
 
 @dataclass(frozen=True)
 class Waiter:
-    """A server in line with the lease ``lease``.
+    """A waiting lease.
 
-    ``position`` is from 1 among those who want the same kind, ``about`` None when nobody knows.
+    ``position`` counts from 1 within the queue for one kind of GPU; ``about`` is the estimated start, None if unknown.
     """
 
     lease: str
@@ -82,11 +84,11 @@ class Waiter:
 
     @property
     def wants(self) -> str:
-        """Return what it asks for and for how long, in words."""
+        """The requested GPUs and hours as text."""
         return f"{format_gpu_count(self.gpus, self.mig_profile)} for {format_hours(self.hours)}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API says of it."""
+        """Return the waiting lease in the API's form."""
         return {
             "lease": self.lease,
             "position": self.position,
@@ -101,22 +103,21 @@ class Waiter:
 
 @dataclass(frozen=True)
 class QueueView:
-    """Everyone who holds or waits for GPUs; ``error`` says why the GPUs are unknown.
+    """All holders and waiting leases; ``error`` says why the GPUs are unknown.
 
-    ``out`` is how many GPUs are quarantined, ``drained`` how many are drained; ``now`` is seconds since the Unix
-    epoch, by the wall clock.
+    ``quarantined`` and ``drained`` count GPUs; ``now`` is seconds since the Unix epoch.
     """
 
     holders: tuple[Holder, ...]
     waiters: tuple[Waiter, ...]
     kinds: tuple[GpuKind, ...]
-    out: int
+    quarantined: int
     drained: int
     error: str | None
     now: float
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API says; where the GPUs are unknown, they are null."""
+        """Return the queue in the API's form; unknown GPUs are null."""
         return {
             "gpus": [asdict(kind) for kind in self.kinds] if self.error is None else None,
             "holders": [holder.as_json() for holder in self.holders],
@@ -125,7 +126,7 @@ class QueueView:
 
 
 async def build_queue_view(workbench: Workbench, viewer: Viewer) -> QueueView:
-    """Return the line now, as ``viewer`` may see it."""
+    """Return the queue now, as ``viewer`` may see it."""
     standing = await asyncio.to_thread(workbench.ledger.snapshot, now=workbench.clock())
     error: str | None = None
     gpus: tuple[Gpu, ...] = ()
@@ -133,47 +134,49 @@ async def build_queue_view(workbench: Workbench, viewer: Viewer) -> QueueView:
         gpus = await workbench.gpus.last_inventory()
     except Unknown as unknown:
         error = str(unknown)
-    line = sorted(
+    entries = sorted(
         workbench.controller.queue(),
         key=lambda entry: (entry.lease.mig_profile or "", entry.place.position),
     )
     offers = build_gpu_availability(gpus, standing.leases, standing.quarantines, standing.drains)
     return QueueView(
         holders=tuple(_holders(workbench, viewer, standing.leases)),
-        waiters=tuple(_waiter(workbench, viewer, entry) for entry in line),
+        waiters=tuple(_waiter(workbench, viewer, entry) for entry in entries),
         kinds=summarize_kinds(offers),
-        out=sum(offer.quarantine is not None for offer in offers),
+        quarantined=sum(offer.quarantine is not None for offer in offers),
         drained=sum(offer.drain is not None for offer in offers),
         error=error,
         now=time.time(),
     )
 
 
-def format_position(workbench: Workbench, lease: Lease, place: QueuePosition) -> str:
-    """Return ``Waiting for 2 GPUs: place 3 of 5, about 14:30 UTC``."""
-    about = _timestamp(workbench, place.starts_at)
-    when = "no estimate yet" if about is None else f"about {about.say(time.time())}"
+def format_position(workbench: Workbench, lease: Lease, queued: QueuePosition) -> str:
+    """Return ``Waiting for 2 GPUs: position 3 of 5, about 14:30 UTC``."""
+    about = _timestamp(workbench, queued.starts_at)
+    when = "no estimate yet" if about is None else f"about {about.format(time.time())}"
     return (
         f"Waiting for {format_gpu_count(lease.gpu_count, lease.mig_profile)}: "
-        f"place {place.position} of {place.queue_length}, {when}"
+        f"position {queued.position} of {queued.queue_length}, {when}"
     )
 
 
-async def build_wait_view(workbench: Workbench, viewer: Viewer, place: QueuePosition) -> dict[str, Any]:
-    """Return what somebody at ``place`` is told: where they stand, who is ahead, who holds the GPUs until when."""
-    queue = workbench.controller.queue_of(place.lease_id)
-    place = workbench.controller.position_of(place.lease_id) or place
-    own = queue[place.position - 1].lease if queue else None
+async def build_wait_view(
+    workbench: Workbench, viewer: Viewer, queued: QueuePosition
+) -> dict[str, Any]:
+    """Return the wait of the request at ``queued``: its position, the requests ahead, and the holders."""
+    queue = workbench.controller.queue_of(queued.lease_id)
+    queued = workbench.controller.position_of(queued.lease_id) or queued
+    own = queue[queued.position - 1].lease if queue else None
     kind = None if own is None else own.mig_profile
-    ahead = place.position - 1 if queue else 0
+    ahead = queued.position - 1 if queue else 0
     nearest = queue[max(ahead - MAX_AHEAD_SHOWN, 0) : ahead]
-    leases = [one for one in (await workbench.recent()).holding if one.mig_profile == kind]
-    starts_at = _timestamp(workbench, place.starts_at)
+    leases = [one for one in (await workbench.ledger_snapshot()).holding if one.mig_profile == kind]
+    starts_at = _timestamp(workbench, queued.starts_at)
     return {
         "gpus": None if own is None else own.gpu_count,
         "mig_profile": kind,
-        "position": place.position,
-        "queue_length": place.queue_length,
+        "position": queued.position,
+        "queue_length": queued.queue_length,
         "starts_at": starts_at and starts_at.iso,
         "ahead": [_waiter(workbench, viewer, entry).as_json() for entry in nearest],
         "not_shown": ahead - len(nearest),
@@ -189,7 +192,7 @@ def _holders(workbench: Workbench, viewer: Viewer, leases: Iterable[Lease]) -> l
     return [
         Holder(
             lease.id,
-            viewer.call(lease.user),
+            viewer.display_name(lease.user),
             lease.gpu_count,
             lease.mig_profile,
             _timestamp(workbench, lease.ends_at),
@@ -204,7 +207,7 @@ def _waiter(workbench: Workbench, viewer: Viewer, entry: QueueEntry) -> Waiter:
     return Waiter(
         lease=lease.id,
         position=place.position,
-        who=viewer.call(lease.user),
+        who=viewer.display_name(lease.user),
         gpus=lease.gpu_count,
         mig_profile=lease.mig_profile,
         hours=lease.hours,

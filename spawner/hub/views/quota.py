@@ -1,6 +1,6 @@
-"""One user's quota as pages and REST show it: what it is and why, what counts against it, what it would refuse now.
+"""Quota view: builds one user's effective quota with its sources, its use and the refusals to expect.
 
-The judgement is ``policy``'s; nothing is claimed.
+The rules are in ``policy``; no GPU is claimed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from spawner.policy.formatting import format_gpu_count, format_hours
 class QuotaView:
     """The effective quota of ``owner``.
 
-    ``gpus`` are those that they hold or wait for; ``hours_held`` the GPU-hours of the window, ``hours_coming`` what
-    their leases may still take, ``hours_left`` what they may ask for (None: any number). ``over`` says what they hold
-    beyond the quota, ``refused`` what they would be told now if they asked for too much.
+    ``gpus`` counts held and requested GPUs. ``hours_held`` is the GPU-hours of the window, ``hours_coming`` the rest
+    of the current leases, ``hours_left`` what is still allowed (None: no limit). ``over`` lists what exceeds the
+    quota, ``refused`` the refusals that too large a request would get now.
     """
 
     owner: Owner
@@ -45,7 +45,7 @@ class QuotaView:
     refused: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API says."""
+        """Return the quota in the API's form."""
         quota, releases = self.quota, self.quota.releases
         return {
             "user": self.owner.name,
@@ -70,20 +70,20 @@ class QuotaView:
 
 
 async def read_entitlement(workbench: Workbench, owner: Owner) -> Entitlement:
-    """Return what ``owner`` may have now; raises Unknown."""
+    """Return the quota rows, leases and hours that apply to ``owner`` now; raises Unknown."""
     return await asyncio.to_thread(
         workbench.ledger.entitlement, owner, workbench.settings.quota, now=workbench.clock()
     )
 
 
 async def build_quota_view(workbench: Workbench, owner: Owner) -> QuotaView:
-    """Return the quota of ``owner`` as it is now; raises Unknown where the ledger does not answer."""
+    """Return the quota of ``owner`` now; raises Unknown when the ledger does not answer."""
     entitled = await read_entitlement(workbench, owner)
     quota, leases, now = entitled.quota, entitled.leases, workbench.clock()
     try:
         kinds = count_kinds(await workbench.gpus.inventory())
     except Unknown:
-        kinds = {}  # how many there are does not change the quota
+        kinds = {}  # the number of GPUs only bounds the preview, the quota is valid without it
     own = [lease for lease in leases if lease.user == owner.name]
     return QuotaView(
         owner=owner,
@@ -121,7 +121,7 @@ def _format_excess(owner: Owner, entitled: Entitlement) -> Iterable[str]:
 def _preview_refusals(
     owner: Owner, entitled: Entitlement, releases: Iterable[str], gpus: int, now: float
 ) -> Iterable[str]:
-    """Yield the sentence for the fewest GPUs that would be refused, for too long a time, and for each release."""
+    """Yield the refusal for the smallest refused number of GPUs, for too many hours, and for each release."""
     allowed = entitled.quota.releases
     release = next((one for one in releases if allowed is None or one in allowed), "")
     for options in (

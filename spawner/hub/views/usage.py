@@ -1,6 +1,6 @@
-"""GPU-hours held and used as pages, REST and CSV show them, to those who may see them.
+"""Usage view: builds GPU-hours held and used, for pages, REST and CSV, within the viewer's scopes.
 
-Everybody sees their own; whoever has the scope for a group or for everybody sees that too, and nothing beyond.
+Every user sees their own hours; a scope for a group or for all users adds exactly those.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ CHART_WIDTH, CHART_HEIGHT = 720.0, 160.0
 _EPOCH = date(1970, 1, 1)
 _NAMES = ("from", "to", "by")
 _COLUMNS = ("held_gpu_hours", "used_gpu_hours", "unmeasured_gpu_hours")
-# everybody's year is seconds of Python, which the event loop has to share: one question at a time
+# a year of all users takes seconds of Python, which compete with the event loop: one query at a time
 _executor = SerialExecutor("usage")
 
 
 class UsageQueryError(Exception):
-    """A question that cannot be answered; the sentence is for whoever asked."""
+    """A usage query that is not valid; its text is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class UsageQuery:
-    """What is asked: the days from ``first`` to ``last``, both included and UTC, added up ``by``."""
+    """The days from ``first`` to ``last``, both included and UTC, summed ``by`` user, group, GPU or day."""
 
     first: date
     last: date
@@ -45,29 +45,29 @@ class UsageQuery:
 
 @dataclass(frozen=True)
 class VisibleUsage:
-    """Whose hours somebody may see: everybody's, or those of accounts and of groups."""
+    """The hours that a viewer may see: all, or those of some accounts and groups."""
 
-    is_everybody: bool
+    is_unrestricted: bool
     uids: frozenset[int]
     groups: frozenset[str]
 
-    def cut(self, spans: Iterable[UsageSpan]) -> list[UsageSpan]:
-        """Return what of ``spans`` may be seen; of others' groups only those that are in reach."""
-        if self.is_everybody:
+    def filter(self, spans: Iterable[UsageSpan]) -> list[UsageSpan]:
+        """Return the visible ``spans``; a span of another user keeps only its visible groups."""
+        if self.is_unrestricted:
             return list(spans)
-        seen = []
+        visible = []
         for span in spans:
             if span.uid in self.uids:
-                seen.append(span)
+                visible.append(span)
             elif not self.groups.isdisjoint(span.groups):
                 groups = tuple(group for group in span.groups if group in self.groups)
-                seen.append(replace(span, groups=groups))
-        return seen
+                visible.append(replace(span, groups=groups))
+        return visible
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One day of the chart, in the units of its view box; ``title`` is the day in words."""
+    """One day of the chart, in units of its view box; ``title`` describes the day."""
 
     x: float
     width: float
@@ -79,34 +79,34 @@ class Bar:
 
 @dataclass(frozen=True)
 class UsageView:
-    """The answer: one row for each key, everything together, and the days for the chart.
+    """The result of one query: a row for each key, the total, and the days of the chart.
 
-    ``note`` is a word beside a row's label, such as the UUID of a GPU.
+    ``notes`` adds text to a row's label by key, such as the UUID of a GPU.
     """
 
-    question: UsageQuery
+    query: UsageQuery
     rows: tuple[UsageTotal, ...]
     total: UsageTotal
     days: tuple[UsageTotal, ...]
     notes: Mapping[str, str]
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the API says."""
+        """Return the result in the API's form."""
         return {
-            "from": self.question.first.isoformat(),
-            "to": self.question.last.isoformat(),
-            "by": self.question.by.value,
+            "from": self.query.first.isoformat(),
+            "to": self.query.last.isoformat(),
+            "by": self.query.by.value,
             "rows": [{"key": row.key, "label": row.label, **_hours(row)} for row in self.rows],
             "total": _hours(self.total),
         }
 
     def as_csv(self) -> str:
-        """Return the rows for a spreadsheet; what nobody measured is an empty field."""
+        """Return the rows as CSV; unmeasured hours are an empty field."""
         return write_csv(self.as_json())
 
     @property
     def top_hours(self) -> int:
-        """The hours at the chart's top: 1, 2 or 5 times a power of ten, at least the fullest day; 0 without any."""
+        """The chart's upper bound in hours: 1, 2 or 5 times a power of ten, at least the busiest day; 0 if empty."""
         most = max((day.held_gpu_hours for day in self.days), default=0.0)
         if not most:
             return 0
@@ -132,12 +132,12 @@ class UsageView:
 
 
 def parse_query(arguments: Mapping[str, Sequence[bytes]], today: date) -> UsageQuery:
-    """Return what the ``arguments`` of an address ask; raises UsageQueryError."""
+    """Return the query in the ``arguments`` of a URL; raises UsageQueryError."""
     texts: dict[str, str] = {}
     for name, values in arguments.items():
         if name not in _NAMES:
             raise UsageQueryError(
-                f"{name[:40]!r} cannot be asked: choose only 'from', 'to' and 'by'."
+                f"{name[:40]!r} is not a parameter of this page: use 'from', 'to' and 'by'."
             )
         if len(values) != 1:
             raise UsageQueryError(f"Give {name!r} once.")
@@ -145,63 +145,67 @@ def parse_query(arguments: Mapping[str, Sequence[bytes]], today: date) -> UsageQ
     last = _read_date("to", texts.get("to"), today)
     first = _read_date("from", texts.get("from"), last - timedelta(days=DEFAULT_DAYS - 1))
     if not 0 <= (last - first).days < MAX_DAYS:
-        raise UsageQueryError(f"Ask for 1 to {MAX_DAYS} days: 'from' is the first, 'to' the last.")
+        raise UsageQueryError(
+            f"Choose 1 to {MAX_DAYS} days: 'from' is the first day, 'to' the last."
+        )
     by = texts.get("by", GroupBy.USER.value)
     if by not in {one.value for one in GroupBy}:
-        raise UsageQueryError(f"{by[:40]!r} is nothing to add up by: choose {', '.join(GroupBy)}.")
+        raise UsageQueryError(f"Usage cannot be summed by {by[:40]!r}: choose {', '.join(GroupBy)}.")
     return UsageQuery(first, last, GroupBy(by))
 
 
-async def build_usage_view(workbench: Workbench, question: UsageQuery, reach: VisibleUsage) -> UsageView:
-    """Return the answer to ``question`` as far as it is in ``reach``; raises Unknown."""
-    since, until = _second(question.first), _second(question.last + timedelta(days=1))
+async def build_usage_view(
+    workbench: Workbench, query: UsageQuery, visible: VisibleUsage
+) -> UsageView:
+    """Return the result of ``query`` over the ``visible`` usage; raises Unknown."""
+    since, until = _second(query.first), _second(query.last + timedelta(days=1))
     names: dict[str, Gpu] = {}
-    if question.by is GroupBy.GPU:
+    if query.by is GroupBy.GPU:
         names = await _get_gpus_by_uuid(workbench)
-    return await _executor(_build_view, workbench, question, reach, since, until, names)
+    return await _executor(_build_view, workbench, query, visible, since, until, names)
 
 
 def today_of(workbench: Workbench) -> date:
-    """Return the day on which it is now by the lease clock, UTC."""
+    """Return today (UTC) by the lease clock."""
     return datetime.fromtimestamp(workbench.clock(), UTC).date()
 
 
 def write_csv(answer: Mapping[str, Any]) -> str:
-    """Return what the API said as CSV."""
+    """Return ``answer``, the API's JSON, as CSV."""
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow([answer["by"], "key", *_COLUMNS])
     for row in answer["rows"]:
         hours = (row[column] for column in _COLUMNS)
-        words = (_escape_formula(row["label"]), _escape_formula(row["key"]))
-        table.writerow([*words, *("" if hour is None else hour for hour in hours)])
+        names = (_escape_formula(row["label"]), _escape_formula(row["key"]))
+        table.writerow([*names, *("" if hour is None else hour for hour in hours)])
     return text.getvalue()
 
 
 def _build_view(
     workbench: Workbench,
-    question: UsageQuery,
-    reach: VisibleUsage,
+    query: UsageQuery,
+    visible: VisibleUsage,
     since: float,
     until: float,
     names: Mapping[str, Gpu],
 ) -> UsageView:
     now = workbench.clock()
-    uids = None if reach.is_everybody else reach.uids
-    spans = reach.cut(
-        workbench.ledger.spans(since=since, until=until, now=now, uids=uids, groups=reach.groups)
+    uids = None if visible.is_unrestricted else visible.uids
+    spans = visible.filter(
+        workbench.ledger.spans(since=since, until=until, now=now, uids=uids, groups=visible.groups)
     )
-    sums = sum_usage(spans, question.by)
+    sums = sum_usage(spans, query.by)
     by_day = {one.key: one for one in map(_date_day, sum_usage(spans, GroupBy.DAY))}
-    rows = tuple(map(_date_day, sums)) if question.by is GroupBy.DAY else sums
-    whole = [question.first + timedelta(days=i) for i in range(_days(question))]
+    rows = tuple(map(_date_day, sums)) if query.by is GroupBy.DAY else sums
+    whole = [query.first + timedelta(days=i) for i in range(_days(query))]
     days = (by_day.get(day.isoformat()) or _empty_sum(day) for day in whole)
     return UsageView(
-        question=question,
+        query=query,
         rows=tuple(_with_gpu_name(row, names) for row in rows),
         total=total(spans),
         days=tuple(days),
-        notes={row.key: row.key for row in rows} if question.by is GroupBy.GPU else {},
+        notes={row.key: row.key for row in rows} if query.by is GroupBy.GPU else {},
     )
 
 
@@ -214,7 +218,7 @@ async def _get_gpus_by_uuid(workbench: Workbench) -> dict[str, Gpu]:
     try:
         return {gpu.uuid: gpu for gpu in await workbench.gpus.inventory()}
     except Unknown:
-        return {}  # only the names are missing then
+        return {}  # rows keep the UUID as their label
 
 
 def _read_date(name: str, text: str | None, usual: date) -> date:
@@ -223,10 +227,10 @@ def _read_date(name: str, text: str | None, usual: date) -> date:
     is_plain = re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) is not None
     try:
         read = date.fromisoformat(text if is_plain else "")
-        _ = read + timedelta(days=1)  # the calendar has an end
+        _ = read + timedelta(days=1)  # raises at the end of the calendar
         _ = read - timedelta(days=MAX_DAYS)
     except (ValueError, OverflowError):
-        raise UsageQueryError(f"{name!r} must be a day such as {usual.isoformat()}.") from None
+        raise UsageQueryError(f"{name!r} must be a date such as {usual.isoformat()}.") from None
     return read
 
 
@@ -234,8 +238,8 @@ def _second(day: date) -> float:
     return float((day - _EPOCH).days * DAY_SECONDS)
 
 
-def _days(question: UsageQuery) -> int:
-    return (question.last - question.first).days + 1
+def _days(query: UsageQuery) -> int:
+    return (query.last - query.first).days + 1
 
 
 def _date_day(one: UsageTotal) -> UsageTotal:
@@ -258,5 +262,5 @@ def _format_day(day: UsageTotal) -> str:
 
 
 def _escape_formula(text: str) -> str:
-    """Return ``text`` as no spreadsheet takes for a formula."""
+    """Return ``text`` escaped, so that a spreadsheet does not evaluate it as a formula."""
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text

@@ -1,4 +1,4 @@
-"""What the page shows of one's own: GPUs and GPU-hours of those allowed, and the hours of the last seven days."""
+"""Week view: builds one user's own card on the GPU page: quota, use, and the hours of the last seven days."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAYS = 7
 
 @dataclass(frozen=True)
 class Day:
-    """GPU-hours held on one day (UTC); ``percent`` is of the busiest day shown, or of one hour."""
+    """GPU-hours held on one day (UTC); ``percent`` is relative to the busiest day, or to one hour if that is more."""
 
     on: date
     gpu_hours: float
@@ -26,25 +26,25 @@ class Day:
 
     @property
     def name(self) -> str:
-        """Return ``Mon``."""
+        """The weekday, such as ``Mon``."""
         return f"{self.on:%a}"
 
 
 @dataclass(frozen=True)
 class Week:
-    """One's own quota, with what of it is used, and the last days."""
+    """One user's quota with its use, and the last days."""
 
     quota: QuotaView
     days: tuple[Day, ...]
 
     @property
     def gpu_hours(self) -> float:
-        """Return the GPU-hours of all days shown."""
+        """The GPU-hours of all days shown."""
         return sum(day.gpu_hours for day in self.days)
 
 
 async def build_week_view(workbench: Workbench, user: User) -> Week:
-    """Return what ``user`` holds, may hold, and held lately; raises Unknown."""
+    """Return the quota and the recent hours of ``user``; raises Unknown."""
     account = await asyncio.to_thread(workbench.ledger.account_by_identity, identify(user))
     now = workbench.clock()
     first = day_of(now) - DAYS + 1
@@ -54,14 +54,14 @@ async def build_week_view(workbench: Workbench, user: User) -> Week:
             workbench.ledger.held_by_day, account.uid, since=float(first * DAY_SECONDS), now=now
         )
     today = datetime.fromtimestamp(workbench.clock.to_wall(now), UTC).date()
-    most = max((1.0, *hours.values()))
+    highest = max((1.0, *hours.values()))
     return Week(
         quota=await build_quota_view(workbench, quota_subject(user)),
         days=tuple(
             Day(
                 today - timedelta(days=DAYS - 1 - at),
                 hours.get(first + at, 0.0),
-                100.0 * hours.get(first + at, 0.0) / most,
+                100.0 * hours.get(first + at, 0.0) / highest,
             )
             for at in range(DAYS)
         ),

@@ -1,6 +1,6 @@
-"""Brings a ledger's tables to the version of this release, with alembic.
+"""Migrations: brings the tables of a ledger to the version of this release, with alembic.
 
-The hub alone does it, all of it in one transaction; whoever else reads the ledger takes only this release's version.
+Only the hub migrates, in one transaction; every other reader accepts only this release's version.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ VERSION_TABLE = "ledger_version"
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Bring the ledger to ``tables.VERSION``; a SQLite file that is changed leaves a copy beside it.
+    """Migrate the ledger to ``tables.VERSION``; a SQLite file is first copied into its folder.
 
-    Raises SettingsError for a ledger of a later release, Unknown; the ledger is then as it was.
+    Raises SettingsError for a ledger of a later release, Unknown; the ledger is then unchanged.
     """
     with transaction(engine) as connection:
         version = read_version(connection)
@@ -54,7 +54,7 @@ def require_current(connection: sa.Connection, url: str) -> None:
 
 
 def read_version(connection: sa.Connection) -> str | None:
-    """Return the version of the ledger's tables, None where there are none."""
+    """Return the version of the ledger's tables, None if there are none."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
     number: sa.ColumnClause[str] = sa.column("version_num", sa.String)
@@ -71,7 +71,7 @@ def _require_known(version: str, config: Config) -> None:
 
 
 def _keep_copy(url: sa.URL) -> None:
-    """Copy a SQLite file before it changes, for the way back to the release before."""
+    """Copy a SQLite file before it changes, so that an admin can return to the previous release."""
     if url.get_backend_name() != "sqlite" or url.database is None:
         return
     copy = Path(f"{url.database}.before-{tables.VERSION}")

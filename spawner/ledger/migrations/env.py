@@ -1,6 +1,6 @@
-"""Alembic's own entry: runs the scripts on the connection that ``spawner.ledger.migrations`` hands over.
+"""Alembic environment: runs the migration scripts on the connection that ``spawner.ledger.migrations`` passes in.
 
-Within the transaction that is open there, so that all of them happen or none.
+The scripts share its open transaction: all of them apply, or none.
 """
 
 from alembic import context

@@ -101,7 +101,7 @@ def test_a_gpu_found_later_is_listened_to(host: SimulatedHost) -> None:
     nvml = Nvml()
     nvml.report()
     host.set(FIRST, health="ok")
-    nvml._look_again_at = 0
+    nvml._retry_at = 0
     nvml.report()
     host.set(FIRST, xid=74)
     eventually_sync(lambda: nvml.report().xids)
@@ -127,7 +127,7 @@ def test_a_wait_that_fails_is_tried_again(
     with caplog.at_level(logging.WARNING):
         host.set(FIRST, xid=79)
         eventually_sync(lambda: nvml.report().xids)
-    assert [r.getMessage() for r in caplog.records] == [f"GPU {FIRST} reports the fatal Xid 79."]
+    assert [r.getMessage() for r in caplog.records] == [f"gpu={FIRST} state=failed reason=xid_79"]
 
 
 def test_the_thread_ends_when_nvml_is_closed(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_the_thread_never_opens_nvml_again(tmp_path: Path) -> None:
     found = XidListener()
     with host.opened():
         found.listen({FIRST: Device(0)})
-    late = threading.Thread(target=found._hear, daemon=True)
+    late = threading.Thread(target=found._receive, daemon=True)
     late.start()
     late.join(30)
     assert not late.is_alive()

@@ -94,7 +94,9 @@ def test_a_group_is_whom_links_join_even_over_others(
 ) -> None:
     def status(_: str, one: Linked, other: Linked, *__: object, **___: object) -> int:
         is_linked = (one.index, other.index) in links or (other.index, one.index) in links
-        return libnvml.NVML_P2P_STATUS_OK if is_linked else libnvml.NVML_P2P_STATUS_NOT_SUPPORTED
+        return int(
+            libnvml.NVML_P2P_STATUS_OK if is_linked else libnvml.NVML_P2P_STATUS_NOT_SUPPORTED
+        )
 
     monkeypatch.setattr(libnvml, "nvmlQuery", status)
     gpus: Any = [Linked(index) for index in range(4)]

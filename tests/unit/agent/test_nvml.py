@@ -143,8 +143,8 @@ def test_a_gpu_lost_before_it_said_its_uuid_is_named_by_index_until_it_does(
     assert report.error == "NVML has lost GPU 0 (by index) and cannot say its UUID."
     host.set(uuid(0), health="ok")
     assert nvml.report().error == report.error, "not looked for at every report"
-    assert nvml._look_again_at <= time.monotonic() + 10
-    nvml._look_again_at = time.monotonic()
+    assert nvml._retry_at <= time.monotonic() + 10
+    nvml._retry_at = time.monotonic()
     report = nvml.report()
     assert [gpu.uuid for gpu in report.gpus] == [uuid(0), uuid(1)]
     assert report.error is None
@@ -203,8 +203,8 @@ def test_a_driver_that_fails_is_one_sentence_and_is_tried_again(
     assert all(sentence in str(report.error) for report in reports)
     assert all((report.gpus, report.driver_version) == ((), None) for report in reports)
     assert len(tries) == 1
-    assert nvml._look_again_at <= time.monotonic() + 10
-    nvml._look_again_at = time.monotonic()
+    assert nvml._retry_at <= time.monotonic() + 10
+    nvml._retry_at = time.monotonic()
     report = nvml.report()
     assert (report.error, len(report.gpus), report.driver_version) == (None, 2, "580.95.05")
 
@@ -217,7 +217,7 @@ def test_without_a_driver_nothing_is_printed(
     monkeypatch.setattr(
         SimulatedHost, "environment", {**host.environment, "LD_LIBRARY_PATH": str(tmp_path)}
     )
-    report = host.ask(
+    report = host.run_python(
         "import json; from spawner.agent.nvml import Nvml; r = Nvml().report();"
         "print(json.dumps([r.error, r.gpus, r.driver_version]))"
     )

@@ -135,5 +135,5 @@ def test_a_profile_is_never_guessed(
     monkeypatch.setattr(MigDevice, "name", lambda _: name)
     report = Nvml().report()
     assert parts_of(report) == ()
-    assert report.error == "NVML does not say the profile of MIG instance 0, 1, 2 of GPU 1."
+    assert report.error == "NVML does not report the profile of MIG instance 0, 1, 2 of GPU 1."
     assert [gpu["uuid"] for gpu in build_samples(report)["gpus"]] == [WHOLE]

@@ -86,7 +86,7 @@ async def test_a_slow_look_does_not_hold_up_the_loop(look: Look) -> None:
 
 async def test_a_look_that_never_ends_is_given_up_and_not_repeated(look: Look) -> None:
     look.may_go_on.clear()
-    sampler = Sampler(look, period_seconds=0, patience_seconds=0.05)
+    sampler = Sampler(look, period_seconds=0, timeout_seconds=0.05)
     for _ in range(3):
         with pytest.raises(TimeoutError):
             await sampler.report()

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +31,7 @@ from spawner.agent.readings import (
 from spawner.agent.sampler import Sampler
 from spawner.agent.server import build_app
 from spawner.model import GpuHealth
+from testing.eventually import eventually, eventually_sync
 from testing.paths import CONTRACT
 from testing.ports import free_port
 
@@ -148,12 +148,12 @@ async def test_a_change_is_told_within_a_second_and_a_bit(host: SimulatedHost) -
         await client.get("/samples")
         host.set(FIRST, temperature_celsius=80, health="ok")
         host.set(SECOND, health="lost")
-        deadline = time.monotonic() + 30
-        gpus = []
-        while time.monotonic() < deadline:
-            gpus = (await (await client.get("/samples")).json())["gpus"]
-            if gpus[0]["temperature_celsius"] == 80:
-                break
+
+        async def changed() -> list[dict[str, Any]] | None:
+            gpus: list[dict[str, Any]] = (await (await client.get("/samples")).json())["gpus"]
+            return gpus if gpus[0]["temperature_celsius"] == 80 else None
+
+        gpus = await eventually(changed, "the sample has the new temperature")
         assert gpus[0]["temperature_celsius"] == 80
         assert (gpus[1]["health"], gpus[1]["temperature_celsius"]) == ("lost", None)
         inventory = await (await client.get("/inventory")).json()
@@ -224,7 +224,7 @@ async def test_a_stuck_nvml_is_a_503_in_time_and_unhealthy() -> None:
         may_go_on.wait(30)
         return GOLDEN
 
-    async with served(Sampler(hang, patience_seconds=0.05)) as client:
+    async with served(Sampler(hang, timeout_seconds=0.05)) as client:
         try:
             for path in ("/inventory", "/samples", "/metrics", "/healthz"):
                 answer = await client.get(path)
@@ -245,11 +245,13 @@ async def test_who_gpus_are_is_asked_before_anyone_asks(host: SimulatedHost) -> 
     async with served(Sampler(look, period_seconds=0)) as client:
         await asyncio.wait_for(has_looked.wait(), 30)
         host.set(FIRST, health="lost")
-        deadline, healths = time.monotonic() + 30, []
-        while "lost" not in healths and time.monotonic() < deadline:
+
+        async def healths() -> list[str] | None:
             inventory = await (await client.get("/inventory")).json()
-            healths = [gpu["health"] for gpu in inventory["gpus"]]
-    assert healths == ["lost", "ok"]
+            found = [str(gpu["health"]) for gpu in inventory["gpus"]]
+            return found if "lost" in found else None
+
+        assert await eventually(healths, "a GPU is lost") == ["lost", "ok"]
 
 
 @pytest.fixture
@@ -268,15 +270,11 @@ def start(host: SimulatedHost, port: int) -> subprocess.Popen[str]:
 
 
 def fetch(port: int, path: str) -> Any:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-                return json.load(answer)
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+    def answer() -> Any:
+        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+            return json.load(response)
+
+    return eventually_sync(answer, f"the agent answers {path}")
 
 
 def test_the_process_serves_and_ends_quietly(tmp_path: Path, port: int) -> None:
@@ -308,4 +306,4 @@ def test_a_number_that_is_no_port_is_one_sentence(tmp_path: Path, port: int) -> 
     process = start(SimulatedHost(tmp_path), port)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert f'"{port}" is no port' in output.splitlines()[-1]
+    assert f'"{port}" is not a port' in output.splitlines()[-1]

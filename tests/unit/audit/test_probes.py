@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from spawner.audit import probes
 from spawner.audit.probes import probe
 from spawner.audit.rules import check_rules
 from spawner.model import Unknown
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from testing.ports import free_port
 from tests.unit.audit_env import AuditEnvironment
 
@@ -107,6 +108,6 @@ async def test_looking_waits_for_no_writer_and_writes_nothing(audit_env: AuditEn
 async def test_a_database_that_is_looked_at_cannot_be_written(audit_env: AuditEnvironment) -> None:
     with (
         pytest.raises(sa.exc.DBAPIError, match=r"readonly|read-only"),
-        looks._database(audit_env.places.ledger_url) as ledger,
+        probes._database(audit_env.places.ledger_url) as ledger,
     ):
         ledger.execute(sa.text("DELETE FROM claims"))

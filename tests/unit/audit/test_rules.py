@@ -19,7 +19,9 @@ LONG_AGO = time.time() - 601
 async def test_a_world_in_order_is_clean(audit_env: AuditEnvironment) -> None:
     world = await audit_env.probe()
     assert check_rules(world) == ()
-    assert [container.name for container in world.containers] == [audit_env.broker_env.name(audit_env.alice)]
+    assert [container.name for container in world.containers] == [
+        audit_env.broker_env.name(audit_env.alice)
+    ]
     assert {lease.user for lease in world.leases} == {"alice", "bob"}
     assert len(world.homes) == len(world.servers) == len(world.claims) == 1
 
@@ -56,7 +58,9 @@ def no_claim(audit_env: AuditEnvironment) -> None:
 
 
 def stuck_start(audit_env: AuditEnvironment) -> None:
-    audit_env.write("UPDATE leases SET granted_at = :at WHERE id = :id", at=LONG_AGO, id=audit_env.bob.id)
+    audit_env.write(
+        "UPDATE leases SET granted_at = :at WHERE id = :id", at=LONG_AGO, id=audit_env.bob.id
+    )
 
 
 def stuck_end(audit_env: AuditEnvironment) -> None:
@@ -205,7 +209,9 @@ async def test_who_was_adopted_on_such_a_gpu_had_it_before(
 # --- what counts
 
 
-async def worlds(audit_env: AuditEnvironment, plant: Callable[[AuditEnvironment], None]) -> tuple[ObservedState, ObservedState]:
+async def worlds(
+    audit_env: AuditEnvironment, plant: Callable[[AuditEnvironment], None]
+) -> tuple[ObservedState, ObservedState]:
     clean = await audit_env.probe()
     plant(audit_env)
     return await audit_env.probe(), clean

@@ -9,8 +9,10 @@ import pytest
 
 from spawner.broker import agent_restart
 from spawner.broker.engine import Engine
+from testing.eventually import eventually
 from testing.fakes.docker_container import FakeContainer
-from testing.fakes.docker_engine import FakeEngine, Fault
+from testing.fakes.docker_engine import FakeEngine
+from testing.fakes.docker_faults import Fault
 
 INSTANCE = "wb"
 ERROR = 'could not select device driver "cdi" with capabilities: [[gpu]]'
@@ -48,7 +50,7 @@ async def test_an_agent_that_docker_could_not_start_is_started(
     agent = add(fake, INSTANCE, "gpu-agent", ERROR)
     await agent_restart.restart_failed_agent(engine, INSTANCE)
     assert agent.is_running
-    assert f"The gpu-agent was not started by Docker ({ERROR}): runs again" in caplog.text
+    assert f"Agent restarted: service=gpu-agent state=running reason={ERROR}" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -74,13 +76,11 @@ async def test_it_is_tried_again_until_it_succeeds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr(restart_failed_agent, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(agent_restart, "CHECK_SECONDS", 0.01)
     agent = add(fake, INSTANCE, "gpu-agent", ERROR)
     fake.plan("list", Fault.ERROR, Fault.WRONG_SHAPE, Fault.DROP)
     fake.plan("start", Fault.ERROR)
-    keeping = asyncio.create_task(restart_failed_agent.keep_agent_running(engine, INSTANCE))
-    async with asyncio.timeout(30):
-        while not agent.is_running:
-            await asyncio.sleep(0.01)
+    keeping = asyncio.create_task(agent_restart.keep_agent_running(engine, INSTANCE))
+    await eventually(lambda: agent.is_running, "the agent runs")
     keeping.cancel()
-    assert "Nobody knows whether the gpu-agent runs" in caplog.text
+    assert "Agent unknown: service=gpu-agent state=unknown" in caplog.text

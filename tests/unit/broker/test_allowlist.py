@@ -2,21 +2,33 @@
 
 import pytest
 
-from spawner.broker.allowlist import Operation, match
+from spawner.broker.allowlist import Operation, match_request
 from spawner.broker.errors import BrokerError
 
 ALLOWED = [
     ("GET", "/_ping", Operation.PING, "", {}),
     ("GET", "/v1.45/version", Operation.VERSION, "", {}),
     ("GET", "/v1.44/images/pytorch-cuda:v2.7/json", Operation.IMAGE, "pytorch-cuda:v2.7", {}),
-    ("GET", "/images/registry:5000/team/lab:1/json", Operation.IMAGE, "registry:5000/team/lab:1", {}),
+    (
+        "GET",
+        "/images/registry:5000/team/lab:1/json",
+        Operation.IMAGE,
+        "registry:5000/team/lab:1",
+        {},
+    ),
     ("GET", "/v1.44/images/sha256:00ff/json", Operation.IMAGE, "sha256:00ff", {}),
     ("GET", "/v1.44/containers/json?all=1", Operation.LIST, "", {"all": "1"}),
     ("GET", "/v1.44/containers/json", Operation.LIST, "", {}),
     ("GET", "/v1.44/events", Operation.WATCH, "", {}),
     ("GET", "/volumes/wb-home-alice-20001", Operation.VOLUME, "wb-home-alice-20001", {}),
     ("GET", "/v1.44/containers/wb-alice-lab-1/json", Operation.INSPECT, "wb-alice-lab-1", {}),
-    ("GET", "/containers/a/logs?stdout=1&tail=20", Operation.LOG, "a", {"stdout": "1", "tail": "20"}),
+    (
+        "GET",
+        "/containers/a/logs?stdout=1&tail=20",
+        Operation.LOG,
+        "a",
+        {"stdout": "1", "tail": "20"},
+    ),
     ("POST", "/containers/a/wait", Operation.WAIT, "a", {}),
     ("POST", "/containers/a/stop?t=10", Operation.STOP, "a", {"t": "10"}),
     ("DELETE", "/containers/a", Operation.REMOVE, "a", {}),
@@ -135,22 +147,22 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("method", "target", "action", "subject", "query"), ALLOWED)
+@pytest.mark.parametrize(("method", "target", "operation", "subject", "query"), ALLOWED)
 def test_what_the_hub_needs_is_allowed(
-    method: str, target: str, action: Operation, subject: str, query: dict[str, str]
+    method: str, target: str, operation: Operation, subject: str, query: dict[str, str]
 ) -> None:
-    asked = match(method, target)
-    assert (asked.action, asked.subject, asked.query) == (action, subject, query)
+    allowed = match_request(method, target)
+    assert (allowed.operation, allowed.subject, allowed.query) == (operation, subject, query)
 
 
 @pytest.mark.parametrize(("method", "target"), REFUSED, ids=lambda text: repr(text)[:60])
 def test_anything_else_is_refused_with_one_sentence(method: str, target: str) -> None:
     with pytest.raises(BrokerError) as refused:
-        match(method, target)
+        match_request(method, target)
     assert refused.value.status == 403
     assert len(refused.value.sentence) < 400
     assert "\n" not in refused.value.sentence
 
 
-def test_every_action_has_a_way_in() -> None:
+def test_every_operation_has_a_rule() -> None:
     assert {row[2] for row in ALLOWED} == set(Operation)

@@ -18,7 +18,8 @@ from spawner.model import (
     LeaseState,
     Unknown,
 )
-from testing.fakes.docker_engine import FakeContainer, Fault
+from testing.fakes.docker_container import FakeContainer
+from testing.fakes.docker_faults import Fault
 from tests.unit.broker_env import (
     FIRST_UID,
     IMAGE_ID,
@@ -31,7 +32,7 @@ from tests.unit.broker_env import (
 async def test_what_policy_builds_is_created_and_started(
     broker_env: BrokerEnvironment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "workbench.broker")
+    caplog.set_level(logging.INFO, "spawner.broker")
     containers = Containers(str(broker_env.socket_path), INSTANCE)
     assert await containers.image_id(TAG) == IMAGE_ID
     await containers.create(broker_env.name(), broker_env.body())
@@ -42,7 +43,7 @@ async def test_what_policy_builds_is_created_and_started(
     assert await containers.log_tail(broker_env.name()) == ""
     await containers.remove(broker_env.name(), grace_seconds=1)
     await containers.close()
-    changing = [line.message.split(":")[0].split()[0] for line in caplog.records]
+    changing = [line.message.partition("operation=")[2].split()[0] for line in caplog.records]
     assert changing == ["create", "start", "stop", "remove"]
     assert all(broker_env.name() in line.message for line in caplog.records)
     assert "secret-token" not in caplog.text
@@ -66,7 +67,10 @@ async def test_a_lease_that_is_not_granted_neither_creates_nor_starts(
         assert before is not None
         broker_env.ledger.move(before, state, now=3.0)
     sentence = f"Lease {broker_env.lease.id} is {state.value}: no container of it may start."
-    assert await broker_env.ask("POST", f"containers/{broker_env.name()}/start") == (409, sentence)
+    assert await broker_env.request("POST", f"containers/{broker_env.name()}/start") == (
+        409,
+        sentence,
+    )
     assert not broker_env.engine.containers[broker_env.name()].is_running
     del broker_env.engine.containers[broker_env.name()]
     assert await broker_env.create(broker_env.body()) == (409, sentence)
@@ -86,7 +90,7 @@ async def test_the_hub_hears_the_fence_as_a_launch_error(broker_env: BrokerEnvir
 async def test_a_container_without_a_lease_does_not_start(broker_env: BrokerEnvironment) -> None:
     labels = {"workbench.instance": INSTANCE, "workbench.role": "server"}
     broker_env.engine.containers["stray"] = FakeContainer("5", "stray", {"Labels": labels})
-    assert (await broker_env.ask("POST", "containers/stray/start"))[0] == 403
+    assert (await broker_env.request("POST", "containers/stray/start"))[0] == 403
     assert not broker_env.engine.containers["stray"].is_running
 
 
@@ -111,7 +115,7 @@ async def test_a_foreign_container_is_not_touched_and_not_called_absent(
         ("POST", "containers/x/wait"),
         ("DELETE", "containers/x"),
     ):
-        assert await broker_env.ask(method, path) == (403, "x is not a container of wb.")
+        assert await broker_env.request(method, path) == (403, "x is not a container of wb.")
     assert broker_env.engine.containers["x"].is_running
     assert {call for call, _ in broker_env.engine.calls} == {"inspect"}
     containers = Containers(str(broker_env.socket_path), INSTANCE)
@@ -128,34 +132,47 @@ async def test_a_list_has_only_this_instances_containers(broker_env: BrokerEnvir
 
 
 async def test_dockers_own_answers_pass(broker_env: BrokerEnvironment) -> None:
-    assert await broker_env.ask("GET", "containers/none/json") == (404, "No such container: none")
-    assert await broker_env.ask("POST", "containers/none/start") == (404, "No such container: none")
+    assert await broker_env.request("GET", "containers/none/json") == (
+        404,
+        "No such container: none",
+    )
+    assert await broker_env.request("POST", "containers/none/start") == (
+        404,
+        "No such container: none",
+    )
     broker_env.engine.plan("inspect", Fault.ERROR)
-    assert await broker_env.ask("DELETE", "containers/a") == (500, "something went wrong inside")
+    assert await broker_env.request("DELETE", "containers/a") == (
+        500,
+        "something went wrong inside",
+    )
 
 
 @pytest.mark.parametrize("fault", [Fault.GARBAGE, Fault.WRONG_SHAPE])
-async def test_an_answer_that_cannot_be_read_is_a_502(broker_env: BrokerEnvironment, fault: Fault) -> None:
+async def test_an_answer_that_cannot_be_read_is_a_502(
+    broker_env: BrokerEnvironment, fault: Fault
+) -> None:
     await broker_env.create(broker_env.body())
     broker_env.engine.plan("inspect", fault)
-    assert (await broker_env.ask("POST", f"containers/{broker_env.name()}/start"))[0] == 502
+    assert (await broker_env.request("POST", f"containers/{broker_env.name()}/start"))[0] == 502
     broker_env.engine.plan("image", fault)
     assert (await broker_env.create(broker_env.body()))[0] == 502
 
 
 async def test_without_docker_the_answer_is_503(broker_env: BrokerEnvironment) -> None:
     broker_env.engine.socket_path.unlink()
-    status, sentence = await broker_env.ask("GET", "_ping")
+    status, sentence = await broker_env.request("GET", "_ping")
     assert (status, sentence.endswith("start the Docker daemon.")) == (503, True)
 
 
-async def test_without_the_ledger_nothing_is_created_or_started(broker_env: BrokerEnvironment) -> None:
+async def test_without_the_ledger_nothing_is_created_or_started(
+    broker_env: BrokerEnvironment,
+) -> None:
     await broker_env.create(broker_env.body())
     # pages of SQLite's own format, written over
     for path in broker_env.socket_path.parent.glob("ledger.sqlite*"):
         path.write_bytes(b"not a database" * 1000)
     refused = (503, "The ledger cannot be read, so nothing may start: see the broker's log.")
-    assert await broker_env.ask("POST", f"containers/{broker_env.name()}/start") == refused
+    assert await broker_env.request("POST", f"containers/{broker_env.name()}/start") == refused
     assert not broker_env.engine.containers[broker_env.name()].is_running
     assert await broker_env.create(broker_env.body()) == refused
 
@@ -212,7 +229,9 @@ RAW = [
 
 
 @pytest.mark.parametrize("request_bytes", RAW, ids=lambda raw: repr(raw[:40]))
-async def test_tricks_on_the_wire_are_refused(broker_env: BrokerEnvironment, request_bytes: bytes) -> None:
+async def test_tricks_on_the_wire_are_refused(
+    broker_env: BrokerEnvironment, request_bytes: bytes
+) -> None:
     def talk() -> bytes:
         with socket.socket(socket.AF_UNIX) as wire:
             wire.settimeout(5)

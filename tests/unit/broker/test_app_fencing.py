@@ -11,7 +11,7 @@ from spawner.containers import Containers, Timeouts
 from spawner.ledger import tables
 from spawner.ledger.database import transaction
 from spawner.model import Cause, LaunchError, Lease, LeaseState, Unknown
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from tests.unit.broker_env import INSTANCE, OTHER_UUID, UUID, BrokerEnvironment, running_broker_env
 
 
@@ -38,7 +38,9 @@ async def successor(broker_env: BrokerEnvironment) -> AsyncIterator[Containers]:
 
 async def hand_on(broker_env: BrokerEnvironment, successor: Containers) -> Lease:
     """Let the next hub close the lease on proof, and let its GPU go to bob."""
-    closing = broker_env.ledger.move(broker_env.lease, LeaseState.CLOSING, now=2.0, cause=Cause.FAILED)
+    closing = broker_env.ledger.move(
+        broker_env.lease, LeaseState.CLOSING, now=2.0, cause=Cause.FAILED
+    )
     await successor.remove(broker_env.name(), grace_seconds=0)
     broker_env.ledger.move(closing, LeaseState.CLOSED, now=3.0)
     bobs = broker_env.grant("bob", UUID)
@@ -95,9 +97,9 @@ async def test_a_lease_that_an_old_backup_brought_back_starts_no_container_of_be
     await sleeper.create(broker_env.name(), broker_env.body())
     with transaction(broker_env.ledger._engine) as ledger:
         ledger.execute(sa.update(tables.leases).values(changed))
-    with pytest.raises(LaunchError, match="has changed since its container was made"):
+    with pytest.raises(LaunchError, match="has changed since its container was created"):
         await sleeper.start(broker_env.name())
     assert running(broker_env) == []
     await sleeper.remove(broker_env.name(), grace_seconds=0)
-    with pytest.raises(LaunchError, match="is not what its lease and settings give"):
+    with pytest.raises(LaunchError, match="differs from its lease and settings"):
         await sleeper.create(broker_env.name(), broker_env.body())

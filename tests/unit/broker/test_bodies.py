@@ -157,12 +157,14 @@ async def test_a_container_of_another_name_is_refused(broker_env: BrokerEnvironm
         403,
         f"The broker refuses this container: its name is {broker_env.name()}.",
     )
-    status, _ = await broker_env.ask("POST", "containers/create", broker_env.body())
+    status, _ = await broker_env.request("POST", "containers/create", broker_env.body())
     assert status == 403
 
 
 @pytest.mark.parametrize("role", ["", "hub", None, 1])
-async def test_a_container_of_another_role_is_refused(broker_env: BrokerEnvironment, role: object) -> None:
+async def test_a_container_of_another_role_is_refused(
+    broker_env: BrokerEnvironment, role: object
+) -> None:
     body = broker_env.body()
     body["Labels"]["workbench.role"] = role
     assert (await broker_env.create(body))[0] == 403
@@ -173,13 +175,17 @@ async def test_a_container_of_another_role_is_refused(broker_env: BrokerEnvironm
     ("raw", "status"),
     [(b"", 400), (b"[]", 400), (b"{", 400), (b"[" * 100_000, 400), (b" " * 2_000_000, 413)],
 )
-async def test_a_body_that_is_none_is_refused(broker_env: BrokerEnvironment, raw: bytes, status: int) -> None:
+async def test_a_body_that_is_none_is_refused(
+    broker_env: BrokerEnvironment, raw: bytes, status: int
+) -> None:
     async with broker_env.http.post("containers/create?name=a", data=raw) as response:
         assert response.status == status
         assert (await response.json()).keys() == {"message"}
 
 
-async def test_a_lease_that_the_ledger_does_not_know_is_refused(broker_env: BrokerEnvironment) -> None:
+async def test_a_lease_that_the_ledger_does_not_know_is_refused(
+    broker_env: BrokerEnvironment,
+) -> None:
     lease = replace(broker_env.lease, id="f" * 16)
     status, sentence = await broker_env.create(broker_env.body(lease), broker_env.name(lease))
     assert (status, "no such lease" in sentence) == (403, True)

@@ -30,7 +30,7 @@ def url() -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("words", [("gpus",), ("usage", "--csv"), ("trail", "--json")])
+@pytest.mark.parametrize("words", [("gpu",), ("usage", "--csv"), ("trail", "--json")])
 def test_a_log_in_page_is_not_taken_for_the_hub(
     words: tuple[str, ...],
     url: str,
@@ -42,4 +42,4 @@ def test_a_log_in_page_is_not_taken_for_the_hub(
     assert cli.main(words) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == f"What answers at {url} is not the hub: correct JUPYTERHUB_API_URL.\n"
+    assert said.err == f"The server at {url} is not the hub: correct JUPYTERHUB_API_URL.\n"

@@ -11,7 +11,9 @@ from spawner.containers import Containers, Timeouts
 from spawner.model import LaunchError, Unknown
 from spawner.policy.container import LABEL_INSTANCE, LABEL_ROLE, ROLE_PREPARE_HOME, ROLE_SERVER
 from testing.eventually import eventually
-from testing.fakes.docker_engine import FakeContainer, FakeEngine, Fault
+from testing.fakes.docker_container import FakeContainer
+from testing.fakes.docker_engine import FakeEngine
+from testing.fakes.docker_faults import Fault
 
 INSTANCE = "wb"
 BODY = {"Image": "sha256:1", "Labels": {LABEL_INSTANCE: INSTANCE, LABEL_ROLE: ROLE_SERVER}}

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from spawner.containers import ContainerEnd, Containers, EventGap
 from spawner.policy.container import LABEL_INSTANCE, LABEL_LEASE, LABEL_ROLE, ROLE_SERVER
 from testing.eventually import eventually
-from testing.fakes.docker_engine import FakeEngine, Fault
+from testing.fakes.docker_engine import FakeEngine
+from testing.fakes.docker_faults import Fault
 from tests.unit.broker_env import INSTANCE, BrokerEnvironment, running_broker_env
 
 LABELS = {LABEL_INSTANCE: INSTANCE, LABEL_ROLE: ROLE_SERVER, LABEL_LEASE: "1ea5e"}
@@ -89,7 +91,7 @@ async def test_a_stream_that_ended_is_a_gap_and_begins_anew(
 ) -> None:
     for gaps in (2, 3):
         engine.events.cut()
-        await eventually(lambda gaps=gaps: heard == [EventGap()] * gaps)  # type: ignore[misc]
+        await eventually(partial(heard.__eq__, [EventGap()] * gaps))
     engine.end("wb-a", 0)
     await eventually(lambda: heard[3:] == [ended(0)])
 
@@ -110,7 +112,7 @@ async def test_a_daemon_that_fails_is_asked_again(
     "raw", [b"not JSON\n", b"[]\n", b'{"Action": "die"}\n', b'{"Action": "die", "Actor": null}\n']
 )
 async def test_what_cannot_be_read_is_a_gap(engine: FakeEngine, heard: Heard, raw: bytes) -> None:
-    engine.events.say(raw)
+    engine.events.write(raw)
     await eventually(lambda: heard == [EventGap(), EventGap()])
     await eventually(lambda: engine.events.listeners > 0)
     engine.end("wb-a", 0)
@@ -124,13 +126,15 @@ async def test_an_event_in_two_pieces_is_one(
     attributes = {**LABELS, "name": "wb-a", "exitCode": "1"}
     event = {"Action": "die", "Actor": {"ID": "1", "Attributes": attributes}}
     line = json.dumps(event).encode() + b"\n"
-    engine.events.say(line[:40])
+    engine.events.write(line[:40])
     await asyncio.sleep(0.1)  # ten heartbeats, none of which may come in between
-    engine.events.say(line[40:])
+    engine.events.write(line[40:])
     await eventually(lambda: heard == [EventGap(), ended(1)])
 
 
-async def test_silence_is_a_gap(broker_env: BrokerEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_is_a_gap(
+    broker_env: BrokerEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("spawner.containers.events.SILENCE_SECONDS", 0.1)
     watch = Containers(str(broker_env.socket_path), INSTANCE).watch()
     async with asyncio.timeout(5):
@@ -138,7 +142,9 @@ async def test_silence_is_a_gap(broker_env: BrokerEnvironment, monkeypatch: pyte
     await watch.aclose()  # type: ignore[attr-defined]
 
 
-async def test_the_broker_breaks_the_silence(broker_env: BrokerEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_broker_breaks_the_silence(
+    broker_env: BrokerEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("spawner.containers.events.SILENCE_SECONDS", 1.0)
     monkeypatch.setattr("spawner.broker.events.HEARTBEAT_SECONDS", 0.05)
     watch = Containers(str(broker_env.socket_path), INSTANCE).watch()
@@ -176,12 +182,15 @@ async def test_a_broker_that_ends_waits_for_no_stream(broker_env: BrokerEnvironm
 
 async def test_without_docker_there_are_no_events(broker_env: BrokerEnvironment) -> None:
     broker_env.engine.socket_path.unlink()
-    assert (await broker_env.ask("GET", "events"))[0] == 503
+    assert (await broker_env.request("GET", "events"))[0] == 503
 
 
 async def test_a_failing_docker_is_no_stream(broker_env: BrokerEnvironment) -> None:
     broker_env.engine.plan("events", Fault.ERROR)
-    assert await broker_env.ask("GET", "events") == (502, "Docker does not tell its events.")
+    assert await broker_env.request("GET", "events") == (
+        502,
+        "Docker refused to stream its events.",
+    )
 
 
 async def next_line(response: object) -> bytes:

@@ -16,7 +16,7 @@ from spawner.model import (
     Waiting,
 )
 from testing.factories import GPU_0, make_request
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from tests.unit.controller_env import ControllerEnvironment, run_until
 from tests.unit.ledger_helpers import ALICE
 
@@ -28,10 +28,14 @@ def refused(answer: Granted | Waiting | Refused | Lease) -> Refused:
     return answer
 
 
-async def test_a_lease_goes_from_granted_to_closed_with_its_container(controller_env: ControllerEnvironment) -> None:
+async def test_a_lease_goes_from_granted_to_closed_with_its_container(
+    controller_env: ControllerEnvironment,
+) -> None:
     steps: list[str] = []
     lease = await controller_env.granted()
-    host = await controller_env.controller.launch(lease, {"X": "1"}, lambda _, step: steps.append(step))
+    host = await controller_env.controller.launch(
+        lease, {"X": "1"}, lambda _, step: steps.append(step)
+    )
     assert host == controller_env.container(lease)
     assert "home" in steps[0]
     assert controller_env.engine.containers[host].is_running
@@ -43,14 +47,18 @@ async def test_a_lease_goes_from_granted_to_closed_with_its_container(controller
     closed = controller_env.ledger.lease(lease.id)
     assert closed is not None
     assert (closed.state, closed.cause) == (LeaseState.CLOSED, Cause.USER)
-    assert await controller_env.controller.release(lease.id, Cause.USER) is True, "again changes nothing"
+    assert await controller_env.controller.release(lease.id, Cause.USER) is True, (
+        "again changes nothing"
+    )
 
 
 async def test_a_home_is_prepared_once(controller_env: ControllerEnvironment) -> None:
     for _ in range(2):
         lease = await controller_env.running()
         await controller_env.controller.release(lease.id, Cause.USER)
-    prepared = [name for call, name in controller_env.engine.calls if call == "create" and "home" in name]
+    prepared = [
+        name for call, name in controller_env.engine.calls if call == "create" and "home" in name
+    ]
     assert len(prepared) == 1
 
 
@@ -64,21 +72,27 @@ async def test_a_500_is_not_absence(controller_env: ControllerEnvironment) -> No
     assert status.is_running
 
 
-async def test_what_is_left_of_a_users_last_server_goes_before_the_next(controller_env: ControllerEnvironment) -> None:
+async def test_what_is_left_of_a_users_last_server_goes_before_the_next(
+    controller_env: ControllerEnvironment,
+) -> None:
     first = await controller_env.running("alice", gpus=2)
     second = await controller_env.running("alice", gpus=2)
     assert controller_env.state(first) is LeaseState.CLOSED
     assert list(controller_env.engine.containers) == [controller_env.container(second)]
 
 
-async def test_a_users_next_server_waits_for_proof_that_the_last_is_gone(controller_env: ControllerEnvironment) -> None:
+async def test_a_users_next_server_waits_for_proof_that_the_last_is_gone(
+    controller_env: ControllerEnvironment,
+) -> None:
     await controller_env.running("alice")
     controller_env.engine.plan("delete", *[Fault.ERROR] * 500)
     answer = refused(await controller_env.controller.acquire(make_request("alice", 0)))
     assert answer.reason is Reason.ALREADY_HELD
 
 
-async def test_a_silent_agent_gives_no_gpu_but_lets_the_others_work(controller_env: ControllerEnvironment) -> None:
+async def test_a_silent_agent_gives_no_gpu_but_lets_the_others_work(
+    controller_env: ControllerEnvironment,
+) -> None:
     controller_env.host.is_silent = True
     answer = refused(await controller_env.controller.acquire(make_request()))
     assert answer.reason is Reason.NOT_READY
@@ -86,7 +100,9 @@ async def test_a_silent_agent_gives_no_gpu_but_lets_the_others_work(controller_e
     assert await controller_env.granted("bob", gpus=0)
 
 
-async def test_a_missing_image_is_said_before_anything_is_made(controller_env: ControllerEnvironment) -> None:
+async def test_a_missing_image_is_said_before_anything_is_made(
+    controller_env: ControllerEnvironment,
+) -> None:
     controller_env.engine.images.clear()
     lease = await controller_env.granted()
     with pytest.raises(LaunchError, match="run scripts/up"):
@@ -130,20 +146,27 @@ async def test_the_loop_finishes_what_a_release_could_not(
     controller_env.engine.plan("delete", *[Fault.ERROR] * 500)
     assert await controller_env.controller.release(lease.id, Cause.USER) is False
     controller_env.engine.forget()
-    await run_until(controller_env.controller.run(), lambda: controller_env.state(lease) is LeaseState.CLOSED)
+    await run_until(
+        controller_env.controller.run(), lambda: controller_env.state(lease) is LeaseState.CLOSED
+    )
 
 
 # --- time
 
 
-async def test_a_lease_whose_time_is_over_ends_with_its_home_kept(controller_env: ControllerEnvironment) -> None:
+async def test_a_lease_whose_time_is_over_ends_with_its_home_kept(
+    controller_env: ControllerEnvironment,
+) -> None:
     lease = await controller_env.running()
     controller_env.uptime += 24 * HOUR - 1
     await controller_env.controller.tick()
     assert controller_env.state(lease) is LeaseState.RUNNING
     controller_env.uptime += 1
     await controller_env.controller.tick()
-    assert (controller_env.state(lease), controller_env.read(lease).cause) == (LeaseState.CLOSED, Cause.EXPIRED)
+    assert (controller_env.state(lease), controller_env.read(lease).cause) == (
+        LeaseState.CLOSED,
+        Cause.EXPIRED,
+    )
     assert controller_env.engine.containers == {}
     assert [call for call, _ in controller_env.engine.calls if "volume" in call] == []
 
@@ -156,7 +179,9 @@ async def test_a_server_without_gpus_has_no_end(controller_env: ControllerEnviro
 
 
 @pytest.mark.parametrize("jump", [24 * HOUR, -24 * HOUR])
-async def test_a_jump_of_the_wall_clock_frees_nothing(controller_env: ControllerEnvironment, jump: float) -> None:
+async def test_a_jump_of_the_wall_clock_frees_nothing(
+    controller_env: ControllerEnvironment, jump: float
+) -> None:
     lease = await controller_env.running()
     controller_env.wall_jump = jump
     await controller_env.controller.tick()
@@ -167,7 +192,9 @@ async def test_a_jump_of_the_wall_clock_frees_nothing(controller_env: Controller
     assert controller_env.clock.to_wall(lease.ends_at or 0.0) == 1000.0 + 24 * HOUR + jump
 
 
-async def test_a_lease_is_extended_while_nobody_waits(controller_env: ControllerEnvironment) -> None:
+async def test_a_lease_is_extended_while_nobody_waits(
+    controller_env: ControllerEnvironment,
+) -> None:
     lease = await controller_env.running()
     controller_env.uptime += 10 * HOUR
     extended = await controller_env.controller.extend(ALICE, "", 2.0)
@@ -178,14 +205,18 @@ async def test_a_lease_is_extended_while_nobody_waits(controller_env: Controller
         is Reason.NO_LEASE
     )
     await controller_env.waiting("bob", 2)
-    assert refused(await controller_env.controller.extend(ALICE, "", 2.0)).reason is Reason.OTHERS_WAIT
+    assert (
+        refused(await controller_env.controller.extend(ALICE, "", 2.0)).reason is Reason.OTHERS_WAIT
+    )
 
 
 async def test_one_slow_end_delays_no_other(controller_env: ControllerEnvironment) -> None:
     slow, quick = await controller_env.running("alice"), await controller_env.running("bob")
     controller_env.engine.plan("stop", Fault.HANG, subject=controller_env.container(slow))
     controller_env.uptime += 24 * HOUR
-    await run_until(controller_env.controller.tick(), lambda: controller_env.state(quick) is LeaseState.CLOSED)
+    await run_until(
+        controller_env.controller.tick(), lambda: controller_env.state(quick) is LeaseState.CLOSED
+    )
     assert controller_env.state(slow) is LeaseState.CLOSING
 
 
@@ -209,7 +240,9 @@ async def test_one_slow_end_delays_none_that_comes_later(
     assert controller_env.state(slow) is LeaseState.CLOSING
 
 
-async def test_confirming_a_lease_that_ended_meanwhile_is_said(controller_env: ControllerEnvironment) -> None:
+async def test_confirming_a_lease_that_ended_meanwhile_is_said(
+    controller_env: ControllerEnvironment,
+) -> None:
     lease = await controller_env.running()
     await controller_env.controller.confirm(lease.id)
     await controller_env.controller.release(lease.id, Cause.USER)

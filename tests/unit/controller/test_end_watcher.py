@@ -10,7 +10,7 @@ from spawner.controller.end_watcher import EndWatcher, cause_of_end
 from spawner.ledger import Ledger
 from spawner.model import Cause, Lease, LeaseState, Unknown
 from testing.eventually import eventually
-from testing.fakes.docker_engine import Fault
+from testing.fakes.docker_faults import Fault
 from tests.unit.controller_env import ControllerEnvironment
 
 RUNNING, CLOSED = LeaseState.RUNNING, LeaseState.CLOSED
@@ -24,7 +24,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def listening(controller_env: ControllerEnvironment) -> AsyncIterator[None]:
-    following = asyncio.create_task(EndWatcher(controller_env.containers, controller_env.ledger, controller_env.controller).follow())
+    following = asyncio.create_task(
+        EndWatcher(
+            controller_env.containers, controller_env.ledger, controller_env.controller
+        ).follow()
+    )
     await eventually(lambda: controller_env.engine.events.listeners == 1)
     yield
     assert not following.done()
@@ -37,7 +41,9 @@ async def closed_for(controller_env: ControllerEnvironment, lease: Lease) -> Cau
 
 
 @pytest.mark.usefixtures("listening")
-async def test_a_server_that_ends_frees_its_gpu_and_the_hub_is_told(controller_env: ControllerEnvironment) -> None:
+async def test_a_server_that_ends_frees_its_gpu_and_the_hub_is_told(
+    controller_env: ControllerEnvironment,
+) -> None:
     told: list[Lease] = []
     controller_env.controller.on_closed = told.append
     lease = await controller_env.running()
@@ -57,7 +63,9 @@ async def test_the_kernels_kill_is_its_own_cause(controller_env: ControllerEnvir
 
 
 @pytest.mark.usefixtures("listening")
-async def test_the_kernels_word_may_come_after_the_end(controller_env: ControllerEnvironment) -> None:
+async def test_the_kernels_word_may_come_after_the_end(
+    controller_env: ControllerEnvironment,
+) -> None:
     lease = await controller_env.running()
     controller_env.engine.end(controller_env.container(lease), 137)
     controller_env.engine.containers[controller_env.container(lease)].oom_killed = True
@@ -90,7 +98,9 @@ async def test_a_server_restarted_by_hand_runs_on(
 @pytest.mark.parametrize(
     "fault", [Fault.ERROR, Fault.GARBAGE, Fault.PAGE_NOT_FOUND, Fault.WRONG_SHAPE]
 )
-async def test_an_event_alone_ends_nothing(controller_env: ControllerEnvironment, fault: Fault) -> None:
+async def test_an_event_alone_ends_nothing(
+    controller_env: ControllerEnvironment, fault: Fault
+) -> None:
     lease = await controller_env.running()
     name = controller_env.container(lease)
     asked = len(controller_env.engine.calls)
@@ -105,10 +115,13 @@ async def test_an_event_alone_ends_nothing(controller_env: ControllerEnvironment
 @pytest.mark.usefixtures("listening")
 async def test_a_lie_ends_nothing(controller_env: ControllerEnvironment) -> None:
     lease, other = await controller_env.running(), await controller_env.running("bob")
-    for name, tell in ((controller_env.container(lease), "die"), (controller_env.container(lease), "destroy")):
+    for name, tell in (
+        (controller_env.container(lease), "die"),
+        (controller_env.container(lease), "destroy"),
+    ):
         container = controller_env.engine.containers[name]
         attributes = {**container.body["Labels"], "name": name, "exitCode": "137"}
-        controller_env.engine.events.tell(tell, container.id, attributes)
+        controller_env.engine.events.publish(tell, container.id, attributes)
     controller_env.engine.end(controller_env.container(other), 0)
     await closed_for(controller_env, other)
     assert controller_env.state(lease) is RUNNING
@@ -116,7 +129,9 @@ async def test_a_lie_ends_nothing(controller_env: ControllerEnvironment) -> None
 
 
 @pytest.mark.usefixtures("listening")
-async def test_a_spawn_that_fails_is_not_taken_out_of_its_hands(controller_env: ControllerEnvironment) -> None:
+async def test_a_spawn_that_fails_is_not_taken_out_of_its_hands(
+    controller_env: ControllerEnvironment,
+) -> None:
     starting, running = await controller_env.granted(), await controller_env.running("bob")
     await controller_env.controller.launch(starting, {}, lambda _percent, _step: None)
     controller_env.engine.end(controller_env.container(starting), 1)
@@ -126,7 +141,9 @@ async def test_a_spawn_that_fails_is_not_taken_out_of_its_hands(controller_env: 
 
 
 @pytest.mark.usefixtures("listening")
-async def test_what_a_stop_brings_about_keeps_the_causes_of_the_stop(controller_env: ControllerEnvironment) -> None:
+async def test_what_a_stop_brings_about_keeps_the_causes_of_the_stop(
+    controller_env: ControllerEnvironment,
+) -> None:
     lease = await controller_env.running()
     assert await controller_env.controller.release(lease.id, Cause.USER)
     assert controller_env.read(lease).cause is Cause.USER

@@ -31,7 +31,9 @@ class Waiter:
 
     def __init__(self, controller_env: ControllerEnvironment, lease: Lease) -> None:
         self.told: list[tuple[int, int, float | None]] = []
-        self.task = asyncio.create_task(controller_env.controller.wait_for_grant(lease.id, self.hear))
+        self.task = asyncio.create_task(
+            controller_env.controller.wait_for_grant(lease.id, self.hear)
+        )
 
     def hear(self, place: QueuePosition) -> None:
         self.told.append((place.position, place.queue_length, place.starts_at))
@@ -47,7 +49,9 @@ async def test_a_hundred_requests_at_once_get_two_gpus_and_ninety_eight_places(
     assert len(controller_env.controller.queue()) == 98
 
 
-async def test_a_place_is_taken_without_the_agent_and_a_grant_waits_for_it(controller_env: ControllerEnvironment) -> None:
+async def test_a_place_is_taken_without_the_agent_and_a_grant_waits_for_it(
+    controller_env: ControllerEnvironment,
+) -> None:
     controller_env.host.may_answer.clear()
     asking = asyncio.create_task(controller_env.controller.acquire(make_request("alice")))
     await eventually(lambda: len(controller_env.ledger.live_leases()) == 1)
@@ -108,7 +112,9 @@ async def test_a_thousand_who_wait_share_one_plan_per_move(
     await eventually(lambda: all(waiter.told for waiter in waiters))
     plans.clear()
     await controller_env.controller.release(holder.id, Cause.USER)
-    await run_until(controller_env.controller.run(), lambda: sum(w.task.done() for w in waiters) == 2)
+    await run_until(
+        controller_env.controller.run(), lambda: sum(w.task.done() for w in waiters) == 2
+    )
     assert len(plans) <= 3
     for waiter in waiters:
         waiter.task.cancel()
@@ -126,35 +132,47 @@ async def test_who_gives_up_leaves_the_line(controller_env: ControllerEnvironmen
     behind.task.cancel()
 
 
-async def test_who_gives_up_at_the_last_moment_gives_the_gpus_back(controller_env: ControllerEnvironment) -> None:
+async def test_who_gives_up_at_the_last_moment_gives_the_gpus_back(
+    controller_env: ControllerEnvironment,
+) -> None:
     lease = await controller_env.granted("bob")
     assert await controller_env.controller.give_up("bob", "") is True
     assert controller_env.state(lease) is LeaseState.CLOSED
 
 
-async def test_a_turn_that_came_before_anyone_awaited_it_is_not_missed(controller_env: ControllerEnvironment) -> None:
+async def test_a_turn_that_came_before_anyone_awaited_it_is_not_missed(
+    controller_env: ControllerEnvironment,
+) -> None:
     holder = await controller_env.running("alice", 2)
     lease = await controller_env.waiting("bob")
     await controller_env.controller.release(holder.id, Cause.USER)
     await controller_env.controller.leases_without_spawn()
-    granted = await asyncio.wait_for(controller_env.controller.wait_for_grant(lease.id, lambda *_: None), 5)
+    granted = await asyncio.wait_for(
+        controller_env.controller.wait_for_grant(lease.id, lambda *_: None), 5
+    )
     assert granted is not None
     assert granted.state is LeaseState.GRANTED
 
 
-async def test_a_server_without_gpus_passes_everybody(controller_env: ControllerEnvironment) -> None:
+async def test_a_server_without_gpus_passes_everybody(
+    controller_env: ControllerEnvironment,
+) -> None:
     await controller_env.running("alice", 2)
     await controller_env.waiting("bob")
-    assert (await controller_env.ask("bob", 0, server="cpu")).state is LeaseState.GRANTED
+    assert (await controller_env.acquire("bob", 0, server="cpu")).state is LeaseState.GRANTED
 
 
-async def test_a_gpu_that_fell_ill_is_given_to_nobody(controller_env: ControllerEnvironment) -> None:
+async def test_a_gpu_that_fell_ill_is_given_to_nobody(
+    controller_env: ControllerEnvironment,
+) -> None:
     controller_env.host.lose(0)
     assert (await controller_env.granted("alice")).gpu_uuids == (GPU_1,)
     await controller_env.waiting("bob", 1)
 
 
-async def test_a_silent_agent_stops_the_line_and_nothing_else(controller_env: ControllerEnvironment) -> None:
+async def test_a_silent_agent_stops_the_line_and_nothing_else(
+    controller_env: ControllerEnvironment,
+) -> None:
     holder = await controller_env.running("alice", 2)
     lease = await controller_env.waiting("bob")
     controller_env.host.is_silent = True
@@ -201,7 +219,9 @@ async def test_the_line_runs_on_after_an_unknown(
 
     await controller_env.controller.release(holder.id, Cause.USER)
     monkeypatch.setattr(controller_env.ledger, "advance", fails)
-    await run_until(controller_env.controller.run(), lambda: controller_env.state(lease) is LeaseState.GRANTED)
+    await run_until(
+        controller_env.controller.run(), lambda: controller_env.state(lease) is LeaseState.GRANTED
+    )
 
 
 # --- the turn of those who are away
@@ -217,14 +237,19 @@ async def grant_late(controller_env: ControllerEnvironment) -> Lease:
     return await controller_env.launch(controller_env.read(lease))
 
 
-async def test_a_server_that_nobody_opens_goes_to_the_next(controller_env: ControllerEnvironment) -> None:
+async def test_a_server_that_nobody_opens_goes_to_the_next(
+    controller_env: ControllerEnvironment,
+) -> None:
     lease = await grant_late(controller_env)
     controller_env.uptime += 20 * MINUTE - 1
     await controller_env.controller.tick()
     assert controller_env.state(lease) is LeaseState.RUNNING
     controller_env.uptime += 1
     await controller_env.controller.tick()
-    assert (controller_env.state(lease), controller_env.read(lease).cause) == (LeaseState.CLOSED, Cause.UNCLAIMED)
+    assert (controller_env.state(lease), controller_env.read(lease).cause) == (
+        LeaseState.CLOSED,
+        Cause.UNCLAIMED,
+    )
 
 
 async def test_who_came_keeps_it(controller_env: ControllerEnvironment) -> None:
@@ -236,7 +261,9 @@ async def test_who_came_keeps_it(controller_env: ControllerEnvironment) -> None:
     assert controller_env.state(lease) is LeaseState.RUNNING
 
 
-async def test_a_hub_that_was_away_first_looks_for_the_user(controller_env: ControllerEnvironment) -> None:
+async def test_a_hub_that_was_away_first_looks_for_the_user(
+    controller_env: ControllerEnvironment,
+) -> None:
     lease = await grant_late(controller_env)
     controller_env.uptime += HOUR
     await controller_env.restart_hub().reconcile()
@@ -273,7 +300,9 @@ async def test_the_line_survives_the_hub(controller_env: ControllerEnvironment) 
     assert controller_env.in_line() == ["dora", "bob", "carol"]
 
 
-async def test_a_turn_that_came_while_no_spawn_awaited_it_is_there_for_it(controller_env: ControllerEnvironment) -> None:
+async def test_a_turn_that_came_while_no_spawn_awaited_it_is_there_for_it(
+    controller_env: ControllerEnvironment,
+) -> None:
     holder = await controller_env.running("alice", 2)
     lease = await controller_env.waiting("bob")
     await controller_env.restart_hub().reconcile()
@@ -285,7 +314,9 @@ async def test_a_turn_that_came_while_no_spawn_awaited_it_is_there_for_it(contro
     assert (await controller_env.launch(granted)).state is LeaseState.RUNNING
 
 
-async def test_a_start_that_died_with_the_hub_keeps_its_place(controller_env: ControllerEnvironment) -> None:
+async def test_a_start_that_died_with_the_hub_keeps_its_place(
+    controller_env: ControllerEnvironment,
+) -> None:
     died = await controller_env.granted("alice", 2)
     controller_env.uptime += 1
     await controller_env.waiting("bob", 2)
@@ -301,7 +332,9 @@ async def test_a_start_that_died_with_the_hub_keeps_its_place(controller_env: Co
     assert (second.user, second.state) == ("bob", LeaseState.WAITING)
 
 
-async def test_what_the_next_server_needs_is_not_what_the_last_one_left(controller_env: ControllerEnvironment) -> None:
+async def test_what_the_next_server_needs_is_not_what_the_last_one_left(
+    controller_env: ControllerEnvironment,
+) -> None:
     await controller_env.running("alice", 2)
     waiting = await controller_env.waiting("bob")
     impossible = await controller_env.controller.acquire(make_request("bob", 3))

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from jupyterhub.app import JupyterHub
 
 from spawner.hub.single_instance import acquire_hub_lock
 from spawner.model import SettingsError
+from testing.eventually import eventually_sync
 from testing.paths import ROOT
 
 HUB = """
@@ -53,16 +53,13 @@ def another_hub(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def soon(attempt: Callable[[], int | None]) -> int:
-    deadline = time.monotonic() + 5
-    while True:
+    def acquired() -> int | None:
         try:
-            lock = attempt()
-            assert lock is not None
-            return lock  # noqa: TRY300
+            return attempt()
         except SettingsError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+            return None
+
+    return eventually_sync(acquired, "the lock is free", seconds=5)
 
 
 def test_the_second_hub_leaves_with_one_sentence_and_changes_nothing(tmp_path: Path) -> None:
@@ -78,7 +75,7 @@ def test_the_second_hub_leaves_with_one_sentence_and_changes_nothing(tmp_path: P
         )
         assert second.returncode != 0
         assert second.stdout == ""
-        assert second.stderr.startswith(f"Another hub already works on {tmp_path}: stop that one")
+        assert second.stderr.startswith(f"Another hub already uses {tmp_path}: stop that hub")
         assert second.stderr.count("\n") == 1
         assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 

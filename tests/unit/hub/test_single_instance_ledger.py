@@ -53,13 +53,13 @@ class Hub:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "held\n"
 
-    def tell(self, user: str) -> None:
+    def write(self, user: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{user}\n")
         self.process.stdin.flush()
 
-    def write(self, user: str) -> str:
-        self.tell(user)
+    def request(self, user: str) -> str:
+        self.write(user)
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
@@ -124,7 +124,7 @@ def test_the_second_hub_leaves_with_one_sentence_and_changes_nothing(
     assert second.returncode != 0
     assert second.stdout == ""
     name = database(postgresql_url)
-    assert second.stderr.startswith(f"Another hub already works on the ledger {name} on 127.0.0.1")
+    assert second.stderr.startswith(f"Another hub already uses the ledger {name} on 127.0.0.1")
     assert second.stderr.count("\n") == 1
     assert PASSWORD not in second.stderr
     tables = "SELECT * FROM pg_tables WHERE schemaname = 'public'"
@@ -148,7 +148,7 @@ def test_a_stopped_hub_still_holds(postgresql_url: str) -> None:
 def test_a_hold_that_was_lost_is_taken_anew(postgresql: PostgreSQL, postgresql_url: str) -> None:
     with running_hub(postgresql_url) as hub:
         cut(postgresql, postgresql_url)
-        assert hub.write("alice") == "written"
+        assert hub.request("alice") == "written"
         assert len(holders(postgresql, postgresql_url)) == 1
         assert is_taken(postgresql_url)
 
@@ -157,16 +157,16 @@ def test_a_hub_whose_ledger_another_one_took_ends_and_writes_nothing(
     postgresql: PostgreSQL, postgresql_url: str
 ) -> None:
     with running_hub(postgresql_url) as first:
-        assert first.write("alice") == "written"
+        assert first.request("alice") == "written"
         first.process.send_signal(signal.SIGSTOP)
         cut(postgresql, postgresql_url)
         with running_hub(postgresql_url) as second:
-            first.tell("mallory")
+            first.write("mallory")
             first.process.send_signal(signal.SIGCONT)
             out, err = first.process.communicate(timeout=60)
             assert (first.process.returncode, out) == (1, "")
-            assert "Another hub already works on the ledger" in err
-            assert second.write("bob") == "written"
+            assert "Another hub already uses the ledger" in err
+            assert second.request("bob") == "written"
         assert users(postgresql, postgresql_url) == ["alice", "bob"]
 
 
@@ -174,14 +174,14 @@ def test_a_server_that_was_restarted_is_held_anew(
     postgresql: PostgreSQL, postgresql_url: str
 ) -> None:
     with running_hub(postgresql_url) as hub:
-        assert hub.write("alice") == "written"
+        assert hub.request("alice") == "written"
         postgresql.stop()
         try:
-            assert hub.write("bob") == "unknown"
-            assert hub.write("carol") == "unknown"
+            assert hub.request("bob") == "unknown"
+            assert hub.request("carol") == "unknown"
         finally:
             postgresql.start()
-        assert hub.write("dave") == "written"
+        assert hub.request("dave") == "written"
         assert is_taken(postgresql_url)
         assert users(postgresql, postgresql_url) == ["alice", "dave"]
 

@@ -20,7 +20,7 @@ from spawner.policy.usage import (
     total,
 )
 from testing.factories import GPU_0, GPU_1, make_request
-from tests.unit.ledger_helpers import advance, ask, begin_closing, close, grant
+from tests.unit.ledger_helpers import advance, begin_closing, close, grant, request_lease
 from tests.unit.ledger_helpers import read as read_lease
 
 PERIOD = 10.0
@@ -165,7 +165,7 @@ def test_who_asks_for_accounts_and_groups_is_told_of_no_others(ledger: Ledger) -
     odd = "tea\\m/ü%"
     uids = {}
     for user, groups in {"alice": ("vision", odd), "bob": ("vision 2",), "carol": ()}.items():
-        lease = ask(ledger, replace(make_request(user), groups=groups), now=NOON)
+        lease = request_lease(ledger, replace(make_request(user), groups=groups), now=NOON)
         assert isinstance(lease, Lease)
         uids[user] = lease.uid
         advance(ledger, NOON)
@@ -224,7 +224,8 @@ def test_use_differs_from_the_truth_by_a_period_for_each_death_of_the_hub_at_mos
     assert truth - (held - measured) - slack <= used + 1e-6
     assert used <= truth + slack + 1e-6
     if not any(step <= len(busy) for step in kills):
-        assert (used, measured) == (pytest.approx(truth), pytest.approx(held))
+        assert used == pytest.approx(truth)
+        assert measured == pytest.approx(held)
 
 
 def test_a_lease_is_read_with_its_groups(ledger: Ledger) -> None:

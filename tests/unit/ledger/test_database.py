@@ -18,7 +18,7 @@ from testing.eventually import eventually_sync
 from testing.factories import GPU_0, GPU_1, make_lease, make_request
 from testing.ports import free_port
 from testing.postgresql import PASSWORD, PostgreSQL
-from tests.unit.ledger_helpers import ALICE, QUOTA, advance, grant, stand
+from tests.unit.ledger_helpers import ALICE, QUOTA, advance, enqueue, grant
 
 HEARTBEAT = Heartbeat("this boot", offset_seconds=0.0, at=1.0)
 
@@ -81,12 +81,14 @@ def test_a_transaction_ends_whatever_is_raised_in_it(ledger: Ledger) -> None:
 
 
 def test_when_all_connections_are_in_use_nothing_is_known(ledger: Ledger) -> None:
-    ledger._engine.pool._timeout = 0.05
+    pool = ledger._engine.pool
+    assert isinstance(pool, sa.QueuePool)
+    pool._timeout = 0.05
     with ExitStack() as stack:
         with pytest.raises(sa.exc.TimeoutError):
             while True:
                 stack.enter_context(ledger._engine.connect())
-        with pytest.raises(Unknown, match="too many wait"):
+        with pytest.raises(Unknown, match="all its connections are in use"):
             ledger.live_leases()
     assert ledger.live_leases() == ()
 
@@ -126,7 +128,7 @@ def test_a_connection_lost_in_the_middle_is_unknown_and_changed_nothing(
     postgresql: PostgreSQL, postgresql_url: str
 ) -> None:
     ledger = Ledger.open(postgresql_url, first_uid=20000)
-    lease = stand(ledger, "alice")
+    lease = enqueue(ledger, "alice")
 
     def plan(*_: object) -> dict[str, tuple[str, ...]]:
         end_connections(postgresql, postgresql_url)
@@ -146,9 +148,9 @@ def test_a_server_that_is_away_is_unknown_until_it_is_back(
     lease = grant(ledger, "alice")
     postgresql.stop()
     try:
-        for ask in (ledger.live_leases, lambda: ledger.move(lease, LeaseState.RUNNING, now=7.0)):
+        for call in (ledger.live_leases, lambda: ledger.move(lease, LeaseState.RUNNING, now=7.0)):
             with pytest.raises(Unknown, match=r"^The ledger cannot be reached: [^\n]+\.$"):
-                ask()
+                call()
         with pytest.raises(Unknown):
             Ledger.open_existing(postgresql_url, first_uid=20000)
     finally:
@@ -199,13 +201,13 @@ def test_the_database_s_own_settings_weaken_nothing(
         postgresql.execute(f"ALTER DATABASE {name} SET {setting}")
     one, other = (Ledger.open(postgresql_url, first_uid=20000) for _ in range(2))
 
-    def ask_and_advance(i: int) -> list[tuple[str, ...]]:
+    def request_and_advance(i: int) -> list[tuple[str, ...]]:
         hub = (one, other)[i % 2]
-        stand(hub, f"user{i}")
+        enqueue(hub, f"user{i}")
         return list(advance(hub)[1].values())
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask_and_advance, range(40)))
+        answers = list(pool.map(request_and_advance, range(40)))
     assert sorted(held for answer in answers for held in answer) == [(GPU_0,), (GPU_1,)]
     with transaction(one._engine) as connection:
         assert connection.execute(sa.text("SHOW synchronous_commit")).scalar() == "on"

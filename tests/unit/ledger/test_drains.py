@@ -21,7 +21,7 @@ from spawner.policy.admission import admit
 from spawner.policy.queue import PATIENCE_SECONDS, select_priority
 from testing.factories import GPU_0, GPU_1, make_gpu, make_lease, make_request
 from tests.unit.controller_env import ControllerEnvironment
-from tests.unit.ledger_helpers import advance, close, grant, read, stand
+from tests.unit.ledger_helpers import advance, close, enqueue, grant, read
 
 WHY = "the fan is loud"
 
@@ -39,7 +39,7 @@ def last(ledger: Ledger) -> tuple[TrailAction, str, str, str | None]:
 def test_nobody_is_given_a_drained_gpu_until_it_is_undrained(ledger: Ledger) -> None:
     assert drain(ledger)
     assert drain(ledger, GPU_1)
-    alice = stand(ledger, "alice")
+    alice = enqueue(ledger, "alice")
     assert advance(ledger) == ([alice.id], {})
     assert ledger.undrain(GPU_1, by="root", reason="it is quiet", now=7.0)
     assert advance(ledger, now=8.0) == ([], {alice.id: (GPU_1,)})
@@ -52,7 +52,7 @@ def test_whoever_has_it_keeps_it_and_nobody_gets_it_afterwards(ledger: Ledger) -
     assert drain(ledger, now=7.0)
     assert read(ledger, alice).state is LeaseState.GRANTED
     close(ledger, read(ledger, alice))
-    bob = stand(ledger, "bob")
+    bob = enqueue(ledger, "bob")
     assert advance(ledger, now=10.0) == ([], {bob.id: (GPU_1,)})
 
 
@@ -69,19 +69,21 @@ def test_who_drained_it_and_why_is_in_the_trail(ledger: Ledger) -> None:
 def test_what_is_drained_does_not_count_as_there() -> None:
     gpus = [make_gpu(index) for index in range(3)]
 
-    def ask(number: int) -> Refused | None:
+    def request_lease(number: int) -> Refused | None:
         request = make_request("alice", number)
         return admit(request, gpus=gpus, leases=(), quota=Quota(), drained={GPU_0})
 
-    assert ask(2) is None
-    refused = ask(3)
+    assert request_lease(2) is None
+    refused = request_lease(3)
     assert refused == Refused(
         Reason.NOT_ENOUGH_GPUS,
         "You asked for 3 GPUs, but this workbench has 2 (1 more is drained): ask for fewer.",
     )
 
 
-async def test_the_controller_grants_and_admits_around_a_drain(controller_env: ControllerEnvironment) -> None:
+async def test_the_controller_grants_and_admits_around_a_drain(
+    controller_env: ControllerEnvironment,
+) -> None:
     orders = controller_env.controller.admin_actions
     assert isinstance(await orders.drain(GPU_0, by="root", reason=WHY), Drain)
     assert (await controller_env.granted("alice")).gpu_uuids == (GPU_1,)
@@ -91,7 +93,9 @@ async def test_the_controller_grants_and_admits_around_a_drain(controller_env: C
     waits = await controller_env.waiting("bob")
     place = controller_env.controller.position_of(waits.id)
     assert place is not None
-    assert place.starts_at == controller_env.read(await controller_env.controller.lease_of("alice", "")).ends_at
+    held = await controller_env.controller.lease_of("alice", "")
+    assert held is not None
+    assert place.starts_at == controller_env.read(held).ends_at
     again = await orders.drain(GPU_0, by="root", reason=WHY)
     assert again == Refused(Reason.DRAINED, "GPU 0 is drained already.")
     nothing = await orders.drain("GPU-9", by="root", reason=WHY)
@@ -132,7 +136,7 @@ def reorder(ledger: Ledger, lease: Lease, to: QueueEnd, now: float = 6.0) -> Lea
 
 def test_somebody_goes_first_or_last(ledger: Ledger) -> None:
     grant(ledger, "alice", gpus=2)
-    bob, carol, dan = (stand(ledger, name, now=7.0 + i) for i, name in enumerate(("b", "c", "d")))
+    bob, carol, dan = (enqueue(ledger, name, now=7.0 + i) for i, name in enumerate(("b", "c", "d")))
     reorder(ledger, dan, QueueEnd.FIRST)
     assert order(ledger) == ["d", "b", "c"]
     assert last(ledger) == (TrailAction.LEASE_MOVED, "root", f"lease {dan.id}", "a deadline")
@@ -149,7 +153,7 @@ def test_somebody_goes_first_or_last(ledger: Ledger) -> None:
 
 def test_nobody_passes_who_has_waited_for_a_day(ledger: Ledger) -> None:
     grant(ledger, "alice", gpus=2)
-    bob, carol = stand(ledger, "bob", now=7.0), stand(ledger, "carol", now=PATIENCE_SECONDS)
+    bob, carol = enqueue(ledger, "bob", now=7.0), enqueue(ledger, "carol", now=PATIENCE_SECONDS)
     now = PATIENCE_SECONDS + 10.0
     reorder(ledger, carol, QueueEnd.FIRST, now=now)
     assert advance(ledger, now=now)[0] == [bob.id, carol.id]
@@ -187,15 +191,25 @@ def test_a_priority_moves_no_further_than_it_has_to(
     assert select_priority(own, [own, *waiting, *strangers], to=to, now=1001.0) == priority
 
 
-async def test_an_ended_lease_says_why_and_frees_its_gpus(controller_env: ControllerEnvironment) -> None:
+async def test_an_ended_lease_says_why_and_frees_its_gpus(
+    controller_env: ControllerEnvironment,
+) -> None:
     lease = await controller_env.running("alice")
     assert await controller_env.controller.admin_actions.end_reason(lease.id) is None
-    assert await controller_env.controller.admin_actions.end(lease.id, by="root", reason=WHY) is None
-    assert (controller_env.state(lease), controller_env.read(lease).cause) == (LeaseState.CLOSING, Cause.ADMIN)
+    assert (
+        await controller_env.controller.admin_actions.end(lease.id, by="root", reason=WHY) is None
+    )
+    assert (controller_env.state(lease), controller_env.read(lease).cause) == (
+        LeaseState.CLOSING,
+        Cause.ADMIN,
+    )
     await controller_env.controller.tick()
     assert controller_env.state(lease) is LeaseState.CLOSED
     assert await controller_env.controller.admin_actions.end_reason(lease.id) == WHY
-    assert controller_env.ledger.trail(TrailFilter(action=TrailAction.LEASE_ENDED))[0].entry.actor == "root"
+    assert (
+        controller_env.ledger.trail(TrailFilter(action=TrailAction.LEASE_ENDED))[0].entry.actor
+        == "root"
+    )
     again = await controller_env.controller.admin_actions.end(lease.id, by="root", reason=WHY)
     assert isinstance(again, Refused)
     assert again.reason is Reason.NO_LEASE

@@ -31,10 +31,10 @@ from tests.unit.ledger_helpers import (
     advance,
     begin_closing,
     close,
+    enqueue,
     give_up,
     grant,
     read,
-    stand,
 )
 
 
@@ -64,7 +64,7 @@ def test_a_forgotten_lease_is_adopted_whole(ledger: Ledger) -> None:
 
 
 def test_what_an_old_backup_calls_waiting_is_adopted_too(ledger: Ledger) -> None:
-    same, other = stand(ledger, "alice"), stand(ledger, "bob")
+    same, other = enqueue(ledger, "alice"), enqueue(ledger, "bob")
     running = make_lease(id=same.id, state=LeaseState.RUNNING, gpu_uuids=(GPU_0,))
     later = make_lease(
         id="f" * 16, user="bob", state=LeaseState.RUNNING, gpu_uuids=(GPU_1,), requested_at=99.0
@@ -100,7 +100,7 @@ def test_only_the_moves_of_the_table_are_made(
 
 
 def test_who_leaves_the_line_has_a_cause(ledger: Ledger) -> None:
-    lease = stand(ledger, "alice")
+    lease = enqueue(ledger, "alice")
     closed = ledger.move(lease, LeaseState.CLOSED, now=7.0, cause=Cause.USER)
     assert (closed.ended_at, closed.cause) == (7.0, Cause.USER)
 
@@ -116,7 +116,7 @@ def test_an_extension_is_one_transaction(ledger: Ledger) -> None:
     assert isinstance(extended, Lease)
     assert extended.ends_at == (running.ends_at or 0.0) + 3.6
     assert read(ledger, running) == extended
-    stand(ledger, "bob", 2)
+    enqueue(ledger, "bob", 2)
     refused = ledger.extend(extend, ALICE, quota=QUOTA, now=HOUR)
     assert isinstance(refused, Refused)
     assert read(ledger, running) == extended
@@ -127,7 +127,7 @@ def test_an_extension_is_one_transaction(ledger: Ledger) -> None:
 
 def test_use_is_counted_while_a_lease_lives_and_when_it_is_closed(ledger: Ledger) -> None:
     lease = grant(ledger, "alice", 2, now=0.0)
-    stand(ledger, "bob", now=1.0)
+    enqueue(ledger, "bob", now=1.0)
     a_half_life = HOUR
     total = 2 / 0.6931471805599453  # hours of two GPUs held for ever, at a half-life of an hour
     assert isclose(ledger.snapshot(now=a_half_life).use[lease.uid], total / 2)
@@ -147,7 +147,7 @@ def test_use_is_counted_while_a_lease_lives_and_when_it_is_closed(ledger: Ledger
 def test_who_used_less_is_next(ledger: Ledger) -> None:
     close(ledger, grant(ledger, "alice", now=0.0), now=HOUR)
     holder = grant(ledger, "x", 2, now=HOUR)
-    first, second = stand(ledger, "alice", now=HOUR + 1), stand(ledger, "bob", now=HOUR + 2)
+    first, second = enqueue(ledger, "alice", now=HOUR + 1), enqueue(ledger, "bob", now=HOUR + 2)
     close(ledger, holder, now=HOUR + 2)
     ledger_order = advance(ledger, now=HOUR + 3)[1]
     assert list(ledger_order) == [second.id, first.id]
@@ -159,12 +159,17 @@ def test_who_used_less_is_next(ledger: Ledger) -> None:
 def test_lease_ids_and_uids_are_never_given_twice(ledger: Ledger) -> None:
     ids = set()
     for _ in range(20):
-        lease = stand(ledger, "alice", 0)
+        lease = enqueue(ledger, "alice", 0)
         ids.add(lease.id)
         close(ledger, lease)
     assert len(ids) == 20
-    assert ledger.get_or_create_account("alice", "alice") == ledger.get_or_create_account("alice", "alice")
-    assert ledger.get_or_create_account("alice", "alice").uid != ledger.get_or_create_account("bob", "bob").uid
+    assert ledger.get_or_create_account("alice", "alice") == ledger.get_or_create_account(
+        "alice", "alice"
+    )
+    assert (
+        ledger.get_or_create_account("alice", "alice").uid
+        != ledger.get_or_create_account("bob", "bob").uid
+    )
 
 
 def test_a_prepared_home_is_remembered(ledger: Ledger) -> None:

@@ -9,7 +9,16 @@ from spawner.ledger.quotas import Change, Owner
 from spawner.ledger.trail import TrailAction, TrailFilter
 from spawner.model import Cap, Lease, Options, Quota, Reason, Refused, Request
 from spawner.policy.quota_rows import DEFAULT, QuotaRow, Subject, group
-from tests.unit.ledger_helpers import ALICE, HOUR, advance, ask, close, grant, read, stand
+from tests.unit.ledger_helpers import (
+    ALICE,
+    HOUR,
+    advance,
+    close,
+    enqueue,
+    grant,
+    read,
+    request_lease,
+)
 
 SETTINGS = Quota(max_lease_hours=8, priority=3)
 DAY = 24 * HOUR
@@ -88,7 +97,12 @@ def test_what_is_not_agreed_to_changes_and_tells_nothing(ledger: Ledger) -> None
 
     with pytest.raises(PermissionError):
         ledger.set_quotas(
-            {DEFAULT: QuotaRow(max_gpus=2)}, by="root", reason=None, now=2.0, whole=True, agree=refuse
+            {DEFAULT: QuotaRow(max_gpus=2)},
+            by="root",
+            reason=None,
+            now=2.0,
+            whole=True,
+            agree=refuse,
         )
     assert told == [
         (Change(OWN, QuotaRow(max_gpus=1), None), Change(DEFAULT, None, QuotaRow(max_gpus=2)))
@@ -102,43 +116,47 @@ def test_what_is_not_agreed_to_changes_and_tells_nothing(ledger: Ledger) -> None
 
 def test_the_claim_counts_by_the_rows(ledger: Ledger) -> None:
     put(ledger, group("vision"), QuotaRow(max_gpus=1, priority=7, max_lease_hours=2.0))
-    assert refused(ask(ledger, wish("alice", 2, "vision"))).reason is Reason.OVER_QUOTA
-    lease = ask(ledger, wish("alice", 1, "vision"))
+    assert refused(request_lease(ledger, wish("alice", 2, "vision"))).reason is Reason.OVER_QUOTA
+    lease = request_lease(ledger, wish("alice", 1, "vision"))
     assert isinstance(lease, Lease)
     assert (lease.priority, lease.hours, lease.groups) == (7, 2.0, ("vision",))
-    assert isinstance(ask(ledger, wish("bob", 2)), Lease), "who is in no group has the settings'"
+    assert isinstance(request_lease(ledger, wish("bob", 2)), Lease), (
+        "who is in no group has the settings'"
+    )
 
 
 def test_a_user_of_the_same_name_inherits_no_row(ledger: Ledger) -> None:
     put(ledger, OWN, QuotaRow(max_gpus=0))
     later = replace(wish("alice", 1), identity="another alice")
-    assert refused(ask(ledger, wish("alice", 1))).reason is Reason.OVER_QUOTA
-    assert isinstance(ask(ledger, later), Lease)
+    assert refused(request_lease(ledger, wish("alice", 1))).reason is Reason.OVER_QUOTA
+    assert isinstance(request_lease(ledger, later), Lease)
 
 
 def test_a_total_counts_what_all_members_hold_and_wait_for(ledger: Ledger) -> None:
     put(ledger, group("vision"), QuotaRow(total_gpus=2))
     for user in ("alice", "bob"):
-        assert isinstance(ask(ledger, wish(user, 1, "vision")), Lease)
+        assert isinstance(request_lease(ledger, wish(user, 1, "vision")), Lease)
     advance(ledger)
-    assert refused(ask(ledger, wish("carol", 1, "vision"))).reason is Reason.GROUP_FULL
-    assert isinstance(ask(ledger, wish("carol", 1, "audio")), Lease)
+    assert refused(request_lease(ledger, wish("carol", 1, "vision"))).reason is Reason.GROUP_FULL
+    assert isinstance(request_lease(ledger, wish("carol", 1, "audio")), Lease)
 
 
 def test_an_own_row_does_not_lift_the_total_of_a_group(ledger: Ledger) -> None:
     put(ledger, group("vision"), QuotaRow(total_gpus=1))
     put(ledger, OWN, QuotaRow(max_gpus=8))
-    assert refused(ask(ledger, wish("alice", 2, "vision"))).reason is Reason.GROUP_FULL
+    assert refused(request_lease(ledger, wish("alice", 2, "vision"))).reason is Reason.GROUP_FULL
 
 
 def test_the_hours_of_closed_leases_count_until_they_leave_the_window(ledger: Ledger) -> None:
     put(ledger, OWN, QuotaRow(gpu_hours=8, window_days=1))
     close(ledger, grant(ledger, "alice", 2, now=HOUR), now=4 * HOUR)
     asked = wish("alice", 1, hours=3.0)
-    said = refused(ask(ledger, asked, now=5 * HOUR))
+    said = refused(request_lease(ledger, asked, now=5 * HOUR))
     assert said.reason is Reason.OVER_GPU_HOURS
     assert "held 6 GPU-hours in the last day, but your quota is 8" in said.message
-    assert isinstance(ask(ledger, asked, now=26 * HOUR), Lease), "an hour of it has left the window"
+    assert isinstance(request_lease(ledger, asked, now=26 * HOUR), Lease), (
+        "an hour of it has left the window"
+    )
 
 
 def test_the_hours_of_who_had_the_name_before_are_not_theirs(ledger: Ledger) -> None:
@@ -146,26 +164,28 @@ def test_the_hours_of_who_had_the_name_before_are_not_theirs(ledger: Ledger) -> 
     close(ledger, grant(ledger, "alice", 2, now=HOUR), now=4 * HOUR)
     ledger.get_or_create_account("alice", "another alice")
     later = replace(wish("alice", 1, hours=8.0), identity="another alice")
-    assert isinstance(ask(ledger, later, now=5 * HOUR), Lease)
+    assert isinstance(request_lease(ledger, later, now=5 * HOUR), Lease)
 
 
 def test_what_was_admitted_stays_when_the_quota_is_lowered(ledger: Ledger) -> None:
     grant(ledger, "bob", 2)
-    waiting = stand(ledger, "alice", 1)
+    waiting = enqueue(ledger, "alice", 1)
     put(ledger, DEFAULT, QuotaRow(max_gpus=0))
     assert read(ledger, waiting) == waiting
-    assert ask(ledger, wish("alice", 1)) == waiting, "its place is kept over a restart as well"
+    assert request_lease(ledger, wish("alice", 1)) == waiting, (
+        "its place is kept over a restart as well"
+    )
     (bob,) = (lease for lease in ledger.live_leases() if lease.user == "bob")
     close(ledger, bob)
     assert advance(ledger, 20.0)[1] == {waiting.id: read(ledger, waiting).gpu_uuids}
-    assert refused(ask(ledger, wish("carol", 1))).reason is Reason.OVER_QUOTA
+    assert refused(request_lease(ledger, wish("carol", 1))).reason is Reason.OVER_QUOTA
 
 
 def test_what_somebody_may_have_is_told_with_what_counts_against_it(ledger: Ledger) -> None:
     put(ledger, group("vision"), QuotaRow(total_gpus=4, gpu_hours=8, window_days=1))
-    mine = ask(ledger, wish("alice", 1, "vision"), now=HOUR)
-    theirs = ask(ledger, wish("bob", 1, "vision"), now=HOUR)
-    ask(ledger, wish("carol", 1), now=HOUR + 1.0)
+    mine = request_lease(ledger, wish("alice", 1, "vision"), now=HOUR)
+    theirs = request_lease(ledger, wish("bob", 1, "vision"), now=HOUR)
+    request_lease(ledger, wish("carol", 1), now=HOUR + 1.0)
     advance(ledger, HOUR + 1.0)
     owner = Owner("alice", "alice", ("vision",))
     found = ledger.entitlement(owner, SETTINGS, now=2 * HOUR + 1.0)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from spawner.ledger import Ledger, tables
 from spawner.ledger.database import transaction
-from spawner.ledger.trail import CHUNK, HUB, Entry, TrailAction, TrailFilter, record
+from spawner.ledger.trail import CHUNK, HUB, TrailAction, TrailEntry, TrailFilter, record
 from spawner.model import Cause, Lease, LeaseState, Refused, StaleLease
 from testing.factories import GPU_0
 from tests.unit.ledger_helpers import (
@@ -18,20 +18,22 @@ from tests.unit.ledger_helpers import (
     advance,
     begin_closing,
     close,
+    enqueue,
     grant,
     read,
-    stand,
 )
 
 
-def write(ledger: Ledger, *entries: Entry) -> None:
+def write(ledger: Ledger, *entries: TrailEntry) -> None:
     with transaction(ledger._engine) as connection:
         for entry in entries:
             record(connection, entry)
 
 
-def make_entry(at: float = 1.0, actor: str = "root", **values: object) -> Entry:
-    return Entry(at, actor, TrailAction.GPU_RETURNED, str(values.pop("subject", GPU_0)), **values)  # type: ignore[arg-type]
+def make_entry(at: float = 1.0, actor: str = "root", **values: object) -> TrailEntry:
+    return TrailEntry(
+        at, actor, TrailAction.GPU_RETURNED, str(values.pop("subject", GPU_0)), **values
+    )  # type: ignore[arg-type]
 
 
 def told(ledger: Ledger, *search: TrailFilter) -> list[tuple[str, str]]:
@@ -149,12 +151,12 @@ def test_a_stale_write_tells_nothing(ledger: Ledger) -> None:
 
 
 def test_who_leaves_the_line_is_told(ledger: Ledger) -> None:
-    ledger.move(stand(ledger, "alice"), LeaseState.CLOSED, now=7.0, cause=Cause.USER, by="alice")
+    ledger.move(enqueue(ledger, "alice"), LeaseState.CLOSED, now=7.0, cause=Cause.USER, by="alice")
     assert told(ledger) == [("alice", "lease.ended")]
 
 
 def test_a_server_without_gpus_is_told_as_well(ledger: Ledger) -> None:
-    stand(ledger, "alice", 0)
+    enqueue(ledger, "alice", 0)
     assert told(ledger) == [(HUB, "lease.granted")]
 
 
@@ -183,5 +185,5 @@ def test_a_gpu_s_failure_its_leases_and_its_return_are_told(ledger: Ledger) -> N
         ("root", "gpu.returned"),
     ]
     lost = ledger.trail(TrailFilter(subject=f"lease {lease.id}"))[0].entry
-    assert lost.reason == "a GPU of it failed (Xid 79)"
+    assert lost.reason == "one of its GPUs failed (Xid 79)"
     assert advance(ledger, 10.0) == ([], {})

@@ -78,9 +78,14 @@ def ask_for(gpus: int, profile: str | None) -> Request:
             "3g.40gb",
             (*PARTS, *TWO),
             "1 MIG instance 3g.40gb, but this workbench has 2 GPUs and 2 MIG instances 1g.10gb: "
-            "choose of these.",
+            "choose one of them.",
         ),
-        (1, None, PARTS, "1 GPU, but this workbench has 2 MIG instances 1g.10gb: choose of these."),
+        (
+            1,
+            None,
+            PARTS,
+            "1 GPU, but this workbench has 2 MIG instances 1g.10gb: choose one of them.",
+        ),
         (1, None, (), "1 GPU, but this workbench has no GPU: ask for 0 GPUs."),
     ],
 )

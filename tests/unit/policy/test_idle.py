@@ -1,7 +1,9 @@
 """A lease is over only when it was seen to do nothing for the whole time, and a night's training never is."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +31,7 @@ HELD: Processes = frozenset({("GPU-0", 4711, 2**30)})
 DAY = 86400.0
 
 
-def quiet(at: float, **changes: object) -> Signs:
+def quiet(at: float, **changes: Any) -> Signs:
     """Return the signs of a lease that does nothing, and whose kernels have done nothing since long ago."""
     signs = Signs(
         at=at,
@@ -37,7 +39,7 @@ def quiet(at: float, **changes: object) -> Signs:
         processes=HELD,
         report=ActivityReport(at, 0, 1e6, 1e6),
     )
-    return replace(signs, **changes)  # type: ignore[arg-type]
+    return replace(signs, **changes)
 
 
 def follow(signs: list[Signs], rules: IdleRules = RULES) -> tuple[IdleRecord, list[float]]:
@@ -65,12 +67,12 @@ def test_who_does_nothing_is_warned_and_then_over() -> None:
     assert (warned, over) == (LIMIT - 15 * 60, LIMIT)
 
 
-WORK = {
-    "a GPU computes": {"utilization_percent": (0, 1)},
-    "memory changes": {"processes": "changes"},
-    "a kernel computes": {"word": lambda at: ActivityReport(at, 1, 1e6, 1e6)},
-    "a kernel says something": {"word": lambda at: ActivityReport(at, 0, 5.0, 1e6)},
-    "a terminal says something": {"word": lambda at: ActivityReport(at, 0, 1e6, 5.0)},
+WORK: dict[str, Callable[[float, int], dict[str, Any]]] = {
+    "a GPU computes": lambda at, i: {"utilization_percent": (0, 1)},
+    "memory changes": lambda at, i: {"processes": frozenset({("GPU-0", 4711, i)})},
+    "a kernel computes": lambda at, i: {"report": ActivityReport(at, 1, 1e6, 1e6)},
+    "a kernel says something": lambda at, i: {"report": ActivityReport(at, 0, 5.0, 1e6)},
+    "a terminal says something": lambda at, i: {"report": ActivityReport(at, 0, 1e6, 5.0)},
 }
 
 
@@ -81,12 +83,7 @@ def test_a_training_of_three_days_is_never_ended(what: str) -> None:
     for i, at in enumerate(looks(3 * DAY)):
         one = quiet(at)
         if i % 300 == 299:
-            changes = {
-                name: value(at) if callable(value) else value for name, value in WORK[what].items()
-            }
-            if changes.get("processes") == "changes":
-                changes["processes"] = frozenset({("GPU-0", 4711, i)})
-            one = replace(one, **changes)  # type: ignore[arg-type]
+            one = replace(one, **WORK[what](at, i))
         signs.append(one)
     assert follow(signs)[1] == []
 
@@ -97,9 +94,9 @@ def test_a_training_of_three_days_is_never_ended(what: str) -> None:
         {"utilization_percent": (0, None)},
         {"processes": None},
         {"processes": frozenset({("GPU-0", 1, None)})},
-        {"word": None},
-        {"word": ActivityReport(0.0, 0, 1e6, 1e6)},
-        {"word": ActivityReport(1e9, None, None, None)},
+        {"report": None},
+        {"report": ActivityReport(0.0, 0, 1e6, 1e6)},
+        {"report": ActivityReport(1e9, None, None, None)},
     ],
 )
 def test_what_nobody_knows_never_counts_as_idle(unknown: dict[str, object]) -> None:
@@ -134,7 +131,7 @@ def test_a_hub_that_starts_has_seen_nothing() -> None:
 
 def test_nobody_is_ended_on_an_old_word() -> None:
     seen, _ = follow([quiet(at) for at in looks(LIMIT - PERIOD)])
-    word = ActivityReport(LIMIT - PERIOD, 0, 1e6, 1e6)
+    report = ActivityReport(LIMIT - PERIOD, 0, 1e6, 1e6)
     last = LIMIT - PERIOD
     while last < LIMIT + 60:
         last += PERIOD
@@ -158,12 +155,7 @@ def test_each_sign_can_be_left_out_of_account(name: str, off: object, what: str)
     rules = replace(RULES, **{name: off})  # type: ignore[arg-type]
     signs = []
     for i, at in enumerate(looks(LIMIT)):
-        changes = {
-            key: value(at) if callable(value) else value for key, value in WORK[what].items()
-        }
-        if changes.get("processes") == "changes":
-            changes["processes"] = frozenset({("GPU-0", 4711, i)})
-        signs.append(quiet(at, **changes))
+        signs.append(quiet(at, **WORK[what](at, i)))
     assert follow(signs, RULES)[1] == []
     assert follow(signs, rules)[1] == [LIMIT]
 

@@ -70,6 +70,17 @@ def test_what_is_taken_is_taken() -> None:
         free.take(1)
 
 
+def test_the_examples_of_the_essay() -> None:
+    groups = FreeGpus([*board(0, 0, 0, 1, 2, 3), *board(4, 1, 5, 7)])
+    assert [[gpu.index for gpu in groups.take(n)] for n in (2, 3, 1)] == [[5, 7], [0, 1, 2], [3]]
+    with pytest.raises(IndexError):
+        groups.take(1)
+    pairs = FreeGpus([*board(0, 0, 0, 1), *board(2, 0, 2), *board(4, 1, 4, 5), *board(6, 1, 6, 7)])
+    assert [[gpu.index for gpu in pairs.take(n)] for n in (3, 1, 3)] == [[0, 1, 2], [4], [6, 7, 5]]
+    assert take([*board(0, 0, 0), *board(2, 0, 2, 3), *board(4, 1, 4, 5)], 4) == [2, 3, 4, 5]
+    assert take([*parts(0, 0, 1, 2), *parts(1, 4, 5), *parts(2, 0, 1)], 2) == [1, 1]
+
+
 @st.composite
 def hosts(draw: st.DrawFn) -> list[Gpu]:
     """Return the free GPUs of a host: each without NVLink or in one of three groups, on one of two nodes or unknown."""

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spawner.model import Gpu, GpuHealth, Lease, LeaseState
+from spawner.policy import queue
 from spawner.policy.queue import (
     OVERDUE_SECONDS,
     PATIENCE_SECONDS,
@@ -74,7 +75,9 @@ def plan(
     waiting: Sequence[Lease], *leases: Lease, gpus: int | Sequence[Gpu] = 4, **use: float
 ) -> QueuePlan:
     host = [make_gpu(i) for i in range(gpus)] if isinstance(gpus, int) else gpus
-    return plan_queue(first_come(waiting), leases=leases, gpus=host, recent_gpu_hours=by_uid(use), now=NOW)
+    return plan_queue(
+        first_come(waiting), leases=leases, gpus=host, recent_gpu_hours=by_uid(use), now=NOW
+    )
 
 
 def outcome(
@@ -151,13 +154,21 @@ def test_a_smaller_request_passes_where_it_is_back_in_time() -> None:
     assert outcome([big, long], held) == {"big": 2.0, "long": 3.0}
 
 
+def test_the_example_of_the_essay() -> None:
+    held = holds("x", 0, 1, ends_in=2 * HOUR)
+    a, d = waits("a", 3, ago=4, hours=4), waits("d", 2, ago=1, hours=1)
+    b, c = waits("b", 1, ago=3, hours=2), waits("c", 1, ago=2, hours=3)
+    assert outcome([a, b, c, d], held) == {"b": (2,), "c": (3,), "a": 2.0, "d": 6.0}
+    assert outcome([a, waits("b", 2, ago=3, hours=3)], held) == {"a": 2.0, "b": 6.0}
+
+
 def test_more_than_work_now_waits_without_estimate_and_is_in_nobodys_way() -> None:
     gpus = [make_gpu(0), make_gpu(1, GpuHealth.LOST)]
-    crowd = [waits(f"big{i:03}", 2, ago=500 - i) for i in range(line.PLANNED_POSITIONS + 5)]
-    places = outcome([*crowd, waits("small", 1, ago=1)], gpus=gpus)
+    waiting = [waits(f"big{i:03}", 2, ago=500 - i) for i in range(queue.PLANNED_POSITIONS + 5)]
+    places = outcome([*waiting, waits("small", 1, ago=1)], gpus=gpus)
     assert places["big000"] is None
     assert places["small"] == (0,)
-    assert outcome([*crowd, waits("small", 1, ago=1)], gpus=2)["big000"] == (0, 1)
+    assert outcome([*waiting, waits("small", 1, ago=1)], gpus=2)["big000"] == (0, 1)
 
 
 def test_a_sick_gpu_that_is_given_back_counts_for_nobody() -> None:
@@ -167,10 +178,10 @@ def test_a_sick_gpu_that_is_given_back_counts_for_nobody() -> None:
 
 
 def test_who_stands_far_behind_has_a_place_but_no_estimate() -> None:
-    crowd = [waits(f"{i:04}", 1, ago=1000 - i) for i in range(line.PLANNED_POSITIONS + 1)]
-    planned = plan(crowd, holds("x", 0), gpus=1)
-    assert list(planned.queues[None]) == [lease.id for lease in crowd]
-    assert set(planned.starts_at) == {lease.id for lease in crowd[:-1]}
+    waiting = [waits(f"{i:04}", 1, ago=1000 - i) for i in range(queue.PLANNED_POSITIONS + 1)]
+    planned = plan(waiting, holds("x", 0), gpus=1)
+    assert list(planned.queues[None]) == [lease.id for lease in waiting]
+    assert set(planned.starts_at) == {lease.id for lease in waiting[:-1]}
 
 
 # --- properties
@@ -184,7 +195,8 @@ def situations(
 ) -> tuple[list[Lease], list[Lease], list[Gpu], dict[str, float]]:
     sick = draw(gpu_sets)
     gpus = [make_gpu(i, GpuHealth.LOST if i in sick else GpuHealth.OK) for i in range(6)]
-    holding, left = [], sorted(draw(gpu_sets))
+    holding: list[Lease] = []
+    left = sorted(draw(gpu_sets))
     while left:
         count = draw(st.integers(1, len(left)))
         taken, left = left[:count], left[count:]
@@ -335,7 +347,11 @@ class Simulation:
         self.waiting += [replace(lease, requested_at=self.now) for lease in arrivals]
         gpus = [make_gpu(i) for i in range(4)]
         planned = plan_queue(
-            first_come(self.waiting), leases=self.holding, gpus=gpus, recent_gpu_hours=by_uid(use), now=self.now
+            first_come(self.waiting),
+            leases=self.holding,
+            gpus=gpus,
+            recent_gpu_hours=by_uid(use),
+            now=self.now,
         )
         for lease in self.waiting:
             if lease.id in planned.grants:
@@ -356,11 +372,11 @@ def hours_waited(arrivals: Sequence[Sequence[tuple[int, int, int]]], gpus: int) 
     older = [waits(f"older{i}", 4, ago=1 + i, hours=MAX_HOURS) for i in range(OLDER)]
     simulation = Simulation([victim, *older])
     for hour in range(LIMIT_HOURS + 1):
-        crowd = [
+        waiting = [
             waits(f"{hour}-{i}", count, priority=priority, hours=hours, user="fresh")
             for i, (count, hours, priority) in enumerate(arrivals[hour % len(arrivals)])
         ]
-        simulation.step(crowd, {"victim": 1e6})
+        simulation.step(waiting, {"victim": 1e6})
         if victim.id not in {lease.id for lease in simulation.waiting}:
             return hour
     return None
@@ -384,7 +400,7 @@ def test_nobody_starves(arrivals: list[list[tuple[int, int, int]]], gpus: int) -
 def test_without_patience_the_victim_would_starve(monkeypatch: pytest.MonkeyPatch) -> None:
     always_busy = [[(4, 1, 9)]]
     assert hours_waited(always_busy, 4) is not None
-    monkeypatch.setattr(line, "PATIENCE_SECONDS", float("inf"))
+    monkeypatch.setattr(queue, "PATIENCE_SECONDS", float("inf"))
     assert hours_waited(always_busy, 4) is None
 
 
@@ -399,5 +415,5 @@ def test_without_reservations_small_ones_would_starve_a_large_one(
 
     small_ones = [[(1, 2, 0), (2, 3, 0), (1, 5, 0)]]
     assert hours_waited(small_ones, 4) is not None
-    monkeypatch.setattr(line._Forecast, "reserve", take_what_fits)
+    monkeypatch.setattr(queue._Forecast, "reserve", take_what_fits)
     assert hours_waited(small_ones, 4) is None

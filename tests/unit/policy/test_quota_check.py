@@ -49,7 +49,7 @@ def test_a_release_that_is_not_allowed_is_refused_even_without_gpus() -> None:
     refused = refuse(ask(0), quota)
     assert refused.reason is Reason.RELEASE_NOT_ALLOWED
     assert refused.message == (
-        "You asked for release v2.7, but your quota allows v2.8, v2.9: choose of these, or ask an admin."
+        "You asked for release v2.7, but your quota allows v2.8, v2.9: choose one of them, or ask an admin."
     )
     assert check_quota(ask(release="v2.8"), quota, []) is None
 
@@ -62,7 +62,7 @@ def test_a_group_that_is_full_refuses_each_member() -> None:
     assert refused.reason is Reason.GROUP_FULL
     assert refused.message == (
         "You asked for 3 GPUs, and group vision holds or waits for 2, but it may have 4 in all: ask for 2 or fewer, or "
-        "come again when a member has stopped."
+        "try again after a member has stopped a server."
     )
 
 
@@ -76,9 +76,9 @@ def test_gpu_hours_say_asked_held_coming_and_allowed() -> None:
     refused = refuse(ask(2, 10), WEEK, running(gpus=2), held=90.0)
     assert refused.reason is Reason.OVER_GPU_HOURS
     assert refused.message == (
-        "You asked for 2 GPUs for 10 hours, which is 20 GPU-hours, and held 90 GPU-hours in the last 7 days, and may "
-        "take 2 with what you have, but your quota is 100: ask for at most 4 hours, or come again as older hours "
-        "leave those days."
+        "You asked for 2 GPUs for 10 hours, which is 20 GPU-hours, and held 90 GPU-hours in the last 7 days, and your "
+        "present servers may take 2 more, but your quota is 100: ask for at most 4 hours, or try again when older "
+        "hours have left that period."
     )
 
 
@@ -166,7 +166,11 @@ def test_an_extension_within_the_quota_is_given() -> None:
 @pytest.mark.parametrize(
     ("quota", "reason", "said"),
     [
-        (Quota(max_gpus=1), Reason.OVER_QUOTA, "You hold or wait for 2 GPUs, but your quota is 1"),
+        (
+            Quota(max_gpus=1),
+            Reason.OVER_QUOTA,
+            "You hold or wait for 2 GPUs, but your quota is now 1",
+        ),
         (Quota(caps=(Cap("vision", 1),)), Reason.GROUP_FULL, "Group vision holds or waits for 2"),
         (Quota(releases=("v9",)), Reason.RELEASE_NOT_ALLOWED, "allows v9"),
         (WEEK, Reason.OVER_GPU_HOURS, "1 hour more of 2 GPUs and held 97.5 GPU-hours"),

@@ -108,12 +108,14 @@ def test_a_numa_node_is_a_bit(host: SimulatedHost) -> None:
 def test_gpus_of_one_group_are_joined(host: SimulatedHost) -> None:
     first, second, third = (device.handle for device in Device.all())
 
-    def ask(one: Any, other: Any, caps: int = libnvml.NVML_P2P_CAPS_INDEX_NVLINK) -> int:
+    def topology(one: Any, other: Any, caps: int = libnvml.NVML_P2P_CAPS_INDEX_NVLINK) -> int:
         return int(libnvml.nvmlDeviceGetP2PStatus(one, other, caps))
 
-    assert ask(first, second) == ask(second, first) == libnvml.NVML_P2P_STATUS_OK
-    assert ask(first, third) == ask(third, third) == libnvml.NVML_P2P_STATUS_NOT_SUPPORTED
-    assert ask(first, second, libnvml.NVML_P2P_CAPS_INDEX_ATOMICS) != libnvml.NVML_P2P_STATUS_OK
+    assert topology(first, second) == topology(second, first) == libnvml.NVML_P2P_STATUS_OK
+    assert topology(first, third) == topology(third, third) == libnvml.NVML_P2P_STATUS_NOT_SUPPORTED
+    assert (
+        topology(first, second, libnvml.NVML_P2P_CAPS_INDEX_ATOMICS) != libnvml.NVML_P2P_STATUS_OK
+    )
     host.set(SECOND, health="lost")
     with pytest.raises(libnvml.NVMLError_GpuIsLost):
-        ask(first, second)
+        topology(first, second)

@@ -14,6 +14,7 @@ import pytest
 from nvitop import NA, Device, libnvml
 
 from simulation.host import SimulatedHost, build_library
+from testing.eventually import eventually_sync
 from testing.paths import ROOT
 
 VALUES = {
@@ -113,7 +114,7 @@ from nvitop import Device
 device = Device(0)
 print(json.dumps({{call: getattr(device, call)() for call in {list(ANSWERS)!r}}}))
 """
-    assert host.ask(code) == ANSWERS
+    assert host.run_python(code) == ANSWERS
 
 
 def test_nvitop_finds_every_function_it_has(host: SimulatedHost) -> None:
@@ -130,7 +131,7 @@ for name, method in inspect.getmembers(device, inspect.ismethod):
     called += 1
 print(json.dumps([called, sorted(map(str, libnvml.UNKNOWN_FUNCTIONS))]))
 """
-    called, unknown = host.ask(code)
+    called, unknown = host.run_python(code)
     assert called > 80
     assert unknown == []
 
@@ -313,11 +314,12 @@ def test_processes_have_memory_and_a_share_of_the_work(
 def test_a_wave_moves_within_its_bounds(gpu: tuple[str, Device], host: SimulatedHost) -> None:
     host.set(gpu[0], wave_seconds=1, utilization_percent=95, power_milliwatts=100_000)
     seen: set[tuple[Any, ...]] = set()
-    deadline = time.monotonic() + 10
-    while len(seen) < 20 and time.monotonic() < deadline:
+
+    def has_moved() -> bool:
         seen.add((gpu[1].temperature(), gpu[1].gpu_utilization(), gpu[1].power_usage()))
-        time.sleep(0.01)
-    assert len(seen) >= 20
+        return len(seen) >= 20
+
+    eventually_sync(has_moved, "the readings move", seconds=10)
     for celsius, percent, milliwatts in seen:
         assert 36 <= celsius <= 44
         assert 75 <= percent <= 100

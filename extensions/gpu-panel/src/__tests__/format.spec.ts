@@ -58,7 +58,7 @@ describe('durations and moments', () => {
     expect(formatDuration(seconds)).toBe(words);
   });
 
-  it('has the weekday of another day only', () => {
+  it('has a weekday only for another day', () => {
     const evening = new Date(2026, 10, 23, 18, 5);
     expect(formatMoment(new Date(2026, 10, 23, 22, 4), evening)).toBe('22:04');
     const tomorrow = formatMoment(new Date(2026, 10, 24, 0, 4), evening);
@@ -107,14 +107,14 @@ describe('formatStatus', () => {
 });
 
 describe('sentences', () => {
-  it('say what is wrong and what to do, and nothing of a GPU that works', () => {
+  it('describe a failed GPU and the next step, and are empty for a healthy GPU', () => {
     expect(describeProblem(makeGpu())).toBeNull();
     expect(describeProblem(lost)).toContain('GPU 1 is lost');
     expect(describeProblem(lost)).toContain('Save your work');
     expect(describeProblem(makeGpu({ health: 'unknown' }))).toContain('error');
   });
 
-  it('say "simulated" of a simulated GPU only', () => {
+  it('mark only a simulated GPU as simulated', () => {
     const real = makeGpu({ index: 1, simulated: false });
     expect(describeGpus(makeMessage({ gpus: [makeGpu(), real] }))).toBe(
       'GPU 0: NVIDIA A100-SXM4-80GB (simulated) · 12.0 / 80 GiB · 54 °C · 87 %\n' +

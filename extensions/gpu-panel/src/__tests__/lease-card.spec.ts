@@ -8,7 +8,7 @@ import { makeLease } from './sample';
 describe('LeaseCard', () => {
   let card: LeaseCard;
   const onExtend = jest.fn();
-  const onStay = jest.fn();
+  const onKeepAlive = jest.fn();
   const find = (selector: string): HTMLElement => {
     const node = card.node.querySelector<HTMLElement>(selector);
     if (node === null) {
@@ -24,25 +24,25 @@ describe('LeaseCard', () => {
 
   beforeEach(() => {
     onExtend.mockReset();
-    onStay.mockReset();
-    card = new LeaseCard(onExtend, onStay);
+    onKeepAlive.mockReset();
+    card = new LeaseCard(onExtend, onKeepAlive);
   });
 
-  it('counts down, and tells the end', () => {
+  it('counts down to the end', () => {
     show(makeLease());
     expect(card.node.hidden).toBe(false);
     expect(find('[role="timer"]').textContent).toBe('2 h 14 min left');
     expect(find('.gpu-panel-Lease-until').textContent).toMatch(/^until .*\d\d:\d\d$/);
     show(makeLease({ seconds_left: -1 }));
-    expect(find('[role="timer"]').textContent).toBe('over');
+    expect(find('[role="timer"]').textContent).toBe('ended');
   });
 
-  it('says quietly that nobody confirms it', () => {
+  it('marks an unconfirmed countdown', () => {
     show(makeLease({ confirmed: false }));
     expect(find('.gpu-panel-Lease-until').textContent).toContain('(not confirmed)');
   });
 
-  it('says that nothing uses the GPUs, and lets people stay', () => {
+  it('shows an idle release, with a button against it', () => {
     show(makeLease());
     expect(find('.gpu-panel-Lease-idle').parentElement?.hidden).toBe(true);
     show(makeLease({ idle_seconds_left: 725 }));
@@ -50,19 +50,19 @@ describe('LeaseCard', () => {
     expect(row?.hidden).toBe(false);
     expect(row?.textContent).toContain('given back in 12 min');
     row?.querySelector('button')?.click();
-    expect(onStay).toHaveBeenCalledTimes(1);
+    expect(onKeepAlive).toHaveBeenCalledTimes(1);
     show(makeLease({ idle_seconds_left: 0 }));
     expect(row?.textContent).toContain('given back now');
   });
 
-  it('is not there outside a hub, nor without an end', () => {
+  it('is hidden without a hub and without an end', () => {
     show(null);
     expect(card.node.hidden).toBe(true);
     show(makeLease({ seconds_left: null }));
     expect(card.node.hidden).toBe(true);
   });
 
-  it('tells trouble, even of a lease without an end, as text', () => {
+  it('shows trouble as text, also for a lease without an end', () => {
     show(makeLease({ seconds_left: null, trouble: '<b>GPU 3</b> failed.' }));
     expect(card.node.hidden).toBe(false);
     expect(find('.gpu-panel-Problem').textContent).toBe('<b>GPU 3</b> failed.');
@@ -71,7 +71,7 @@ describe('LeaseCard', () => {
     expect(find('.gpu-panel-Problem').hidden).toBe(true);
   });
 
-  it('has a button to extend a lease that runs, and only that', () => {
+  it('has a button to extend a running lease only', () => {
     show(makeLease());
     find('[aria-label="Extend the GPU lease"]').click();
     expect(onExtend).toHaveBeenCalledTimes(1);

@@ -6,7 +6,7 @@ import { makeLease } from './sample';
 
 const HOUR = 3600;
 
-/** Return a model that was told `changes` at 0 and whose clock can be set, in seconds. */
+/** Return a model with a reading of `changes` at 0 and a settable clock in seconds. */
 function modelOf(changes: Partial<LeaseReading> = {}): {
   model: LeaseModel;
   at: (seconds: number) => LeaseModel;
@@ -22,7 +22,7 @@ function modelOf(changes: Partial<LeaseReading> = {}): {
 }
 
 describe('LeaseModel', () => {
-  it('counts down from the last word of the server', () => {
+  it('counts down from the last reading of the server', () => {
     const { model, at } = modelOf({ seconds_left: 100 });
     expect(at(30).seconds_left).toBe(70);
     expect(at(130).seconds_left).toBe(-30);
@@ -30,7 +30,7 @@ describe('LeaseModel', () => {
     expect(at(140).seconds_left).toBe(4990);
   });
 
-  it('knows nothing outside a hub, and counts nothing without an end', () => {
+  it('is empty without a hub, and has no countdown without an end', () => {
     const model = new LeaseModel(() => 0);
     expect([model.reading, model.seconds_left]).toEqual([null, null]);
     model.accept(makeLease({ seconds_left: null }));
@@ -38,7 +38,7 @@ describe('LeaseModel', () => {
     expect(model.extensions()).toEqual([]);
   });
 
-  it('tells of every word and every tick', () => {
+  it('emits for every reading and every tick', () => {
     const { model } = modelOf();
     let count = 0;
     model.changed.connect(() => count++);
@@ -57,7 +57,7 @@ describe('extensions', () => {
   it.each<[string, Partial<LeaseReading>, [number, string][]]>([
     [
       'a day, two hours left',
-      { most_hours: 24, seconds_left: 2 * HOUR },
+      { max_hours: 24, seconds_left: 2 * HOUR },
       [
         [1, '1 hour'],
         [4, '4 hours'],
@@ -66,7 +66,7 @@ describe('extensions', () => {
     ],
     [
       'room for less than four',
-      { most_hours: 4, seconds_left: 2 * HOUR },
+      { max_hours: 4, seconds_left: 2 * HOUR },
       [
         [1, '1 hour'],
         [1.98, 'as long as possible: 1 h 59 min']
@@ -74,31 +74,31 @@ describe('extensions', () => {
     ],
     [
       'room for minutes',
-      { most_hours: 2, seconds_left: 1.75 * HOUR },
+      { max_hours: 2, seconds_left: 1.75 * HOUR },
       [[0.23, 'as long as possible: 14 min']]
     ],
-    ['no room', { most_hours: 2, seconds_left: 2 * HOUR - 90 }, []],
+    ['no room', { max_hours: 2, seconds_left: 2 * HOUR - 90 }, []],
     [
       'no bound',
-      { most_hours: null },
+      { max_hours: null },
       [
         [1, '1 hour'],
         [4, '4 hours']
       ]
     ],
-    ['a lease that is lost', { state: 'lost' }, []],
+    ['a lost lease', { state: 'lost' }, []],
     [
-      'one that is over',
-      { most_hours: 0.5, seconds_left: -9 },
+      'an expired lease',
+      { max_hours: 0.5, seconds_left: -9 },
       [[0.48, 'as long as possible: 29 min']]
     ]
   ])('%s', (_, changes, expected) => {
     expect(offered(changes)).toEqual(expected);
   });
 
-  it('always ask for less than the hub allows, even a minute later', () => {
+  it('always request less than the hub allows, even a minute later', () => {
     for (const seconds_left of [10, 1799.9, 7200.5, 43211]) {
-      const { at } = modelOf({ most_hours: 24, seconds_left });
+      const { at } = modelOf({ max_hours: 24, seconds_left });
       const longest = Math.max(
         ...at(0)
           .extensions()

@@ -6,7 +6,7 @@ import { GOLDEN_TEXT } from './sample';
 const parsed = (): Record<string, unknown> => JSON.parse(GOLDEN_TEXT) as Record<string, unknown>;
 
 describe('parseMessage', () => {
-  it('accepts the golden sample as it is', () => {
+  it('accepts the golden sample unchanged', () => {
     expect(parseMessage(GOLDEN_TEXT)).toEqual(JSON.parse(GOLDEN_TEXT));
   });
 
@@ -30,7 +30,7 @@ describe('parseMessage', () => {
     expect(() => parseMessage(JSON.stringify({ ...parsed(), lease: changed }))).toThrow('"lease"');
   });
 
-  it('accepts that there is no lease', () => {
+  it('accepts a message without a lease', () => {
     expect(parseMessage(JSON.stringify({ ...parsed(), lease: null })).lease).toBeNull();
   });
 

@@ -5,7 +5,7 @@ import { makeGpu, makeMessage } from './sample';
 
 const GIB = 2 ** 30;
 
-/** Return a model that got one message at each of `times`, without any history. */
+/** Return a model after one message at each of `times`, without history. */
 function modelAt(...times: number[]): GpuModel {
   const model = new GpuModel();
   for (const sampled_at of times) {
@@ -19,7 +19,7 @@ describe('GpuModel', () => {
     expect(modelAt(100, 101, 102).series(makeGpu()).age_seconds).toEqual([-2, -1, 0]);
   });
 
-  it('forgets what is older than five minutes', () => {
+  it('drops points older than five minutes', () => {
     const { age_seconds } = modelAt(100, 101, 400, 401).series(makeGpu());
     expect(age_seconds.filter(Number.isInteger)).toEqual([-300, -1, 0]);
   });
@@ -39,7 +39,7 @@ describe('GpuModel', () => {
     expect(model.series(gpu).temperature_celsius).toEqual([null]);
   });
 
-  it('takes the past from the first message, between what it had itself', () => {
+  it('merges the history of the first message with its own points', () => {
     const model = modelAt(100, 101);
     const past = {
       uuid: makeGpu().uuid ?? '',
@@ -62,11 +62,11 @@ describe('GpuModel', () => {
     expect(model.series(second).temperature_celsius).toEqual([70]);
   });
 
-  it('has no series for a GPU it never heard of', () => {
+  it('has an empty series for an unknown GPU', () => {
     expect(modelAt(100).series(makeGpu({ uuid: 'GPU-2' })).age_seconds).toEqual([]);
   });
 
-  it('tells of every message and of a changed connection only', () => {
+  it('emits for every message and every changed connection only', () => {
     const model = new GpuModel();
     let count = 0;
     model.changed.connect(() => count++);

@@ -5,7 +5,7 @@ import { PanelMessage } from '../message';
 import { Stream, streamUrl } from '../stream';
 import { GOLDEN_TEXT } from './sample';
 
-/** A WebSocket whose server is the test. */
+/** A WebSocket that the test controls. */
 class FakeSocket {
   static all: FakeSocket[] = [];
   static get last(): FakeSocket {
@@ -57,7 +57,7 @@ describe('Stream', () => {
       onConnection: connection => connections.push(connection)
     });
 
-  /** Lose the connection and return how long it takes to open the next, in seconds. */
+  /** Close the connection and return the seconds until the next one. */
   const lose = (): number => {
     const count = FakeSocket.all.length;
     FakeSocket.last.onclose?.();
@@ -85,19 +85,19 @@ describe('Stream', () => {
     jest.restoreAllMocks();
   });
 
-  it('hands on what arrives and says that it is live', () => {
+  it('forwards messages and reports a live connection', () => {
     open();
     FakeSocket.last.send(GOLDEN_TEXT);
     expect(messages).toEqual([JSON.parse(GOLDEN_TEXT)]);
     expect(connections).toEqual(['connecting', 'live']);
   });
 
-  it('waits twice as long each time, up to half a minute', () => {
+  it('doubles its pause up to half a minute', () => {
     open();
     expect([1, 2, 3, 4, 5, 6, 7].map(lose)).toEqual([1, 2, 4, 8, 16, 30, 30]);
   });
 
-  it('starts with a short pause again once a message came', () => {
+  it('returns to a short pause after a message', () => {
     open();
     lose();
     lose();
@@ -105,7 +105,7 @@ describe('Stream', () => {
     expect(lose()).toBe(1);
   });
 
-  it('replaces a socket that falls silent', () => {
+  it('replaces a silent socket', () => {
     open();
     FakeSocket.last.send(GOLDEN_TEXT);
     jest.advanceTimersByTime(14000);
@@ -116,7 +116,7 @@ describe('Stream', () => {
     expect(FakeSocket.all).toHaveLength(2);
   });
 
-  it('stands by while the page is hidden and returns with it', () => {
+  it('is on standby while the page is hidden', () => {
     open();
     page.hide(true);
     expect(FakeSocket.last.isClosed).toBe(true);
@@ -128,7 +128,7 @@ describe('Stream', () => {
     expect(FakeSocket.all).toHaveLength(2);
   });
 
-  it('opens nothing on a page that is hidden from the start', () => {
+  it('opens no socket on a page that starts hidden', () => {
     page.hidden = true;
     open();
     jest.advanceTimersByTime(600000);
@@ -136,7 +136,7 @@ describe('Stream', () => {
     expect(connections).toEqual(['standby']);
   });
 
-  it('returns at once from a pause when the page comes back', () => {
+  it('reconnects at once when the page becomes visible', () => {
     open();
     FakeSocket.last.onclose?.();
     page.hide(true);
@@ -155,7 +155,7 @@ describe('Stream', () => {
     expect(messages).toHaveLength(1);
   });
 
-  it('is silent once disposed', () => {
+  it('is silent after disposal', () => {
     const stream = open();
     const socket = FakeSocket.last;
     stream.dispose();

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from workbench_toolkit.checkpointing.agreement import Agreement
 from workbench_toolkit.checkpointing.checkpoint import load_checkpoint, save_checkpoint
-from workbench_toolkit.checkpointing.codes import RESUME
+from workbench_toolkit.exit_codes import RESUME
 from workbench_toolkit.train.ranks import leave
 
 __all__ = ["RESUME", "Grace"]

@@ -64,7 +64,7 @@ def judge(stack: Stack, gpu: GpuFacts) -> Verdict:
     ):
         if known is None:
             return Verdict(
-                "unknown", f"cannot be judged: {what} is unknown", "See what nvidia-smi says."
+                "unknown", f"cannot be judged: {what} is unknown", "Run nvidia-smi on the GPU host."
             )
     is_new_enough = (driver_cuda or ()) >= (_parse(stack.cuda) or ())
     return (

@@ -16,8 +16,8 @@ from types import ModuleType
 
 import torch
 
-from workbench_toolkit.errors import ToolError
 from workbench_toolkit.checkpointing.checkpoint import load_data
+from workbench_toolkit.errors import ToolError
 
 
 def load_model(source: str, checkpoint: Path | None, seed: int) -> torch.nn.Module:

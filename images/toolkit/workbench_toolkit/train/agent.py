@@ -17,7 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.run import parse_args
 from torch.distributed.run import run as run_torchrun
 
-from workbench_toolkit.checkpointing.codes import RESUME
+from workbench_toolkit.exit_codes import RESUME
 from workbench_toolkit.train import rendezvous
 from workbench_toolkit.train.cores import usable_cores
 from workbench_toolkit.train.supervisor import exit_code_of, leave_terminal, say

@@ -1,6 +1,6 @@
-"""Makes the ledger: accounts, leases, claims, quarantines, use and heartbeat.
+"""Version 0001: creates accounts, leases, claims, quarantines, use and heartbeat.
 
-A script is never changed once a release had it; what comes after is the next script's.
+A released script never changes; a later change gets a script of its own.
 """
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make every table of the first release."""
+    """Create every table of the first release."""
     op.create_table(
         "accounts",
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),

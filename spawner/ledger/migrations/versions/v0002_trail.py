@@ -1,6 +1,6 @@
-"""Makes the quotas, and the audit trail, which the database itself lets nobody change.
+"""Version 0002: creates the quotas and the audit trail, whose rows the database protects against changes.
 
-A script is never changed once a release had it; what comes after is the next script's.
+A released script never changes; a later change gets a script of its own.
 """
 
 import sqlalchemy as sa
@@ -26,7 +26,7 @@ GUARDS = {
 
 
 def upgrade() -> None:
-    """Make both tables, and what guards the trail."""
+    """Create both tables and the triggers that protect the trail."""
     op.create_table(
         "trail",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),

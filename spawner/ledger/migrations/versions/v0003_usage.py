@@ -1,4 +1,4 @@
-"""Makes the accounting of what was used, and lets the recent use follow the account instead of the name."""
+"""Version 0003: adds the usage accounting and keys recent use by account instead of user name."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Add what leases and accounting need; the recent use begins anew."""
+    """Add the columns and tables of the accounting; recent use restarts at zero."""
     op.add_column(
         "leases", sa.Column("groups", sa.JSON, nullable=False, server_default=sa.text("'[]'"))
     )

@@ -1,4 +1,4 @@
-"""Makes the drains: the GPUs that an admin lets nobody be given."""
+"""Version 0004: adds the table of drained GPUs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     op.create_table(
         "drains",
         sa.Column("gpu_uuid", sa.String, primary_key=True),

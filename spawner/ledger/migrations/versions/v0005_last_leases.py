@@ -1,4 +1,4 @@
-"""Makes the index by which the last lease of a server is found among years of them."""
+"""Version 0005: adds the index that finds a server's latest lease among years of leases."""
 
 from alembic import op
 
@@ -7,5 +7,5 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Make it."""
+    """Create the index."""
     op.create_index("leases_by_server", "leases", ["user", "server", "requested_at"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from testing.fakes.docker_engine import FakeEngine, Fault
+from testing.fakes.docker_engine import FakeEngine
+from testing.fakes.docker_faults import Fault
 
 BODY = {"Image": "sha256:1", "Labels": {"workbench.role": "server"}}
 

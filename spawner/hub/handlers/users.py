@@ -1,0 +1,100 @@
+"""Users and groups: create, rename and delete them by JupyterHub's REST API.
+
+All servers of a user end before the user is deleted; a user with a live lease is not renamed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+from jupyterhub import orm
+from jupyterhub.apihandlers.groups import GroupAPIHandler
+from jupyterhub.apihandlers.users import UserAPIHandler
+from jupyterhub.user import User
+from tornado import web
+
+from spawner.hub.approval import ApprovedSignUp
+from spawner.hub.handlers.access import actor_of
+from spawner.hub.handlers.api_base import ApiHandler, WorkbenchHandler, bad_request
+from spawner.hub.handlers.subjects import delete_subject
+from spawner.hub.identity import quota_subject
+from spawner.hub.servers.user_deletion import end_all_servers
+from spawner.policy.quota_rows import group
+
+_CHANGEABLE = frozenset({"name", "admin"})
+
+
+class GroupApiHandler(WorkbenchHandler, GroupAPIHandler, ApiHandler):  # type: ignore[misc]
+    """``/groups/<group>``: deletes the quota row of a group with the group."""
+
+    async def delete(self, group_name: str) -> None:
+        """Delete the group and its quota row."""
+        found = orm.Group.find(self.db, name=group_name)
+        may_delete = self.get_scope_filter("delete:groups")
+        if found is not None and may_delete(found, kind="group"):
+            await delete_subject(self.workbench, group(group_name), actor_of(self))
+        super().delete(group_name)
+
+
+class UserApiHandler(WorkbenchHandler, UserAPIHandler, ApiHandler):  # type: ignore[misc]
+    """``/users/<user>``: creates, renames and deletes a user."""
+
+    async def post(self, user_name: str) -> None:
+        """Create a user with a name that can log in."""
+        if not self.authenticator.validate_username(user_name):
+            raise bad_request(f"{user_name[:40]!r} cannot be a user's name.")
+        await super().post(user_name)
+
+    async def patch(self, user_name: str) -> None:
+        """Rename a user without servers, or make one an admin; ``/groups`` changes groups."""
+        body = self.get_json_body() or {}
+        if not body or body.keys() - _CHANGEABLE:
+            raise bad_request("Only 'name' and 'admin' of a user can be changed here.")
+        if body.get("name") == user_name:
+            del body["name"]
+        user = self.find_user(user_name)
+        if user is None or "name" not in body or not self._may("admin:users", user):
+            await super().patch(user_name)
+            return
+        leases = await asyncio.to_thread(self.workbench.ledger.live_leases)
+        if user.active or any(lease.user == user_name for lease in leases):
+            raise web.HTTPError(
+                HTTPStatus.CONFLICT.value,
+                f"{user_name} has a server that runs, waits or ends: stop it, then rename the user.",
+            )
+        await self._rename(user, self.authenticator.normalize_username(body["name"]))
+
+    async def _rename(self, user: User, new_name: str) -> None:
+        name, authenticator = user.name, self.authenticator
+        has_sign_up = isinstance(authenticator, ApprovedSignUp)
+        if has_sign_up and authenticator.user_exists(new_name):
+            raise web.HTTPError(
+                HTTPStatus.CONFLICT.value,
+                f"There is a sign-up as {new_name!r}: discard it first.",
+            )
+        await super().patch(name)
+        if has_sign_up:
+            authenticator.rename_user(name, new_name)
+        # the cached user has addresses with the old name
+        self.users.pop(user.id, None)
+
+    async def delete(self, user_name: str) -> None:
+        """End all servers of a user, then delete the user."""
+        user = self.find_user(user_name)
+        if user is not None and self._may("delete:users", user):
+            await self._end_and_forget(user)
+        await super().delete(user_name)
+
+    async def _end_and_forget(self, user: User) -> None:
+        if user.name == self.current_user.name:
+            return  # JupyterHub refuses it
+        if not await end_all_servers(self, self.workbench, user):
+            raise web.HTTPError(
+                HTTPStatus.CONFLICT.value,
+                f"Servers of {user.name} are still stopping: delete the user again in a minute.",
+            )
+        await delete_subject(self.workbench, quota_subject(user).subject, actor_of(self))
+
+    def _may(self, scope: str, user: User) -> bool:
+        return bool(self.get_scope_filter(scope)(user, kind="user"))
