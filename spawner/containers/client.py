@@ -136,9 +136,7 @@ class Containers:
     async def inspect(self, name: str) -> ContainerStatus | None:
         """Return the status of a container; None is proof that it does not exist."""
         try:
-            async with self._request(
-                f"inspect at {name}", self._timeouts.request_seconds
-            ) as docker:
+            async with self._request(f"inspect {name}", self._timeouts.request_seconds) as docker:
                 return _read_status(await self._container(docker, name).show())
         except _Rejected as refused:
             # a 404 for a wrong path, or from a proxy in between, proves nothing
@@ -157,7 +155,7 @@ class Containers:
             await self._remove(name, grace_seconds)
 
     async def list_servers(self) -> tuple[ListedServer, ...]:
-        """Return every single-user server of this instance, running or not, at the cost of one inspect."""
+        """Return every single-user server of this instance, running or not, with one request."""
         try:
             async with self._request("list the servers", self._timeouts.request_seconds) as docker:
                 listed = await docker.containers.list(all=True)

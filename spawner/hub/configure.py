@@ -24,10 +24,10 @@ from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.routes import with_workbench_routes
 from spawner.hub.hub_database import reduce_orm_queries, relax_sqlite_durability
-from spawner.hub.single_instance import open_ledger
 from spawner.hub.servers.idle_release import IdleRelease
 from spawner.hub.servers.resume_queue import SERVICE, SERVICE_SCOPES, resume_queue
 from spawner.hub.servers.spawner import WorkbenchSpawner
+from spawner.hub.single_instance import open_ledger
 from spawner.hub.unavailable import PATIENCE_SECONDS, answer_unavailable
 from spawner.hub.views.form import TEMPLATES
 from spawner.hub.views.help import render_help_pages
@@ -76,7 +76,7 @@ def configure(c: Config, settings: Settings, workbench: Workbench, docs: Path) -
     c.JupyterHub.template_vars = {
         "has_sign_up": settings.authenticator == "native",
         "claim_minutes": settings.claim_minutes,
-        # JupyterHub calls each of these with the user; a page awaits the returned function
+        # JupyterHub calls a function here with the user; a page awaits the function that it returns
         "lease_of": lambda _user: functools.partial(build_lease_view, workbench),
         "format_gpu_name": lambda _user: format_gpu_name,
         "help_pages": render_help_pages(docs),

@@ -19,7 +19,7 @@ def relax_sqlite_durability(connection: Any, _record: object) -> None:  # noqa: 
 
 
 def reduce_orm_queries() -> None:
-    """Omit a third of JupyterHub's queries, whose results it does not use; call it before the hub opens the database."""
+    """Omit a third of JupyterHub's queries, whose results are unused; call it before the hub opens the database."""
     # the ping before each use of a connection: a SQLite file does not disconnect
     orm.register_ping_connection = lambda _engine: None
     # eager loads of roles, groups and shares of an object that the session already holds: they are discarded

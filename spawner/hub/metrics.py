@@ -24,7 +24,9 @@ _WAITS = (1, 10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 3 * 24 * 36
 _LIVE = tuple(state for state in LeaseState if state is not LeaseState.CLOSED)
 
 _GRANTS = Counter("workbench_grants", "Leases with GPUs that were granted.")
-_WAIT = Histogram("workbench_wait_seconds", "Seconds from the request for GPUs to the grant.", buckets=_WAITS)
+_WAIT = Histogram(
+    "workbench_wait_seconds", "Seconds from the request for GPUs to the grant.", buckets=_WAITS
+)
 _REFUSALS = Counter("workbench_refusals", "Requests refused.", ["reason"])
 for _reason in Reason:
     _REFUSALS.labels(_reason.value)

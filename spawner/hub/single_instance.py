@@ -16,7 +16,12 @@ import sqlalchemy as sa
 from jupyterhub.app import JupyterHub
 
 from spawner.ledger import Ledger
-from spawner.ledger.database import LEDGER_LOCK, describe, open_postgresql, database_errors_as_unknown
+from spawner.ledger.database import (
+    LEDGER_LOCK,
+    database_errors_as_unknown,
+    describe,
+    open_postgresql,
+)
 from spawner.model import SettingsError
 from spawner.settings import Settings
 

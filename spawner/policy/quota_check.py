@@ -180,7 +180,7 @@ def _refuse_used(
     return Refused(
         Reason.OVER_GPU_HOURS,
         f"You asked for {wants} and held {_format_number(held)} GPU-hours in the last {days}{may_take}, but your "
-        f"quota is {_format_number(quota.gpu_hours or 0.0)}: {advice}, or try again when older hours have left that period.",
+        f"quota is {_format_number(quota.gpu_hours or 0.0)}: {advice}, or try again when older hours have expired.",
     )
 
 

@@ -3,13 +3,13 @@
 import tomllib
 
 import pytest
-from bs4 import BeautifulSoup
 
 from spawner import cli
 from spawner.hub.views.help import PAGES, render_help_page
 from testing.paths import ROOT
+from tests.hub.accounts import join
 from tests.hub.hub_env import HubEnvironment
-from tests.hub.test_sign_up import join
+from tests.hub.pages import attribute, one, parse
 
 
 async def test_a_user_reads_the_researchers_guide(hub_env: HubEnvironment) -> None:
@@ -20,12 +20,12 @@ async def test_a_user_reads_the_researchers_guide(hub_env: HubEnvironment) -> No
         await join(hub_env, browser, "alice")
         answer = await browser.get("/hub/help")
         assert answer.status_code == 200
-        page = BeautifulSoup(answer.text, "html.parser")
-        shown = page.select_one("#wb-help")
-        assert [one.text for one in shown.select("h1, h2, h3")] == headings
+        page = parse(answer.text)
+        shown = one(page, "#wb-help")
+        assert [heading.text for heading in shown.select("h1, h2, h3")] == headings
         assert "Help" in [a.text for a in page.select('.navbar a[href="/hub/help"]')]
         for link in shown.select("a"):
-            target = str(answer.url.join(link["href"]))
+            target = str(answer.url.join(attribute(link, "href")))
             assert (await browser.get(target)).status_code == 200, target
 
 
@@ -35,16 +35,17 @@ async def test_every_help_page_has_its_links_and_anchors(hub_env: HubEnvironment
         for name in PAGES[1:]:
             answer = await browser.get(f"/hub/help/{name}")
             assert answer.status_code == 200, name
-            shown = BeautifulSoup(answer.text, "html.parser").select_one("#wb-help")
+            shown = one(parse(answer.text), "#wb-help")
             for link in shown.select("a"):
-                if link["href"].startswith(("http:", "https:")):
+                href = attribute(link, "href")
+                if href.startswith(("http:", "https:")):
                     continue
-                url = answer.url.join(link["href"])
+                url = answer.url.join(href)
                 target = await browser.get(str(url))
-                assert target.status_code == 200, link["href"]
+                assert target.status_code == 200, href
                 if url.fragment:
-                    found = BeautifulSoup(target.text, "html.parser").find(id=url.fragment)
-                    assert found is not None, link["href"]
+                    found = parse(target.text).find(id=url.fragment)
+                    assert found is not None, href
         assert (await browser.get("/hub/help/admin")).status_code == 404, "not a page for users"
 
 
@@ -82,11 +83,11 @@ async def test_every_page_and_the_command_line_show_the_version(
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     async with hub_env.browser() as browser:
         pages = ["/hub/login", "/hub/signup", "/hub/nowhere"]
-        footers = [BeautifulSoup((await browser.get(p)).text, "html.parser") for p in pages]
+        shown = [parse((await browser.get(path)).text) for path in pages]
         await join(hub_env, browser, "alice")
         pages = ["/hub/home", "/hub/spawn", "/hub/gpus", "/hub/queue", "/hub/token", "/hub/help"]
-        footers += [BeautifulSoup((await browser.get(p)).text, "html.parser") for p in pages]
-    assert {one.select_one(".wb-footer").text for one in footers} == {f"GPU Workbench {version}"}
+        shown += [parse((await browser.get(path)).text) for path in pages]
+    assert {one(page, ".wb-footer").text for page in shown} == {f"GPU Workbench {version}"}
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])
     assert (ended.value.code, capsys.readouterr().out) == (0, f"workbench {version}\n")

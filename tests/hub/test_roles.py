@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -48,13 +49,17 @@ REST = [
 PAGES = [
     *("home", "token", "admin", "authorize", "change-password", "change-password/bob", "login"),
     *("signup", "metrics", "health", "queue", "gpus", "usage", "usage.csv", "quotas"),
+    *("help", "help/toolkit"),
     *("quotas?user=alice", "quotas?user=bob", "audit", "audit/trail.csv", "audit/trail.jsonl"),
     *("spawn", "spawn/alice", "spawn/bob", "spawn/bob/second", "workbench/static/gpu-map.js"),
 ]
 
+Clients = dict[str, tuple[httpx.AsyncClient, httpx.AsyncClient | None]]
+"""For each role a client with its token, and a browser where it has one."""
+
 
 @pytest.fixture
-async def everybody(hub_env: HubEnvironment) -> dict[str, tuple[httpx.AsyncClient, httpx.AsyncClient | None]]:
+async def everybody(hub_env: HubEnvironment) -> AsyncIterator[Clients]:
     """Return for each role a client with its token, and a browser where it has one."""
     async with AsyncExitStack() as stack:
 
@@ -88,13 +93,13 @@ async def everybody(hub_env: HubEnvironment) -> dict[str, tuple[httpx.AsyncClien
 
 async def send_request(client: httpx.AsyncClient, method: str, path: str) -> int:
     """Return the status; a body is sent that no route takes, so that nothing is changed."""
-    body = None if method == "GET" else []
+    body: list[object] | None = None if method == "GET" else []
     async with client.stream(method, path, json=body) as answer:
         return answer.status_code
 
 
 async def test_everybody_may_what_the_table_says(
-    everybody: dict[str, tuple[httpx.AsyncClient, httpx.AsyncClient | None]],
+    everybody: Clients,
 ) -> None:
     found: dict[str, dict[str, int]] = {}
     for line in REST:

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from .conftest import BareMachine
+from tests.scripts.conftest import BareMachine
 
 WRONG_OPTIONS = [
     ("up --frobnicate", '"--frobnicate" is not an option.'),
@@ -19,6 +19,7 @@ WRONG_OPTIONS = [
     ("down --everything", '"--everything" is not an option.'),
     ("down --yes", "--yes goes with --purge only."),
     ("test unit nonsense", '"nonsense" is not a layer.'),
+    ("test -- -k name", "Name the layer that the words after -- are for."),
     ("check --fast", "scripts/check takes no options."),
     ("dev", '"" is neither hub nor panel.'),
     ("dev --fast", '"--fast" is neither hub nor panel.'),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from .conftest import DOCKER_STUB, BareMachine
+from tests.scripts.conftest import DOCKER_STUB, BareMachine
 
 ENSURE = """
 set -euo pipefail

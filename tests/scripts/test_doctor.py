@@ -15,9 +15,8 @@ from simulation.host import SimulatedHost
 from spawner.catalog import load_catalog
 from testing.paths import ROOT
 from testing.stack import run
-
-from .conftest import BareMachine, Outcome
-from .test_gpus import A, B, specification
+from tests.scripts.cdi import A, B, specification
+from tests.scripts.conftest import BareMachine, Outcome
 
 CASES = json.loads((ROOT / "tests/contract/compatibility.json").read_text())
 GOLDEN = json.loads((ROOT / "tests/contract/doctor-report.json").read_text())

@@ -2,10 +2,9 @@
 
 import pytest
 
-from .conftest import BareMachine
+from tests.scripts.cdi import A, B, specification
+from tests.scripts.conftest import BareMachine
 
-A = "GPU-aaaaaaaa-0000-4000-8000-000000000000"
-B = "GPU-bbbbbbbb-0000-4000-8000-000000000000"
 MIG = "MIG-cccccccc-0000-4000-8000-000000000000"
 PREPARE = """
 set -euo pipefail
@@ -26,13 +25,6 @@ def driver(*uuids: str, mig: str = "Disabled") -> str:
     if mig == "Enabled":
         listing += f"echo '  MIG 1g.10gb     Device  0: (UUID: {MIG})'\n"
     return f'case "$*" in -L) {listing} ;; *) {rows} ;; esac'
-
-
-def specification(*uuids: str) -> str:
-    devices = "".join(
-        f"- containerEdits:\n    deviceNodes: []\n  name: {uuid}\n" for uuid in (*uuids, "all")
-    )
-    return f"cdiVersion: 0.5.0\ncontainerEdits: {{}}\ndevices:\n{devices}kind: nvidia.com/gpu\n"
 
 
 def test_real_gpus_reach_the_agent_by_uuid(docker_machine: BareMachine) -> None:

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from .conftest import BareMachine
+from tests.scripts.conftest import BareMachine
 
 LIB = """
 set -euo pipefail

@@ -11,8 +11,7 @@ from spawner.model import SettingsError
 from spawner.settings import Settings
 from testing.paths import ROOT
 from testing.stack import run
-
-from .conftest import BareMachine
+from tests.scripts.conftest import BareMachine
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 EXAMPLE = dict(re.findall(r"^#(WORKBENCH_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.M))

@@ -19,6 +19,8 @@ REST = page("docs/rest-api.md")
 OPENAPI = json.loads((ROOT / "spawner/hub/handlers/openapi.json").read_text())
 ROUTE_TABLES = ("Your servers", "Queue and leases", "GPUs", "Quotas", "Usage, trail, description")
 GUIDES = [read for read in PAGES if read.name != "CHANGELOG.md"]
+OTHER_PROGRAMS = {"--gpus", "--runtime", "--device", "--user", "--entrypoint"}
+"""Options of Docker, which the docs name as well."""
 every_guide = pytest.mark.parametrize("read", GUIDES, ids=lambda one: one.name)
 
 
@@ -85,8 +87,8 @@ def test_every_option_is_documented_at_its_commands(parsers: Parsers) -> None:
         for option in code_words(options):
             table[option] = set(verbs) - named if commands.startswith("all but") else named
     actual: dict[str, set[str]] = {}
-    for verb, options in verbs.items():
-        for option in options:
+    for verb, real in verbs.items():
+        for option in real:
             actual.setdefault(option, set()).add(verb)
     assert table == actual
 
@@ -97,10 +99,10 @@ def test_a_typed_workbench_command_parses(read: Page, parsers: Parsers) -> None:
         for match in re.finditer(rf"(?:^|\s)workbench ({NOUN}\b[^<>|;&]*)", line):
             parsers.parse(match[1])
     for code in read.inline_code:
-        match = re.search(rf"\bworkbench ({NOUN}\b[^<>|;&]*)$", code)
-        if match is None:
+        typed = re.search(rf"\bworkbench ({NOUN}\b[^<>|;&]*)$", code)
+        if typed is None:
             continue
-        words = match[1].replace("…", "").split()
+        words = typed[1].replace("…", "").split()
         if len(words) == 2:
             assert " ".join(words) in parsers.verbs(), f"{read.name}: {code}"
         else:
@@ -129,6 +131,15 @@ def test_a_typed_script_has_these_options(read: Page) -> None:
                 )
                 wrong = {word for word in words if re.fullmatch(r"[a-z]+", word)}
                 assert wrong - layers - {"nightly"} == set(), f"{read.name}: {line}"
+
+
+@every_guide
+def test_a_named_option_exists(read: Page, parsers: Parsers) -> None:
+    sources = [*(ROOT / "scripts").rglob("*"), *(ROOT / "images/toolkit").rglob("*.py")]
+    text = "".join(path.read_text() for path in sources if path.is_file() and path.suffix != ".pyc")
+    known = set(re.findall(r"--[a-z][a-z-]+", text)).union(*parsers.verbs().values())
+    named = {match[0] for code in read.inline_code if (match := re.match(r"--[a-z][a-z-]+", code))}
+    assert named - known - OTHER_PROGRAMS == set()
 
 
 def test_every_script_and_its_options_are_documented() -> None:

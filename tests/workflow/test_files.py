@@ -24,11 +24,11 @@ python - <<'END'
 import json, pathlib, torch
 from packing import make_images
 from simplenet import SimpleNet
-from workbench_toolkit.checkpointing import Grace
+from workbench_toolkit.checkpointing import Checkpointer
 make_images(pathlib.Path("images"), 50)
 torch.manual_seed(1)
 model, images = SimpleNet(), torch.rand(4, 784)
-Grace("checkpoint.pt").save({"model": model.state_dict(), "epoch": 3})
+Checkpointer("checkpoint.pt").save({"model": model.state_dict(), "epoch": 3})
 scores = model(images).tolist()
 pathlib.Path("expected.json").write_text(json.dumps({"images": images.tolist(), "scores": scores}))
 END

@@ -13,16 +13,16 @@ from tests.workflow.conftest import CATALOG, Shell
 TRAINING = """
 import time
 from pathlib import Path
-from workbench_toolkit.checkpointing import Grace
-grace = Grace("checkpoint.pt")
+from workbench_toolkit.checkpointing import Checkpointer
+checkpointer = Checkpointer("checkpoint.pt")
 step = 0
 while True:
     step += 1
     time.sleep(0.1)
     Path("step").write_text(str(step))
-    if grace.should_stop:
+    if checkpointer.should_stop:
         time.sleep(2)  # longer than JupyterLab takes to end
-        grace.stop({"step": step})
+        checkpointer.stop({"step": step})
 """
 
 

@@ -6,12 +6,12 @@ import {
   JupyterLab
 } from '@jupyterlab/application';
 import { ICommandPalette, IThemeManager } from '@jupyterlab/apputils';
-import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { IStatusBar } from '@jupyterlab/statusbar';
 
 import { LeaseNotifications } from './notifications';
 import { extendLease, keepAlive } from './lease-api';
 import { LeaseMonitor } from './lease-monitor';
+import { hubPage } from './hub';
 import { gpuIcon } from './icon';
 import { LeaseModel } from './lease';
 import { LeaseStatus } from './lease-status';
@@ -22,6 +22,7 @@ import { Stream, streamUrl } from './stream';
 
 const OPEN_COMMAND = 'gpu-panel:open';
 const EXTEND_COMMAND = 'gpu-panel:extend-lease';
+const HELP_COMMAND = 'gpu-panel:help';
 const LEASE_ID = `${PANEL_ID}-lease`;
 const TICK_MS = 1000;
 
@@ -55,6 +56,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     addCommands(app, lease, notifications);
     palette?.addItem({ command: OPEN_COMMAND, category: 'GPU' });
     palette?.addItem({ command: EXTEND_COMMAND, category: 'GPU' });
+    palette?.addItem({ command: HELP_COMMAND, category: 'GPU' });
     const status = new GpuStatus(model, show);
     statusBar?.registerStatusItem(PANEL_ID, { item: status, align: 'left', rank: 100 });
     const countdown = new LeaseStatus(lease, show);
@@ -79,6 +81,11 @@ function addCommands(
     isVisible: () => lease.seconds_left !== null,
     execute: () => notifications.extend()
   });
+  // schema/plugin.json puts it in the Help menu
+  app.commands.addCommand(HELP_COMMAND, {
+    label: 'GPU Workbench Help',
+    execute: () => void window.open(hubPage('help'), '_blank', 'noopener')
+  });
 }
 
 function monitorLease(
@@ -87,11 +94,10 @@ function monitorLease(
   lease: LeaseModel,
   info: JupyterLab.IInfo | null
 ): LeaseNotifications {
-  const home = URLExt.join(PageConfig.getOption('hubPrefix'), 'home');
   const notifications = new LeaseNotifications({
     lease,
     info,
-    home: PageConfig.getOption('hubHost') + home,
+    home: hubPage('home'),
     extend: hours => extendLease(hours, app.serviceManager.serverSettings),
     keepAlive: () => keepAlive(app.serviceManager.serverSettings),
     saveAll: () => app.commands.execute('docmanager:save-all'),

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from torch.utils.tensorboard import SummaryWriter
-from workbench_toolkit.checkpointing import Grace
-from workbench_toolkit.train.ranks import join
+from workbench_toolkit.checkpointing import Checkpointer
+from workbench_toolkit.distributed import init_distributed
 
 EPOCHS = 20
 BATCH = 32
@@ -31,28 +31,28 @@ def make_digits(count: int) -> TensorDataset:
 
 def main() -> None:
     """Train; each process sees its part of every epoch, and all of them hold the same model."""
-    place = join()  # NCCL with GPUs, gloo without
+    context = init_distributed()  # NCCL with GPUs, gloo without
     torch.manual_seed(0)
-    grace = Grace(RUN / "checkpoint.pt")
+    checkpointer = Checkpointer(RUN / "checkpoint.pt")
     digits = make_digits(2_000)
-    sampler = DistributedSampler(digits, place.world_size, place.rank)
+    sampler = DistributedSampler(digits, context.world_size, context.rank)
     loader = DataLoader(digits, BATCH, sampler=sampler)
-    network = SimpleNet().to(place.device)
-    model = DistributedDataParallel(network) if place.world_size > 1 else network
+    network = SimpleNet().to(context.device)
+    model = DistributedDataParallel(network) if context.world_size > 1 else network
     optimizer = torch.optim.Adam(model.parameters())
     epoch = 0
-    if saved := grace.load():
+    if saved := checkpointer.load():
         network.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         epoch = saved["epoch"]
         print(f"going on with epoch {epoch}")
-    board = SummaryWriter(os.environ.get("TENSORBOARD_LOGDIR", RUN)) if place.rank == 0 else None
+    board = SummaryWriter(os.environ.get("TENSORBOARD_LOGDIR", RUN)) if context.rank == 0 else None
     while epoch < EPOCHS:
         sampler.set_epoch(epoch)
         for images, labels in loader:
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(
-                model(images.to(place.device)), labels.to(place.device)
+                model(images.to(context.device)), labels.to(context.device)
             )
             loss.backward()  # here the processes exchange their gradients
             optimizer.step()
@@ -61,9 +61,9 @@ def main() -> None:
             board.add_scalar("loss", loss.item(), epoch)
             print(f"epoch {epoch}: loss {loss.item():.3f}")
         state = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
-        if grace.should_stop:
-            grace.stop(state)
-        grace.save(state)
+        if checkpointer.should_stop:
+            checkpointer.stop(state)
+        checkpointer.save(state)
     if board:
         board.close()
 

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler
 from torch.utils.tensorboard import SummaryWriter
-from workbench_toolkit.checkpointing import Grace
-from workbench_toolkit.train.ranks import join
+from workbench_toolkit.checkpointing import Checkpointer
+from workbench_toolkit.distributed import init_distributed
 
 EPOCHS = 10
 BATCH = 32
@@ -24,28 +24,28 @@ RUN = Path("runs/road")
 
 def main() -> None:
     """Train; each process reads its part of the pack, and all of them hold the same model."""
-    place = join()  # NCCL with GPUs, gloo without
-    grace = Grace(RUN / "checkpoint.pt")
-    network = SimpleNet().to(place.device)
+    context = init_distributed()  # NCCL with GPUs, gloo without
+    checkpointer = Checkpointer(RUN / "checkpoint.pt")
+    network = SimpleNet().to(context.device)
     optimizer = torch.optim.Adam(network.parameters())
     epoch = 0
-    if saved := grace.load():
+    if saved := checkpointer.load():
         network.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         epoch = saved["epoch"]
     elif FIRST_TRY.exists():
-        network.load_state_dict(torch.load(FIRST_TRY, map_location=place.device))
-    model = DistributedDataParallel(network) if place.world_size > 1 else network
+        network.load_state_dict(torch.load(FIRST_TRY, map_location=context.device))
+    model = DistributedDataParallel(network) if context.world_size > 1 else network
     files = open_images()
-    sampler = DistributedSampler(files, place.world_size, place.rank)
+    sampler = DistributedSampler(files, context.world_size, context.rank)
     loader = DataLoader(files, BATCH, sampler=sampler)
-    board = SummaryWriter(os.environ.get("TENSORBOARD_LOGDIR", RUN)) if place.rank == 0 else None
+    board = SummaryWriter(os.environ.get("TENSORBOARD_LOGDIR", RUN)) if context.rank == 0 else None
     while epoch < EPOCHS:
         sampler.set_epoch(epoch)
         for images, digits in loader:
             optimizer.zero_grad()
-            scores = model(images.to(place.device))
-            loss = nn.functional.cross_entropy(scores, digits.to(place.device))
+            scores = model(images.to(context.device))
+            loss = nn.functional.cross_entropy(scores, digits.to(context.device))
             loss.backward()  # here the processes exchange their gradients
             optimizer.step()
         epoch += 1
@@ -53,9 +53,9 @@ def main() -> None:
             board.add_scalar("loss", loss.item(), epoch)
             print(f"epoch {epoch}: loss {loss.item():.3f}")
         state = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
-        if grace.should_stop:
-            grace.stop(state)
-        grace.save(state)
+        if checkpointer.should_stop:
+            checkpointer.stop(state)
+        checkpointer.save(state)
     if board:
         board.close()
 

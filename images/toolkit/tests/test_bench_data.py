@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from workbench_toolkit.bench_data.measure import Load, Run
-from workbench_toolkit.bench_data.verdict import Bottleneck, judge
+from workbench_toolkit.bench_data.recommendation import Bottleneck, recommend
 from workbench_toolkit.cli import main
 from workbench_toolkit.pack.packing import pack
-from workbench_toolkit.train.cores import usable_cores
+from workbench_toolkit.cores import usable_cores
 
 ATTEMPTS = 4
 """Other tests run meanwhile: a measurement that they disturbed is taken again."""
@@ -153,12 +153,12 @@ LOAD = Load(batch_size=10, step_seconds=0.1, seconds=1)
     ],
 )
 def test_the_verdict(runs: list[Run], workers: int, bottleneck: str) -> None:
-    verdict = judge(runs, LOAD)
-    assert (verdict.workers, verdict.bottleneck) == (workers, bottleneck)
+    recommendation = recommend(runs, LOAD)
+    assert (recommendation.workers, recommendation.bottleneck) == (workers, bottleneck)
 
 
 def test_the_sentence_of_the_share() -> None:
-    said = judge([Run(4, 40, 0.6, 0.9, 0.1)], LOAD).sentence
+    said = recommend([Run(4, 40, 0.6, 0.9, 0.1)], LOAD).sentence
     assert said.startswith(
         "With 4 workers the GPU would wait 60% of the time: the processor is the bottleneck"
     )

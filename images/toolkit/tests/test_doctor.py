@@ -14,21 +14,21 @@ import pytest
 from workbench_toolkit.cli import main
 from workbench_toolkit.doctor import checks, gpus
 from workbench_toolkit.doctor.compatibility import GpuFacts, Stack, Verdict, judge
-from workbench_toolkit.doctor.gpus import Seen, SeenGpu
+from workbench_toolkit.doctor.gpus import GpuProbe, ProbedGpu
 from workbench_toolkit.doctor.release import Manifest, read_manifest
 from workbench_toolkit.doctor.report import (
     Check,
     JudgedGpu,
     build_json,
     build_text,
-    find_exit_code,
+    get_exit_code,
 )
 from workbench_toolkit.errors import ToolError
 
 CONTRACT = Path(__file__).parents[3] / "tests/contract"
 CASES = json.loads((CONTRACT / "compatibility.json").read_text())
 GOLDEN = json.loads((CONTRACT / "doctor-report.json").read_text())
-A100 = SeenGpu(
+A100 = ProbedGpu(
     index=0,
     uuid="GPU-51a0c0de-0000-4000-8000-000000000000",
     name="NVIDIA A100-SXM4-80GB",
@@ -79,7 +79,7 @@ def test_the_exit_code_is_the_worst_that_was_found(
 ) -> None:
     found = [Check("x", state, "") for state in states]
     judged = [JudgedGpu(A100, {fit: Verdict(fit, "") for fit in fits})]
-    assert find_exit_code(found, judged) == code
+    assert get_exit_code(found, judged) == code
 
 
 def test_a_person_reads_a_table_and_what_to_do() -> None:
@@ -153,14 +153,14 @@ def test_shared_memory_that_is_not_there_is_unknown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seen", "state", "found"),
     [
-        (Seen(), "note", "none: this container computes on the CPU"),
-        (Seen((SIMULATED,)), "note", "1 SIMULATED: they compute nothing"),
-        (Seen((A100, SIMULATED)), "ok", "2"),
-        (Seen(error="NVML does not work: x"), "unknown", "NVML does not work: x"),
+        (GpuProbe(), "note", "none: this container computes on the CPU"),
+        (GpuProbe((SIMULATED,)), "note", "1 SIMULATED: they compute nothing"),
+        (GpuProbe((A100, SIMULATED)), "ok", "2"),
+        (GpuProbe(error="NVML does not work: x"), "unknown", "NVML does not work: x"),
     ],
 )
 def test_gpus_are_counted_and_simulated_ones_are_called_so(
-    seen: Seen, state: str, found: str
+    seen: GpuProbe, state: str, found: str
 ) -> None:
     check = checks.check_gpus(seen)
     assert (check.state, check.found) == (state, found)
@@ -197,7 +197,7 @@ def test_a_simulated_gpu_is_never_asked_to_compute() -> None:
 
 def test_without_nvitop_the_gpus_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nvitop", None)
-    assert checks.check_gpus(gpus.look()).state == "unknown"
+    assert checks.check_gpus(gpus.probe_gpus()).state == "unknown"
 
 
 def test_an_image_without_a_manifest_is_unknown(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_manifest_says_where_it_runs(tmp_path: Path) -> None:
 def test_the_command_says_it_as_json_and_as_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench_toolkit.doctor.command.look", lambda: Seen((SIMULATED,)))
+    monkeypatch.setattr("workbench_toolkit.doctor.command.probe_gpus", lambda: GpuProbe((SIMULATED,)))
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps({**DECLARED, "torch": "1.0.0", "driver": "580"}))
     assert main(["doctor", "--manifest", str(path), "--json"]) == 1

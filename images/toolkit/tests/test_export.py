@@ -160,7 +160,7 @@ def test_inputs_come_from_a_file(export: Callable[..., int], tmp_path: Path, suf
     assert not (tmp_path / "out" / "model.onnx").exists()
 
 
-@pytest.mark.parametrize("kind", ["plain", "from DDP", "with more in it", "from Grace"])
+@pytest.mark.parametrize("kind", ["plain", "from DDP", "with more in it", "from Checkpointer"])
 def test_a_checkpoint_fills_the_model(
     export: Callable[..., int], models: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -175,7 +175,7 @@ def test_a_checkpoint_fills_the_model(
         "from DDP": {f"module.{name}": value for name, value in state.items()},
         "with more in it": with_more,
     }
-    if kind == "from Grace":
+    if kind == "from Checkpointer":
         save_checkpoint(tmp_path / "weights.pt", with_more)
     else:
         torch.save(saved[kind], tmp_path / "weights.pt")

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbclient
 import nbformat
 import pytest
-from served import TOOLKIT, environment_of_toolkit, served
+from serve_helpers import TOOLKIT, environment_of_toolkit, served
 
 EXAMPLES = TOOLKIT.parent / "pytorch-cuda" / "examples"
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from packs import ENDINGS, fill, refusal, silent
+from pack_helpers import ENDINGS, fill, refusal, silent
 from workbench_toolkit.cli import main
 from workbench_toolkit.errors import ToolError
 from workbench_toolkit.pack import packing

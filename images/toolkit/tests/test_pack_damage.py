@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import lmdb
 import pytest
-from packs import ENDINGS, fill, silent
+from pack_helpers import ENDINGS, fill, silent
 from workbench_toolkit.cli import main
 from workbench_toolkit.data import PackedFiles
 from workbench_toolkit.errors import ToolError
@@ -89,7 +89,7 @@ def test_a_pack_that_was_cut_off_is_none(
 def test_an_interrupted_pack_that_was_cut_off_is_begun_anew(out: Path) -> None:
     partial = out.rename(f"{out}.partial")
     os.truncate(partial, partial.stat().st_size // 2)
-    assert packing.find_format(out).Writer.begun_for(partial) is None
+    assert packing.get_format(out).Writer.read_fingerprint(partial) is None
     pack(out.with_name("data"), out, silent)
     assert verify(out, silent)[1] == []
 
@@ -152,6 +152,6 @@ def test_an_hdf5_of_somebody_else(tmp_path: Path, groups: set[str]) -> None:
 def test_an_unfinished_pack_is_none(tmp_path: Path, ending: str) -> None:
     out = tmp_path / f"out.{ending}"
     out.touch()
-    packing.find_format(out).Writer(out, Plan(2, 10, 2, "f"), is_new=True).close()
+    packing.get_format(out).Writer(out, Plan(2, 10, 2, "f"), is_new=True).close()
     with pytest.raises(ToolError, match="no finished pack"):
         open_reader(out)

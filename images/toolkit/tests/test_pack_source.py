@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from packs import fill, refusal
+from pack_helpers import fill, refusal
 from workbench_toolkit.errors import ToolError
 from workbench_toolkit.pack.source import list_entries
 

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from served import TEXT, Served, export_text, served, write_obedient
+from serve_helpers import TEXT, Served, export_text, served, write_obedient
 
 
 @pytest.fixture(scope="module")

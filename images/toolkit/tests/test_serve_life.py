@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from served import (
+from serve_helpers import (
     Served,
     environment_of_toolkit,
     is_running,

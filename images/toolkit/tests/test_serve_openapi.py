@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from served import Served, environment_of_toolkit, export_text, served
+from serve_helpers import Served, environment_of_toolkit, export_text, served
 
 TOKEN = "s3cret"
 TESTS = Path(__file__).resolve().parent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training import (
+from train_helpers import (
     ENVIRONMENT,
     STEPS,
     command,
@@ -132,10 +132,10 @@ def test_the_exit_code_is_that_of_the_rank_that_failed(tmp_path: Path, end: str,
     path = script(
         tmp_path,
         "import os, signal, sys, torch, torch.distributed as dist\n"
-        "from workbench_toolkit.train.ranks import join\n"
-        "place = join()\n"
-        "print('hello from', place.rank, flush=True)\n"
-        f"if place.rank == 1: {end}\n"
+        "from workbench_toolkit.distributed import init_distributed\n"
+        "context = init_distributed()\n"
+        "print('hello from', context.rank, flush=True)\n"
+        f"if context.rank == 1: {end}\n"
         "dist.all_reduce(torch.ones(1))\n",  # rank 0 fails here, too, as its peer is gone
     )
     ended, output = run(tmp_path, "--nproc", 2, "--", path)
@@ -251,6 +251,6 @@ def test_more_processes_than_gpus(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(agent, "_end_with", lambda _: None)
+    monkeypatch.setattr(agent, "_exit_with_parent", lambda _: None)
     assert agent.main(0, "3", []) == 2
     assert "this container was given 2 GPU(s)" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbclient
 import nbformat
 import pytest
-from training import ENVIRONMENT
+from train_helpers import ENVIRONMENT
 
 EXAMPLES = Path(__file__).parents[2] / "pytorch-cuda" / "examples"
 

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
-from training import processes_of, said, stop, training, wait_until
+from train_helpers import processes_of, said, stop, training, wait_until
 from workbench_toolkit.train.supervisor import training_processes
 
 LISTEN = "0A"

@@ -13,7 +13,7 @@ from workbench_toolkit.verify.compare import (
     compare_files,
     compare_packages,
     compare_texts,
-    find_packages,
+    list_packages,
     read_locks,
     read_versions,
 )
@@ -67,7 +67,7 @@ def test_names_are_those_of_locks(tmp_path: Path) -> None:
     about = tmp_path / "half_life-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: Half_Life\nVersion: 1.0\n")
-    assert read_versions(find_packages(tmp_path)) == {"half-life": "1.0"}
+    assert read_versions(list_packages(tmp_path)) == {"half-life": "1.0"}
 
 
 def test_every_file_is_read_bytecode_too(tmp_path: Path) -> None:

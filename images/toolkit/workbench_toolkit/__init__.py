@@ -1,1 +1,1 @@
-"""What the PyTorch-CUDA images bring besides PyTorch: from data to training to inference, one command, ``wb``."""
+"""Toolkit of the PyTorch-CUDA images: the command ``wb``, from data to training to inference."""

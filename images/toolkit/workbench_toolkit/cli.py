@@ -1,6 +1,6 @@
-"""The command ``wb``: finds the subcommand and runs it.
+"""Command line ``wb``: imports and runs one subcommand.
 
-A subcommand's module is imported only when it is asked for, so that ``wb --help`` waits for no PyTorch.
+Only the chosen subcommand's module is imported, so that ``wb --help`` imports no PyTorch.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ from workbench_toolkit.errors import ToolError
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": (
         "workbench_toolkit.doctor.command",
-        "say whether this image runs on the GPUs that are here",
+        "check that this image runs on the GPUs of this container",
     ),
     "verify": (
         "workbench_toolkit.verify.command",
-        "say whether this image is what its manifest declares",
+        "compare this image with its manifest",
     ),
     "pack": ("workbench_toolkit.pack.command", "pack many small files into one, or verify a pack"),
     "bench-data": (
         "workbench_toolkit.bench_data.command",
-        "find out how many DataLoader workers a data set needs",
+        "measure how many DataLoader workers a data set needs",
     ),
     "train": (
         "workbench_toolkit.train.command",
-        "run a training script on the GPUs that this container was given",
+        "run a training script on the GPUs of this container",
     ),
     "export": (
         "workbench_toolkit.export.command",
-        "turn a model into TorchScript and ONNX that answer as it does",
+        "export a model to TorchScript and ONNX, and compare the results",
     ),
     "serve": ("workbench_toolkit.serve.command", "serve an exported model over HTTP"),
 }
-"""Each subcommand's module, and what it is for in one line."""
+"""Each subcommand's module and its purpose in one line."""
 
 
 class Command(Protocol):
-    """What a subcommand's module has."""
+    """The functions of a subcommand's module."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Describe the arguments; imports nothing that takes long."""
+        """Add the arguments; imports no large package."""
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """Do it and return the exit code; raises ToolError."""
+        """Run the subcommand and return the exit code; raises ToolError."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run ``wb`` with ``words`` (those of the shell) and return the exit code."""
+    """Run ``wb`` with ``words``, by default the process's arguments, and return the exit code."""
     given = list(sys.argv[1:] if words is None else words)
     parser = argparse.ArgumentParser(prog="wb", description="From data to training to inference.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -61,7 +61,7 @@ def main(words: Sequence[str] | None = None) -> int:
     module, purpose = COMMANDS[chosen]
     own = argparse.ArgumentParser(prog=f"wb {chosen}", description=purpose)
     try:
-        command = _find(module)
+        command = _import_command(module)
         command.add_arguments(own)
         return command.run(own.parse_args(given[1:]))
     except ToolError as error:
@@ -69,12 +69,12 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _find(module: str) -> Command:
+def _import_command(module: str) -> Command:
     try:
         command: Command = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ToolError(
-            f"{error.name} is not in this image: this is for the flavors train and lab."
+            f"{error.name} is not in this image: use the flavor train or lab."
         ) from None
     return command
 

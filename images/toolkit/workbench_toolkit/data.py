@@ -1,6 +1,6 @@
-"""A pack as a map-style data set for a DataLoader.
+"""Packed data set: a pack as a map-style data set for a DataLoader, in the order of the pack.
 
-It may be pickled and forked: each process that reads opens the pack itself. The order is the pack's.
+It can be pickled and forked: each reading process opens the pack itself.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Sample(NamedTuple):
 class PackedFiles(Dataset[Any]):
     """The files of a pack in order.
 
-    An item is a ``Sample``, or what ``decode(name, data)`` makes of it; with workers that are spawned,
-    ``decode`` is a function that can be pickled. Raises ToolError when ``path`` is no finished pack.
+    An item is a ``Sample``, or the result of ``decode(name, data)``, which spawned workers must be able to pickle.
+    Raises ToolError when ``path`` is not a finished pack.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class PackedFiles(Dataset[Any]):
     def __len__(self) -> int:
         return len(self._reader)
 
-    def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - it is whatever decode makes
+    def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - the result of decode
         position = self._position(index)
         sample = Sample(self._reader.describe(position)[0], self._reader.content(position))
         return sample if self._decode is None else self._decode(*sample)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return several items, as a DataLoader asks for a batch; the disk is asked for all of them at once."""
+        """Return the items of a batch; one prefetch reads all of them."""
         self._reader.prefetch([self._position(index) for index in indices])
         return [self[index] for index in indices]
 
@@ -56,7 +56,7 @@ class PackedFiles(Dataset[Any]):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all names and contents' checksums, in hex: the same files in order, the same digest."""
+        """SHA-256 over all names and checksums in order, in hex."""
         return self._reader.digest.hex()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The exit code by which a run says that it wants to be started again; imports nothing."""
+"""Exit codes: the codes with a meaning for ``wb train``; imports nothing."""
 
 RESUME = 75
-"""Stopped with a checkpoint, start me again (EX_TEMPFAIL of sysexits.h)."""
+"""Stopped with a checkpoint, to be started again (EX_TEMPFAIL of sysexits.h)."""

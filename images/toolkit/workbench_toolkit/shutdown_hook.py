@@ -1,7 +1,7 @@
-"""A Jupyter server extension that lets trainings save before a server is gone.
+"""Shutdown hook: a Jupyter server extension that lets trainings save before their container ends.
 
-A container ends with its server, and whatever else runs there is killed: so the server, once it has stopped,
-stops each ``wb train`` and waits for it. Whoever stops the container bounds that, with Docker's own time.
+The container ends with its server, and the kernel kills all other processes in it.
+Therefore the server's process stops each ``wb train`` at its own end and waits for it, up to Docker's stop timeout.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ import time
 from pathlib import Path
 
 AGENT = b"workbench_toolkit.train.agent"
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
-    """Tell Jupyter where the extension is."""
+    """Return the extension's module."""
     return [{"module": "workbench_toolkit.shutdown_hook"}]
 
 
 def _load_jupyter_server_extension(_: object) -> None:
-    """Do it when the server's process ends."""
+    """Register the hook for the end of the server's process."""
     atexit.register(stop_trainings)
 
 
 def stop_trainings() -> None:
-    """Send SIGTERM to every ``wb train`` and return when the last one has ended."""
-    for pid in _trainings():
+    """Send SIGTERM to every ``wb train`` and wait for the last one to end."""
+    for pid in _list_supervisors():
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGTERM)
-    while _trainings():
-        time.sleep(LOOK_SECONDS)
+    while _list_supervisors():
+        time.sleep(POLL_SECONDS)
 
 
-def _trainings() -> set[int]:
-    """Return the processes in front of the agents, whose first word they are."""
+def _list_supervisors() -> set[int]:
+    """Return the supervisors' process ids, each the first argument of its agent."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

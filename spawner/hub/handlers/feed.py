@@ -1,45 +1,49 @@
-"""Live feed: reads the state of the GPUs once a second and sends the same bytes to every subscriber.
+"""Live feed: samples the GPUs once a second and sends the same bytes to every open GPU page.
 
-Nothing is read while nobody subscribes, and a slow subscriber costs no memory.
+Without subscribers nothing is sampled, and a slow subscriber costs no memory.
 
 The problem
 -----------
-Every open GPU page shows every GPU, second by second. With 500 pages and 512 GPUs, a whole map is about 200 kB of
-JSON; sent to each page each second it would be 100 MB/s, and building it 500 times would take more than the second.
+Every open GPU page shows every GPU, second by second. A map of 512 GPUs is about 200 kB of JSON. Sent to 500 pages
+each second it would be 100 MB/s, and building it 500 times would take more than the second.
 
 The rules
 ---------
-1. *One snapshot for all.* ``Feed.snapshot`` asks the agent and the ledger once, and every caller within half a period
-   shares the answer. The loop in ``_run`` exists only while there is a subscriber.
-2. *One encoding per audience.* Only two maps exist: with the names of holders and without them. A ``Frame`` holds the
-   events of one audience for one second; 500 subscribers receive the same ``bytes`` object.
-3. *Deltas, and a snapshot after a gap.* A delta applies only to the map of the second before. A subscriber that missed
-   a frame, or has just joined, gets the whole map instead.
-4. *No queue per subscriber.* While its last write is pending, a subscriber skips frames and is marked as needing a
-   snapshot. A slow reader costs one pending write, however long it is slow.
-5. *A stalled connection ends.* After ``STALLED_SECONDS`` without progress it is closed; a browser reconnects by itself.
-6. *A stream is never silent.* While the agent takes long to answer, a comment line every ``HEARTBEAT_SECONDS`` shows
-   the browser and all proxies that the connection lives.
+1. *One sampler.* The first subscriber starts the loop ``Feed._run``, and the loop ends with the last one. Each round
+   takes one ``MapSnapshot``: readings from the agent, leases from the ledger, positions from the queue. The page
+   itself calls ``Feed.snapshot`` too, and shares an answer that is at most half a period old.
+2. *Two audiences.* The settings, or being an admin, decide whether a viewer sees names. So at most two maps exist per
+   round, with and without names. A ``Frame`` holds the events of one audience, and all its subscribers get the same
+   ``bytes`` object.
+3. *Deltas, and a snapshot after a gap.* A delta is the change since the previous round, so it is valid only for a map
+   of that round. A new subscriber gets a snapshot, the whole map; so does one that missed a frame. When the list of
+   GPUs itself changes, the delta of that frame is the snapshot, because a delta names GPUs by their index.
+4. *Patience without a queue.* A subscriber has at most one write pending. Until that write is done it misses frames,
+   and nothing is stored for it. A write that is pending for ``STALLED_SECONDS`` means that the browser no longer
+   reads: the connection is closed. A browser that is still there reconnects by itself.
+5. *Never silent.* While the agent takes long to answer, a comment every ``HEARTBEAT_SECONDS`` shows the browser and
+   the proxies that the hub is alive. It also finds the subscribers that have stalled.
+6. *Names only by permission.* ``own`` is a separate event with the viewer's own leases and positions. It holds no
+   names of other users, and it is sent only when it changes. So a viewer without permission still finds "you".
 
 A worked example
 ----------------
-Alice and Bob (an admin) watch two GPUs; Alice's connection stops taking data at second 2.
+Alice and Bob watch two GPUs. Bob is an admin and sees names. Alice's network stops for three seconds.
 
-====== ==================================== ========================================= ==============================
-second the map                              Alice (without names)                     Bob (with names)
-====== ==================================== ========================================= ==============================
-0      both free                            ``map`` (whole: she has just joined)      ``map`` (whole)
-1      GPU 0 held by carol                  ``changes {"0": {"state": "held"}}``      ``changes`` with ``holder``
-2      GPU 0 at 61 °C                       sent, not taken by her connection         ``changes`` (temperature)
-3      GPU 1 drained                        nothing: her last write is pending        ``changes`` (GPU 1)
-4      nothing changed                      her write is done: ``map`` (whole)        ``changes {}``
-====== ==================================== ========================================= ==============================
+Second 0: both GPUs are free. Alice and Bob have just subscribed, and both get ``map``.
 
-At 3 Alice misses a frame. A delta at 4 would apply to her map of second 2 and leave GPU 1 "free"; the snapshot
-corrects her map with one message.
+Second 1: carol gets GPU 0. Bob gets ``changes`` with ``"holder": "carol"``, Alice with ``"holder": "another user"``.
 
-The own leases of a subscriber (``own``) are not part of the shared bytes. They are a second event, sent only when they
-change, so that they cost nothing in most seconds.
+Second 2: GPU 0 reaches 61 °C. Both get ``changes``. Alice's write stays pending, because her network has stopped.
+
+Second 3: an admin drains GPU 1. Bob gets ``changes``. Alice misses this frame.
+
+Second 4: Alice's write is done. Bob gets ``changes``, in which only the time is new. Alice gets ``map``: a delta would
+leave her GPU 1 "free".
+
+If the agent answers with an error, the map carries its sentence in ``error``, and the last known GPUs without readings.
+If the ledger fails, there is no map: the loop logs the cause and drops all subscribers, and their reconnect starts it
+again.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ class HelpPageHandler(BaseHandler):  # type: ignore[misc]
     @web.authenticated
     async def get(self, name: str = FRONT_PAGE) -> None:
         """Render the page ``name``."""
-        self.finish(await self.render_template("help.html", name=name))
+        self.finish(await self.render_template("help.html", page=name))
 
 
 def help_handlers() -> list[Route]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from jupyterhub import apihandlers
+from jupyterhub.apihandlers.auth import TokenAPIHandler
 from jupyterhub.apihandlers.base import API404, APIHandler
 from jupyterhub.apihandlers.groups import GroupAPIHandler
 from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
@@ -27,7 +28,7 @@ from spawner.hub.handlers.spawn_handlers import ServerApiHandler, SpawnFormHandl
 from spawner.hub.handlers.subjects import delete_stale_rows
 from spawner.hub.handlers.trail import trail_handlers
 from spawner.hub.handlers.usage import usage_handlers
-from spawner.hub.handlers.users import GroupApiHandler, UserApiHandler
+from spawner.hub.handlers.users import GroupApiHandler, TokenApiHandler, UserApiHandler
 
 
 def with_workbench_routes(
@@ -52,6 +53,7 @@ def build_routes(get_workbench: GetWorkbench) -> list[Route]:
         UserServerAPIHandler: ServerApiHandler,
         UserAPIHandler: UserApiHandler,
         GroupAPIHandler: GroupApiHandler,
+        TokenAPIHandler: TokenApiHandler,
     }
     routes: list[Route] = [
         *queue_handlers(get_workbench),

@@ -22,11 +22,15 @@ from spawner.hub.identity import actor_name
 from spawner.hub.refusal import SpawnRefused
 from spawner.model import OptionsError, Reason, Refused
 
+CLEANUP_SECONDS = 2.0
 _CHANGEABLE = frozenset({"display_name", "user_options"})
 
 
 class SpawnHandlerBase(WorkbenchHandler):
     """Base of the form, the REST API and ``requeue``: starts a server without waiting for its GPUs."""
+
+    _is_decided: asyncio.Event
+    _refusal: SpawnRefused | None
 
     async def prepare(self) -> None:
         """Refuse a server name that no server can have."""
@@ -40,26 +44,39 @@ class SpawnHandlerBase(WorkbenchHandler):
     ) -> None:
         """Start the server; return as soon as its request is queued, because the queue may take days.
 
-        The spawner sets ``is_queued``.
+        The spawner calls ``report_queued`` and ``report_refused``. JupyterHub itself raises a refusal only once the
+        failed server is cleaned up, and answers 201 if that takes long: with a silent Docker it does.
         """
-        self.is_queued = asyncio.Event()
+        self._is_decided, self._refusal = asyncio.Event(), None
         spawning = asyncio.ensure_future(
             super().spawn_single_user(user, server_name, display_name, options)
         )
-        queued = asyncio.ensure_future(self.is_queued.wait())
+        decided = asyncio.ensure_future(self._is_decided.wait())
         try:
-            await asyncio.wait((spawning, queued), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((spawning, decided), return_when=asyncio.FIRST_COMPLETED)
             if spawning.cancelled():
                 raise SpawnRefused(
                     Refused(Reason.GIVEN_UP, "This server was stopped while it started.")
                 )
+            if self._refusal is not None:
+                await asyncio.wait((spawning,), timeout=CLEANUP_SECONDS)
+                raise self._refusal
             if spawning.done():
                 await spawning
         finally:
             # ends JupyterHub's wait only: the spawn itself continues and reports its own end
             spawning.cancel()
             spawning.add_done_callback(lambda done: done.cancelled() or done.exception())
-            queued.cancel()
+            decided.cancel()
+
+    def report_queued(self) -> None:
+        """Let the request be answered: its start waits in the queue."""
+        self._is_decided.set()
+
+    def report_refused(self, refused: SpawnRefused) -> None:
+        """Let the request be answered with ``refused``, after a short time for the cleanup."""
+        self._refusal = refused
+        self._is_decided.set()
 
     async def _check_named_server_request(
         self, user: User, server_name: str, display_name: str, check_limit: bool = True

@@ -9,6 +9,7 @@ import asyncio
 from http import HTTPStatus
 
 from jupyterhub import orm
+from jupyterhub.apihandlers.auth import TokenAPIHandler
 from jupyterhub.apihandlers.groups import GroupAPIHandler
 from jupyterhub.apihandlers.users import UserAPIHandler
 from jupyterhub.user import User
@@ -35,6 +36,14 @@ class GroupApiHandler(WorkbenchHandler, GroupAPIHandler, ApiHandler):  # type: i
         if found is not None and may_delete(found, kind="group"):
             await delete_subject(self.workbench, group(group_name), actor_of(self))
         super().delete(group_name)
+
+
+class TokenApiHandler(WorkbenchHandler, TokenAPIHandler, ApiHandler):  # type: ignore[misc]
+    """``/authorizations/token``: JupyterHub registers a GET without the token that its method needs."""
+
+    def get(self, token: str = "") -> None:
+        """Answer the owner of ``token``; without one, 404."""
+        super().get(token)
 
 
 class UserApiHandler(WorkbenchHandler, UserAPIHandler, ApiHandler):  # type: ignore[misc]

@@ -13,7 +13,17 @@ from spawner.hub.metrics import count_grant
 from spawner.hub.refusal import SpawnRefused
 from spawner.hub.workbench import Workbench
 from spawner.ledger.trail import HUB
-from spawner.model import Cause, Granted, Lease, QueuePosition, Reason, Refused, Request, Unknown, Waiting
+from spawner.model import (
+    Cause,
+    Granted,
+    Lease,
+    QueuePosition,
+    Reason,
+    Refused,
+    Request,
+    Unknown,
+    Waiting,
+)
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +41,14 @@ async def wait_for_grant(workbench: Workbench, request: Request, report: ReportP
         answer = await asyncio.shield(acquiring)
         if isinstance(answer, Waiting):
             waits = answer.lease
-            granted = await controller.wait_for_grant(waits.id, lambda position: report(waits, position))
-            answer = await _build_removal_refusal(workbench, waits) if granted is None else Granted(granted)
+            granted = await controller.wait_for_grant(
+                waits.id, lambda position: report(waits, position)
+            )
+            answer = (
+                await _build_removal_refusal(workbench, waits)
+                if granted is None
+                else Granted(granted)
+            )
     except asyncio.CancelledError:
         if not workbench.is_shutting_down:
             # the position, or a claim still in progress, would otherwise stay without an owner
@@ -65,9 +81,7 @@ async def _build_removal_refusal(workbench: Workbench, waits: Lease) -> Refused:
         why = None
     if why is not None:
         return Refused(Reason.GIVEN_UP, f"An admin took your request out of the queue: {why}")
-    return Refused(
-        Reason.GIVEN_UP, "You left the queue: start the server again to rejoin it."
-    )
+    return Refused(Reason.GIVEN_UP, "You left the queue: start the server again to rejoin it.")
 
 
 async def _release_abandoned(

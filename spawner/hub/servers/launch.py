@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-from spawner.hub.servers.readiness import format_exit, wait_until_open
 from spawner.hub.servers.progress import Progress
+from spawner.hub.servers.readiness import format_exit, wait_until_open
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, LaunchError, Lease, Unknown
 from spawner.policy.formatting import format_gpu_count, format_gpu_name

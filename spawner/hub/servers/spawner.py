@@ -21,13 +21,13 @@ from traitlets import Integer
 from spawner.controller.end_watcher import cause_of_end
 from spawner.hub.identity import quota_subject
 from spawner.hub.refusal import SpawnRefused
-from spawner.hub.servers.launch import launch, format_failure
-from spawner.hub.servers.readiness import assume_up
-from spawner.hub.servers.progress import Progress
 from spawner.hub.servers.grant import release_until_gone, wait_for_grant
+from spawner.hub.servers.launch import format_failure, launch
 from spawner.hub.servers.presence import has_been_opened
+from spawner.hub.servers.progress import Progress
+from spawner.hub.servers.readiness import assume_up
 from spawner.hub.views.form import parse_form, render_form
-from spawner.hub.views.queue import Viewer, format_position, build_wait_view
+from spawner.hub.views.queue import Viewer, build_wait_view, format_position
 from spawner.ledger.trail import HUB
 from spawner.model import (
     Cause,
@@ -165,6 +165,20 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     # --- start
 
     async def start(self) -> str:
+        """Start the server, and report a refusal at once: JupyterHub raises it only after its cleanup."""
+        try:
+            return await self._start()
+        except SpawnRefused as refused:
+            self._report("report_refused", refused)
+            raise
+
+    def _report(self, method: str, *arguments: object) -> None:
+        """Call ``method`` of the handler that asked for this start, if it is one of ours."""
+        report = getattr(self.handler, method, None)
+        if report is not None:
+            report(*arguments)
+
+    async def _start(self) -> str:
         """Acquire a lease, wait in the queue if necessary, launch the container, and return the server's URL.
 
         Raises SpawnRefused after releasing the lease. A hub that shuts down releases nothing: the next one resumes.
@@ -212,9 +226,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
     def _report_position(self, lease: Lease, queue_position: QueuePosition) -> None:
         if self._token_id is None:
             self._save_state()  # the wait may outlive this hub, and the next one must revoke this spawn's token
-            waiter = getattr(self.handler, "is_queued", None)
-            if waiter is not None:
-                waiter.set()
+            self._report("report_queued")
         workbench = self.get_workbench()
         self._progress.report_position(
             format_position(workbench, lease, queue_position), queue_position
@@ -269,7 +281,9 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         workbench = self.get_workbench()
         controller = workbench.controller
         try:
-            is_listed = not self._has_lease_ended and self._lease_id in await workbench.running_leases()
+            is_listed = (
+                not self._has_lease_ended and self._lease_id in await workbench.running_leases()
+            )
             status = None if is_listed else await controller.inspect(self._lease_id)
             if is_listed or (status is not None and status.is_running):
                 return None

@@ -18,16 +18,16 @@ from spawner.model import (
     GpuHealth,
     Lease,
     LeaseState,
-    QueuePosition,
     Quarantine,
+    QueuePosition,
     Quota,
     Unknown,
 )
 from spawner.policy.admission import count_kinds
+from spawner.policy.formatting import format_gpu_count
 from spawner.policy.idle import IdleRules
 from spawner.policy.queue import plan_queue
 from spawner.policy.quota_check import count_group_gpus, count_user_gpus, gpu_hours_left
-from spawner.policy.formatting import format_gpu_count
 
 _HYPOTHETICAL = Lease(
     id="",
@@ -189,12 +189,12 @@ def estimate_positions(
         # without a queue a free GPU is granted at once: no plan is needed
         for count in range(1 if waiting else free + 1, number + 1):
             candidate = replace(request, gpu_count=count, mig_profile=kind)
-            plan = plan_queue([*waiting, candidate], leases=holding, gpus=usable, recent_gpu_hours=use, now=now)
+            plan = plan_queue(
+                [*waiting, candidate], leases=holding, gpus=usable, recent_gpu_hours=use, now=now
+            )
             if request.id not in plan.grants:
                 queue = plan.queues[kind]
                 position = queue.index(request.id) + 1
                 starts_at = plan.starts_at.get(request.id)
-                positions[kind, count] = QueuePosition(
-                    request.id, position, len(queue), starts_at
-                )
+                positions[kind, count] = QueuePosition(request.id, position, len(queue), starts_at)
     return positions

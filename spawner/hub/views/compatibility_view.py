@@ -44,7 +44,9 @@ def _build_release_choice(release: Release, gpus: Sequence[Gpu]) -> ReleaseChoic
         for profile in dict.fromkeys(gpu.mig_profile for gpu in gpus)
     ]
     refusal = refusals[0].message if refusals and refusals[0] and all(refusals) else None
-    return ReleaseChoice(release.name, release.title, tuple(_format_verdicts(gpus_by_verdict)), refusal)
+    return ReleaseChoice(
+        release.name, release.title, tuple(_format_verdicts(gpus_by_verdict)), refusal
+    )
 
 
 def _format_verdicts(gpus_by_verdict: Mapping[Verdict, Sequence[int]]) -> list[str]:

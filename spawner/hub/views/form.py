@@ -17,15 +17,15 @@ from jupyterhub.spawner import Spawner
 
 from spawner.catalog import Release
 from spawner.hub.identity import quota_subject
-from spawner.hub.views.queue import Viewer
-from spawner.hub.views.timestamps import Timestamp
-from spawner.hub.views.availability import GpuAvailability, Availability, build_availability
-from spawner.hub.views.quota import read_entitlement
+from spawner.hub.views.availability import Availability, GpuAvailability, build_availability
 from spawner.hub.views.compatibility_view import build_compatibility_view
+from spawner.hub.views.queue import Viewer
+from spawner.hub.views.quota import read_entitlement
+from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
 from spawner.model import GpuHealth, Options, OptionsError, Quota
+from spawner.policy.formatting import format_duration, format_gpu_count, format_gpu_name
 from spawner.policy.quota_check import MIN_USEFUL_HOURS
-from spawner.policy.formatting import format_gpu_count, format_gpu_name, format_duration
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -92,13 +92,17 @@ def parse_form(form_data: Mapping[str, list[str]]) -> dict[str, Any]:
     return options
 
 
-def build_choices(availability: Availability, wanted: Options, to_wall: ToWall) -> tuple[Choice, ...]:
+def build_choices(
+    availability: Availability, wanted: Options, to_wall: ToWall
+) -> tuple[Choice, ...]:
     """Return the choice "no GPU" and one choice for each number of each kind.
 
     The preselected choice is the largest possible number up to the one ``wanted``, of the kind wanted.
     """
     every: list[tuple[str | None, int]] = [(None, 0)]
-    every += [(kind.mig_profile, n) for kind in availability.kinds for n in range(1, kind.total + 1)]
+    every += [
+        (kind.mig_profile, n) for kind in availability.kinds for n in range(1, kind.total + 1)
+    ]
     fitting = (
         (profile, count)
         for profile, count in every
@@ -219,7 +223,11 @@ def _select_allowed(releases: Mapping[str, Release], quota: Quota) -> dict[str, 
 
 
 def render(
-    availability: Availability, releases: Mapping[str, Release], last: Options, viewer: Viewer, to_wall: ToWall
+    availability: Availability,
+    releases: Mapping[str, Release],
+    last: Options,
+    viewer: Viewer,
+    to_wall: ToWall,
 ) -> str:
     """Return the HTML for ``availability`` and ``releases``; ``last`` is preselected."""
     cards = tuple(build_gpu_card(gpu, viewer, to_wall) for gpu in availability.gpus)
@@ -233,7 +241,9 @@ def render(
         simulated=any(card.is_simulated for card in cards),
         claimed=availability.claimed,
         most=availability.quota.max_gpus,
-        gpu_hours_left=None if availability.hours_left is None else f"{availability.hours_left:.1f}",
+        gpu_hours_left=None
+        if availability.hours_left is None
+        else f"{availability.hours_left:.1f}",
         hours=f"{last.hours or most_hours:g}",
         least_hours=f"{min(0.25, most_hours):g}",
         most_hours=f"{most_hours:g}",

@@ -14,9 +14,9 @@ from typing import Any
 
 from spawner.controller.queue import QueueEntry
 from spawner.gpus import GpuSample
+from spawner.hub.views.availability import build_gpu_availability, summarize_kinds
 from spawner.hub.views.queue import HIDDEN_NAME
 from spawner.hub.views.timestamps import Timestamp
-from spawner.hub.views.availability import summarize_kinds, build_gpu_availability
 from spawner.ledger import LedgerSnapshot
 from spawner.model import SIMULATED_SUFFIX, Drain, Gpu, GpuHealth, Lease, Quarantine
 from spawner.policy.formatting import format_gpu_name

@@ -131,7 +131,9 @@ def _views(
     ]
 
 
-def _build_drain_view(workbench: Workbench, viewer: Viewer, drain: Drain | None) -> DrainView | None:
+def _build_drain_view(
+    workbench: Workbench, viewer: Viewer, drain: Drain | None
+) -> DrainView | None:
     if drain is None:
         return None
     since = Timestamp(workbench.clock.to_wall(drain.since))

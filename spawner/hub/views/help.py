@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -53,7 +54,7 @@ def render_help_page(name: str, text: str) -> HelpPage:
     parser.add_render_rule("table_close", _close_table)
     tokens = parser.parse(text)
     headings = []
-    for token, content in zip(tokens, tokens[1:], strict=False):
+    for token, content in pairwise(tokens):
         if token.type == "heading_open":
             headings.append(_plain_text(content))
             token.attrSet("id", _slug(headings[-1]))

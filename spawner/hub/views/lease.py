@@ -10,11 +10,11 @@ from typing import Any
 from jupyterhub.user import User
 
 from spawner.hub.identity import identify, quota_subject
-from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.views.quota import read_entitlement
+from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
 from spawner.model import Cause, Lease, LeaseState
-from spawner.policy.formatting import format_gpu_count, format_duration
+from spawner.policy.formatting import format_duration, format_gpu_count
 
 REMEMBERED_SECONDS = 24 * 3600.0
 """Pages show the end of a lease for this long."""
@@ -53,6 +53,7 @@ class LeaseView:
     about: Timestamp | None = None
     idle_seconds_left: float | None = None
     requeue_options: dict[str, Any] | None = None
+
     @property
     def is_waiting(self) -> bool:
         """True while the lease waits in the queue."""
@@ -102,7 +103,11 @@ async def build_lease_view(workbench: Workbench, user: User, server: str) -> Lea
     if lease is None or not lease.gpu_count:
         last = await asyncio.to_thread(_last_lease, workbench, user, server, lease)
         if lease is None:
-            why = None if last is None else await workbench.controller.admin_actions.end_reason(last.id)
+            why = (
+                None
+                if last is None
+                else await workbench.controller.admin_actions.end_reason(last.id)
+            )
             ended = _build_lease_end(workbench, last, why)
         requeue_options = _build_requeue_options(workbench, last)
     quota = (await read_entitlement(workbench, quota_subject(user))).quota

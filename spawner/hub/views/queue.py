@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from spawner.controller.queue import QueueEntry
+from spawner.hub.views.availability import GpuKind, build_gpu_availability, summarize_kinds
 from spawner.hub.views.timestamps import Timestamp
-from spawner.hub.views.availability import GpuKind, summarize_kinds, build_gpu_availability
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Lease, QueuePosition, Unknown
 from spawner.policy.formatting import format_gpu_count, format_hours

@@ -14,7 +14,7 @@ from spawner.hub.workbench import Workbench
 from spawner.ledger.quotas import Entitlement, Owner
 from spawner.model import Options, Quota, Reason, Refused, Request, Unknown
 from spawner.policy.admission import count_kinds
-from spawner.policy.quota_rows import FieldExplanation, explain_quota
+from spawner.policy.formatting import format_gpu_count, format_hours
 from spawner.policy.quota_check import (
     check_quota,
     coming_gpu_hours,
@@ -22,7 +22,7 @@ from spawner.policy.quota_check import (
     count_user_gpus,
     gpu_hours_left,
 )
-from spawner.policy.formatting import format_gpu_count, format_hours
+from spawner.policy.quota_rows import FieldExplanation, explain_quota
 
 
 @dataclass(frozen=True)

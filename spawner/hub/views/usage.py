@@ -16,9 +16,9 @@ from typing import Any
 
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Unknown
-from spawner.serial_executor import SerialExecutor
-from spawner.policy.usage import DAY_SECONDS, GroupBy, UsageSpan, UsageTotal, sum_usage, total
 from spawner.policy.formatting import format_gpu_name
+from spawner.policy.usage import DAY_SECONDS, GroupBy, UsageSpan, UsageTotal, sum_usage, total
+from spawner.serial_executor import SerialExecutor
 
 MAX_DAYS = 366
 DEFAULT_DAYS = 7
@@ -150,7 +150,9 @@ def parse_query(arguments: Mapping[str, Sequence[bytes]], today: date) -> UsageQ
         )
     by = texts.get("by", GroupBy.USER.value)
     if by not in {one.value for one in GroupBy}:
-        raise UsageQueryError(f"Usage cannot be summed by {by[:40]!r}: choose {', '.join(GroupBy)}.")
+        raise UsageQueryError(
+            f"Usage cannot be summed by {by[:40]!r}: choose {', '.join(GroupBy)}."
+        )
     return UsageQuery(first, last, GroupBy(by))
 
 

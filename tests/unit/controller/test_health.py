@@ -136,9 +136,9 @@ async def test_silence_and_unknown_health_quarantine_nothing(
     controller_env.host.is_silent = True
     before = asked
     caplog.clear()
-    with caplog.at_level(logging.WARNING, "workbench.health"):
+    with caplog.at_level(logging.WARNING, "spawner.controller.health"):
         await run_until(controller_env.controller.health.watch(), lambda: asked >= before + 5)
-    assert caplog.text.count("Nobody knows how the GPUs are") == 1, "said once, not every time"
+    assert caplog.text.count("GPU health unknown: state=unknown") == 1, "logged once, not every time"
     controller_env.host.is_silent = False
     controller_env.host.gpus.clear()  # the driver was unloaded
     await controller_env.controller.health.check()
@@ -217,7 +217,7 @@ async def test_a_gpu_is_returned_once_and_the_same_xid_is_settled(
     assert controller_env.quarantined() == []
     again = await controller_env.controller.health.release_gpu(GPU_0, "root")
     assert isinstance(again, Refused)
-    assert again.message == "GPU 0 is in no quarantine here: nothing to return."
+    assert again.message == "GPU 0 is not in quarantine: there is nothing to release."
     controller_env.host.fail(0, at=6.0)
     await controller_env.controller.health.check()
     assert controller_env.quarantined() == [GPU_0], "a newer one is news"
@@ -231,7 +231,7 @@ async def test_a_gpu_that_is_still_lost_is_not_returned(
     answer = await controller_env.controller.health.release_gpu(GPU_0, "root")
     assert isinstance(answer, Refused)
     assert answer.reason is Reason.GPU_FAILED
-    assert answer.message.startswith("GPU 0 still is ill: it was lost by its driver.")
+    assert answer.message.startswith("GPU 0 still fails: it was lost by its driver.")
     controller_env.host.is_silent = True
     with pytest.raises(Unknown):
         await controller_env.controller.health.release_gpu(GPU_0, "root")

@@ -349,9 +349,9 @@ async def test_the_plan_sees_the_use_of_everyone(
     seen: list[Mapping[int, float]] = []
 
     def plan_nothing(
-        waiting: Sequence[Lease], *, use: Mapping[int, float], **_: object
+        waiting: Sequence[Lease], *, recent_gpu_hours: Mapping[int, float], **_: object
     ) -> QueuePlan:
-        seen.append(use)
+        seen.append(recent_gpu_hours)
         return QueuePlan({}, {None: [lease.id for lease in waiting]}, {})
 
     lease = await controller_env.running("alice")

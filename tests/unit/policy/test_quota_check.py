@@ -78,7 +78,7 @@ def test_gpu_hours_say_asked_held_coming_and_allowed() -> None:
     assert refused.message == (
         "You asked for 2 GPUs for 10 hours, which is 20 GPU-hours, and held 90 GPU-hours in the last 7 days, and your "
         "present servers may take 2 more, but your quota is 100: ask for at most 4 hours, or try again when older "
-        "hours have left that period."
+        "hours have expired."
     )
 
 

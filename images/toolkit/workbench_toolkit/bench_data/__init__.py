@@ -1,1 +1,1 @@
-"""Finds out how many DataLoader workers a data set needs, and what keeps the GPU waiting."""
+"""Data benchmark: measures how many DataLoader workers a data set needs, and its bottleneck."""

@@ -1,4 +1,4 @@
-"""``wb bench-data TARGET``: sweeps the number of DataLoader workers over a pack or a data set of yours."""
+"""Subcommand ``wb bench-data TARGET``: sweeps the number of DataLoader workers over a pack or a data set."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench_toolkit.errors import ToolError
-from workbench_toolkit.train.cores import usable_cores
+from workbench_toolkit.cores import usable_cores
 
 if TYPE_CHECKING:
     from workbench_toolkit.bench_data.measure import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the arguments."""
+    """Add the arguments."""
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="a pack, or module:function that returns a map-style data set",
+        help="a pack, or module:function for a function that returns a map-style data set",
     )
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="samples per batch (%(default)s)"
     )
     parser.add_argument(
-        "--step-ms", type=float, metavar="MS", help="the GPU's time per batch, if you know it"
+        "--step-ms", type=float, metavar="MS", help="the GPU's time per batch, if known"
     )
     parser.add_argument(
         "--workers", metavar="N,N…", help="numbers to try (0, 1, 2, 4, … up to twice the cores)"
@@ -41,39 +41,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=5.0,
         metavar="S",
-        help="how long to read with each number (%(default)g)",
+        help="reading time per number of workers (%(default)g)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print a line per number of workers and the verdict."""
+    """MeasureMiddleware, print a line per number of workers and the recommendation."""
     from workbench_toolkit.bench_data.measure import Load, measure
-    from workbench_toolkit.bench_data.verdict import judge
+    from workbench_toolkit.bench_data.recommendation import recommend
 
     if arguments.batch_size < 1 or arguments.seconds <= 0 or (arguments.step_ms or 0) < 0:
-        raise ToolError("--batch-size and --seconds are above 0, and --step-ms is not negative.")
+        raise ToolError("Give --batch-size and --seconds above 0, and --step-ms of 0 or more.")
     cores = usable_cores()
-    # it speaks of the machine's cores, and this sweep goes on until more workers no longer help
+    # the warning counts the host's cores, and the sweep includes too many workers on purpose
     warnings.filterwarnings("ignore", message="This DataLoader will create")
-    make_dataset = _find(arguments.target, arguments.batch_size)
+    make_dataset = _resolve_dataset(arguments.target, arguments.batch_size)
     step_seconds = None if arguments.step_ms is None else arguments.step_ms / 1000
     load = Load(arguments.batch_size, step_seconds, arguments.seconds)
-    told = sys.stderr if arguments.json else sys.stdout
-    told.write("                                 the workers' time\n")
-    told.write("workers  samples/s  GPU waits  computing  storage\n")
+    stream = sys.stderr if arguments.json else sys.stdout
+    stream.write("                                 the workers' time\n")
+    stream.write("workers  samples/s  GPU waits  computing  storage\n")
     runs = []
     for workers in _numbers(arguments.workers, cores):
         runs.append(measure(make_dataset, workers, load))
-        told.write(_line(runs[-1]))
-        told.flush()
-    verdict = judge(runs, load)
+        stream.write(_line(runs[-1]))
+        stream.flush()
+    recommendation = recommend(runs, load)
     if arguments.json:
         report = {"target": arguments.target, "cores": cores, **asdict(load)}
-        report |= {"runs": [asdict(found) for found in runs], **asdict(verdict)}
+        report |= {"runs": [asdict(found) for found in runs], **asdict(recommendation)}
         sys.stdout.write(json.dumps(report) + "\n")
     else:
-        sys.stdout.write(f"{verdict.sentence}\n")
+        sys.stdout.write(f"{recommendation.sentence}\n")
     return 0
 
 
@@ -91,27 +91,29 @@ def _numbers(given: str | None, cores: int) -> list[int]:
     except ValueError:
         numbers = [-1]
     if numbers[0] < 0:
-        raise ToolError(f"--workers {given} is no list of numbers like 0,2,4.")
+        raise ToolError(f"--workers {given} is invalid: give a list of numbers such as 0,2,4.")
     return numbers
 
 
-def _find(target: str, batch_size: int) -> Callable[[], Any]:
-    make_dataset = _find_factory(target) if ":" in target else _find_pack(Path(target))
+def _resolve_dataset(target: str, batch_size: int) -> Callable[[], Any]:
+    make_dataset = _import_factory(target) if ":" in target else _pack_factory(Path(target))
     dataset = make_dataset()
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        raise ToolError(f"{target} gives no map-style data set (one with __len__ and __getitem__).")
+        raise ToolError(
+            f"{target} returns no map-style data set: it needs __len__ and __getitem__."
+        )
     if len(dataset) < batch_size:
         raise ToolError(
-            f"{target} holds {len(dataset)} samples, less than a batch of {batch_size}: set --batch-size."
+            f"{target} has {len(dataset)} samples, less than a batch of {batch_size}: set --batch-size."
         )
     return make_dataset
 
 
-def _find_pack(path: Path) -> Callable[[], Any]:
+def _pack_factory(path: Path) -> Callable[[], Any]:
     from workbench_toolkit.data import PackedFiles
 
     def open_cold() -> PackedFiles:
-        with path.open("rb") as file:  # a first epoch, which finds nothing in the page cache
+        with path.open("rb") as file:  # as in a first epoch, with an empty page cache
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return PackedFiles(path)
 
@@ -119,11 +121,11 @@ def _find_pack(path: Path) -> Callable[[], Any]:
     return open_cold
 
 
-def _find_factory(target: str) -> Callable[[], Any]:
+def _import_factory(target: str) -> Callable[[], Any]:
     module, _, name = target.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
         factory: Callable[[], Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ToolError(f"{target} names no function ({error}): write module:function.") from None
+        raise ToolError(f"{target} is not a function ({error}): write module:function.") from None
     return factory

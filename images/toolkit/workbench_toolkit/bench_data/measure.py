@@ -1,6 +1,6 @@
-"""Runs one DataLoader as a training would, with a pause in place of the GPU's step, and takes its times.
+"""Measurement: runs one DataLoader as a training does, with a pause in place of the GPU's step.
 
-The data set is watched where it is read, so that a core that others use is not taken for a slow disk.
+Times are taken inside the data set, so that a core used by other processes does not count as a slow disk.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COMPUTED, BLOCKED = 0, 1
 
 @dataclass(frozen=True)
 class Load:
-    """How the data set is read; ``step_seconds`` is the GPU's time per batch, if known."""
+    """The load of a run; ``step_seconds`` is the GPU's time per batch, if known."""
 
     batch_size: int
     step_seconds: float | None
@@ -30,11 +30,11 @@ class Load:
 
 @dataclass(frozen=True)
 class Run:
-    """What one number of workers gave; without workers, the main process stands for one.
+    """The result for one number of workers; with 0 workers the main process counts as one.
 
-    ``wait_share`` is the part of the time that the GPU would have had nothing to do, None without a step
-    time. Of the workers' time, ``computing_share`` went by in the data set, computing or in line for a
-    core, and ``blocked_share`` in the data set, waiting for storage.
+    ``wait_share`` is the share of time in which the GPU would be idle, None without a step time.
+    ``computing_share`` is the share of the workers' time in the data set on a core or ready for one.
+    ``blocked_share`` is the share of the workers' time in the data set without that, which is storage.
     """
 
     workers: int
@@ -44,8 +44,8 @@ class Run:
     blocked_share: float
 
 
-class Watched:
-    """A data set that adds up, per worker, the seconds its batches computed and the seconds they waited."""
+class TimedDataset:
+    """A data set that sums, per worker, the seconds of computing and of waiting in its batches."""
 
     def __init__(self, dataset: Any, workers: int) -> None:  # noqa: ANN401
         self._dataset = dataset
@@ -56,11 +56,11 @@ class Watched:
         return len(self._dataset)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        began, computed, in_line = time.perf_counter(), time.process_time(), _seconds_in_line()
+        began, computed, queued = time.perf_counter(), time.process_time(), _read_runqueue_seconds()
         many = getattr(self._dataset, "__getitems__", None)
         items: list[Any] = many(indices) if many else [self._dataset[index] for index in indices]
         wall = time.perf_counter() - began
-        busy = min(wall, time.process_time() - computed + _seconds_in_line() - in_line)
+        busy = min(wall, time.process_time() - computed + _read_runqueue_seconds() - queued)
         worker = get_worker_info()
         mine = self.seconds[worker.id if worker else 0]
         mine[COMPUTED] += busy
@@ -69,8 +69,8 @@ class Watched:
 
 
 def measure(make_dataset: Callable[[], Any], workers: int, load: Load) -> Run:
-    """Read for about ``load.seconds`` after a warm-up, from a data set made for this run."""
-    watched = Watched(make_dataset(), workers)
+    """Read for about ``load.seconds`` after a warm-up, from a new data set."""
+    watched = TimedDataset(make_dataset(), workers)
     loader: DataLoader[Any] = DataLoader(
         watched,  # type: ignore[arg-type]
         batch_size=load.batch_size,
@@ -80,7 +80,7 @@ def measure(make_dataset: Callable[[], Any], workers: int, load: Load) -> Run:
         persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(0),
     )
-    batches = _forever(loader)
+    batches = _repeat(loader)
     for _ in range(WARM_UP_BATCHES):
         next(batches)
     count, waited = 0, 0.0
@@ -102,13 +102,13 @@ def measure(make_dataset: Callable[[], Any], workers: int, load: Load) -> Run:
     )
 
 
-def _forever(loader: DataLoader[Any]) -> Iterator[Any]:
+def _repeat(loader: DataLoader[Any]) -> Iterator[Any]:
     while True:
         yield from loader
 
 
-def _seconds_in_line() -> float:
-    """Return how long this thread was ready to run and no core was free; 0 where Linux does not say."""
+def _read_runqueue_seconds() -> float:
+    """Return this thread's time in the kernel's run queue; 0 without the kernel's statistics."""
     with contextlib.suppress(OSError, IndexError):
         return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
     return 0.0

@@ -1,10 +1,10 @@
-"""Stops a training run in time: ask once per step, save once, and be started again later.
+"""Checkpointing: saves a training run when it has to stop, and restores it in the next run.
 
-    grace = Grace("checkpoint.pt")
+    checkpointer = Checkpointer("checkpoint.pt")
     …
-        if grace.should_stop: grace.stop({"model": model.state_dict(), "step": step})
+        if checkpointer.should_stop: checkpointer.stop({"model": model.state_dict(), "step": step})
 
-All ranks stop at the same step, whichever of them heard the signal, and leave with exit code RESUME.
+After a signal to any rank, all ranks stop at the same step with exit code RESUME.
 """
 
 from __future__ import annotations
@@ -20,57 +20,56 @@ from typing import Any, NoReturn
 from workbench_toolkit.checkpointing.agreement import Agreement
 from workbench_toolkit.checkpointing.checkpoint import load_checkpoint, save_checkpoint
 from workbench_toolkit.exit_codes import RESUME
-from workbench_toolkit.train.ranks import leave
+from workbench_toolkit.distributed import shut_down_distributed
 
-__all__ = ["RESUME", "Grace"]
+__all__ = ["RESUME", "Checkpointer"]
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class Grace:
-    """Hears the signals that end a run, and keeps the run's checkpoint.
+class Checkpointer:
+    """Handles the stop signals of a run, and owns its checkpoint.
 
-    Made in the main thread. SIGTERM, SIGHUP and the first Ctrl-C then no longer end the process: the
-    script does, at the end of its step. A second Ctrl-C does what it always did, and a signal that was
-    ignored stays ignored.
+    It has to be created in the main thread. SIGTERM, SIGHUP and the first Ctrl-C then no longer end the process;
+    the script ends itself after its step. A second Ctrl-C has its former effect, and an ignored signal stays ignored.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._heard = False
+        self._is_signalled = False
         self._agreement = Agreement()
         self._interrupt = signal.getsignal(signal.SIGINT)
         for number in STOP_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
-                signal.signal(number, self._hear)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, self._on_signal)
 
     @property
     def should_stop(self) -> bool:
-        """Whether to stop after this step; every rank reads it once in every step, and gets the same answer.
+        """Whether to stop after this step; every rank reads it once per step and gets the same answer.
 
-        With several ranks the answer is that of one step ago, so that nobody waits for it.
+        With several ranks the answer is one step old, so that no rank waits for it.
         """
-        return self._agreement.any_rank(self._heard)
+        return self._agreement.any_rank(self._is_signalled)
 
     def stop(self, state: Mapping[str, Any]) -> NoReturn:
-        """Save ``state`` and leave with exit code RESUME; every rank calls it."""
+        """Save ``state`` and exit with RESUME; every rank calls it."""
         self.save(state)
-        leave()
+        shut_down_distributed()
         sys.exit(RESUME)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the checkpoint, whole or not at all; every rank calls it, rank 0's state is kept.
+        """Write the checkpoint atomically; every rank calls it, and rank 0's ``state`` is written.
 
-        The random generators' states of every rank go with it. Raises ToolError where that fails, or where
-        ``state`` holds what ``load`` would refuse; then it goes into a file beside the checkpoint.
+        The checkpoint includes the random generators of every rank. Raises ToolError when the write fails.
+        Also raises it for a ``state`` that ``load`` would refuse, which goes into a ``.rejected`` file.
         """
         save_checkpoint(self.path, state)
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state that was saved last, on the CPU, and set the random generators; None at first."""
+        """Return the last saved state, on the CPU, and restore the random generators; None without a checkpoint."""
         return load_checkpoint(self.path)
 
-    def _hear(self, number: int, _: FrameType | None) -> None:
-        self._heard = True
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        self._is_signalled = True
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, self._interrupt)

@@ -1,7 +1,7 @@
-"""Lets all ranks give the same answer at the same step.
+"""Agreement: gives all ranks the same boolean at the same step.
 
-One number is summed over the ranks per question, on the CPU and behind the step's own work; its result is
-used at the next question, so that neither the GPU nor another rank is waited for.
+Each question starts one asynchronous all-reduce on the CPU, whose result the next question uses.
+Therefore no question waits for the GPU or for another rank.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 
 class Agreement:
-    """A question that all ranks ask equally often; once true, it stays true."""
+    """A question that all ranks ask equally often; a true answer stays true."""
 
     def __init__(self) -> None:
         self._group: dist.ProcessGroup | None = None
@@ -20,7 +20,7 @@ class Agreement:
         self._agreed = False
 
     def any_rank(self, mine: bool) -> bool:
-        """Return whether any rank said yes; with several ranks, at the question before this one."""
+        """Return whether ``mine`` was true on any rank; with several ranks, at the previous question."""
         if not dist.is_initialized() or dist.get_world_size() == 1:
             return mine
         if self._agreed:

@@ -1,8 +1,8 @@
-"""Writes and reads a run's checkpoint.
+"""Checkpoint file: writes and reads the state of a run.
 
-A reader finds the old one or the new one, never a part; a new one is on the disk before any rank goes on,
-and can be loaded: loading runs nothing that a file holds, so not every state can be.
-The file is the script's own state, as ``torch.load`` and ``wb export`` read it, with one key more.
+A reader finds the old file or the new one, never a part; the new one is on the disk before any rank continues.
+Loading executes no code from the file. Therefore a state with other objects than data is rejected at the save.
+The file is the script's own state for ``torch.load`` and ``wb export``, with one more key.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import torch.distributed as dist
 from workbench_toolkit.errors import ToolError
 
 UNFINISHED = ".unfinished"
-ASIDE = ".aside"
-"""Ends the name of a state that was saved but can't be loaded safely."""
+REJECTED = ".rejected"
+"""The suffix of a saved state that can't be loaded safely."""
 
 GENERATORS = "random generators"
-"""The one key of the file that is not the script's own."""
+"""The one key that is not part of the script's state."""
 
 NUMPY: tuple[Any, ...] = (
     bytes,  # of an empty array
@@ -36,25 +36,25 @@ NUMPY: tuple[Any, ...] = (
     np.empty(0).__reduce__()[0],
     np.float64().__reduce__()[0],
 )
-"""What NumPy's arrays and scalars are made of in a file; none of it runs anything."""
+"""The types of NumPy's arrays and scalars in a file; their constructors run no code of the file."""
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write rank 0's ``state`` and every rank's random generators; returns on all ranks once it is there."""
+    """Write rank 0's ``state`` and every rank's random generators; returns on all ranks after the write."""
     generators = _gather(_generators())
     failure = _replace(path, {**state, GENERATORS: generators}) if _rank() == 0 else None
-    for said in _gather(failure):
-        if said is not None:
-            raise ToolError(said)
+    for sentence in _gather(failure):
+        if sentence is not None:
+            raise ToolError(sentence)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Return the saved state with tensors on the CPU, and set this rank's generators; None without a file."""
-    aside = _beside(path, ASIDE)
-    if aside.exists():
+    """Return the saved state with tensors on the CPU, and restore this rank's generators; None without a file."""
+    rejected = _with_suffix(path, REJECTED)
+    if rejected.exists():
         raise ToolError(
-            f"{aside} was saved last and can't be loaded safely: {_by_hand(aside)}; torch.save what is plain "
-            f"of it as {path}, then move it away."
+            f"{rejected} is the last saved state and can't be loaded safely: {_manual_load(rejected)}; "
+            f"torch.save its plain data as {path}, then move it away."
         )
     if not path.exists():
         return None
@@ -63,50 +63,50 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         generators = state.pop(GENERATORS)
     except Exception as error:
         raise ToolError(
-            f"{path} is no checkpoint of Grace that can be loaded safely ({_reason(error)}): {_by_hand(path)}; "
-            "to start anew, move it away."
+            f"{path} is not a checkpoint that can be loaded safely ({_reason(error)}): {_manual_load(path)}; "
+            "to start from the beginning, move it away."
         ) from error
     if len(generators) == _world_size():
         _set_generators(generators[_rank()])
     elif _rank() == 0:
         sys.stderr.write(
             f"{path} was saved by {len(generators)} processes, this run has {_world_size()}: "
-            "it goes on with other random numbers.\n"
+            "its random numbers differ from here on.\n"
         )
     return state
 
 
-def load_data(path: Path, *, mmap: bool = False) -> Any:  # noqa: ANN401 - whatever was saved
-    """Return what ``path`` holds, with tensors on the CPU and NumPy's values as they were; runs nothing of it."""
+def load_data(path: Path, *, mmap: bool = False) -> Any:  # noqa: ANN401 - the saved object
+    """Return the content of ``path``, with tensors on the CPU and NumPy's values; executes no code from it."""
     allowed = torch.serialization.get_safe_globals()
-    # safe_globals takes back all that it is given, so it is not given what the script allows
+    # on exit safe_globals also removes types that the script had allowed before
     with torch.serialization.safe_globals([part for part in NUMPY if part not in allowed]):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def _replace(path: Path, content: object) -> str | None:
-    """Write ``content`` to ``path`` if it can be loaded again, else beside it; return what went wrong."""
-    unfinished, aside = _beside(path, UNFINISHED), _beside(path, ASIDE)
+    """Write ``content`` to ``path`` if it can be loaded again, else to the rejected file; return an error sentence."""
+    unfinished, rejected = _with_suffix(path, UNFINISHED), _with_suffix(path, REJECTED)
     try:
         _write(unfinished, content)
         problem = _problem(unfinished)
-        _rename(unfinished, path if problem is None else aside)
-    except Exception as error:  # noqa: BLE001 - the other ranks have to hear of whatever it is
+        _rename(unfinished, path if problem is None else rejected)
+    except Exception as error:  # noqa: BLE001 - the other ranks wait for the sentence
         unfinished.unlink(missing_ok=True)
         return f"{path} can't be written ({_cause(error)}): the last checkpoint is still whole."
     if problem is None:
         return None
     return (
-        f"{path} was not replaced, as the new state can't be loaded again safely ({problem}): save numbers, "
-        f"strings, tensors and arrays. The new state is in {aside}: {_by_hand(aside)}."
+        f"{path} was not replaced, because the new state can't be loaded safely ({problem}): save numbers, "
+        f"strings, tensors and arrays only. The new state is in {rejected}: {_manual_load(rejected)}."
     )
 
 
 def _problem(path: Path) -> str | None:
-    """Return why the checkpoint ``path`` can't be loaded; reads no tensor."""
+    """Return the reason why ``path`` can't be loaded, None for a good file; reads no tensor."""
     try:
         load_data(path, mmap=True)
-    except Exception as error:  # noqa: BLE001 - whatever it is, load would raise it as well
+    except Exception as error:  # noqa: BLE001 - load would raise the same
         return _reason(error)
     return None
 
@@ -128,23 +128,23 @@ def _rename(path: Path, new: Path) -> None:
         os.close(folder)
 
 
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(f"{path.name}{ending}")
+def _with_suffix(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}{suffix}")
 
 
-def _by_hand(path: Path) -> str:
+def _manual_load(path: Path) -> str:
     return f'if you trust it, torch.load("{path}", map_location="cpu", weights_only=False) reads it'
 
 
 def _reason(error: BaseException) -> str:
-    """Return why torch.load failed: the type that it refuses, or the first line of what it says."""
-    said = str(error.__context__ or error)
-    refused = re.search(r"GLOBAL (\S+)", said)
-    return refused[1] if refused else (said.splitlines() or [type(error).__name__])[0]
+    """Return the reason of a failed torch.load: the refused type, or the first line of the error."""
+    message = str(error.__context__ or error)
+    refused = re.search(r"GLOBAL (\S+)", message)
+    return refused[1] if refused else (message.splitlines() or [type(error).__name__])[0]
 
 
 def _cause(error: BaseException) -> str:
-    """Return why; torch.save hides a full disk behind what happened after it."""
+    """Return the cause of a failed write; torch.save hides a full disk behind a later error."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__context__
@@ -175,7 +175,7 @@ def _set_generators(states: Mapping[str, Any]) -> None:
 
 
 def _gather(mine: object) -> list[Any]:
-    """Return every rank's value, in order of rank; waits for all of them."""
+    """Return every rank's value, in order of rank; waits for all ranks."""
     if _world_size() == 1:
         return [mine]
     values: list[Any] = [None] * _world_size()

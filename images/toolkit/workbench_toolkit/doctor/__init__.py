@@ -1,1 +1,1 @@
-"""``wb doctor``: will this image run on the GPUs that this container was given?"""
+"""Doctor: ``wb doctor`` checks that this image runs on the GPUs of this container."""

@@ -1,6 +1,6 @@
-"""The subcommand: look, judge, say it as text or JSON.
+"""Subcommand ``wb doctor``: prints the checks and the GPUs' verdicts as text or JSON.
 
-Exit code 0: fine; 1: something will not work; 2: something is unknown.
+Exit code 0: all checks passed; 1: a check failed; 2: a check is unknown.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from workbench_toolkit.doctor.checks import check_all
 from workbench_toolkit.doctor.compatibility import Verdict, judge
-from workbench_toolkit.doctor.gpus import SeenGpu, look
+from workbench_toolkit.doctor.gpus import ProbedGpu, probe_gpus
 from workbench_toolkit.doctor.release import MANIFEST, Manifest, read_manifest
-from workbench_toolkit.doctor.report import JudgedGpu, build_json, build_text, find_exit_code
+from workbench_toolkit.doctor.report import JudgedGpu, build_json, build_text, get_exit_code
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the arguments."""
+    """Add the arguments."""
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument(
         "--manifest",
@@ -31,19 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the report and return the exit code."""
     manifest = read_manifest(arguments.manifest)
-    seen = look()
-    checks = list(check_all(manifest, seen))
-    gpus = [JudgedGpu(gpu, _judge(manifest, gpu)) for gpu in seen.gpus]
+    probe = probe_gpus()
+    checks = list(check_all(manifest, probe))
+    gpus = [JudgedGpu(gpu, _judge(manifest, gpu)) for gpu in probe.gpus]
     if arguments.json:
         report = json.dumps(build_json(checks, gpus), indent=2, ensure_ascii=False)
     else:
         report = build_text(checks, gpus)
     sys.stdout.write(report + "\n")
-    return find_exit_code(checks, gpus)
+    return get_exit_code(checks, gpus)
 
 
-def _judge(manifest: Manifest | None, gpu: SeenGpu) -> dict[str, Verdict]:
-    """Judge the release of ``manifest``; nothing where it is unknown."""
+def _judge(manifest: Manifest | None, gpu: ProbedGpu) -> dict[str, Verdict]:
+    """Return the verdict on the release of ``manifest``; empty for an unknown release."""
     if manifest is None or manifest.stack is None:
         return {}
     return {manifest.release or "this image": judge(manifest.stack, gpu.facts)}

@@ -1,4 +1,4 @@
-"""Whether a release runs on a GPU, by the same golden table as everywhere else in the workbench.
+"""Compatibility: decides whether a release runs on a GPU, by ``tests/contract/compatibility.json``.
 
 The rule is NVIDIA's: the driver against the CUDA major version, compute capability against machine code and PTX.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stack:
-    """What a release brings; ``driver`` is the least one, ``architectures`` such as ``sm_90`` and ``compute_90``."""
+    """The CUDA stack of a release; ``driver`` is the minimum, ``architectures`` are ``sm_90``, ``compute_90`` …"""
 
     cuda: str
     driver: str
@@ -21,7 +21,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class GpuFacts:
-    """What of a GPU decides; ``cuda_driver_version`` is the newest CUDA that its driver knows. None is unknown."""
+    """The deciding values of a GPU; ``cuda_driver_version`` is the newest CUDA of its driver. None is unknown."""
 
     driver_version: str | None
     cuda_driver_version: str | None
@@ -30,9 +30,9 @@ class GpuFacts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How they go together: ``why`` completes "v2.7 …", ``advice`` is a sentence or None.
+    """The compatibility of a release and a GPU: ``why`` completes "v2.7 …", ``advice`` is a sentence or None.
 
-    ``fit`` is ``works``, ``limited`` (runs, with something to know), ``fails`` or ``unknown``.
+    ``fit`` is ``works``, ``limited`` (runs with a restriction), ``fails`` or ``unknown``.
     """
 
     fit: str
@@ -98,9 +98,9 @@ def _judge_ptx(stack: Stack, gpu: GpuFacts, is_new_enough: bool) -> Verdict:
 
 
 def _reach(capability: tuple[int, ...], architectures: Iterable[str]) -> str | None:
-    """Return what serves ``capability``: ``"sm"`` (machine code), else ``"compute"`` (PTX), or None.
+    """Return the kind of code for ``capability``: ``"sm"`` (machine code), else ``"compute"`` (PTX), or None.
 
-    Machine code runs on its own major version from its minor version on, PTX on everything from its version on.
+    Machine code runs on its own major version from its minor version on, PTX on all versions from its own on.
     """
     kinds = set()
     for word in architectures:

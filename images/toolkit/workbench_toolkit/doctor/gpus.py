@@ -1,6 +1,6 @@
-"""Asks NVML, through nvitop, for the GPUs that this container was given.
+"""GPU probe: reads this container's GPUs from NVML through nvitop.
 
-What NVML does not say is None; nothing is asked of CUDA, so that an ill GPU cannot hang it.
+A missing value is None. CUDA is not used, because a failed GPU can block it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 from workbench_toolkit.doctor.compatibility import GpuFacts
 
 SIMULATED_SUFFIX = "(simulated)"
-"""NVML's name of a simulated GPU ends in it."""
+"""The end of a simulated GPU's name in NVML."""
 
 
 @dataclass(frozen=True)
-class SeenGpu:
+class ProbedGpu:
     """One GPU; ``index`` is NVML's."""
 
     index: int
@@ -29,55 +29,55 @@ class SeenGpu:
 
     @property
     def is_simulated(self) -> bool:
-        """True for a GPU that computes nothing; its name says so."""
+        """Whether the simulation library made this GPU; its name ends with ``SIMULATED_SUFFIX``."""
         return self.name is not None and self.name.endswith(SIMULATED_SUFFIX)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Every GPU in NVML's order; ``error`` says why they are not known, None where they are."""
+class GpuProbe:
+    """The GPUs in NVML's order; ``error`` is the reason of an unsuccessful probe, else None."""
 
-    gpus: tuple[SeenGpu, ...] = ()
+    gpus: tuple[ProbedGpu, ...] = ()
     error: str | None = None
 
 
-def look() -> Seen:
-    """Return the GPUs of this container; none where it has no driver, which is no error."""
+def probe_gpus() -> GpuProbe:
+    """Return the GPUs of this container; without a driver it has none, which is no error."""
     try:
         from nvitop import Device, libnvml
     except ImportError:
-        return Seen(error="nvitop, which asks for the GPUs, is not in this image")
-    logging.getLogger(libnvml.__name__).setLevel(logging.CRITICAL + 1)  # it explains at length
+        return GpuProbe(error="nvitop, which reads the GPUs, is not in this image")
+    logging.getLogger(libnvml.__name__).setLevel(logging.CRITICAL + 1)  # no long explanations
     try:
         libnvml.nvmlInit()
         devices = Device.all()
     except libnvml.NVMLError_LibraryNotFound:
-        return Seen()
+        return GpuProbe()
     except libnvml.NVMLError as error:
-        return Seen(error=f"NVML does not work: {error}")
-    return Seen(tuple(_read(device, libnvml) for device in devices))
+        return GpuProbe(error=f"NVML does not work: {error}")
+    return GpuProbe(tuple(_read(device, libnvml) for device in devices))
 
 
-def _read(device: Any, libnvml: Any) -> SeenGpu:  # noqa: ANN401
+def _read(device: Any, libnvml: Any) -> ProbedGpu:  # noqa: ANN401
     def known(value: Any) -> Any:  # noqa: ANN401
         return None if value is None or value == "N/A" else value
 
-    def ask(question: Callable[[], Any]) -> Any:  # noqa: ANN401
+    def query(function: Callable[[], Any]) -> Any:  # noqa: ANN401
         try:
-            return known(question())
+            return known(function())
         except libnvml.NVMLError:
             return None
 
-    capability = ask(device.cuda_compute_capability)
-    return SeenGpu(
+    capability = query(device.cuda_compute_capability)
+    return ProbedGpu(
         index=device.index if isinstance(device.index, int) else device.index[0],
-        uuid=ask(device.uuid),
-        name=ask(device.name),
-        memory_total_bytes=ask(device.memory_total),
-        cuda_cores=ask(lambda: libnvml.nvmlQuery("nvmlDeviceGetNumGpuCores", device.handle)),
+        uuid=query(device.uuid),
+        name=query(device.name),
+        memory_total_bytes=query(device.memory_total),
+        cuda_cores=query(lambda: libnvml.nvmlQuery("nvmlDeviceGetNumGpuCores", device.handle)),
         facts=GpuFacts(
-            driver_version=ask(device.driver_version),
-            cuda_driver_version=ask(device.cuda_driver_version),
+            driver_version=query(device.driver_version),
+            cuda_driver_version=query(device.cuda_driver_version),
             compute_capability=capability and "{}.{}".format(*capability),
         ),
     )

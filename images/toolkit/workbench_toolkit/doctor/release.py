@@ -1,6 +1,6 @@
-"""Reads what this image says of itself: the manifest that its build wrote.
+"""Release manifest: reads the manifest that the image's build wrote.
 
-A manifest that is absent or lacks something leaves that unknown; one that cannot be read is an error.
+A missing manifest or key is unknown; an unreadable manifest is an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MANIFEST = Path(sys.prefix) / "manifest.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an image declares; None is what it does not say."""
+    """The declared values of an image; None for a missing one."""
 
     release: str | None = None
     flavor: str | None = None
@@ -32,14 +32,14 @@ class Manifest:
 
     @property
     def stack(self) -> Stack | None:
-        """What decides where it runs; None where it does not say all of it."""
+        """The CUDA stack; None without a complete declaration."""
         if self.cuda is None or self.driver is None or not self.architectures:
             return None
         return Stack(self.cuda, self.driver, self.architectures)
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """Return the manifest at ``path``, None where there is none; raises ToolError for one that is damaged."""
+    """Return the manifest at ``path``, None without a file; raises ToolError for a damaged file."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def read_manifest(path: Path) -> Manifest | None:
             f"The manifest {path} cannot be read ({error}): pull the image again."
         ) from error
     if not isinstance(document, dict):
-        raise ToolError(f"The manifest {path} is no JSON object: pull the image again.")
+        raise ToolError(f"The manifest {path} is not a JSON object: pull the image again.")
     architectures = document.get("architectures")
     texts = ("release", "flavor", "torch", "cuda", "cudnn", "nccl", "driver")
     return Manifest(

@@ -1,4 +1,4 @@
-"""What a doctor found: checks, GPUs with verdicts, and the exit code that sums them up.
+"""Doctor report: checks, GPUs with verdicts, and the exit code for them.
 
 ``tests/contract/doctor-report.json`` is a golden sample of the JSON; the host's doctor writes the same shape.
 """
@@ -10,16 +10,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from workbench_toolkit.doctor.compatibility import Verdict
-from workbench_toolkit.doctor.gpus import SeenGpu
+from workbench_toolkit.doctor.gpus import ProbedGpu
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at; ``state`` is ``ok``, ``note`` (works, with something to know), ``fails`` or ``unknown``.
+    """One check; ``state`` is ``ok``, ``note`` (works with a restriction), ``fails`` or ``unknown``.
 
-    ``found`` is what was seen; ``advice`` is a sentence, None where nothing is to be done.
+    ``found`` is the observation; ``advice`` is the next step as a sentence, or None.
     """
 
     name: str
@@ -30,14 +30,14 @@ class Check:
 
 @dataclass(frozen=True)
 class JudgedGpu:
-    """A GPU, and by release how that runs on it."""
+    """A GPU and the verdict on each release."""
 
-    gpu: SeenGpu
+    gpu: ProbedGpu
     verdicts: Mapping[str, Verdict]
 
 
-def find_exit_code(checks: Sequence[Check], gpus: Sequence[JudgedGpu]) -> int:
-    """Return 1 when something will not work, else 2 when something is unknown, else 0."""
+def get_exit_code(checks: Sequence[Check], gpus: Sequence[JudgedGpu]) -> int:
+    """Return 1 for a failure, else 2 for an unknown state, else 0."""
     states = {check.state for check in checks}
     states |= {verdict.fit for gpu in gpus for verdict in gpu.verdicts.values()}
     return 1 if "fails" in states else 2 if "unknown" in states else 0
@@ -49,7 +49,7 @@ def build_json(checks: Sequence[Check], gpus: Sequence[JudgedGpu]) -> dict[str, 
         "schema": SCHEMA,
         "place": "container",
         "simulated": any(judged.gpu.is_simulated for judged in gpus),
-        "exit_code": find_exit_code(checks, gpus),
+        "exit_code": get_exit_code(checks, gpus),
         "checks": [asdict(check) for check in checks],
         "gpus": [_build_gpu(judged) for judged in gpus],
     }
@@ -72,7 +72,7 @@ def _build_gpu(judged: JudgedGpu) -> dict[str, Any]:
 
 
 def build_text(checks: Sequence[Check], gpus: Sequence[JudgedGpu]) -> str:
-    """Build the report for a person."""
+    """Build the report as text."""
     width = max(len(check.name) for check in checks)
     lines = []
     for check in checks:

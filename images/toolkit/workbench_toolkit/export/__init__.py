@@ -1,1 +1,1 @@
-"""From a PyTorch model in Python to files that need no Python: ``wb export``."""
+"""Export: ``wb export`` converts a PyTorch model to files that need no Python."""

@@ -1,6 +1,6 @@
-"""``wb export``: a model in Python to TorchScript and ONNX, compared with the eager model before anything is kept.
+"""Subcommand ``wb export``: converts a model to TorchScript and ONNX, and compares both with the eager model.
 
-What does not agree with the eager model is not written.
+An export that differs from the eager model is not written.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``wb export``'s arguments."""
+    """Add the arguments."""
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="what makes the model without arguments: model.py:Network or package.module:factory",
+        help="a class or function that returns the model: model.py:Network or package.module:factory",
     )
     parser.add_argument("--checkpoint", type=Path, help="the weights: a saved state_dict")
     parser.add_argument(
@@ -33,32 +33,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         dest="inputs",
         metavar="NAME=64x784[:DTYPE[:BELOW]]",
-        help="an input of forward, rows first, filled with random values (whole numbers: 0 or 1, or all below BELOW); "
-        "repeat for each input, or give one .npz or .pt file with all of them by name",
+        help="an input of forward, rows first, with random values (integers: 0 or 1, or below BELOW); "
+        "repeat for each input, or give one .npz or .pt file with all inputs by name",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="the folder to write, made if needed"
+        "--out", type=Path, required=True, help="the output folder, created if missing"
     )
     parser.add_argument("--format", choices=["both", *KINDS], default="both")
     parser.add_argument(
         "--tolerance",
         type=float,
         default=1e-4,
-        help="the largest difference from the eager model that is accepted (%(default)s)",
+        help="the largest allowed difference from the eager model (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of random inputs (%(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export, compare, and write into ``--out``; return 1 where the comparison fails; raises ToolError."""
+    """Export, compare, and write into ``--out``; return 1 for a difference; raises ToolError."""
     if not (math.isfinite(arguments.tolerance) and arguments.tolerance >= 0) or arguments.seed < 0:
-        raise ToolError("--tolerance and --seed are numbers from 0 on.")
+        raise ToolError("Give --tolerance and --seed as numbers of 0 or more.")
     from workbench_toolkit.export.pipeline import prepare
 
     export = prepare(arguments.source, arguments.checkpoint, arguments.inputs, arguments.seed)
-    _say(f"{arguments.source}: {export.parameters:,} parameters, torch {export.torch}")
+    _print_line(f"{arguments.source}: {export.parameters:,} parameters, torch {export.torch}")
     if arguments.checkpoint is None:
-        _say("No --checkpoint: these are the weights that the factory makes.")
+        _print_line("No --checkpoint: the model has the factory's weights.")
     out: Path = arguments.out
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -72,41 +72,41 @@ def _export_all(export: Export, arguments: argparse.Namespace, folder: Path) -> 
     kinds = list(KINDS) if arguments.format == "both" else [arguments.format]
     unstable = export.eager_difference()
     if unstable > arguments.tolerance:
-        return _fail(
-            f"The eager model answers the same inputs differently each time (by {unstable:.3g}): does forward draw "
-            "random numbers or drop out in eval mode?"
+        return _print_failure(
+            f"Two runs of the eager model on the same inputs differ by {unstable:.3g}: remove random numbers "
+            "and dropout from forward in eval mode."
         )
     worst = 0.0
     for kind in kinds:
-        _say(f"{kind}: writing")
+        _print_line(f"{kind}: writing")
         for warning in export.write(kind, folder):
-            _say(f"  {warning}")
+            _print_line(f"  {warning}")
         for name, difference in export.compare(kind, folder).items():
-            _say(f"  {name}: max difference {difference:.3g} ({export.rows_said} rows)")
+            _print_line(f"  {name}: max difference {difference:.3g} ({export.row_counts_text} rows)")
             worst = max(worst, difference)
     if worst > arguments.tolerance:
-        return _fail(
+        return _print_failure(
             f"An exported model differs from the eager one by {worst:.3g}, more than --tolerance "
             f"{arguments.tolerance:g}: nothing was written."
         )
     contract = export.contract(kinds, folder, arguments.tolerance)
     if not contract.rows_independent:
-        _say("A row's answer depends on its neighbours: wb serve will not put requests together.")
+        _print_line("A row's output depends on other rows: wb serve will not batch requests.")
     for file in folder.iterdir():
         file.replace(arguments.out / file.name)
     contract.write(arguments.out)
-    _say(
+    _print_line(
         f"{arguments.out}: {', '.join(map(str, contract.inputs))} → {', '.join(map(str, contract.outputs))}"
     )
     return 0
 
 
-def _say(sentence: str) -> None:
+def _print_line(sentence: str) -> None:
     sys.stdout.write(sentence + "\n")
     sys.stdout.flush()
 
 
-def _fail(sentence: str) -> int:
+def _print_failure(sentence: str) -> int:
     sys.stdout.flush()
     sys.stderr.write(f"wb export: {sentence}\n")
     return 1

@@ -1,6 +1,6 @@
-"""An exported model against the eager one: the same inputs, the outputs' largest difference.
+"""Comparison: runs an exported model and the eager one on the same inputs, and measures the largest difference.
 
-The file as written is what runs here, not the object it was written from.
+It loads the written file, not the object in memory.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ Run = Callable[[Sequence[Array]], list[Array]]
 """Inputs in order to outputs in order."""
 
 
-def copies(arrays: Iterable[Array]) -> list[torch.Tensor]:
-    """Return tensors with the values of ``arrays`` and memory of their own: a forward may write into its inputs."""
+def copy_to_tensors(arrays: Iterable[Array]) -> list[torch.Tensor]:
+    """Return copies of ``arrays`` as tensors: a forward may write into its inputs."""
     return [torch.tensor(array) for array in arrays]
 
 
 def run_eager(model: torch.nn.Module) -> Run:
-    """Return what runs the eager ``model``, which returns a tuple."""
+    """Return a function that runs the eager ``model``, which returns a tuple."""
 
     def run(arrays: Sequence[Array]) -> list[Array]:
         with torch.no_grad():
-            return [output.numpy() for output in model(*copies(arrays))]
+            return [output.numpy() for output in model(*copy_to_tensors(arrays))]
 
     return run
 
 
 def run_torchscript(path: Path) -> Run:
-    """Return what runs the TorchScript file ``path``."""
+    """Return a function that runs the TorchScript file ``path``."""
     return run_eager(load_torchscript(path, torch.device("cpu")))
 
 
 def run_onnx(path: Path, names: Sequence[str]) -> Run:
-    """Return what runs the ONNX file ``path``, whose inputs are called ``names``."""
+    """Return a function that runs the ONNX file ``path`` with inputs named ``names``."""
     try:
         import onnxruntime
     except ImportError:
-        raise ToolError("onnxruntime is not in this flavor: export in train or lab.") from None
+        raise ToolError("onnxruntime is not in this image: use the flavor train or lab.") from None
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(arrays: Sequence[Array]) -> list[Array]:
@@ -54,14 +54,14 @@ def run_onnx(path: Path, names: Sequence[str]) -> Run:
 
 
 def differences(expected: Sequence[Array], found: Sequence[Array]) -> list[float]:
-    """Return the largest absolute difference per output: infinite where shape, NaN or infinity differ."""
+    """Return the largest absolute difference per output; infinite for different shapes, NaNs or infinities."""
     return [_difference(*pair) for pair in zip(expected, found, strict=True)]
 
 
 def _difference(expected: Array, found: Array) -> float:
     if expected.shape != found.shape or expected.dtype != found.dtype:
         return float("inf")
-    if expected.dtype.kind in "iub":  # float64 ends being exact at 2**53
+    if expected.dtype.kind in "iub":  # float64 is not exact above 2**53
         high, low = np.maximum(expected, found), np.minimum(expected, found)
         return float((high.astype("uint64") - low.astype("uint64")).max(initial=0))
     before, after = expected.astype("float64"), found.astype("float64")
@@ -73,7 +73,7 @@ def _difference(expected: Array, found: Array) -> float:
 
 
 def is_row_independent(run: Run, arrays: Sequence[Array], tolerance: float) -> bool:
-    """Return whether the first rows get the same answer alone as among all the others."""
+    """Return whether the first rows have the same outputs alone and together with all rows."""
     together = run(arrays)
     for row in range(min(4, arrays[0].shape[0])):
         alone = run([array[row : row + 1] for array in arrays])

@@ -1,4 +1,4 @@
-"""What an exported model promises: ``model.json``, written by ``wb export`` and read by ``wb serve``.
+"""Model contract: ``model.json``, written by ``wb export`` and read by ``wb serve``.
 
 Every shape begins with -1, the number of rows, which each request chooses; all other sizes are fixed.
 """
@@ -18,18 +18,18 @@ from workbench_toolkit.errors import ToolError
 CONTRACT_FILE = "model.json"
 FORMAT = 1
 KINDS = {"torchscript": "model.pt", "onnx": "model.onnx"}
-"""Each kind of exported model and the file it is written to, in the order ``wb serve`` prefers them."""
+"""The file name of each kind of exported model, in the order of preference of ``wb serve``."""
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
-"""The element types that PyTorch, ONNX and NumPy all have."""
+"""The common element types of PyTorch, ONNX and NumPy."""
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-"""What an input or an output may be called."""
+"""The allowed names of inputs and outputs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
-    """One input or output; ``below``: whole numbers lie in 0 … below - 1, None: the type's whole range."""
+    """One input or output; ``below``: integers are in 0 … below - 1, None: in the type's whole range."""
 
     name: str
     shape: tuple[int, ...]
@@ -44,7 +44,7 @@ class TensorSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Contract:
-    """An exported model; ``files``: by kind, each file's SHA-256, the model's own file first."""
+    """An exported model; ``files``: each file's SHA-256 by kind, the model file first."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -54,7 +54,7 @@ class Contract:
 
     @property
     def version(self) -> str:
-        """What tells this export from another: the beginning of its first file's SHA-256."""
+        """The version of this export: the first 12 digits of its first file's SHA-256."""
         first = next(iter(self.files.values()))
         return next(iter(first.values()))[:12]
 
@@ -65,7 +65,7 @@ class Contract:
 
 
 def read_contract(folder: Path) -> Contract:
-    """Return what ``model.json`` in ``folder`` says; raises ToolError."""
+    """Return the contract in ``folder``; raises ToolError."""
     path = folder / CONTRACT_FILE
     try:
         return _parse(json.loads(path.read_text(encoding="utf-8")))
@@ -73,7 +73,7 @@ def read_contract(folder: Path) -> Contract:
         raise ToolError(f"{path} does not exist: give a folder that `wb export` wrote.") from None
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ToolError(
-            f"{path} is not one that this `wb export` writes ({error!r}): export again."
+            f"{path} is not a contract of this `wb export` ({error!r}): export again."
         ) from None
 
 

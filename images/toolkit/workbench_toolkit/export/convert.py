@@ -1,7 +1,7 @@
-"""An eager model made into TorchScript and ONNX.
+"""Conversion: writes an eager model as TorchScript and as ONNX.
 
-TorchScript is made by tracing: it takes any Python, where scripting takes a subset. What a trace would fix for
-good is looked for: a branch on values is warned about here, a number of rows is found by the comparison.
+TorchScript is traced, because scripting accepts only a subset of Python. A trace makes some things constant:
+a branch on values gets a warning here, and the comparison finds a constant number of rows.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from workbench_toolkit.errors import ToolError
 from workbench_toolkit.export.contract import NAME
 
 EXTERNAL_ABOVE_BYTES = 1_500_000_000
-"""From this size on an ONNX model keeps its weights in a file of their own: one protobuf ends at 2 GiB."""
+"""Above this size, the weights of an ONNX model get their own file: a protobuf is limited to 2 GiB."""
 
 
 class FlatModel(torch.nn.Module):
-    """A model that takes its inputs in order and returns a tuple of tensors, whatever it returned before."""
+    """A wrapper that takes a model's inputs in order and returns its outputs as a tuple of tensors."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the model's outputs in the order of ``output_names``; bfloat16, which NumPy lacks, as float32."""
+        """Return the outputs in the order of ``output_names``; bfloat16, missing in NumPy, becomes float32."""
         found = self.model(*inputs)
         values = _values(found)
         return tuple(value.float() if value.dtype is torch.bfloat16 else value for value in values)
@@ -46,7 +46,7 @@ def _values(found: object) -> Sequence[torch.Tensor]:
     ):
         return found
     raise ToolError(
-        "The model returns neither a tensor nor a tuple, list or dict of tensors: return one of these."
+        "The model's output has an unknown type: return a tensor, or a tuple, list or dict of tensors."
     )
 
 
@@ -61,13 +61,13 @@ def output_names(model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tupl
         names = ("output",) if count == 1 else tuple(f"output_{index}" for index in range(count))
     if not all(NAME.fullmatch(name) for name in names):
         raise ToolError(
-            f"An output's name may have letters, digits and _ only: {', '.join(names)}."
+            f"Output names are limited to letters, digits and _: {', '.join(names)}."
         )
     return names
 
 
 def ordered_names(model: torch.nn.Module, given: Sequence[str]) -> tuple[str, ...]:
-    """Return ``given`` in the order of forward's parameters; raises ToolError where they are not its first ones."""
+    """Return ``given`` in the order of forward's parameters; raises ToolError unless they are its first ones."""
     parameters = [
         name
         for name, parameter in inspect.signature(model.forward).parameters.items()
@@ -78,14 +78,14 @@ def ordered_names(model: torch.nn.Module, given: Sequence[str]) -> tuple[str, ..
     names = tuple(parameters[: len(given)])
     if set(names) != set(given):
         raise ToolError(
-            f"forward takes {', '.join(parameters)}: give these inputs, by these names, from the first on "
-            f"(given: {', '.join(given)})."
+            f"forward takes {', '.join(parameters)}, and the inputs are {', '.join(given)}: "
+            "give its first parameters, by name."
         )
     return names
 
 
 def write_torchscript(model: FlatModel, inputs: Sequence[torch.Tensor], path: Path) -> list[str]:
-    """Write the traced ``model`` and return a sentence for each place that decides by values; raises ToolError."""
+    """Write the traced ``model`` and return a warning for each branch on values; raises ToolError."""
     with warnings.catch_warnings(record=True) as caught, torch.no_grad():
         warnings.simplefilter("always")
         try:
@@ -99,7 +99,7 @@ def write_torchscript(model: FlatModel, inputs: Sequence[torch.Tensor], path: Pa
         if warning.category.__name__ == "TracerWarning"
     }
     return [
-        f"forward looks at values at {place}: TorchScript keeps what it saw with these inputs."
+        f"forward branches on values at {place}: TorchScript keeps the branch of these inputs."
         for place in sorted(places)
     ]
 
@@ -110,7 +110,7 @@ def write_onnx(
     names: tuple[Sequence[str], Sequence[str]],
     path: Path,
 ) -> None:
-    """Write ``model`` as ONNX with any number of rows; ``names``: the inputs' and the outputs'; raises ToolError."""
+    """Write ``model`` as ONNX for any number of rows; ``names``: of inputs and outputs; raises ToolError."""
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -127,11 +127,11 @@ def write_onnx(
                 external_data=size > EXTERNAL_ABOVE_BYTES,
             )
     except ImportError as error:
-        raise ToolError(f"ONNX is not in this flavor ({error}): export in train or lab.") from None
+        raise ToolError(f"ONNX is not in this image ({error}): use the flavor train or lab.") from None
     except Exception as error:
         raise ToolError(
-            f"The model cannot be made into ONNX: {_first_line(error.__cause__ or error)}; "
-            "--format torchscript leaves ONNX out."
+            f"The model cannot be converted to ONNX: {_first_line(error.__cause__ or error)}; "
+            "use --format torchscript for TorchScript only."
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""The example inputs of an export: drawn at random from a description, or read from a file.
+"""Example inputs: random values for a description, or arrays from a file.
 
-Every array's first dimension counts rows, and all arrays of one export have the same number of them.
+The first dimension of every array counts rows; all arrays of one export have the same number of rows.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _DESCRIPTION = re.compile(
 def example_inputs(
     descriptions: Sequence[str], seed: int
 ) -> tuple[tuple[TensorSpec, ...], dict[str, Array]]:
-    """Return the inputs that ``--input`` words describe: what they are and their values; raises ToolError.
+    """Return the specifications and values for the ``--input`` arguments; raises ToolError.
 
-    A word is ``NAME=64x784[:DTYPE[:BELOW]]`` or one ``.npz`` or ``.pt`` file that holds all inputs by name.
+    An argument is ``NAME=64x784[:DTYPE[:BELOW]]``, or one ``.npz`` or ``.pt`` file with all inputs by name.
     """
     if len(descriptions) == 1 and descriptions[0].endswith((".npz", ".pt")):
         arrays = _read(Path(descriptions[0]))
@@ -38,13 +38,13 @@ def example_inputs(
     rows = {array.shape[0] for array in arrays.values()}
     if len(rows) != 1 or 0 in rows or any(array.size == 0 for array in arrays.values()):
         raise ToolError(
-            "Every input needs the same number of rows, at least one, and no size of 0."
+            "Give every input the same number of rows, at least one, and no size of 0."
         )
     return specs, arrays
 
 
 def resize(arrays: Mapping[str, Array], rows: int) -> dict[str, Array]:
-    """Return ``rows`` rows made of those given; a repeated row is rolled, so that no two rows need be equal."""
+    """Return ``rows`` rows from the given ones; a repeated row is rolled, so that it differs from the first."""
     return {name: _resize(array, rows) for name, array in arrays.items()}
 
 
@@ -67,7 +67,7 @@ def _draw(
         dtype = (match["dtype"] or "float32") if match else ""
         if not match or not NAME.fullmatch(match["name"]) or dtype not in DTYPES:
             raise ToolError(
-                f'"{word}" describes no input: write NAME=64x784:float32, with the rows first and one of '
+                f'"{word}" is not an input: write NAME=64x784:float32, rows first, with one of '
                 f"{', '.join(DTYPES)}; or give one .npz or .pt file."
             )
         below = _bound(word, dtype, match["below"])
@@ -87,7 +87,7 @@ def _bound(word: str, dtype: str, below: str | None) -> int | None:
         return None
     if "int" not in dtype or not 0 < int(below) <= np.iinfo(dtype).max:
         raise ToolError(
-            f'"{word}": the last number bounds whole numbers of its type, and is at least 1.'
+            f'"{word}": the last number is a bound for integers: give it only for an integer type, from 1 on.'
         )
     return int(below)
 
@@ -95,8 +95,8 @@ def _bound(word: str, dtype: str, below: str | None) -> int | None:
 def _spec(name: str, array: Array) -> TensorSpec:
     if not NAME.fullmatch(name) or array.ndim == 0 or array.dtype.name not in DTYPES:
         raise ToolError(
-            f'"{name}" in the file cannot be an input: it needs a name of letters and digits, a first dimension '
-            f"for rows, and one of {', '.join(DTYPES)} (it has {array.dtype.name})."
+            f'"{name}" in the file cannot be an input ({array.dtype.name}): it needs a name of letters and digits, '
+            f"a first dimension for rows, and one of {', '.join(DTYPES)}."
         )
     return TensorSpec(name, (-1, *array.shape[1:]), array.dtype.name)
 
@@ -128,5 +128,5 @@ def _read_pt(path: Path) -> dict[str, Array]:
         isinstance(name, str) and isinstance(tensor, torch.Tensor)
         for name, tensor in tensors.items()
     ):
-        raise ValueError("it must hold a dict of tensors by name")
+        raise ValueError("it is not a dict of tensors by name")
     return {name: tensor.numpy() for name, tensor in tensors.items()}

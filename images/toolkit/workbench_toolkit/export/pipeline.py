@@ -1,6 +1,6 @@
-"""One export from end to end, without a word to anybody: the model, its inputs, its files and their comparison.
+"""Export pipeline: loads a model and its inputs, writes the files and compares them; prints nothing.
 
-Three numbers of rows are compared: one, as many as were given, and one more.
+The comparison uses three numbers of rows: one, the given number, and one more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from workbench_toolkit.export.source import load_model
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """A model ready to be written; ``arrays``: its example inputs in forward's order, at least two rows."""
+    """A loaded model; ``arrays``: its example inputs in forward's order, at least two rows."""
 
     model: convert.FlatModel
     inputs: tuple[TensorSpec, ...]
@@ -35,23 +35,23 @@ class Export:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model holds."""
+        """The number of the model's parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
-    def rows_said(self) -> str:
-        """The numbers of rows that are compared, for people."""
+    def row_counts_text(self) -> str:
+        """The compared numbers of rows as text."""
         *most, last = map(str, self.row_counts)
         return f"{', '.join(most)} and {last}"
 
     def eager_difference(self) -> float:
-        """Return how far two runs of the eager model on the same inputs lie apart."""
+        """Return the largest difference between two runs of the eager model on the same inputs."""
         run, arrays = compare.run_eager(self.model), list(self.arrays.values())
         return max(compare.differences(run(arrays), run(arrays)))
 
     def write(self, kind: str, folder: Path) -> list[str]:
         """Write the model as ``kind`` into ``folder`` and return warnings; raises ToolError."""
-        tensors = compare.copies(self.arrays.values())
+        tensors = compare.copy_to_tensors(self.arrays.values())
         path = folder / KINDS[kind]
         if kind == "torchscript":
             return convert.write_torchscript(self.model, tensors, path)
@@ -76,14 +76,14 @@ class Export:
             except Exception as error:
                 lines = [line.strip() for line in str(error).splitlines() if line.strip()]
                 raise ToolError(
-                    f"The exported model fails on {rows} rows, so its number of rows is fixed: let forward take "
-                    f"it from its inputs ({(lines or [type(error).__name__])[-1][:200]})."
+                    f"The exported model fails on {rows} rows: let forward take the number of rows "
+                    f"from its inputs ({(lines or [type(error).__name__])[-1][:200]})."
                 ) from error
             worst = [max(pair) for pair in zip(worst, found, strict=True)]
         return dict(zip((spec.name for spec in self.outputs), worst, strict=True))
 
     def contract(self, kinds: Sequence[str], folder: Path, tolerance: float) -> Contract:
-        """Return what ``model.json`` will say of the files of ``kinds`` in ``folder``."""
+        """Return the contract of the files of ``kinds`` in ``folder``."""
         files = {
             kind: {
                 path.name: hash_file(path)
@@ -103,7 +103,7 @@ class Export:
 
 
 def prepare(source: str, checkpoint: Path | None, inputs: Sequence[str], seed: int) -> Export:
-    """Load the model and its example inputs and learn its outputs; raises ToolError."""
+    """Load the model and its example inputs, and determine its outputs; raises ToolError."""
     specs, arrays = example_inputs(inputs, seed)
     model = load_model(source, checkpoint, seed)
     names = convert.ordered_names(model, list(arrays))
@@ -121,7 +121,7 @@ def prepare(source: str, checkpoint: Path | None, inputs: Sequence[str], seed: i
 
 
 def _outputs(flat: convert.FlatModel, arrays: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
-    names = convert.output_names(flat.model, compare.copies(arrays.values()))
+    names = convert.output_names(flat.model, compare.copy_to_tensors(arrays.values()))
     run = compare.run_eager(flat)
     rows = len(next(iter(arrays.values())))
     found = run(list(arrays.values()))
@@ -130,7 +130,7 @@ def _outputs(flat: convert.FlatModel, arrays: Mapping[str, Array]) -> tuple[Tens
     for name, array, longer in zip(names, found, more, strict=True):
         if array.shape[:1] != (rows,) or longer.shape != (rows + 1, *array.shape[1:]):
             raise ToolError(
-                f"The output {name} has the shape {list(array.shape)} for {rows} rows: return one row per row."
+                f"The output {name} has shape {list(array.shape)} for {rows} rows: return one row per input row."
             )
         if array.dtype.name not in DTYPES:
             raise ToolError(

@@ -1,6 +1,6 @@
-"""The model to export: made by the researcher's own factory, filled from a checkpoint.
+"""Model source: creates the model with the user's factory and loads its weights from a checkpoint.
 
-A checkpoint is data: it is loaded without running anything that it holds.
+A checkpoint is data: loading executes no code from it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from workbench_toolkit.errors import ToolError
 
 
 def load_model(source: str, checkpoint: Path | None, seed: int) -> torch.nn.Module:
-    """Return the model that ``source`` makes, on the CPU; raises ToolError.
+    """Return the model of ``source`` on the CPU; raises ToolError.
 
     ``source`` is ``FILE.py:FACTORY`` or ``PACKAGE.MODULE:FACTORY``.
     """
     place, _, name = source.rpartition(":")
     if not place or not name.isidentifier():
         raise ToolError(
-            f'"{source}" names no factory: write FILE.py:FACTORY or PACKAGE.MODULE:FACTORY.'
+            f'"{source}" is not a factory: write FILE.py:FACTORY or PACKAGE.MODULE:FACTORY.'
         )
     module = _import(place)
     factory = getattr(module, name, None)
@@ -37,7 +37,7 @@ def load_model(source: str, checkpoint: Path | None, seed: int) -> torch.nn.Modu
     torch.manual_seed(seed)
     model = factory if isinstance(factory, torch.nn.Module) else _call(factory, source)
     if not isinstance(model, torch.nn.Module):
-        raise ToolError(f"{source} makes {type(model).__name__}, not a torch.nn.Module.")
+        raise ToolError(f"{source} returns {type(model).__name__}: return a torch.nn.Module.")
     if checkpoint is not None:
         _fill(model, checkpoint)
     return model.to("cpu").requires_grad_(False)
@@ -53,11 +53,11 @@ def _import(place: str) -> ModuleType:
         sys.path.insert(0, str(Path.cwd()))
         return importlib.import_module(place)
     except Exception as error:
-        raise ToolError(f"{place} cannot be imported: {_where(error)}") from error
+        raise ToolError(f"{place} cannot be imported: {_describe_error(error)}") from error
 
 
 def _run_file(path: Path) -> ModuleType:
-    # By its place and not by its name, which may be that of a module of Python's own.
+    # by path, because its name may be the name of a module of the standard library
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
@@ -72,11 +72,11 @@ def _call(factory: Callable[[], object], source: str) -> object:
         return factory()
     except Exception as error:
         raise ToolError(
-            f"{source}() failed: {_where(error)}; a factory takes no arguments."
+            f"{source}() failed: {_describe_error(error)}; a factory has no required arguments."
         ) from error
 
 
-def _where(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first} ({Path(last.filename).name}:{last.lineno})"
@@ -100,7 +100,7 @@ def _fill(model: torch.nn.Module, checkpoint: Path) -> None:
         raise ToolError(f"{checkpoint} does not exist.") from None
     except Exception as error:
         raise ToolError(
-            f"{checkpoint} cannot be loaded as weights alone ({(str(error).splitlines() or ['empty'])[0]}): "
+            f"{checkpoint} cannot be loaded as weights only ({(str(error).splitlines() or ['empty'])[0]}): "
             "save model.state_dict()."
         ) from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
@@ -109,7 +109,7 @@ def _fill(model: torch.nn.Module, checkpoint: Path) -> None:
         isinstance(value, torch.Tensor) for value in state.values()
     ):
         raise ToolError(
-            f'{checkpoint} holds no state_dict: save model.state_dict(), alone or as {{"model": …}}.'
+            f'{checkpoint} has no state_dict: save model.state_dict(), alone or as {{"model": …}}.'
         )
     torch.nn.modules.utils.consume_prefix_in_state_dict_if_present(state, "module.")
     try:

@@ -1,6 +1,6 @@
-"""TorchScript files, loaded.
+"""TorchScript loader: loads a TorchScript file onto a device.
 
-That PyTorch deprecates ``torch.jit`` is no news for whoever serves a file, so its warning is not passed on.
+PyTorch's warning about the deprecation of ``torch.jit`` is suppressed: it does not concern a served file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 
 
 def load_torchscript(path: Path, device: torch.device) -> torch.jit.ScriptModule:
-    """Return the model in ``path`` on ``device``, in eval mode; raises RuntimeError where it is none."""
+    """Return the model in ``path`` on ``device``, in eval mode; raises RuntimeError for another file."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.load` is deprecated")
         model: torch.jit.ScriptModule = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
@@ -21,11 +21,11 @@ def load_torchscript(path: Path, device: torch.device) -> torch.jit.ScriptModule
 
 
 def _move_constants(graph: torch._C.Graph, device: torch.device) -> None:
-    """Let ``graph``, which has not run yet, make its tensors on ``device``.
+    """Make ``graph``, before its first run, create its tensors on ``device``.
 
-    A trace keeps the device it was made on as a constant, and ``map_location`` moves only tensors.
+    A trace keeps the device of its origin as a constant, and ``map_location`` moves only tensors.
     """
-    torch._C._jit_pass_inline(graph)  # whatever it calls is in this one graph then
+    torch._C._jit_pass_inline(graph)  # called functions become part of this graph
     for node in graph.findAllNodes("prim::Constant"):  # type: ignore[attr-defined]
         if node.output().type().kind() == "DeviceObjType":
             node.s_("value", str(device))

@@ -1,1 +1,1 @@
-"""Many small files into one file, in LMDB or HDF5, that random reads are quick on."""
+"""Packs: many small files in one LMDB or HDF5 file, for fast random reads."""

@@ -1,6 +1,6 @@
-"""Says what a pack file can do, and finds the format that a file name asks for.
+"""Pack formats: the interface of a pack file, and the format for a file name.
 
-Both formats keep the files in order, each with its name and SHA-256, and are never changed once finished.
+Both formats keep the files in order, each with its name and SHA-256; a finished pack never changes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FORMATS = {
     ".lmdb": "workbench_toolkit.pack.lmdb_file",
     ".h5": "workbench_toolkit.pack.h5_file",
 }
-"""Each file name ending and the module that has the format's ``Writer`` and ``Reader``."""
+"""The module with the format's ``Writer`` and ``Reader``, by file name suffix."""
 
 Record = tuple[str, bytes, bytes]
 """A file's name, its SHA-256 (32 bytes) and its content."""
@@ -29,40 +29,40 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class NoSpaceError(Exception):
-    """The disk, the quota or the largest file size is used up."""
+    """The disk, the quota or the maximum file size is exhausted."""
 
 
 class Writer(Protocol):
-    """An unfinished pack; everything that ``append`` returned from survives a crash."""
+    """An unfinished pack; after ``append`` returns, its records survive a crash."""
 
     def __init__(self, path: Path, plan: Plan, *, is_new: bool) -> None:
-        """Lay the empty file out for ``plan``, or go on with one that was laid out for it."""
+        """Prepare a new file for ``plan``, or continue with a file that was prepared for it."""
 
     @staticmethod
-    def begun_for(path: Path) -> str | None:
-        """Return the fingerprint of the plan that the file was laid out for; None when it was not."""
+    def read_fingerprint(path: Path) -> str | None:
+        """Return the fingerprint of the file's plan; None for another file."""
 
     @property
     def done_files(self) -> int:
-        """How many files it holds, always the first ones in order."""
+        """The number of written files, always the first ones in order."""
 
     def listed(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the name and SHA-256 of each file it holds, in order."""
+        """Yield the name and SHA-256 of each written file, in order."""
 
     def append(self, records: Sequence[Record]) -> None:
-        """Add the next files, all or none of them; raises NoSpaceError."""
+        """Add the next files atomically; raises NoSpaceError."""
 
     def finish(self, digest: bytes) -> None:
-        """Note the digest of the whole."""
+        """Write the digest of the whole pack."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 class Reader(Protocol):
-    """An open pack; may be used by several threads, and after a fork in the child too.
+    """An open pack, usable by several threads and by forked children.
 
-    An index is one of 0 … len - 1; a read that finds damage raises ToolError.
+    An index is one of 0 … len - 1; a read of damaged data raises ToolError.
     """
 
     fingerprint: str
@@ -70,18 +70,18 @@ class Reader(Protocol):
     size_bytes: int
 
     def __init__(self, path: Path) -> None:
-        """Open it; raises ToolError when it is no pack."""
+        """Open a pack; raises ToolError for another file."""
 
     def __len__(self) -> int: ...
 
     def describe(self, index: int) -> tuple[str, bytes]:
-        """Return a file's name and the SHA-256 that it had when it was packed."""
+        """Return a file's name and its SHA-256 at the time of packing."""
 
     def content(self, index: int) -> bytes:
         """Return a file's bytes."""
 
     def prefetch(self, indices: Sequence[int]) -> None:
-        """Bring several files' bytes nearer, asking the disk for many at once."""
+        """Read several files ahead with parallel requests to the disk."""
 
 
 class Format(Protocol):
@@ -95,28 +95,26 @@ _open_readers: WeakValueDictionary[tuple[int, int], Reader] = WeakValueDictionar
 _opening = threading.Lock()
 
 
-def find_format(path: Path) -> Format:
-    """Return the module for ``path``'s ending; raises ToolError for another ending or a missing library."""
+def get_format(path: Path) -> Format:
+    """Return the module for ``path``'s suffix; raises ToolError for another suffix or a missing library."""
     module = FORMATS.get(path.suffix)
     if module is None:
-        raise ToolError(f"{path} names no format: a pack ends in {' or '.join(FORMATS)}.")
+        raise ToolError(f"{path} has no known suffix: a pack ends in {' or '.join(FORMATS)}.")
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ToolError(
-            f"{error.name} is not in this image: packs are for the flavors train and lab."
+            f"{error.name} is not in this image: use the flavor train or lab for packs."
         ) from None
 
 
 def not_a_pack(path: Path) -> ToolError:
-    """Return the error for a file that is no pack, or no whole one."""
-    return ToolError(
-        f"{path} is no finished pack of `wb pack`, or was damaged: pack its folder again."
-    )
+    """Return the error for a file that is not a complete pack."""
+    return ToolError(f"{path} is not a finished pack, or it is damaged: pack its folder again.")
 
 
 def read_name(raw: bytes, path: Path) -> str:
-    """Return a file's name from its bytes in the pack ``path``; raises ToolError when they are damaged."""
+    """Return a file's name from its bytes in the pack ``path``; raises ToolError for damaged bytes."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -124,14 +122,14 @@ def read_name(raw: bytes, path: Path) -> str:
 
 
 def open_reader(path: Path) -> Reader:
-    """Open a finished pack, once per process however often it is asked for; raises ToolError."""
+    """Return the reader of a finished pack, one per process and file; raises ToolError."""
     if not path.is_file():
-        raise ToolError(f"{path} is not a file: name a pack that `wb pack` finished.")
+        raise ToolError(f"{path} is not a file: give a finished pack.")
     status = path.stat()
     key = (status.st_dev, status.st_ino)
     with _opening:
         reader = _open_readers.get(key)
         if reader is None:
-            reader = find_format(path).Reader(path.resolve())
+            reader = get_format(path).Reader(path.resolve())
             _open_readers[key] = reader
     return reader

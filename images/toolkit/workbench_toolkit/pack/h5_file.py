@@ -1,7 +1,7 @@
-"""A pack as one HDF5 file: ``files`` and ``names`` end to end, ``file_end`` and ``name_end`` where each ends.
+"""HDF5 pack: ``files`` and ``names`` are concatenations; ``file_end`` and ``name_end`` are the ends of their items.
 
-HDF5 lays the datasets out once, contiguous and in full; from then on their bytes are written and read in
-place, so that no crash finds the file's structure half written, and a read is one ``pread``.
+HDF5 allocates all datasets once, contiguous and with their final size. Afterwards their bytes are written in place.
+Therefore a crash leaves no partial file structure, and a read is one ``pread``.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import h5py
 import numpy as np
 
 from workbench_toolkit.pack.formats import NO_SPACE, NoSpaceError, Record, not_a_pack, read_name
-from workbench_toolkit.pack.source import LARGEST_FILE_BYTES, Plan
+from workbench_toolkit.pack.source import MAX_FILE_BYTES, Plan
 
 HASH_BYTES = 32
 DATASETS = {"done", "digest", "name_end", "file_end", "sha256", "names", "files"}
-ASKED_BYTES = 128 << 10
-"""Linux reads no more than some such size ahead at one request."""
+READAHEAD_BYTES = 128 << 10
+"""The maximum of Linux for one read-ahead request."""
 
 UNREADABLE = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
-"""What h5py raises, as the case may be, on a file that is not HDF5, or no layout of ours."""
+"""The exceptions of h5py for a file that is not HDF5 or has another layout."""
 
 END = struct.Struct("<Q")
 ENDS = struct.Struct("<QQ")
 
 
 class Writer:
-    """An unfinished HDF5 pack; the caller sees to it that there is one writer."""
+    """An unfinished HDF5 pack; the caller ensures that there is one writer."""
 
     def __init__(self, path: Path, plan: Plan, *, is_new: bool) -> None:
         if is_new:
@@ -45,8 +45,8 @@ class Writer:
         self._descriptor = os.open(path, os.O_RDWR)
 
     @staticmethod
-    def begun_for(path: Path) -> str | None:
-        """Return the fingerprint it was laid out for, or None."""
+    def read_fingerprint(path: Path) -> str | None:
+        """Return the fingerprint of the file's plan, or None."""
         try:
             with h5py.File(path, "r", locking=False) as file:
                 _offsets(file)
@@ -56,7 +56,7 @@ class Writer:
 
     @property
     def done_files(self) -> int:
-        """How many files it holds."""
+        """The number of written files."""
         return self._done
 
     def listed(self) -> Iterator[tuple[str, bytes]]:
@@ -69,7 +69,7 @@ class Writer:
             begin = end
 
     def append(self, records: Sequence[Record]) -> None:
-        """Write the next files, and count them only once they are on the disk; raises NoSpaceError."""
+        """Write the next files, and count them after they are on the disk; raises NoSpaceError."""
         names = [name.encode() for name, _, _ in records]
         name_ends = self._name_end + np.cumsum([len(name) for name in names], dtype="<u8")
         file_ends = self._file_end + np.cumsum(
@@ -94,12 +94,12 @@ class Writer:
         self._name_end, self._file_end = int(name_ends[-1]), int(file_ends[-1])
 
     def finish(self, digest: bytes) -> None:
-        """Note the digest of the whole."""
+        """Write the digest of the whole pack."""
         self._write("digest", 0, digest)
         os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._descriptor)
 
     def _read(self, dataset: str, at: int, size_bytes: int) -> bytes:
@@ -114,7 +114,7 @@ class Writer:
 
 
 class Reader:
-    """An open HDF5 pack; reads at given places only, so that threads and forks share it safely."""
+    """An open HDF5 pack; it reads at absolute offsets, so that threads and forks can share it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -134,8 +134,8 @@ class Reader:
         self._file_bytes = os.fstat(self._descriptor).st_size
         os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         weakref.finalize(self, os.close, self._descriptor)
-        self._ask_for(self._offsets["name_end"], END.size * self._count)
-        self._ask_for(self._offsets["file_end"], END.size * self._count)
+        self._read_ahead(self._offsets["name_end"], END.size * self._count)
+        self._read_ahead(self._offsets["file_end"], END.size * self._count)
 
     def __len__(self) -> int:
         return self._count
@@ -151,14 +151,14 @@ class Reader:
         return self._read("files", *self._bounds("file_end", index))
 
     def prefetch(self, indices: Sequence[int]) -> None:
-        """Ask for several files' bytes, and wait for none of them."""
+        """Start reading several files ahead, without waiting."""
         for index in indices:
             begin, end = self._bounds("file_end", index)
-            self._ask_for(self._offsets["files"] + begin, end - begin)
+            self._read_ahead(self._offsets["files"] + begin, end - begin)
 
-    def _ask_for(self, at: int, size_bytes: int) -> None:
-        for begin in range(at, at + size_bytes, ASKED_BYTES):
-            rest = min(ASKED_BYTES, at + size_bytes - begin)
+    def _read_ahead(self, at: int, size_bytes: int) -> None:
+        for begin in range(at, at + size_bytes, READAHEAD_BYTES):
+            rest = min(READAHEAD_BYTES, at + size_bytes - begin)
             os.posix_fadvise(self._descriptor, begin, rest, os.POSIX_FADV_WILLNEED)
 
     def _bounds(self, ends: str, index: int) -> tuple[int, int]:
@@ -169,7 +169,7 @@ class Reader:
         else:
             pair = self._read(ends, END.size * (index - 1), END.size * (index + 1))
         begin, end = ENDS.unpack(pair)
-        if not begin <= end <= min(begin + LARGEST_FILE_BYTES, self._file_bytes):
+        if not begin <= end <= min(begin + MAX_FILE_BYTES, self._file_bytes):
             raise not_a_pack(self._path)
         return begin, end
 
@@ -183,7 +183,7 @@ class Reader:
 def _lay_out(path: Path, plan: Plan) -> None:
     try:
         _create(path, plan)
-    except (OSError, RuntimeError) as error:  # h5py hides the number when it closes the file
+    except (OSError, RuntimeError) as error:  # h5py loses the error number when it closes the file
         if any(os.strerror(number) in str(error) for number in NO_SPACE):
             raise NoSpaceError from None
         raise
@@ -206,7 +206,7 @@ def _create(path: Path, plan: Plan) -> None:
 
 
 def _offsets(file: h5py.File) -> dict[str, int]:
-    """Return where in the file each dataset's bytes begin; raises KeyError when it is no layout of ours."""
+    """Return the offset of each dataset in the file; raises KeyError for another layout."""
     offsets = {name: file[name].id.get_offset() for name in DATASETS}
     if None in offsets.values():
         raise KeyError("a dataset is not contiguous")

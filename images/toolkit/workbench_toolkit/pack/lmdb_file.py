@@ -1,6 +1,6 @@
-"""A pack as one LMDB file: ``files`` holds the contents, ``entries`` SHA-256 and name, both by position.
+"""LMDB pack: ``files`` holds the contents, ``entries`` SHA-256 and name, both by position.
 
-Positions are 8 bytes, big endian; one transaction per ``append`` makes it whole or nothing.
+Positions are 8 bytes, big endian; each ``append`` is one transaction.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ HASH_BYTES = 32
 ABOUT = b"pack"
 TREE_PAGES = 64
 PREFETCHING_THREADS = 8
-FIRST_MAP_BYTES = 64 << 20
+INITIAL_MAP_BYTES = 64 << 20
 
 
 class Writer:
-    """An unfinished LMDB pack; the caller sees to it that there is one writer."""
+    """An unfinished LMDB pack; the caller ensures that there is one writer."""
 
     def __init__(self, path: Path, plan: Plan, *, is_new: bool) -> None:
         self._path = path
         self._env = lmdb.open(
-            str(path), subdir=False, lock=False, max_dbs=3, map_size=FIRST_MAP_BYTES
+            str(path), subdir=False, lock=False, max_dbs=3, map_size=INITIAL_MAP_BYTES
         )
         self._page_bytes = self._env.stat()["psize"]
         self._about = self._env.open_db(b"about")
         self._entries = self._env.open_db(b"entries")
         self._files = self._env.open_db(b"files")
         if is_new:
-            self._note({"fingerprint": plan.fingerprint, "size_bytes": plan.size_bytes})
+            self._write_metadata({"fingerprint": plan.fingerprint, "size_bytes": plan.size_bytes})
 
     @staticmethod
-    def begun_for(path: Path) -> str | None:
-        """Return the fingerprint it was laid out for, or None."""
+    def read_fingerprint(path: Path) -> str | None:
+        """Return the fingerprint of the file's plan, or None."""
         try:
             with contextlib.closing(_open(path)) as env:
-                return str(_about(env)["fingerprint"])
+                return str(_read_metadata(env)["fingerprint"])
         except (lmdb.Error, KeyError, ValueError):
             return None
 
     @property
     def done_files(self) -> int:
-        """How many files it holds."""
+        """The number of written files."""
         with self._env.begin() as transaction:
             return int(transaction.stat(self._entries)["entries"])
 
@@ -65,7 +65,7 @@ class Writer:
 
     def append(self, records: Sequence[Record]) -> None:
         """Add the next files in one transaction; raises NoSpaceError."""
-        self._make_room(records)
+        self._reserve_space(records)
         position = self.done_files
         with self._env.begin(write=True) as transaction:
             for offset, (name, sha256, content) in enumerate(records):
@@ -74,21 +74,21 @@ class Writer:
                 transaction.put(key, content, append=True, db=self._files)
 
     def finish(self, digest: bytes) -> None:
-        """Note the digest of the whole."""
-        self._note({**_about(self._env), "digest": digest.hex()})
+        """Write the digest of the whole pack."""
+        self._write_metadata({**_read_metadata(self._env), "digest": digest.hex()})
         os.truncate(self._path, (self._env.info()["last_pgno"] + 1) * self._page_bytes)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._env.close()
 
-    def _note(self, about: dict[str, object]) -> None:
+    def _write_metadata(self, about: dict[str, object]) -> None:
         with self._env.begin(write=True, db=self._about) as transaction:
             transaction.put(ABOUT, json.dumps(about).encode())
 
-    def _make_room(self, records: Sequence[Record]) -> None:
-        """Reserve disk for what comes, as LMDB calls a full disk an I/O error, and widen the map over it."""
-        pages = len(records) + TREE_PAGES  # of the trees, generously
+    def _reserve_space(self, records: Sequence[Record]) -> None:
+        """Allocate disk space for ``records`` and extend the map; LMDB itself reports a full disk as an I/O error."""
+        pages = len(records) + TREE_PAGES  # an upper bound for the trees
         pages += sum(len(content) // self._page_bytes + 2 for *_, content in records)
         info = self._env.info()
         end_bytes = (info["last_pgno"] + pages) * self._page_bytes
@@ -104,13 +104,13 @@ class Writer:
 
 
 class Reader:
-    """An open LMDB pack; opens itself anew in a process that was forked with it."""
+    """An open LMDB pack; it opens the file again in a forked process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._open()
         try:
-            about = _about(self._env)
+            about = _read_metadata(self._env)
             self.fingerprint: str = about["fingerprint"]
             self.size_bytes: int = about["size_bytes"]
             self.digest = bytes.fromhex(about["digest"])
@@ -134,14 +134,14 @@ class Reader:
         return self._get(self._files, index)
 
     def prefetch(self, indices: Sequence[int]) -> None:
-        """Read several files by several threads: one read touches its pages one after another."""
+        """Read several files with several threads: a single read loads its pages one by one."""
         self._follow_fork()
         parts = [indices[first::PREFETCHING_THREADS] for first in range(PREFETCHING_THREADS)]
         list(self._threads.map(self._touch, parts))
 
     def _touch(self, indices: Sequence[int]) -> None:
         with (
-            contextlib.suppress(lmdb.Error),  # the read that follows finds the damage too
+            contextlib.suppress(lmdb.Error),  # the later read finds the damage too
             self._env.begin(db=self._files, buffers=True) as transaction,
         ):
             for index in indices:
@@ -159,7 +159,7 @@ class Reader:
 
     def _follow_fork(self) -> None:
         if self._process != os.getpid():
-            self._env.close()  # this process's copy only: LMDB refuses to open one file twice
+            self._env.close()  # closes this process's copy only; LMDB refuses to open one file twice
             self._open()
 
     def _open(self) -> None:
@@ -174,16 +174,16 @@ class Reader:
 
 
 def _open(path: Path) -> lmdb.Environment:
-    # without read-ahead: a random read would bring in pages that nobody asked for
+    # without read-ahead, because a random read would load unneeded pages
     env = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False, max_dbs=3)
-    # LMDB maps the file as long as it should be: to read behind its end is a signal, not an error
+    # LMDB maps the file in its full length; a read behind the real end is a signal, not an error
     if path.stat().st_size < (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
         env.close()
-        raise lmdb.CorruptedError(f"{path} is cut off")
+        raise lmdb.CorruptedError(f"{path} is truncated")
     return env
 
 
-def _about(env: lmdb.Environment) -> dict[str, Any]:
+def _read_metadata(env: lmdb.Environment) -> dict[str, Any]:
     with env.begin(db=env.open_db(b"about", create=False)) as transaction:
         found: dict[str, Any] = json.loads(bytes(transaction.get(ABOUT) or b"{}"))
     return found

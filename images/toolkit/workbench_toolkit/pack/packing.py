@@ -1,6 +1,6 @@
-"""Packs a folder, goes on where an earlier run was interrupted, and checks a pack against its checksums.
+"""Packing: packs a folder, resumes an interrupted run, and verifies a pack against its checksums.
 
-The pack has another name until it is whole, so whoever finds ``out.lmdb`` finds all of it.
+A pack has another name until it is complete, so that ``out.lmdb`` is always a complete pack.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workbench_toolkit.pack.formats import (
     Reader,
     Record,
     Writer,
-    find_format,
+    get_format,
     open_reader,
 )
 from workbench_toolkit.pack.source import Entry, Plan, Tally, list_entries, plan, read
@@ -33,15 +33,15 @@ BATCH_BYTES = 32 << 20
 READING_THREADS = 8
 
 Advance = Callable[[int], object]
-"""Told how many more files are done."""
+"""Receives the number of further processed files."""
 
 Begin = Callable[[str, int | None], Advance]
-"""Told what begins, and for how many files if that is known."""
+"""Receives the name of a beginning phase and its number of files, if known."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A finished pack; ``digest`` is the SHA-256 over all names and checksums in order, in hex."""
+    """A finished pack; ``digest`` is the hexadecimal SHA-256 over all names and checksums in order."""
 
     files: int
     size_bytes: int
@@ -50,31 +50,31 @@ class Packed:
 
 
 def pack(folder: Path, out: Path, begin: Begin) -> Packed:
-    """Pack ``folder`` into ``out``; ``begin`` hears of the progress; raises ToolError."""
-    form = find_format(out)
+    """Pack ``folder`` into ``out`` and report progress to ``begin``; raises ToolError."""
+    form = get_format(out)
     if not folder.is_dir():
-        raise ToolError(f"{folder} is not a folder: name the folder whose files are to be packed.")
+        raise ToolError(f"{folder} is not a folder: give the folder with the files to pack.")
     if out.resolve().is_relative_to(folder.resolve()):
-        raise ToolError(f"{out} would lie inside {folder} and be packed itself: put it elsewhere.")
+        raise ToolError(f"{out} is inside {folder}: write the pack to another folder.")
     wanted = plan(folder, begin("listing", None))
     if out.exists():
         return _accept(out, wanted)
     partial = out.with_name(f"{out.name}.partial")
-    with _alone(partial):
+    with _exclusive(partial):
         try:
             digest = _fill(form, partial, folder, wanted, begin)
         except NoSpaceError:
             raise ToolError(
-                f"{out.parent} has no space left: free some and run the same command again; it goes on."
+                f"{out.parent} has no space left: free some and run the same command again, which resumes."
             ) from None
         partial.rename(out)
     return Packed(wanted.files, wanted.size_bytes, digest.hex(), was_there=False)
 
 
 def verify(out: Path, begin: Begin) -> tuple[Packed, list[str]]:
-    """Read all of a pack; return what it is, and the names of the files that differ from their checksum.
+    """Read a whole pack; return its summary and the names of damaged files.
 
-    A file whose name is damaged too is called ``file N``, from 1 on.
+    A file with a damaged name is called ``file N``, from 1 on.
     """
     reader = open_reader(out)
     advance = begin("verifying", len(reader))
@@ -85,7 +85,7 @@ def verify(out: Path, begin: Begin) -> tuple[Packed, list[str]]:
         advance(1)
     listed = (reader.describe(index) for index in range(len(reader)))
     if not damaged and digest_of(listed) != reader.digest:
-        raise ToolError(f"{out} has a damaged list of files: pack its folder again.")
+        raise ToolError(f"{out} has a damaged file list: pack its folder again.")
     return Packed(len(reader), reader.size_bytes, reader.digest.hex(), was_there=True), damaged
 
 
@@ -98,7 +98,7 @@ def digest_of(listed: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def _name_if_damaged(reader: Reader, index: int) -> str | None:
-    """Return the name of a file that is damaged, None of one that is whole."""
+    """Return the name of a damaged file, None for an intact one."""
     name = f"file {index + 1}"
     try:
         name, sha256 = reader.describe(index)
@@ -112,33 +112,33 @@ def _accept(out: Path, wanted: Plan) -> Packed:
     reader = open_reader(out)
     if reader.fingerprint != wanted.fingerprint:
         raise ToolError(
-            f"{out} exists and was packed from other files: remove it or name another file."
+            f"{out} exists and was packed from other files: remove it or choose another name."
         )
     return Packed(len(reader), reader.size_bytes, reader.digest.hex(), was_there=True)
 
 
 @contextlib.contextmanager
-def _alone(partial: Path) -> Iterator[None]:
-    """Keep a second `wb pack` away from the unfinished pack."""
+def _exclusive(partial: Path) -> Iterator[None]:
+    """Lock the unfinished pack against a second `wb pack`."""
     try:
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise ToolError(
-            f"{partial} can't be written ({error.strerror}): name a folder that is yours."
+            f"{partial} can't be written ({error.strerror}): choose a writable folder."
         ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
         raise ToolError(
-            f"{partial} is being written by another `wb pack`: wait for that one."
+            f"{partial} is in use by another `wb pack`: wait for its end."
         ) from None
     finally:
         os.close(descriptor)
 
 
 def _fill(form: Format, partial: Path, folder: Path, wanted: Plan, begin: Begin) -> bytes:
-    """Add what is not there yet, and return the digest of the whole."""
+    """Add the missing files and return the digest of the whole pack."""
     with contextlib.closing(_begin(form, partial, wanted)) as writer:
         advance = begin("packing", wanted.files)
         advance(writer.done_files)
@@ -149,25 +149,25 @@ def _fill(form: Format, partial: Path, folder: Path, wanted: Plan, begin: Begin)
 
 
 def _begin(form: Format, partial: Path, wanted: Plan) -> Writer:
-    begun_for = form.Writer.begun_for(partial) if partial.stat().st_size else None
-    if begun_for == wanted.fingerprint:
+    read_fingerprint = form.Writer.read_fingerprint(partial) if partial.stat().st_size else None
+    if read_fingerprint == wanted.fingerprint:
         return form.Writer(partial, wanted, is_new=False)
-    if begun_for is not None:
+    if read_fingerprint is not None:
         raise ToolError(
-            f"The files changed since {partial} was begun: remove it to pack from the start."
+            f"The files changed since {partial} was started: remove it to pack from the beginning."
         )
     free_bytes = shutil.disk_usage(partial.parent).free
     if free_bytes < wanted.size_bytes:
         raise ToolError(
-            f"{partial.parent} has {free_bytes / 1e9:.1f} GB free, and the files are "
-            f"{wanted.size_bytes / 1e9:.1f} GB: free some or name another folder."
+            f"{partial.parent} has {free_bytes / 1e9:.1f} GB free, and the files need "
+            f"{wanted.size_bytes / 1e9:.1f} GB: free some or choose another folder."
         )
-    os.truncate(partial, 0)  # a crash may have left half a layout, and no file yet
+    os.truncate(partial, 0)  # a crash during the preparation leaves a partial layout without files
     return form.Writer(partial, wanted, is_new=True)
 
 
 def _copy(folder: Path, wanted: Plan, writer: Writer, advance: Advance) -> None:
-    entries = watch(list_entries(folder), wanted)
+    entries = check_unchanged(list_entries(folder), wanted)
     for _ in itertools.islice(entries, writer.done_files):
         pass
     with ThreadPoolExecutor(READING_THREADS) as pool:
@@ -176,8 +176,8 @@ def _copy(folder: Path, wanted: Plan, writer: Writer, advance: Advance) -> None:
             advance(len(batch))
 
 
-def watch(entries: Iterable[Entry], wanted: Plan) -> Iterator[Entry]:
-    """Yield ``entries`` as long as they are those of the plan; raises ToolError where they differ."""
+def check_unchanged(entries: Iterable[Entry], wanted: Plan) -> Iterator[Entry]:
+    """Yield ``entries`` while they agree with the plan; raises ToolError for a difference."""
     seen = Tally()
     for entry in entries:
         seen.add(entry)
@@ -189,7 +189,7 @@ def watch(entries: Iterable[Entry], wanted: Plan) -> Iterator[Entry]:
             break
         yield entry
     if seen.plan() != wanted:
-        raise ToolError("The files changed while they were packed: pack when nobody writes there.")
+        raise ToolError("The files changed while they were packed: stop all writers and pack again.")
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

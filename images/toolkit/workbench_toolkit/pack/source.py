@@ -1,7 +1,7 @@
-"""Lists a folder's files in the order they are packed in.
+"""Pack source: lists and reads a folder's files in the order of packing.
 
-The order is that of the relative paths' UTF-8 bytes, whatever the file system answers; no more than one
-folder's names per level are held at a time.
+The order is that of the relative paths' UTF-8 bytes, independent of the file system.
+Memory holds the names of one folder per level.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from workbench_toolkit.errors import ToolError
 
-LARGEST_FILE_BYTES = 1 << 30
-"""A file is held in memory once, so there is an end to its size."""
+MAX_FILE_BYTES = 1 << 30
+"""A file has to fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the folder holds; ``fingerprint`` differs once any file's name, size or time does."""
+    """The content of a folder; ``fingerprint`` changes with any file's name, size or time."""
 
     files: int
     size_bytes: int
@@ -39,10 +39,10 @@ class Plan:
 
 
 def list_entries(folder: Path, below: str = "") -> Iterator[Entry]:
-    """Yield every file under ``folder`` in order; raises ToolError for what can't be packed."""
+    """Yield every file under ``folder`` in order; raises ToolError for an unsupported entry."""
     try:
         with os.scandir(folder) as listing:
-            # a folder sorts as its name with the slash that its files' paths go on with
+            # a folder sorts with the slash that follows it in its files' paths
             found = sorted((_sort_key(item), item) for item in listing)
     except OSError as error:
         raise _unlistable(error) from None
@@ -50,25 +50,25 @@ def list_entries(folder: Path, below: str = "") -> Iterator[Entry]:
         name = below + item.name
         if item.is_symlink():
             raise ToolError(
-                f"{item.path} is a symbolic link: pack real files only (cp -rL makes a copy without links)."
+                f"{item.path} is a symbolic link: replace it by a file (cp -rL copies without links)."
             )
         if item.is_dir():
             yield from list_entries(Path(item.path), f"{name}/")
         elif item.is_file():
             yield _describe(name, item)
         else:
-            raise ToolError(f"{item.path} is neither a file nor a folder: move it elsewhere first.")
+            raise ToolError(f"{item.path} is neither a file nor a folder: move it elsewhere.")
 
 
 class Tally:
-    """Counts entries one by one, and says which plan they make up so far."""
+    """Counts entries and builds the plan of the entries so far."""
 
     def __init__(self) -> None:
         self.files = self.size_bytes = self.name_bytes = 0
         self._fingerprint = hashlib.sha256()
 
     def add(self, entry: Entry) -> None:
-        """Count one more."""
+        """Count one more entry."""
         self.files += 1
         self.size_bytes += entry.size_bytes
         self.name_bytes += len(entry.name.encode())
@@ -80,28 +80,28 @@ class Tally:
 
 
 def plan(folder: Path, advance: Callable[[int], object]) -> Plan:
-    """Count what ``list_entries`` yields, telling ``advance``; raises ToolError, also for no files at all."""
+    """Return the plan of ``folder`` and report progress to ``advance``; raises ToolError, also without files."""
     tally = Tally()
     for entry in list_entries(folder):
         tally.add(entry)
         advance(1)
     if tally.files == 0:
-        raise ToolError(f"{folder} holds no files: name the folder whose files are to be packed.")
+        raise ToolError(f"{folder} has no files: give the folder with the files to pack.")
     return tally.plan()
 
 
 def read(entry: Entry) -> bytes:
-    """Return the file's bytes; raises ToolError when it is unreadable or no longer what was listed."""
+    """Return the file's bytes; raises ToolError for an unreadable or changed file."""
     try:
         with entry.path.open("rb", buffering=0) as file:
             content = file.read()
             mtime_ns = os.fstat(file.fileno()).st_mtime_ns
     except OSError as error:
         raise ToolError(
-            f"{entry.path} can't be read ({error.strerror}): nothing of it was packed."
+            f"{entry.path} can't be read ({error.strerror}): make it readable and pack again."
         ) from None
     if len(content) != entry.size_bytes or mtime_ns != entry.mtime_ns:
-        raise ToolError(f"{entry.path} changed while it was packed: pack when nobody writes there.")
+        raise ToolError(f"{entry.path} changed while it was packed: stop all writers and pack again.")
     return content
 
 
@@ -121,9 +121,9 @@ def _describe(name: str, item: os.DirEntry[str]) -> Entry:
         status = item.stat(follow_symlinks=False)
     except OSError as error:
         raise _unlistable(error) from None
-    if status.st_size > LARGEST_FILE_BYTES:
+    if status.st_size > MAX_FILE_BYTES:
         raise ToolError(
-            f"{item.path} is over 1 GiB: a pack is for small files; leave that one as it is."
+            f"{item.path} is over 1 GiB: a pack is for small files; move this one elsewhere."
         )
     return Entry(name, Path(item.path), status.st_size, status.st_mtime_ns)
 
@@ -131,8 +131,8 @@ def _describe(name: str, item: os.DirEntry[str]) -> Entry:
 def _unlistable(error: OSError) -> ToolError:
     if isinstance(error, FileNotFoundError):
         return ToolError(
-            f"{error.filename} vanished while it was listed: pack when nobody writes there."
+            f"{error.filename} vanished while it was listed: stop all writers and pack again."
         )
     return ToolError(
-        f"{error.filename} can't be listed ({error.strerror}): let yourself read it and enter its folder."
+        f"{error.filename} can't be listed ({error.strerror}): give yourself read access to it and its folder."
     )

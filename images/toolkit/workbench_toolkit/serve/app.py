@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from workbench_toolkit.export.contract import Contract, TensorSpec
 from workbench_toolkit.export.inputs import Array
 from workbench_toolkit.serve import npz
-from workbench_toolkit.serve.metrics import Measure, Metrics
+from workbench_toolkit.serve.metrics import MeasureMiddleware, Metrics
 from workbench_toolkit.serve.refusal import Reason, Refusal
 from workbench_toolkit.serve.schema import JsonBodies, prediction_schema
 from workbench_toolkit.serve.service import Service
@@ -47,7 +47,7 @@ class Health(BaseModel):
     device: str
 
 
-class Guard:
+class TokenAuth:
     """Lets in who brings the token."""
 
     def __init__(self, token: str) -> None:
@@ -136,7 +136,7 @@ def build_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(Measure, metrics=metrics, path="/predict")
+    app.add_middleware(MeasureMiddleware, metrics=metrics, path="/predict")
 
     @app.exception_handler(Refusal)
     async def refuse(_: Request, refusal: Refusal) -> JSONResponse:
@@ -148,7 +148,7 @@ def build_app(
             headers.get(refusal.reason.status),
         )
 
-    guard = [Depends(Guard(token))] if token is not None else []
+    guard = [Depends(TokenAuth(token))] if token is not None else []
     request_body = _add_predict(app, contract, service, max_rows, guard)
     _add_health(app, service)
 

@@ -150,7 +150,7 @@ def _serve(
         timeout_graceful_shutdown=int(arguments.timeout) + 1,
     )
     server = uvicorn.Server(config)
-    _say(arguments, contract, kind, service.device)
+    _print_summary(arguments, contract, kind, service.device)
     try:
         server.run(sockets=[listener])
     finally:
@@ -158,7 +158,7 @@ def _serve(
     return 1 if failures else 0
 
 
-def _say(arguments: argparse.Namespace, contract: Contract, kind: str, device: str) -> None:
+def _print_summary(arguments: argparse.Namespace, contract: Contract, kind: str, device: str) -> None:
     door = (
         "with its token"
         if arguments.token

@@ -15,7 +15,7 @@ import numpy as np
 from workbench_toolkit.errors import ToolError
 from workbench_toolkit.export.contract import Contract
 from workbench_toolkit.export.inputs import Array
-from workbench_toolkit.train.cores import usable_cores
+from workbench_toolkit.cores import usable_cores
 
 Run = Callable[[Sequence[Array]], list[Array]]
 """Inputs in order to outputs in order."""

@@ -76,7 +76,7 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class Measure:
+class MeasureMiddleware:
     """ASGI middleware that counts and times what is asked of ``path``."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, path: str) -> None:

@@ -1,1 +1,1 @@
-"""Training on the GPUs that this container was given: torchrun with signals, logs and exit codes in order."""
+"""Training: ``wb train`` runs torchrun on this container's GPUs, with reliable signals, logs and exit codes."""

@@ -1,7 +1,7 @@
-"""Runs torchrun, and ends with the exit code of the process that failed first.
+"""Training agent: runs torchrun and exits with the code of the process that failed first.
 
-torchrun itself ends with 1 for every failure. Run as ``python -m workbench_toolkit.train.agent``, in a
-session of its own: the command in front of it passes signals on to the training's processes.
+torchrun itself exits with 1 for every failure. The supervisor starts ``python -m workbench_toolkit.train.agent``
+in its own session, and forwards signals to the training's processes.
 """
 
 from __future__ import annotations
@@ -19,28 +19,30 @@ from torch.distributed.run import run as run_torchrun
 
 from workbench_toolkit.exit_codes import RESUME
 from workbench_toolkit.train import rendezvous
-from workbench_toolkit.train.cores import usable_cores
-from workbench_toolkit.train.supervisor import exit_code_of, leave_terminal, say
+from workbench_toolkit.cores import usable_cores
+from workbench_toolkit.train.supervisor import exit_code_of, discard_unwritable_output, print_status
 
 PR_SET_PDEATHSIG = 1
-BAD_REQUEST = 2
-CONSEQUENCES = {1: 1, -signal.SIGABRT: 1, -signal.SIGTERM: 2}
-"""How a process ends that lost its peer, the likelier cause first: a traceback, NCCL's abort, torchrun's signal."""
+USAGE_ERROR = 2
+SECONDARY_EXIT_CODES = {1: 1, -signal.SIGABRT: 1, -signal.SIGTERM: 2}
+"""Exit codes of a process that lost its peer, less likely to be the cause with a larger value.
+
+A traceback, NCCL's abort and torchrun's SIGTERM.
+"""
 
 
 def main(parent: int, nproc: str, words: list[str]) -> int:
     """Run torchrun with ``words``; ``nproc`` is a number or ``auto``."""
-    _end_with(parent)
+    _exit_with_parent(parent)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     processes = max(gpus, 1) if nproc == "auto" else int(nproc)
     if gpus and processes > gpus:
-        say(
-            f"{processes} processes were asked for, but this container was given {gpus} GPU(s): "
-            "leave --nproc out to use them all."
+        print_status(
+            f"--nproc {processes} is more than this container's {gpus} GPU(s): remove --nproc to use all of them."
         )
-        return BAD_REQUEST
+        return USAGE_ERROR
     where = "one GPU each (nccl)" if gpus else "the CPU (gloo)"
-    say(f"{processes} process(es) on {where}")
+    print_status(f"{processes} process(es) on {where}")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
     wanted = parse_args([f"--nproc-per-node={processes}", *words])  # type: ignore[no-untyped-call]
     rendezvous.register()
@@ -54,19 +56,19 @@ def main(parent: int, nproc: str, words: list[str]) -> int:
 def _report(failures: dict[int, ProcessFailure], log_folder: Path, run_id: str) -> int:
     rank, first = min(
         failures.items(),
-        key=lambda item: (CONSEQUENCES.get(item[1].exitcode, 0), item[1].timestamp),
+        key=lambda item: (SECONDARY_EXIT_CODES.get(item[1].exitcode, 0), item[1].timestamp),
     )
     code = exit_code_of(first.exitcode)
     if code == RESUME:
-        say("stopped with a checkpoint; the same command goes on from there.")
+        print_status("stopped with a checkpoint; the same command continues from there.")
     else:
         logs = next(log_folder.glob(f"{run_id}_*/attempt_0/{first.local_rank}"), log_folder)
-        say(f"rank {rank} ended with exit code {code}; its output is in {logs}")
+        print_status(f"rank {rank} ended with exit code {code}; its output is in {logs}")
     return code
 
 
-def _end_with(parent: int) -> None:
-    """Be ended by SIGTERM, which torchrun passes on, when the command in front is gone."""
+def _exit_with_parent(parent: int) -> None:
+    """Request SIGTERM, which torchrun forwards, for the end of the supervisor ``parent``."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -75,5 +77,5 @@ def _end_with(parent: int) -> None:
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # torchrun's tee never flushes
     exit_code = main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
-    leave_terminal()
+    discard_unwritable_output()
     sys.exit(exit_code)

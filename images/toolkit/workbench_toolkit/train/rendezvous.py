@@ -1,7 +1,7 @@
 """Loopback rendezvous: joins the processes of one training through a store on 127.0.0.1.
 
-torchrun's own stores listen on every address of the container, without a password, and its rendezvous state is a pickle.
-Here the launcher's state stays in its memory, and the store of the processes has a listener that was bound beforehand.
+torchrun's own stores listen on every address of the container, without a password, and its rendezvous loads pickles
+from them. Here the launcher's state stays in memory, and the processes' store gets a listener that is bound to loopback.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ BACKLOG = 512
 
 
 class LoopbackRendezvous(RendezvousHandler):
-    """The rendezvous of one launcher, which has no other to wait for."""
+    """The rendezvous of a single launcher."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         listener = socket.create_server((LOOPBACK, 0), backlog=BACKLOG)
         self._port: int = listener.getsockname()[1]
-        # given only an address, TCPStore listens on all of them
+        # without a listener, TCPStore listens on all addresses, whatever its host argument is
         self._served = TCPStore(
             LOOPBACK,
             self._port,
@@ -44,7 +44,7 @@ class LoopbackRendezvous(RendezvousHandler):
 
     @property
     def use_agent_store(self) -> bool:
-        """True: the training's processes are clients of this store, and rank 0 opens none."""
+        """True: the training's processes are clients of this store, and rank 0 opens no other."""
         return True
 
     def get_backend(self) -> str:
@@ -57,11 +57,11 @@ class LoopbackRendezvous(RendezvousHandler):
         return RendezvousInfo(self._launcher, 0, 1, address)
 
     def is_closed(self) -> bool:
-        """Return False: it lasts as long as its launcher."""
+        """Return False: the rendezvous lives as long as its launcher."""
         return False
 
     def set_closed(self) -> None:
-        """Do nothing: there is no other launcher to inform."""
+        """Do nothing: there is no other launcher."""
 
     def num_nodes_waiting(self) -> int:
         """Return 0: no other launcher can join."""

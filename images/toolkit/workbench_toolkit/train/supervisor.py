@@ -1,7 +1,7 @@
-"""Stands between the one who stops a training and its processes.
+"""Training supervisor: forwards signals to a training's processes and kills them after the grace period.
 
-A signal goes to the training's processes and to nobody else: torchrun's own way also ends their DataLoader
-workers, with which the step that is under way fails, and kills after 30 s whatever is being saved.
+torchrun's own handling also signals their DataLoader workers, so that the current step fails.
+It also kills all processes after 30 s, even during a save.
 """
 
 from __future__ import annotations
@@ -17,61 +17,63 @@ from pathlib import Path
 from types import FrameType
 
 PR_SET_CHILD_SUBREAPER = 36
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-SOONEST_SECONDS = 1e-6
-PASSED_ON = (*STOPPING, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+MIN_TIMER_SECONDS = 1e-6
+FORWARDED_SIGNALS = (*STOP_SIGNALS, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Supervisor:
-    """One run of a command whose children, each in a session of its own, are the training's processes."""
+    """One run of the agent, whose children in their own sessions are the training's processes."""
 
     def __init__(self, grace_seconds: float) -> None:
         self._grace_seconds = grace_seconds
         self._agent: subprocess.Popen[bytes] | None = None
-        self._heard: list[int] = []
+        self._received: list[int] = []
 
     def run(self, command: Sequence[str], environment: dict[str, str]) -> int:
-        """Run ``command`` to its end and return its exit code; nothing it started is left behind."""
-        # whatever loses its parent becomes a child of this process, which can then end it
+        """Run ``command`` to its end and return its exit code; all processes that it started end too."""
+        # orphans become children of this process, which can then end them
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         signal.signal(signal.SIGALRM, self._kill)
-        for number in PASSED_ON:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
-                signal.signal(number, self._pass_on)
-        self._agent = subprocess.Popen(  # noqa: S603 - this very Python
+        for number in FORWARDED_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, self._forward)
+        self._agent = subprocess.Popen(  # noqa: S603 - this interpreter
             command, env=environment, start_new_session=True
         )
-        for early in self._heard:
-            self._agent.send_signal(early)
+        for early_signal in self._received:
+            self._agent.send_signal(early_signal)
         code = self._agent.wait()
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _end_children()
-        leave_terminal()
+        _kill_children()
+        discard_unwritable_output()
         return exit_code_of(code)
 
-    def _pass_on(self, number: int, _: FrameType | None) -> None:
-        is_again = number == signal.SIGINT and number in self._heard
-        self._heard.append(number)
+    def _forward(self, number: int, _: FrameType | None) -> None:
+        is_second_interrupt = number == signal.SIGINT and number in self._received
+        self._received.append(number)
         if self._agent is None:
             return
-        if is_again:
+        if is_second_interrupt:
             self._kill()
             return
         for pid in training_processes(self._agent.pid) or [self._agent.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-        if number in STOPPING and signal.getitimer(signal.ITIMER_REAL)[0] == 0:
-            say(f"{signal.Signals(number).name}: the script has {self._grace_seconds:g} s to stop.")
-            # 0 would switch the timer off
-            signal.setitimer(signal.ITIMER_REAL, self._grace_seconds or SOONEST_SECONDS)
+        if number in STOP_SIGNALS and signal.getitimer(signal.ITIMER_REAL)[0] == 0:
+            print_status(
+                f"{signal.Signals(number).name}: the script has {self._grace_seconds:g} s to stop."
+            )
+            # a timer of 0 would be off
+            signal.setitimer(signal.ITIMER_REAL, self._grace_seconds or MIN_TIMER_SECONDS)
 
     def _kill(self, *alarm: object) -> None:
         if self._agent is None:
             return
         processes = training_processes(self._agent.pid)
         if alarm and not processes:
-            return  # the script has stopped in time, and torchrun is about to
-        say("the script did not stop: killing it.")
+            return  # the script has stopped in time, and torchrun is about to stop
+        print_status("the script did not stop: killing it.")
         for pid in processes or [self._agent.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
@@ -87,24 +89,24 @@ def exit_code_of(return_code: int) -> int:
     return return_code if return_code >= 0 else 128 - return_code
 
 
-def say(sentence: str) -> None:
-    """Tell the person at the terminal, if the terminal is still there."""
+def print_status(sentence: str) -> None:
+    """Write ``sentence`` to stderr; a closed terminal is ignored."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"wb train: {sentence}\n")
         sys.stderr.flush()
 
 
-def leave_terminal() -> None:
-    """Drop what a terminal that is gone can't be told: Python would fail to, and end with 120."""
+def discard_unwritable_output() -> None:
+    """Discard buffered output for a closed terminal: Python's own flush would fail and exit with 120."""
     for name in ("stdout", "stderr"):
         try:
             getattr(sys, name).flush()
         except OSError:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the end
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the process ends
 
 
-def _end_children() -> None:
-    """Kill and reap what is left, generation after generation."""
+def _kill_children() -> None:
+    """Kill and reap all remaining children, also those of killed children."""
     while left := [pid for pid, parent, _ in _processes() if parent == os.getpid()]:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""``wb verify``: is this image what its manifest declares.
+"""Verification: ``wb verify`` compares this image with its manifest.
 
-Whatever differs, and whatever is not declared, is a failure.
+Every difference and every undeclared value is a failure.
 """

@@ -1,6 +1,6 @@
-"""The subcommand: read the manifest, compare, say it as text or JSON.
+"""Subcommand ``wb verify``: prints the comparison with the manifest as text or JSON.
 
-Exit code 0: the image is what its manifest declares; 1: it is not.
+Exit code 0: the image is as declared; 1: it differs.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 from workbench_toolkit.doctor.release import MANIFEST
 from workbench_toolkit.doctor.report import build_text
 from workbench_toolkit.errors import ToolError
-from workbench_toolkit.verify.compare import compare_all, compare_files, find_packages
+from workbench_toolkit.verify.compare import compare_all, compare_files, list_packages
 from workbench_toolkit.verify.files import LIST, hash_files, read_list
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the arguments."""
+    """Add the arguments."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
         "--files",
         action="store_true",
-        help="read every file too and compare its hash (ten seconds or more)",
+        help="also compare the hash of every file (ten seconds or more)",
     )
     parser.add_argument(
         "--manifest",
@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what agrees and what does not, and return the exit code."""
+    """Print all comparisons and return the exit code."""
     manifest = _read(arguments.manifest)
-    packages = find_packages(Path(sysconfig.get_path("purelib")))
+    packages = list_packages(Path(sysconfig.get_path("purelib")))
     checks = list(compare_all(manifest, packages))
     if arguments.files:
         checks.append(compare_files(_read_files(), hash_files(Path(sys.prefix), _show_progress)))
@@ -64,7 +64,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"The manifest {path} cannot be read ({error}): pull the image again."
         ) from error
     if not isinstance(document, dict):
-        raise ToolError(f"The manifest {path} is no JSON object: pull the image again.")
+        raise ToolError(f"The manifest {path} is not a JSON object: pull the image again.")
     return document
 
 

@@ -1,6 +1,6 @@
-"""Compares a manifest with what is really installed and loaded.
+"""Comparison: compares a manifest with the installed packages and the loaded libraries.
 
-Every difference is found and named; a thing that the manifest does not declare differs too.
+Every difference is named; an undeclared value is a difference too.
 """
 
 from __future__ import annotations
@@ -15,52 +15,52 @@ from typing import Any, NamedTuple
 from workbench_toolkit.doctor.report import Check
 from workbench_toolkit.verify.files import UNREADABLE
 
-ADVICE = "Pull the image again, or start a fresh container of it."
+ADVICE = "Pull the image again, or start a new container of it."
 FLAVORS = ("lab", "train", "serve")
-"""By the last of their locks: lab has that of train too."""
+"""In this order, because lab has the lock of train too."""
 
-SHOWN = 10
-"""How many differences a line names."""
+MAX_SHOWN = 10
+"""The number of differences in one line."""
 
 
 def compare_texts(name: str, declared: object, found: str | None) -> Check:
-    """Compare a version, or another text."""
+    """Compare a declared text with the found one."""
     if declared is not None and found == declared:
         return Check(name, "ok", str(found))
-    said = "nothing" if declared is None else declared
-    return Check(name, "fails", f"{said} is declared, {found or 'nothing'} is found", ADVICE)
+    expected = "nothing" if declared is None else declared
+    return Check(name, "fails", f"{expected} is declared, {found or 'nothing'} is found", ADVICE)
 
 
 def compare_packages(declared: object, installed: Mapping[str, str]) -> Check:
     """Compare the declared packages, names to versions, with the installed ones."""
-    said = declared if isinstance(declared, dict) else {}
+    expected = declared if isinstance(declared, dict) else {}
     wrong = [
-        f"{name} {installed.get(name, 'is missing')} ({said.get(name, 'not declared')})"
-        for name in sorted(said.keys() | installed.keys())
-        if said.get(name) != installed.get(name)
+        f"{name} {installed.get(name, 'is missing')} ({expected.get(name, 'not declared')})"
+        for name in sorted(expected.keys() | installed.keys())
+        if expected.get(name) != installed.get(name)
     ]
-    return _summarise("packages", wrong, f"{len(installed)} as declared")
+    return _build_check("packages", wrong, f"{len(installed)} as declared")
 
 
 def compare_files(listed: Mapping[str, str], found: Mapping[str, str]) -> Check:
-    """Compare the listed files, paths to hashes, with those that are there."""
+    """Compare the listed files, paths to hashes, with the found ones."""
     wrong = [
-        f"{name} ({_say_difference(name, listed, found)})"
+        f"{name} ({_describe_difference(name, listed, found)})"
         for name in sorted(listed.keys() | found.keys())
         if listed.get(name) != found.get(name)
     ]
     if not listed:
         wrong = ["there is no list of files"]
-    return _summarise("files", wrong, f"{len(found):,} as built")
+    return _build_check("files", wrong, f"{len(found):,} as built")
 
 
-def find_packages(folder: Path) -> list[Distribution]:
-    """Return what is installed in ``folder``, without what a user added elsewhere."""
+def list_packages(folder: Path) -> list[Distribution]:
+    """Return the packages in ``folder``; a user's own packages are elsewhere."""
     return list(distributions(path=[str(folder)]))
 
 
 def read_versions(packages: Sequence[Distribution]) -> dict[str, str]:
-    """Return names, as locks write them, to versions."""
+    """Return versions by name, in the spelling of the locks."""
     return {
         package.metadata["Name"].lower().replace("_", "-").replace(".", "-"): package.version
         for package in packages
@@ -68,7 +68,7 @@ def read_versions(packages: Sequence[Distribution]) -> dict[str, str]:
 
 
 class Locks(NamedTuple):
-    """What an image was installed from: ``sha256`` is of its locks one after the other in the order of their names."""
+    """The locks of an image; ``sha256`` covers their concatenation in the order of their names."""
 
     release: str | None
     flavor: str | None
@@ -76,7 +76,7 @@ class Locks(NamedTuple):
 
 
 def read_locks(folder: Path) -> Locks:
-    """Return what the locks below ``folder`` say, which lie in one named after their release; None without any."""
+    """Return the locks below ``folder``, in a folder named as their release; None without locks."""
     locks = sorted(folder.glob("*/*.lock"))
     if not locks:
         return Locks(None, None, None)
@@ -88,7 +88,7 @@ def read_locks(folder: Path) -> Locks:
 
 
 def compare_all(manifest: Mapping[str, Any], packages: Sequence[Distribution]) -> Iterator[Check]:
-    """Compare everything that takes no long time."""
+    """Run all comparisons except the files."""
     locks = read_locks(Path(sys.prefix) / "lock")
     yield compare_texts("release", manifest.get("release"), locks.release)
     yield compare_texts("flavor", manifest.get("flavor"), locks.flavor)
@@ -100,7 +100,7 @@ def compare_all(manifest: Mapping[str, Any], packages: Sequence[Distribution]) -
 
 
 def _compare_stack(manifest: Mapping[str, Any]) -> Iterator[Check]:
-    from workbench_toolkit.doctor.checks import built_for, cudnn_version, nccl_version
+    from workbench_toolkit.doctor.checks import compiled_architectures, cudnn_version, nccl_version
 
     try:
         import torch
@@ -112,10 +112,10 @@ def _compare_stack(manifest: Mapping[str, Any]) -> Iterator[Check]:
     yield compare_texts("cuDNN", manifest.get("cudnn"), cudnn_version(torch))
     yield compare_texts("NCCL", manifest.get("nccl"), nccl_version())
     architectures = " ".join(manifest.get("architectures") or ()) or None
-    yield compare_texts("architectures", architectures, built_for(torch))
+    yield compare_texts("architectures", architectures, compiled_architectures(torch))
 
 
-def _say_difference(name: str, listed: Mapping[str, str], found: Mapping[str, str]) -> str:
+def _describe_difference(name: str, listed: Mapping[str, str], found: Mapping[str, str]) -> str:
     if name not in found:
         return "missing"
     if found[name] == UNREADABLE:
@@ -123,8 +123,9 @@ def _say_difference(name: str, listed: Mapping[str, str], found: Mapping[str, st
     return "changed" if name in listed else "not listed"
 
 
-def _summarise(name: str, wrong: Sequence[str], fine: str) -> Check:
+def _build_check(name: str, wrong: Sequence[str], fine: str) -> Check:
     if not wrong:
         return Check(name, "ok", fine)
-    more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-    return Check(name, "fails", f"{len(wrong)} differ: {', '.join(wrong[:SHOWN])}{more}", ADVICE)
+    more = f" and {len(wrong) - MAX_SHOWN} more" if len(wrong) > MAX_SHOWN else ""
+    shown = ", ".join(wrong[:MAX_SHOWN])
+    return Check(name, "fails", f"{len(wrong)} differ: {shown}{more}", ADVICE)

@@ -1,6 +1,6 @@
-"""Every file of an image's Python environment by its SHA-256, listed as ``sha256sum`` does.
+"""File list: the SHA-256 of every file of an image's Python environment, in the form of ``sha256sum``.
 
-Bytecode is listed like all others: it holds no time of its source, so it alone is what Python executes.
+Bytecode is listed too: it has no time of its source, so Python executes it without a look at the source.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 LIST = "files.sha256"
-"""The list's own name, in the folder that it lists."""
+"""The file name of the list, in the listed folder."""
 
-TOLD_EVERY = 1000
+PROGRESS_EVERY = 1000
 UNREADABLE = "unreadable"
 
 
 def hash_files(folder: Path, progress: Callable[[int, int], None]) -> dict[str, str]:
-    """Return all files below ``folder`` but its list, by their paths in it; ``UNREADABLE`` in place of a hash.
+    """Return the hashes of all files below ``folder``, except its list, by relative path.
 
-    ``progress`` is told how many of how many files are done.
+    An unreadable file has ``UNREADABLE`` in place of its hash. ``progress`` gets the number of done files and of all.
     """
     names = sorted(str(path.relative_to(folder)) for path in _walk(folder))
     hashes: dict[str, str] = {}
@@ -29,7 +29,7 @@ def hash_files(folder: Path, progress: Callable[[int, int], None]) -> dict[str, 
         for name, digest in zip(
             names, threads.map(_hash, map(folder.joinpath, names)), strict=True
         ):
-            if len(hashes) % TOLD_EVERY == 0:
+            if len(hashes) % PROGRESS_EVERY == 0:
                 progress(len(hashes), len(names))
             hashes[name] = digest
     progress(len(names), len(names))
@@ -37,7 +37,7 @@ def hash_files(folder: Path, progress: Callable[[int, int], None]) -> dict[str, 
 
 
 def write_list(hashes: Mapping[str, str]) -> str:
-    """Return the lines that ``sha256sum --check`` reads."""
+    """Return the lines for ``sha256sum --check``."""
     return "".join(f"{digest}  {name}\n" for name, digest in hashes.items())
 
 

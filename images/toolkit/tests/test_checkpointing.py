@@ -1,4 +1,4 @@
-"""A checkpoint is whole whatever kills its writer, and Grace hears what it promises to."""
+"""A checkpoint is whole whatever kills its writer, and Checkpointer hears what it promises to."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training import run
-from workbench_toolkit.checkpointing import RESUME, STOP_SIGNALS, Grace
+from train_helpers import run
+from workbench_toolkit.checkpointing import RESUME, STOP_SIGNALS, Checkpointer
 from workbench_toolkit.errors import ToolError
 
 SAVE_WITHOUT_END = """
 import sys, torch
-from workbench_toolkit.checkpointing import Grace
-grace = Grace(sys.argv[1])
+from workbench_toolkit.checkpointing import Checkpointer
+checkpointer = Checkpointer(sys.argv[1])
 number = 0
 while True:
     number += 1
-    grace.save({"number": number, "numbers": torch.full((500_000,), number)})
+    checkpointer.save({"number": number, "numbers": torch.full((500_000,), number)})
     print(number, flush=True)
 """
 
@@ -40,25 +40,25 @@ def _handlers() -> Iterator[None]:
 
 
 def test_two_lines(tmp_path: Path) -> None:
-    grace = Grace(tmp_path / "deep" / "checkpoint.pt")
-    assert grace.load() is None
-    assert not grace.should_stop
+    checkpointer = Checkpointer(tmp_path / "deep" / "checkpoint.pt")
+    assert checkpointer.load() is None
+    assert not checkpointer.should_stop
     os.kill(os.getpid(), signal.SIGTERM)
-    assert grace.should_stop
-    assert grace.should_stop
+    assert checkpointer.should_stop
+    assert checkpointer.should_stop
     with pytest.raises(SystemExit) as left:
-        grace.stop({"step": 3, "weights": torch.ones(2)})
+        checkpointer.stop({"step": 3, "weights": torch.ones(2)})
     assert left.value.code == RESUME == os.EX_TEMPFAIL
-    saved = Grace(tmp_path / "deep" / "checkpoint.pt").load()
+    saved = Checkpointer(tmp_path / "deep" / "checkpoint.pt").load()
     assert saved is not None
     assert saved["step"] == 3
     assert torch.equal(saved["weights"], torch.ones(2))
 
 
 def test_the_second_ctrl_c_is_an_interrupt(tmp_path: Path) -> None:
-    grace = Grace(tmp_path / "checkpoint.pt")
+    checkpointer = Checkpointer(tmp_path / "checkpoint.pt")
     os.kill(os.getpid(), signal.SIGINT)
-    assert grace.should_stop
+    assert checkpointer.should_stop
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -66,21 +66,21 @@ def test_the_second_ctrl_c_is_an_interrupt(tmp_path: Path) -> None:
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     for number in (signal.SIGHUP, signal.SIGINT):  # as nohup and a shell's & leave them
         signal.signal(number, signal.SIG_IGN)
-    grace = Grace(tmp_path / "checkpoint.pt")
+    checkpointer = Checkpointer(tmp_path / "checkpoint.pt")
     os.kill(os.getpid(), signal.SIGHUP)
     os.kill(os.getpid(), signal.SIGINT)
-    assert not grace.should_stop
+    assert not checkpointer.should_stop
     os.kill(os.getpid(), signal.SIGTERM)
-    assert grace.should_stop
+    assert checkpointer.should_stop
 
 
 def test_random_numbers_go_on(tmp_path: Path) -> None:
-    grace = Grace(tmp_path / "checkpoint.pt")
-    grace.save({})
+    checkpointer = Checkpointer(tmp_path / "checkpoint.pt")
+    checkpointer.save({})
     expected = (random.random(), float(np.random.rand()), torch.rand(3))  # noqa: S311
     torch.manual_seed(99)
     random.seed(99)
-    assert grace.load() == {}
+    assert checkpointer.load() == {}
     found = (random.random(), float(np.random.rand()), torch.rand(3))  # noqa: S311
     assert found[:2] == expected[:2]
     assert torch.equal(found[2], expected[2])
@@ -104,7 +104,7 @@ def test_a_killed_writer_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
                     break
             process.kill()
         killed_while_writing += unfinished.exists()
-        saved = Grace(path).load()
+        saved = Checkpointer(path).load()
         assert saved is not None
         assert saved["number"] >= confirmed
         assert torch.equal(saved["numbers"], torch.full((500_000,), saved["number"]))
@@ -122,11 +122,11 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     for content in (b"", b"not one", os.urandom(1000)):
         path.write_bytes(content)
-        with pytest.raises(ToolError, match="no checkpoint of Grace"):
-            Grace(path).load()
+        with pytest.raises(ToolError, match="no checkpoint of Checkpointer"):
+            Checkpointer(path).load()
     torch.save({"model": 1}, path)
-    with pytest.raises(ToolError, match="no checkpoint of Grace"):
-        Grace(path).load()
+    with pytest.raises(ToolError, match="no checkpoint of Checkpointer"):
+        Checkpointer(path).load()
 
 
 def test_a_checkpoint_that_runs_code_is_refused_and_may_be_good(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_a_checkpoint_that_runs_code_is_refused_and_may_be_good(tmp_path: Path) 
             return os.system, (f"touch {tmp_path / 'ran'}",)
 
     torch.save({"state": Evil(), "random generators": []}, path)
-    with pytest.raises(ToolError, match=r"no checkpoint of Grace .*posix\.system") as refused:
-        Grace(path).load()
+    with pytest.raises(ToolError, match=r"no checkpoint of Checkpointer .*posix\.system") as refused:
+        Checkpointer(path).load()
     assert not (tmp_path / "ran").exists()
     assert f'torch.load("{path}", map_location="cpu", weights_only=False)' in str(refused.value)
     assert "remove" not in str(refused.value)
@@ -159,9 +159,9 @@ NUMPYS = {
 
 
 def test_numpys_values_are_loaded_as_they_were(tmp_path: Path) -> None:
-    grace = Grace(tmp_path / "checkpoint.pt")
-    grace.save(NUMPYS)
-    saved = grace.load()
+    checkpointer = Checkpointer(tmp_path / "checkpoint.pt")
+    checkpointer.save(NUMPYS)
+    saved = checkpointer.load()
     assert saved is not None
     assert saved.keys() == NUMPYS.keys()
     for name, expected in NUMPYS.items():
@@ -172,8 +172,8 @@ def test_numpys_values_are_loaded_as_they_were(tmp_path: Path) -> None:
 
 def test_what_the_script_allows_stays_allowed(tmp_path: Path) -> None:
     with torch.serialization.safe_globals([deque, np.ndarray]):
-        Grace(tmp_path / "checkpoint.pt").save({})
-        Grace(tmp_path / "checkpoint.pt").load()
+        Checkpointer(tmp_path / "checkpoint.pt").save({})
+        Checkpointer(tmp_path / "checkpoint.pt").load()
         allowed = torch.serialization.get_safe_globals()
     assert {deque, np.ndarray} <= set(allowed)
     assert np.dtype not in allowed
@@ -186,21 +186,21 @@ def test_a_state_that_would_not_be_loaded_keeps_the_last_checkpoint_and_is_kept_
     tmp_path: Path, value: object
 ) -> None:
     path, aside = tmp_path / "checkpoint.pt", tmp_path / "checkpoint.pt.aside"
-    Grace(path).save({"step": 1})
+    Checkpointer(path).save({"step": 1})
     with pytest.raises(ToolError, match=type(value).__qualname__) as refused:
-        Grace(path).stop({"step": 2, "more": {"value": value}})
+        Checkpointer(path).stop({"step": 2, "more": {"value": value}})
     assert f'torch.load("{aside}", map_location="cpu", weights_only=False)' in str(refused.value)
 
     with pytest.raises(ToolError, match=r"\.aside was saved last"):
-        Grace(path).load()  # else the next run would go on from the older one
+        Checkpointer(path).load()  # else the next run would go on from the older one
 
     kept = torch.load(aside, weights_only=False)
     assert kept["more"] == {"value": value}
     aside.rename(tmp_path / "elsewhere")
-    assert Grace(path).load() == {"step": 1}
+    assert Checkpointer(path).load() == {"step": 1}
     kept["more"] = str(value)
     torch.save(kept, path)
-    assert Grace(path).load() == {"step": 2, "more": str(value)}
+    assert Checkpointer(path).load() == {"step": 2, "more": str(value)}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint.pt", "elsewhere"]
 
 
@@ -208,18 +208,18 @@ def test_a_full_disk_ends_all_ranks_and_keeps_the_last_checkpoint(tmp_path: Path
     script = tmp_path / "script.py"
     script.write_text(
         "import resource, sys, torch\n"
-        "from workbench_toolkit.checkpointing import Grace\n"
-        "from workbench_toolkit.train.ranks import join\n"
-        "place = join()\n"
-        "grace = Grace(sys.argv[1])\n"
-        "grace.save({'numbers': torch.ones(10)})\n"
-        "if place.rank == 0: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "grace.save({'numbers': torch.ones(1_000_000)})\n"
+        "from workbench_toolkit.checkpointing import Checkpointer\n"
+        "from workbench_toolkit.distributed import init_distributed\n"
+        "context = init_distributed()\n"
+        "checkpointer = Checkpointer(sys.argv[1])\n"
+        "checkpointer.save({'numbers': torch.ones(10)})\n"
+        "if context.rank == 0: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "checkpointer.save({'numbers': torch.ones(1_000_000)})\n"
     )
     code, said = run(tmp_path, "--nproc", 2, "--", script, tmp_path / "checkpoint.pt")
     assert code == 1, said
     assert "can't be written (File too large): the last checkpoint is still whole" in said
-    saved = Grace(tmp_path / "checkpoint.pt").load()
+    saved = Checkpointer(tmp_path / "checkpoint.pt").load()
     assert saved is not None
     assert torch.equal(saved["numbers"], torch.ones(10))
 
@@ -228,12 +228,12 @@ def test_another_number_of_processes_is_said(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        "from workbench_toolkit.checkpointing import Grace\n"
-        "from workbench_toolkit.train.ranks import join\n"
-        "place = join()\n"
-        "grace = Grace(sys.argv[1])\n"
-        "print('found', grace.load(), flush=True)\n"
-        "grace.save({'rank': place.rank})\n"
+        "from workbench_toolkit.checkpointing import Checkpointer\n"
+        "from workbench_toolkit.distributed import init_distributed\n"
+        "context = init_distributed()\n"
+        "checkpointer = Checkpointer(sys.argv[1])\n"
+        "print('found', checkpointer.load(), flush=True)\n"
+        "checkpointer.save({'rank': context.rank})\n"
     )
     words = ["--", script, tmp_path / "checkpoint.pt"]
     assert run(tmp_path, "--nproc", 2, *words)[0] == 0

@@ -1,4 +1,4 @@
-"""Says how many processor cores this container may use, which is not how many the machine has."""
+"""Processor cores: counts the cores that this container may use, which are fewer than the host's."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-STEPS = Path(__file__).with_name("train_steps.py")
+STEPS = Path(__file__).with_name("training_script.py")
 DEADLINE_SECONDS = 120
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 """Trainings run elsewhere, and with this very checkout."""
