@@ -1,6 +1,6 @@
 """Measures how long the line's decision takes, and how that grows: ``python -m benchmarks.queue``.
 
-So many GPUs as people wait, each held or wanted by somebody else; the best of many decisions, in milliseconds.
+So many GPUs as people wait, each held or wanted by another user; the best of many decisions, in milliseconds.
 """
 
 from __future__ import annotations

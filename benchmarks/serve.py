@@ -1,7 +1,7 @@
 """Measures what batching brings to ``wb serve``: ``python -m benchmarks.serve``, where PyTorch and FastAPI are.
 
-Many clients ask for one row at a time, in turns of a server that puts rows together and one that never does; their
-requests per second are compared within each turn, and the median of those ratios counts. Each model has one thread,
+Many clients request one row at a time, first from a server that batches and then from one that does not. The ratio
+of requests per second is taken per round, and the median of the rounds counts. Each model has one thread,
 so that the machine's other work is not part of the ratio.
 """
 
@@ -75,7 +75,7 @@ def is_ready(port: int) -> bool:
 
 
 def requests_per_second(port: int, clients: int, seconds: float) -> float:
-    """Return the answers per second that ``clients`` get together, each asking anew as soon as it is answered."""
+    """Return the answers per second that ``clients`` get together, each with one request at a time."""
     end = time.monotonic() + seconds
 
     def client(_: int) -> int:

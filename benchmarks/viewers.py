@@ -1,8 +1,8 @@
 """Measures what viewers of the GPU page cost the hub: ``python -m benchmarks.viewers [--viewers 500] [--gpus 8 512]``.
 
-Hub and proxy are the product's own processes; Docker and the agent are faked, and every GPU is read differently each
-second. Counted are the CPU seconds of the hub's process while so many read the stream through the proxy, without those
-that it uses while nobody looks. Ratios are to one viewer in the same run. Needs root.
+Hub and proxy are the product's own processes; Docker and the agent are faked, and every GPU's sample changes each
+second. The figure is the CPU time of the hub's process with so many viewers, less its CPU time without any. Ratios are
+to one viewer in the same run. Needs root.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NEWS = b"event: changes"
 
 @dataclass(frozen=True)
 class Figures:
-    """What ``viewers`` of ``gpus`` cost: shares of one core, and how often each was told something a second."""
+    """The cost of ``viewers`` of ``gpus``: shares of one core, and events per viewer and second."""
 
     gpus: int
     viewers: int
@@ -51,15 +51,15 @@ class Figures:
 
 
 class StreamReaders:
-    """Everyone who reads the stream; ``news`` counts what all of them were told."""
+    """All readers of the stream; ``news`` counts the events of all of them."""
 
     def __init__(self, token: str) -> None:
-        """Let nobody read yet."""
+        """Start without a reader."""
         self._headers = {"Authorization": f"token {token}"}
         self.news = 0
 
     async def read(self, session: aiohttp.ClientSession) -> None:
-        """Read for ever."""
+        """Read until cancelled."""
         async with session.get(STREAM, headers=self._headers) as answer:
             answer.raise_for_status()
             async for chunk in answer.content.iter_any():

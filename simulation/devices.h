@@ -23,7 +23,7 @@ enum nvml {
 
 typedef struct device *device_t;
 
-/* Pairs of these nest; the first look for the GPUs that there are. */
+/* Pairs of calls nest; the first call reads which GPUs exist. */
 void open_devices(void);
 enum nvml close_devices(void);
 

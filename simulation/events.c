@@ -8,13 +8,13 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { MOST_GPUS = 32, LOOK_EVERY_NANOSECONDS = 20000000 };
+enum { MAX_GPUS = 32, LOOK_EVERY_NANOSECONDS = 20000000 };
 
 #define XID_CRITICAL_ERROR 8ULL
 
 struct event_set {
-    bool is_registered[MOST_GPUS]; /* by the number of the GPU in this process */
-    long long heard[MOST_GPUS];
+    bool is_registered[MAX_GPUS]; /* by the number of the GPU in this process */
+    long long heard[MAX_GPUS];
 };
 
 struct event_data {

@@ -78,7 +78,7 @@ class SimulatedHost:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to see these GPUs and no others."""
+        """The environment in which a process sees the simulated GPUs and no others."""
         return {
             **os.environ,
             "SIMULATED_GPUS_DIR": str(self.folder),
@@ -86,7 +86,7 @@ class SimulatedHost:
             "PYTHONPATH": str(ROOT),
         }
 
-    def run_python(self, code: str) -> Any:
+    def run_python(self, code: str) -> Any:  # noqa: ANN401 - JSON
         """Run Python in a fresh process that sees these GPUs; return the JSON it prints."""
         done = subprocess.run(
             [sys.executable, "-c", code],

@@ -1,7 +1,7 @@
 /* A libnvidia-ml.so.1 that answers the NVML calls of nvitop from one state file per GPU and MIG instance.
  *
- * Here: the library itself and which GPUs there are; the rest is in mig.c, readings.c, links.c and events.c. What
- * cannot be answered is an NVML error, never a number.
+ * Here: the library itself and which GPUs there are; the rest is in mig.c, readings.c, links.c and events.c. A
+ * missing answer is an NVML error, never a number.
  */
 #include "devices.h"
 

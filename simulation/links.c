@@ -1,4 +1,4 @@
-/* How a GPU stands to the host and to the other GPUs: its NUMA node and its NVLinks.
+/* Links: the place of a GPU in the host, its NUMA node and its NVLinks.
  *
  * A GPU whose state file does not say it has neither.
  */

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_INSTANCES = 7, FIRST_INSTANCE_ID = 7 };
+enum { MAX_INSTANCES = 7, FIRST_INSTANCE_ID = 7 };
 
 static const char SIMULATED[] = " (simulated)";
 
@@ -56,7 +56,7 @@ API int nvmlDeviceGetMaxMigDeviceCount(device_t device, unsigned *out)
     unsigned is_enabled;
     enum nvml answer = give_unsigned(device, MIG_MODE, &is_enabled);
     if (answer == SUCCESS)
-        *out = is_enabled ? MOST_INSTANCES : 0;
+        *out = is_enabled ? MAX_INSTANCES : 0;
     return answer;
 }
 

@@ -80,7 +80,7 @@ struct utilization {
     unsigned gpu, memory;
 };
 
-/* Of a GPU with MIG nobody knows it. */
+/* Unknown for a GPU with MIG. */
 API int nvmlDeviceGetUtilizationRates(device_t device, struct utilization *out)
 {
     long long has_mig;
@@ -119,7 +119,7 @@ API int nvmlDeviceGetMaxClockInfo(device_t device, unsigned type, unsigned *out)
     return type < 4 ? give_unsigned(device, MAX_GRAPHICS_CLOCK_MHZ + type, out) : INVALID_ARGUMENT;
 }
 
-/* NVML counts for 20 ms before it answers, and whoever asks has to feel it here too. */
+/* NVML counts for 20 ms before it answers, so the simulation takes as long. */
 API int nvmlDeviceGetPcieThroughput(device_t device, unsigned counter, unsigned *out)
 {
     if (counter > 1)
@@ -216,7 +216,7 @@ struct process_sample {
     unsigned sm, memory, encoder, decoder;
 };
 
-/* The GPU's utilisation in equal shares; NVML says NOT_FOUND when nobody used the GPU. */
+/* The GPU's utilisation in equal shares; NVML says NOT_FOUND when no process used the GPU. */
 API int nvmlDeviceGetProcessUtilization(device_t device, struct process_sample *out,
                                         unsigned *count, unsigned long long since)
 {

@@ -2,7 +2,7 @@
 """Makes simulated GPUs, divides them into MIG instances and rewrites what they say.
 
 ``set UUID health=lost`` loses a GPU, and ``set UUID xid=79`` lets its driver report a failure. Files only ever
-change whole (a rename): whoever reads meanwhile sees the old one or the new one.
+change whole (a rename), so that a reader sees the old one or the new one.
 Standard library only: it runs on a bare host.
 """
 
@@ -55,9 +55,9 @@ FORMATS = {
     "compute_capability": rf"[0-9]{{1,2}}\.[0-9]{{1,2}}|{UNSUPPORTED}",
     "process": r"[0-9]{1,9}:[0-9]{1,18}",
 }
-"""What may stand behind each key of a state file; ``process`` may be there several times.
+"""The values that each key of a state file takes; ``process`` may be there several times.
 
-``parent`` and ``profile`` are a MIG instance's. An ``xid`` is told once, when it changes; 0 is none. GPUs of one
+``parent`` and ``profile`` are a MIG instance's. An ``xid`` is one event, when it changes; 0 is none. GPUs of one
 ``nvlink_group`` are joined by NVLinks.
 """
 
@@ -132,7 +132,7 @@ def create(
 ) -> list[str]:
     """Make the GPUs that are not there yet and the CDI specification of all.
 
-    ``mig`` divides GPUs, also those that are there, into instances of these profiles; ``numa`` has the NUMA node
+    ``mig`` divides GPUs, also those that are there, into instances of the named profiles; ``numa`` has the NUMA node
     and ``nvlink`` the group of each GPU in turn. Return the UUIDs of what can be used: GPUs, or their instances.
     """
     if not 1 <= gpus <= MAX_GPUS:
@@ -160,7 +160,7 @@ def create(
 
 
 def _place(gpus: int, numa: Sequence[int], nvlink: Sequence[int]) -> list[list[str]]:
-    """Return for each GPU the pairs that say where it stands."""
+    """Return the topology pairs of each GPU: NUMA node and NVLink group."""
     pairs: list[list[str]] = [[] for _ in range(gpus)]
     for key, numbers in (("numa_node", numa), ("nvlink_group", nvlink)):
         if len(numbers) > gpus:

@@ -1,4 +1,4 @@
-/* What a state file says about one simulated GPU, or one MIG instance of a GPU.
+/* The state file of one simulated GPU, or of one MIG instance of a GPU.
  *
  * Reading never fails half-way: a file is taken whole or not at all.
  */
@@ -64,8 +64,8 @@ struct state {
     struct process processes[MAX_PROCESSES];
 };
 
-/* Fills `state` from the file at `path` and `seen` from its stat; false (both untouched) when the
- * file is absent, half-written or has a line that is not of the format. */
+/* Fills `state` from the file at `path` and `seen` from its stat. Returns false, with both untouched,
+ * when the file is absent, half-written or malformed. */
 bool read_state(const char *path, struct state *state, struct stat *seen);
 
 /* Lets the live values swing around the given ones, as far as `wave_seconds` says, at the time `now`

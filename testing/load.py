@@ -1,6 +1,6 @@
-"""Many people at one workbench, each with a token of their own; every answer that they get is kept.
+"""Load: many users at one workbench, each with a token; every answer is kept.
 
-What the workbench says of itself is compared with what Docker and the ledger's file show.
+Tests compare the workbench's own answers with Docker and the ledger's file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAGES = "application/jupyterhub-pagination+json"
 
 @dataclass(frozen=True)
 class Answer:
-    """What somebody was answered; ``status`` 0 is a connection that broke. Times are of the monotonic clock."""
+    """One answer of the hub; ``status`` 0 is a broken connection. Times are of the monotonic clock."""
 
     method: str
     path: str
@@ -79,7 +79,7 @@ class Load:
     tokens: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Log in the admin, who then works with a token like everybody."""
+        """Log in the admin, who then works with a token like all users."""
         made = self.stack.admin().api("POST", "/users/admin/tokens", {"note": "load"})
         self.tokens["admin"] = made.json()["token"]
         self._client = httpx.Client(
@@ -157,7 +157,7 @@ class Load:
     # --- what the hub says
 
     def users(self, state: str | None = None) -> dict[str, dict[str, Any]]:
-        """Return everybody's servers by user; of those in ``state`` (active, ready or inactive) where one is named."""
+        """Return all servers by user; only those in ``state`` (active, ready or inactive) where one is named."""
         servers: dict[str, dict[str, Any]] = {}
         page: dict[str, Any] | None = {"offset": 0}
         query = f"&state={state}" if state else ""
@@ -178,13 +178,13 @@ class Load:
         return bool(server and server["ready"])
 
     def waiting(self) -> list[str]:
-        """Return who stands in line, in order."""
+        """Return the queued users, in order."""
         waiting = self.api("admin", "GET", "/workbench/queue")["waiting"]
         assert [one["position"] for one in waiting] == list(range(1, len(waiting) + 1))
         return [one["user"] for one in waiting]
 
     def is_served(self, name: str) -> bool:
-        """Return whether the server of ``name``, and nobody else, answers at its address."""
+        """Return whether the server of ``name`` answers at its own address."""
         answer = self._client.get(f"/user/{name}/api")
         return answer.is_success and "version" in answer.json()
 

@@ -1,4 +1,4 @@
-"""People with browsers at a process stack's proxy."""
+"""People: users with a browser session at the proxy of a process stack."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ _ours: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens now, and which no other test that runs meanwhile is given."""
+    """Return a port without a listener, which no other running test is given."""
     for port in random.sample(RANGE, 100):
         # a name of the machine's, held as long as this process runs
         mark = socket.socket(socket.AF_UNIX)

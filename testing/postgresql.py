@@ -45,7 +45,7 @@ class PostgreSQL:
     def execute(
         self, statement: str, *values: object, database: str = "postgres"
     ) -> list[tuple[object, ...]]:
-        """Run one statement, with ``%s`` for each value, as the server's owner and behind everybody's back."""
+        """Run one statement, with ``%s`` for each value, as the server's owner and past the product."""
         where = f"host={self.folder} port={self.port} user={OWNER} dbname={database}"
         with psycopg.connect(where, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), values or None)
@@ -67,7 +67,7 @@ class PostgreSQL:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Make an empty database and yield its name; it goes with whoever is still connected."""
+        """Make an empty database and yield its name; it is removed with every open connection."""
         name = f"test_{next(self._number)}"
         self.execute(f"CREATE DATABASE {name} OWNER {USER}")
         try:
@@ -123,7 +123,7 @@ def as_owner() -> list[str]:
     return ["setpriv", f"--reuid={OWNER}", f"--regid={OWNER}", "--init-groups", "--"]
 
 
-def find_binaries() -> Path:
+def locate_binaries() -> Path:
     """Return the folder of the newest server that is installed."""
     found = sorted(
         (folder for folder in BINARIES.glob("*/bin") if (folder / "initdb").exists()),
@@ -141,7 +141,7 @@ def running_server(log: Path) -> Iterator[PostgreSQL]:
         if os.geteuid() == 0:
             owner = pwd.getpwnam(OWNER)
             os.chown(folder, owner.pw_uid, owner.pw_gid)
-        server = PostgreSQL(folder, find_binaries(), log)
+        server = PostgreSQL(folder, locate_binaries(), log)
         subprocess.run(
             [
                 *as_owner(),

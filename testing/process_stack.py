@@ -167,7 +167,7 @@ class ProcessStack:
 
     def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
-            # it ends with whoever started it, however that ends
+            # it ends with its parent process, however that ends
             self.processes[name] = process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *command],
                 cwd=self.folder / "data",
@@ -188,7 +188,7 @@ class ProcessStack:
         return person
 
     async def running(self, name: str, gpus: int = 1) -> Person:
-        """Return somebody whose server runs."""
+        """Return a person whose server runs."""
         person = await self.person(name)
         await person.start(gpus=gpus)
         return person
@@ -201,7 +201,7 @@ class ProcessStack:
     # --- what is so
 
     def ledger(self) -> closing[Ledger]:
-        """Open the hub's ledger beside it, for a block."""
+        """Open the hub's ledger from outside, for a block."""
         url, first_uid = self.settings.ledger_url, self.settings.first_uid
         return closing(Ledger.open_existing(url, first_uid=first_uid))
 

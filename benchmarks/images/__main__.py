@@ -1,6 +1,6 @@
 """Measures the size of each release against its floor: bare ``pip install torch`` in the same base.
 
-Sizes are what Docker keeps on disk, in bytes; the floor is built anew when its base changed.
+Sizes are what Docker keeps on disk, in bytes; the floor is rebuilt when its base changed.
 Usage: ``python -m benchmarks.images [--json FILE]``, after ``scripts/up`` or with the images built.
 """
 

@@ -93,7 +93,7 @@ def hub_environment(hub_port: int) -> list[str]:
 
 
 def answers(port: int, path: str) -> bool:
-    """Tell whether the path is served with 200 now."""
+    """Return whether the path is served with 200 now."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)

@@ -25,7 +25,7 @@ PARTS: dict[str, Part] = {
     "arrive-10": arrivals.arrive(gpus=0, inventory=8, per_second=10.0),
     "arrive-20": arrivals.arrive(gpus=0, inventory=8, per_second=20.0),
     "arrive-at-once": arrivals.arrive(gpus=0, inventory=8, per_second=None),
-    # by REST: a form that offers a thousand GPUs of one host is nobody's
+    # by REST: no real form offers a thousand GPUs of one host
     "gpu-each": arrivals.arrive(gpus=1, inventory=1000, per_second=10.0, fills_form=False),
     "line-20": arrivals.arrive(gpus=1, inventory=8, per_second=20.0),
     "line-at-once": arrivals.arrive(gpus=1, inventory=8, per_second=None),

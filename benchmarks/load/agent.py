@@ -1,7 +1,7 @@
 """Answers as the gpu-agent of a host with any number of GPUs: ``python -m benchmarks.load.agent PORT GPUS``.
 
-Every GPU is a copy of the first one in the contract's golden samples, with an index and a UUID of its own; each is
-read anew every second.
+Every GPU is a copy of the first one in the contract's golden samples, with an index and a UUID of its own. Samples
+change every second.
 """
 
 from __future__ import annotations

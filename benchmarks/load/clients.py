@@ -23,7 +23,7 @@ READY_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Plan:
-    """Who comes, how fast, and what for.
+    """Plan: the users, their rate of arrival, and their request.
 
     ``per_second`` None is all at once. ``gpus`` None only logs in. ``watches_line``: those who have to wait keep
     their page open until stdin ends. Without ``fills_form`` they ask through the REST API.
@@ -39,7 +39,7 @@ class Plan:
 
 @dataclass
 class Visit:
-    """What one person saw; seconds since their click, None where it did not come to that."""
+    """The record of one user: seconds since the click; None means that the step was not reached."""
 
     name: str
     log_in_seconds: float | None = None
@@ -158,7 +158,7 @@ class Browser:
 
 
 async def run(plan: Plan) -> None:
-    """Let everyone come, tell how it was as one line of JSON, and keep watching until told to go home."""
+    """Run all browsers, print their records as one line of JSON, and keep the pages open until stdin ends."""
     async with aiohttp.TCPConnector(limit=0, force_close=False) as connector:
         browsers = [Browser(name, plan, connector) for name in plan.names]
         began = time.monotonic()

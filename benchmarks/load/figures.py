@@ -1,4 +1,4 @@
-"""What a part of the benchmark found, one row for each thing that was measured."""
+"""Figures: one row for each thing that a part of the benchmark measures."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _QUIET_SECONDS, _QUIET_SHARE = 3.0, 0.25
 
 @dataclass(frozen=True)
 class Usage:
-    """What one process has used so far."""
+    """CPU time and peak memory of one process so far."""
 
     cpu_seconds: float
     most_memory_bytes: int
@@ -87,7 +87,7 @@ class LoadEnvironment(ProcessStack):
             await process.wait()
 
     async def alone(self, gpus: int | None) -> float:
-        """Return the median seconds from click to ready of people who come when nobody else does."""
+        """Return the median seconds from click to ready of a start without other load."""
         seconds: list[float] = []
         for number in range(_ALONE):
             async with self.clients(Plan([f"alone{number}"], None, gpus)) as told:

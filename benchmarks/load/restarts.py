@@ -17,7 +17,7 @@ _GPUS = 8
 
 
 async def running(folder: Path, people: int) -> list[Row]:
-    """Let everybody's server run, look at the hub in peace, and kill it."""
+    """Start all servers, measure the idle hub, and kill it."""
     async with LoadEnvironment(folder, _GPUS) as env:
         filled = await fill(env, Plan(names(people), _PER_SECOND, 0), await env.alone(0))
         servers = len(env.engine.containers)
@@ -47,7 +47,7 @@ async def running(folder: Path, people: int) -> list[Row]:
 
 
 async def waiting(folder: Path, people: int) -> list[Row]:
-    """Let everybody but a few wait, look at the hub in peace, and kill it."""
+    """Queue all users but a few, measure the idle hub, and kill it."""
     async with LoadEnvironment(folder, _GPUS) as env:
         filled = await fill(env, Plan(names(people), _PER_SECOND, 1), await env.alone(0))
         line = env.waiting()
@@ -72,7 +72,7 @@ async def waiting(folder: Path, people: int) -> list[Row]:
 
 
 async def watched_line(folder: Path, people: int) -> list[Row]:
-    """Let everybody in line keep their page open; then the first servers end and the line moves."""
+    """Keep the page of every queued user open; then the first servers end and the queue moves."""
     async with LoadEnvironment(folder, _GPUS) as env:
         await env.alone(0)
         plan = Plan(names(people), _PER_SECOND, 1, watches_line=True)

@@ -1,4 +1,4 @@
-"""One call of Docker takes half a minute: how much later everybody else's server is ready."""
+"""One call of Docker takes half a minute: how much later all other servers are ready."""
 
 from __future__ import annotations
 

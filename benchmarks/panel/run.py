@@ -1,7 +1,7 @@
-"""Measures the GPU panel beside jupyterlab-nvdashboard on the same simulated GPUs.
+"""Measures the GPU panel and jupyterlab-nvdashboard on the same simulated GPUs.
 
-Standard library only; each server has a virtual environment of its own under .cache/, and every
-figure of one table comes from one run on one machine, so that the ratios hold where they do not.
+Standard library only. Each server has a virtual environment of its own under .cache/. Every figure of a table
+comes from one run on one machine, so that the ratios hold on other machines too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Writes what an image says of itself while it is built: its manifest, its lists of parts (CycloneDX) and of files.
+"""Image description: writes an image's manifest, its bill of materials (CycloneDX) and its file list at build time.
 
-The manifest declares what catalog and locks state, never what is installed: ``wb verify`` compares the two.
+The manifest comes from catalog and locks, never from the installed packages: ``wb verify`` compares the two.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STATED = ("python", "torch", "cuda", "cudnn", "nccl", "driver", "architectures")
 
 
 def build_manifest(flavor: str, wheels: Sequence[Path]) -> dict[str, Any]:
-    """Build the manifest of ``flavor`` with this repository's own ``wheels``."""
+    """Return the manifest of ``flavor`` with this repository's own ``wheels``."""
     name = os.environ["RELEASE"]
     release = tomllib.loads((IMAGES / "catalog.toml").read_text(encoding="utf-8"))["releases"][name]
     locks = sorted((PREFIX / "lock" / name).glob("*.lock"))
@@ -46,7 +46,7 @@ def build_manifest(flavor: str, wheels: Sequence[Path]) -> dict[str, Any]:
 
 
 def list_parts() -> dict[str, Any]:
-    """List what is installed, Python's packages and Debian's."""
+    """Return the bill of materials of the installed packages, Python's and Debian's."""
     command = [f"{sys.prefix}/bin/cyclonedx-py", "environment", "--output-reproducible"]
     command.append(f"{PREFIX}/bin/python")
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603
@@ -56,7 +56,7 @@ def list_parts() -> dict[str, Any]:
 
 
 def list_debian_packages() -> Iterator[dict[str, str]]:
-    """List Debian's packages as components."""
+    """Yield Debian's packages as components."""
     query = ["/usr/bin/dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\\n"]
     done = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     for line in sorted(done.stdout.splitlines()):

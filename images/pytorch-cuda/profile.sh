@@ -1,4 +1,4 @@
 # shellcheck shell=sh
-# Login shells (a notebook's terminal is one) start from /etc/profile, which forgets the image's PATH.
+# Login shells, such as a notebook's terminal, start from /etc/profile, which resets the image's PATH.
 PATH=/opt/pytorch/bin:$PYTHONUSERBASE/bin:/usr/local/bin:/usr/bin:/bin
 export PATH

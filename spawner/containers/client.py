@@ -142,9 +142,7 @@ class Containers:
             # a 404 for a wrong path, or from a proxy in between, proves nothing
             if refused.status == 404 and "no such container" in refused.sentence.lower():
                 return None
-            raise Unknown(
-                f"It is unknown whether {name} exists: {refused.sentence}"
-            ) from refused
+            raise Unknown(f"It is unknown whether {name} exists: {refused.sentence}") from refused
 
     async def remove(self, name: str, grace_seconds: int) -> None:
         """Stop and remove a container and return on proof of its absence; volumes stay.

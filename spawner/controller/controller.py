@@ -204,7 +204,7 @@ class Controller(LeaseLifecycle):
         except Unknown as error:
             return Refused(
                 Reason.NOT_READY,
-                f"No server can start now: {error} Try again in a minute, or contact an admin.",
+                f"No server can start now: {str(error).rstrip('. ')}; try again in a minute, or contact an admin.",
             )
 
     async def _enqueue(self, lease: Lease, *, is_back: bool) -> Granted | Waiting | Refused:
@@ -219,7 +219,7 @@ class Controller(LeaseLifecycle):
         try:
             return await self._gpus.last_inventory()
         except Unknown as error:
-            raise Unknown(f"{error} Only a server with 0 GPUs can.") from error
+            raise Unknown(f"{str(error).rstrip('. ')} (a server with 0 GPUs can start).") from error
 
     async def _close_previous_lease(self, request: Request) -> None:
         """Close the server's previous lease: the hub requests only a server that it believes stopped."""

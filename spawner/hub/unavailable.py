@@ -92,8 +92,13 @@ def to_unavailable(error: BaseException | None) -> Unavailable | None:
     if isinstance(error, OperationalError):
         return Unavailable("The hub's database does not answer; try again in a moment.")
     if isinstance(error, Unknown):
-        return Unavailable(f"{str(error).rstrip('. ')}; try again in a moment.")
+        return Unavailable(format_retry(error))
     return None
+
+
+def format_retry(error: Unknown) -> str:
+    """Return the text of ``error`` and what to do, as one sentence."""
+    return f"{str(error).rstrip('. ')}; try again in a moment."
 
 
 def answer_unavailable() -> None:

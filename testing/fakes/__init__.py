@@ -1,1 +1,1 @@
-"""Stand-ins for outside things, for faults that the real ones cannot be made to show."""
+"""Fakes of outside things, for faults that the real ones cannot be made to show."""

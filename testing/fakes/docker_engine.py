@@ -1,4 +1,4 @@
-"""A Docker Engine that can be told to fail.
+"""Docker Engine: a fake whose every call can fail on demand.
 
 It answers like the real one (paths, statuses, sentences) wherever no fault is planned; nothing is
 ever really run.
@@ -58,7 +58,7 @@ class FakeEngine:
         self.faults.release()
 
     def add(self, name: str, body: dict[str, Any], *, is_running: bool) -> FakeContainer:
-        """Let a container exist that nobody created through the socket."""
+        """Add a container that was not created through the socket."""
         self._born += 1
         started_at = STARTED if is_running else NEVER
         container = FakeContainer(f"{self._born:064x}", name, body, is_running, started_at)

@@ -24,7 +24,7 @@ class Events:
         return len(self._listeners)
 
     def publish(self, action: str, container_id: str, attributes: dict[str, str]) -> None:
-        """Send one event about a container to whoever filters for it."""
+        """Send one event about a container to each listener whose filter fits."""
         event = {
             "Type": "container",
             "Action": action,

@@ -11,7 +11,7 @@ from aiohttp import web
 
 
 class Fault(Enum):
-    """What a planned call does instead of answering well."""
+    """The way in which a planned call fails."""
 
     ERROR = "500 without effect"
     HANG = "no answer, no effect, until released"
@@ -26,7 +26,7 @@ _Plan = tuple[Fault, asyncio.Event]
 
 
 class Faults:
-    """What is planned, and the calls that hang; ``held`` lists these as (operation, subject)."""
+    """The planned faults, and the calls that hang; ``held`` lists these as (operation, subject)."""
 
     def __init__(self) -> None:
         """Plan nothing."""

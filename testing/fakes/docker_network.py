@@ -1,7 +1,7 @@
 """The users' network of the fake Docker Engine: every running container has a name, an address and an answer.
 
-An address is free again the moment its container ends, and the lowest free one is given next: whoever remembers an
-address instead of a name soon talks to somebody else.
+An address is free again the moment its container ends, and the lowest free one is given next. A hub that remembers
+addresses instead of names soon reaches another user's server.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Network:
     """
 
     def __init__(self, engine: FakeEngine, hosts: dict[str, str]) -> None:
-        """Listen to nobody yet."""
+        """Start without a listener."""
         self.addresses = dict(hosts)
         self.mute: set[str] = set()
         self._engine = engine
@@ -41,7 +41,7 @@ class Network:
         self._listeners: dict[str, _Listener] = {}
 
     async def __aenter__(self) -> Network:
-        """Answer for names, and join whoever runs from now on."""
+        """Answer for names, and add each container that starts from now on."""
         loop = asyncio.get_running_loop()
         self._name_server, _ = await loop.create_datagram_endpoint(
             lambda: NameServer(self.addresses), local_addr=(ADDRESS, PORT)
@@ -50,7 +50,7 @@ class Network:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Let everybody leave."""
+        """Remove all containers."""
         for listener in self._listeners.values():
             listener.close()
         self._name_server.close()
@@ -70,7 +70,7 @@ class Network:
 
 
 class _Listener:
-    """What listens at one container's address."""
+    """The server at one container's address."""
 
     def __init__(self, container: FakeContainer, number: int, address: str, mute: set[str]) -> None:
         self.number = number
@@ -80,7 +80,7 @@ class _Listener:
         who = {"container": container.name, "user": labels["workbench.user"]}
         self._who = json.dumps({**who, "server": labels["workbench.server"]}).encode()
         self._server = web.Server(self._answer, access_log=None)
-        # listens at once: a port that is not there yet would be knocked at again
+        # listens at once: a port that is not open yet would be probed again
         self._socket = socket.create_server((address, SERVER_PORT), backlog=128)
         self._opening = asyncio.ensure_future(
             asyncio.get_running_loop().create_server(self._server, sock=self._socket)

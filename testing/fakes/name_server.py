@@ -21,7 +21,7 @@ class NameServer(asyncio.DatagramProtocol):
     """Answers from ``addresses`` as it is at that moment."""
 
     def __init__(self, addresses: Mapping[str, str]) -> None:
-        """Know nobody else."""
+        """Know no other name."""
         self._addresses = addresses
 
     def connection_made(self, transport: Any) -> None:

@@ -1,7 +1,7 @@
 """The fake Docker Engine behind the product's own broker, without a socket between them.
 
 Every answer is FakeEngine's and every refusal the broker's; only HTTP is left out, so that thousands of interleavings
-can be tried. A ``Gate`` stands where the broker has checked and Docker has not yet been allowed.
+can be tried. A ``Gate`` is where the broker has checked and Docker has not yet been allowed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Gate = Callable[[], Awaitable[None]]
 
 
 class Trouble(Enum):
-    """What becomes of a call to the daemon."""
+    """The fate of a call to the daemon."""
 
     ERROR = "500 without effect"
     LOST = "the effect, but no answer"

@@ -1,7 +1,7 @@
 """One Chromium in each process of tests; screenshots are kept under ``artifacts/``.
 
-A story that needs a workbench has one of its own, its module's fixture ``stack``: stories run side by side and in any
-order, and none finds a GPU that another one left in somebody's hands.
+Each story has a workbench of its own, its module's fixture ``stack``. So stories run in parallel and in any order,
+and no story holds another's GPUs.
 """
 
 import os
@@ -47,5 +47,5 @@ def people(browser: Browser, stack: Stack, screenshots: Path) -> Iterator[People
     everyone = People(browser, stack, screenshots)
     yield everyone
     for name, context in everyone.contexts.items():
-        everyone.shoot(name, f"last-{stack.instance}-{name}")  # what a failed chapter left
+        everyone.shoot(name, f"last-{stack.instance}-{name}")  # the last page of a failed chapter
         context.close()

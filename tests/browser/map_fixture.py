@@ -1,6 +1,6 @@
 """A hub in a process of its own for the GPU page: ``python -m tests.browser.map_fixture FOLDER GPUS``.
 
-It prints its address, then does what it is told, a line at a time, and answers ``done``; no Docker is needed.
+It prints its address, then executes each line of stdin and answers ``done``; no Docker is needed.
 """
 
 from __future__ import annotations

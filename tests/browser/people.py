@@ -59,7 +59,7 @@ class People:
         return self.log_in(name)
 
     def approve(self, name: str) -> None:
-        """Press the admin's button beside this person's name."""
+        """Press the admin's button in this person's row."""
         page = self.page("admin")
         page.goto("/hub/authorize")
         page.locator("tr", has_text=name).get_by_role("button").first.click()

@@ -21,7 +21,7 @@ addEventListener("DOMContentLoaded", () => {
   new MutationObserver(keep).observe(steps, { childList: true, subtree: true, characterData: true });
 });
 """
-"""Keeps what the pending page said for the page after it: a start may be quicker than whoever looks."""
+"""Keeps what the pending page said for the page after it: a start may be quicker than its reader."""
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """People who start, stop, wait, extend, give up, and are deleted, all the time and in no order.
 
-What they are answered is kept by the load and judged by nobody here: who may be answered what is the test's to say.
+The load keeps their answers; the test judges them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Busy:
     """A thread for each of ``names``; between ``pause`` and ``go_on`` they ask for nothing."""
 
     def __init__(self, load: Load, names: list[str], chance: random.Random) -> None:
-        """Nobody begins before ``go_on``."""
+        """No worker begins before ``go_on``."""
         self._load = load
         self._may_act = threading.Event()
         self._is_over = threading.Event()

@@ -116,7 +116,7 @@ class Bench:
 
 @pytest.fixture(scope="session")
 def tiny_image() -> Iterator[str]:
-    """Build the smallest image that can stand for a release; return its tag."""
+    """Build the smallest image that can serve as a release; return its tag."""
     tag = f"wbtest-{secrets.token_hex(4)}:v1"
     built = run("/usr/bin/docker", "build", "--quiet", "--tag", tag, "-", input=DOCKERFILE)
     assert built.returncode == 0, built.stderr
@@ -170,7 +170,7 @@ def load_stack() -> Iterator[Stack]:
 
 @pytest.fixture
 def load(load_stack: Stack) -> Iterator[Load]:
-    """Nobody yet; everybody who is left afterwards is sent home."""
+    """Start without users; stop the servers that are left afterwards."""
     load = Load(load_stack)
     yield load
     load.stop_all({lease.user for lease in load.live_leases()})

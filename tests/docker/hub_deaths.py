@@ -21,7 +21,7 @@ HALF_LIFE_HOURS = 168.0
 
 @dataclass(frozen=True)
 class Death:
-    """What was there when the hub died; ``line`` is who waited, in order."""
+    """The state at the hub's death; ``line`` has the waiting users, in order."""
 
     leases: tuple[ObservedLease, ...]
     containers: dict[str, ObservedServer]
@@ -109,7 +109,7 @@ def _lost(load: Load, deaths: Sequence[Death]) -> Iterator[str]:
             elif was.state == "closing":
                 if now is not None and now.id == was.id:
                     yield f"{was} is still closing"
-            # who is being deleted leaves the line
+            # a user who is being deleted leaves the queue
             elif was.gpu_count and was.user in users and not _has_place(now, was):
                 yield f"the place of {was} is {now}"
         before = [user for user in death.line if user in waiting]

@@ -39,7 +39,7 @@ def is_clean(load: Load) -> bool:
 
 
 def await_end(load: Load, name: str, cause: str) -> None:
-    """Wait until the user is told that the server ended, and why; log how long that took."""
+    """Wait until the user sees that the server ended, and why; log how long that took."""
     began = time.monotonic()
 
     def told() -> Any:
@@ -105,7 +105,7 @@ def test_a_server_restarted_by_hand_runs_on_for_the_same_lease(load: Load) -> No
 
 
 def test_an_address_used_again_leads_nobody_to_anothers_server(load: Load) -> None:
-    """As long as the hub cannot see Docker, nobody removes the route of a server that was removed by hand."""
+    """A hub that cannot see Docker keeps the route of a server that was removed by hand."""
     removed, other = start(load, "removed", 1), start(load, "moved", 1)
     address = address_of(load, removed)
     with broker_asleep(load):

@@ -1,4 +1,4 @@
-"""What happens to containers behind the hub's back: removed, restarted, killed for memory; and a second hub."""
+"""Containers change without the hub: removed, restarted, killed for memory; and a second hub starts."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The hub is killed with ``kill -9`` at random points while people are at work: nothing is lost and nobody's place."""
+"""The hub is killed with ``kill -9`` at random points under load: no lease and no position in the queue is lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("tests.docker")
 KILLS = at_scale(5, 50)
 WORKERS = [f"worker{number}" for number in range(8)]
 STAYERS = {"stays-with-gpu": 1, "stays-without": 0}
-# they wait for all GPUs, one of which does not come back as long as somebody stays
+# they wait for all GPUs, one of which does not come back while a server stays
 PATIENT = ["patient1", "patient2", "patient3"]
 
 

@@ -1,6 +1,6 @@
 """Docker itself is restarted under the running workbench; a layer of its own, for it stops everything on the machine.
 
-Docker ends every container. The services come back by themselves; people's servers do not, and they are told.
+Docker ends every container. The services come back by themselves; people's servers do not, and their users see why.
 """
 
 from collections.abc import Iterator

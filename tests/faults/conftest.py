@@ -18,7 +18,7 @@ async def stack(tmp_path: Path) -> AsyncIterator[ProcessStack]:
 
 @pytest.fixture
 async def one_gpu(tmp_path: Path) -> AsyncIterator[ProcessStack]:
-    """Return a process stack of one GPU: who keeps it keeps it from everybody."""
+    """Return a process stack of one GPU, so that its holder keeps all others waiting."""
     async with audited(ProcessStack(tmp_path, gpus=1)) as stack:
         yield stack
 

@@ -1,4 +1,4 @@
-"""What becomes of containers behind the hub's back: nobody is ever led to somebody else's."""
+"""Containers change without the hub: no user ever reaches another user's server."""
 
 import asyncio
 from functools import partial
@@ -21,10 +21,10 @@ async def test_a_reused_address_leads_nobody_astray(stack: ProcessStack) -> None
     starting = asyncio.create_task(bob.request_server(gpus=1))
     await eventually(lambda: stack.engine.faults.held, "his server is about to start")
     answers: list[dict[str, str] | None] = []
-    turnstile = asyncio.Semaphore(AT_ONCE)
+    semaphore = asyncio.Semaphore(AT_ONCE)
 
     async def visit() -> None:
-        async with turnstile:
+        async with semaphore:
             answers.append(await alice.visit())
 
     visits = [asyncio.create_task(visit()) for _ in range(REQUESTS)]

@@ -1,4 +1,4 @@
-"""Docker is down, fails or is slow: who asks is told so in a sentence, nothing is freed and nobody is stopped."""
+"""Docker is down, fails or is slow: requests get one sentence, no GPU is freed and no server is stopped."""
 
 import asyncio
 import time

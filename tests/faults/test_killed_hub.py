@@ -17,7 +17,7 @@ UNTOUCHED = ["create", "start"]
 
 @pytest.fixture
 async def alice(stack: ProcessStack) -> Person:
-    """Somebody whose home is prepared, so that her next container is a server."""
+    """A user whose home is prepared, so that her next container is a server."""
     alice = await stack.running("alice")
     await alice.stop()
     return alice
@@ -56,7 +56,7 @@ async def test_a_start_that_lands_after_its_lease_ended_starts_nothing(
     name = await held_at_create(stack, alice)
     first = stack.lease("alice")
     stack.engine.release()
-    # what the broker asks before it looks at the fence
+    # the broker inspects before it checks the fence
     stack.engine.plan("inspect", Fault.LATE, subject=name)
     await eventually(
         lambda: ("inspect", name) in stack.engine.faults.held, "the start is under way"

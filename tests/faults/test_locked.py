@@ -48,7 +48,7 @@ def require_retry_later(answer: httpx.Response, sentence: str) -> None:
 
 
 async def request_everything(alice: Person, bob: Person) -> list[httpx.Response]:
-    """Ask for all that needs a database, of somebody whose server runs and of somebody without one."""
+    """Request all that needs a database, as a user with a server and as a user without one."""
     return list(
         await asyncio.gather(
             alice.client.get("/hub/home"),
@@ -92,7 +92,7 @@ async def test_the_ledger_is_locked(stack: ProcessStack) -> None:
         answers = await request_everything(alice, bob)
         await asyncio.sleep(until - asyncio.get_running_loop().time())
     for answer in answers:
-        # who was asked late enough was answered well
+        # a late request may find the database unlocked
         if answer.status_code >= 400:
             require_retry_later(answer, "The ledger cannot be reached")
     if (await asking).status_code >= 400:

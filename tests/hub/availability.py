@@ -70,7 +70,7 @@ def offer(
     error: str | None = None,
     line: int = 0,
 ) -> Availability:
-    """Return what is offered beside ``line`` people who wait for all whole GPUs."""
+    """Return the availability while ``line`` users wait for all whole GPUs."""
     holding = [gpu.lease for gpu in gpus if gpu.lease]
     whole = sum(gpu.gpu.mig_profile is None for gpu in gpus)
     waiting = [lease(f"w{i}", wants=whole) for i in range(line)]

@@ -35,7 +35,7 @@ async def hub_env(
     monkeypatch.setattr("spawner.hub.workbench.RUNNING_MAX_AGE_SECONDS", 0.0)
     async with FakeEngine(tmp_path / "docker.sock") as engine:
         hub_env = HubEnvironment(tmp_path, engine, FakeAgent(gpus=2), settings)
-        # the hub's own check asks the network's name server directly unless told otherwise
+        # the hub's own check asks the network's name server directly by default
         monkeypatch.setattr("aiohttp.connector.DefaultResolver", aiohttp.ThreadedResolver)
         monkeypatch.setattr(socket, "getaddrinfo", hub_env.servers.getaddrinfo)
         async with hub_env.servers.listening():

@@ -57,7 +57,7 @@ QUIET = {
 
 
 class FakeAgent:
-    """The host's inventory: ``gpus`` GPUs, or silence; ``readings`` are how they are now, as far as anybody knows."""
+    """The host's inventory: ``gpus`` GPUs, or silence; ``readings`` has the known samples of now."""
 
     host = "gpu-host"
 
@@ -106,14 +106,14 @@ class FakeAgent:
 def make_sample(gpu: Gpu, **values: Any) -> GpuSample:
     """Return a reading of ``gpu`` that knows ``values`` and nothing else."""
     known = {"uuid": gpu.uuid, "memory_total_bytes": gpu.memory_total_bytes, "health": gpu.health}
-    # the hub's UUIDs are short, so that tests can be read
+    # these UUIDs are short, so that tests can be read
     sample: GpuSample = object.__new__(GpuSample)
     sample.__dict__.update({**dict.fromkeys(QUIET), **known, "processes": (), **values})
     return sample
 
 
 class Servers:
-    """What answers at port 8888 of every running container that is not ``mute``.
+    """Servers: answer at port 8888 of every running container unless ``is_mute``.
 
     A container's name resolves only while it runs, as Docker's own name server has it.
     """
@@ -215,7 +215,7 @@ class HubEnvironment:
         config.JupyterHub.proxy_class = RouteTable
         config.RouteTable.should_start = False
         config.Spawner.port = self.servers.port
-        config.Spawner.poll_interval = 600  # what has to be known soon must not wait for it
+        config.Spawner.poll_interval = 600  # no test may wait for a poll
         self.hub = HubInProcess(config=config, log_level="WARN")
         if is_running:
             self.start_beside()

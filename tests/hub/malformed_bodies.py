@@ -1,4 +1,4 @@
-"""Requests as nobody should send them, and some as they should: the same ones for the same seed."""
+"""Malformed bodies: requests that break the schema, and some that keep it; a seed repeats them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _TIMES = [
     "2026-13-99",
     "2026-11-23",
 ]
-# what JupyterHub's own handlers look for, of the kind that they expect
+# fields of JupyterHub's own handlers, of the type that they expect
 _KNOWN: dict[str, list[Any]] = {
     "usernames": [[name] for name in _NAMES] + [[], ["newcomer", "newcomer"], _NAMES],
     "users": [[name] for name in _NAMES] + [[]],
@@ -84,7 +84,7 @@ _KNOWN: dict[str, list[Any]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """One request below ``/hub/``; ``{me}`` stands for who sends it, ``servers`` are those that it could start."""
+    """One request below ``/hub/``; ``{me}`` is the sender, ``servers`` are those that it could start."""
 
     method: str
     path: str
@@ -118,7 +118,7 @@ class Cases:
             (door,) = self._random.choices(doors, weights)
             yield door[1]()
 
-    # --- doors
+    # --- routes
 
     def _start(self) -> Case:
         server, path = self._server()

@@ -1,4 +1,4 @@
-"""Groups and services of the hub's hub, and what somebody may beyond their kind."""
+"""People: groups, services and extra scopes in the hub's database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_service(hub_env: HubEnvironment, name: str, *scopes: str) -> httpx.Asyn
 
 
 def give_scopes(hub_env: HubEnvironment, entity: Any, *scopes: str) -> None:
-    """Let the user or service of the hub's database have ``scopes``, besides those of their kind."""
+    """Let the user or service of the hub's database have ``scopes`` in addition to those of its kind."""
     name = f"role-{entity.name}"
     create_role(hub_env.hub.db, {"name": name, "scopes": list(scopes)})
     grant_role(hub_env.hub.db, entity, name)

@@ -1,4 +1,4 @@
-"""What an admin orders over REST, who may, and what those whom it concerns are told."""
+"""Admin actions over REST: their effect, their scopes, and what the users concerned see."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whether a release runs on the host's GPUs: said in the form before anyone waits, refused at every door."""
+"""Whether a release runs on the host's GPUs: shown in the form before a wait, refused at every entry."""
 
 from typing import Any
 

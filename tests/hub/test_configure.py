@@ -1,4 +1,4 @@
-"""The configuration as values: what JupyterHub is told for which settings."""
+"""Configuration: the traits that each setting gives JupyterHub."""
 
 from pathlib import Path
 from typing import Any

@@ -74,7 +74,7 @@ def test_a_wait_is_foreseen_from_the_ends_of_leases() -> None:
     choices = build_choices(
         offer(gpu(0, "bob"), gpu(1, "eve"), line=1), want(1), lambda at: at + 5.0
     )
-    # an hour for bob and eve, then one more for whoever waits before
+    # an hour for bob and eve, then one more for the user who waits before
     assert [choice.about and choice.about.at for choice in choices] == [
         None,
         NOW + 2 * 3600 + 5,

@@ -1,6 +1,6 @@
-"""Ten thousand bodies at every door: what starts is exactly the policy's, and whatever else is one sentence.
+"""Ten thousand bodies to every route: a start is exactly the policy's, all else is one sentence.
 
-The answers are told apart by nothing but what a client sees; the log may hold no traceback.
+The test judges answers as a client sees them; the log may hold no traceback.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Faults(logging.Handler):
 
 @dataclass
 class Person:
-    """Somebody at the doors, by token and by browser."""
+    """A user of the routes, by token and by browser."""
 
     name: str
     session: aiohttp.ClientSession

@@ -1,4 +1,4 @@
-"""What JupyterHub asks its own database is bounded, and somebody who is known already still has what they have."""
+"""Queries of the hub's own database are bounded, and a known user keeps groups and scopes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

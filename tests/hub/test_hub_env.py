@@ -1,4 +1,4 @@
-"""The fakes of the hub behave as the outside that they stand for."""
+"""The fakes of the hub behave as the outside things that they replace."""
 
 import socket
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who leaves leaves nothing behind, who gets their name gets nothing of theirs, and a new name keeps the home."""
+"""Identity: a deleted user leaves nothing to the next owner of the name; a renamed user keeps the home."""
 
 import asyncio
 from typing import Any
@@ -135,7 +135,7 @@ async def test_who_gets_a_deleted_users_name_gets_nothing_else_of_theirs(
     old, old_home = account(hub_env, "bob"), home_of(hub_env, lease)
     async with hub_env.client("bob") as before:
         assert (await delete(hub_env, "bob"))[0] == 204
-        await running(hub_env)  # by hub_env.user, which makes them anew
+        await running(hub_env)  # by hub_env.user, which makes them again
         assert (await before.get("/hub/api/user")).status_code == 403, "no old token"
     (lease,) = hub_env.live()
     new = account(hub_env, "bob")
@@ -249,7 +249,7 @@ async def test_a_name_that_cannot_be_is_one_sentence(hub_env: HubEnvironment, na
 async def test_who_was_deleted_behind_the_hubs_back_keeps_a_running_server_until_its_end(
     hub_env: HubEnvironment,
 ) -> None:
-    """A hub database restored from a backup lacks people too: that kills nobody's work."""
+    """A hub database restored from a backup lacks users too: their servers run on."""
     await running(hub_env)
     (lease,) = hub_env.live()
     await hub_env.close_hub()
@@ -257,7 +257,7 @@ async def test_who_was_deleted_behind_the_hubs_back_keeps_a_running_server_until
     hub_env.hub.users.delete(hub_env.user("bob"))
     hub_env.start_beside()
     await eventually(lambda: hub_env.controller.is_ready, "reconciled")
-    await asyncio.sleep(0.5)  # what must not happen would by now
+    await asyncio.sleep(0.5)  # a wrong end would have come by now
     assert hub_env.live() == [lease]
     assert hub_env.container(lease).is_running
     hub_env.skip(25 * 3600)

@@ -1,4 +1,4 @@
-"""The time of a lease: counted down, extended, over; and a turn that nobody comes for."""
+"""The time of a lease: counted down, extended, over; and a grant that its user does not claim."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The GPU page and its stream: everyone sees the same, live, and nobody is asked for while nobody looks."""
+"""The GPU page and its stream: all viewers see the same, live, and nothing is sampled without a viewer."""
 
 import asyncio
 import json
@@ -237,7 +237,7 @@ async def test_the_page_without_gpus_and_without_an_answer(hub_env: HubEnvironme
         assert "The GPUs are not known yet." in page.text
         hub_env.agent.is_silent = False
         hub_env.agent.gpus.clear()
-        await asyncio.sleep(1)  # what everyone who looks shares is at most so old
+        await asyncio.sleep(1)  # a shared answer is at most so old
         page = await browser.get("/hub/gpus")
         assert "This workbench has no GPU." in page.text
 
@@ -269,7 +269,7 @@ class TestWithoutNames:
 
 
 class SlowChannel:
-    """A connection that takes nothing until it is told to."""
+    """A connection that takes nothing until it is opened."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []

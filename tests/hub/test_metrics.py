@@ -1,4 +1,4 @@
-"""What Prometheus scrapes from the hub: leases, line, refusals, quarantines and GPU-hours by UUID."""
+"""Metrics of the hub for Prometheus: leases, queue, refusals, quarantines and GPU-hours by UUID."""
 
 import subprocess
 

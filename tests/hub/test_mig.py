@@ -112,14 +112,17 @@ async def test_who_waits_is_told_of_those_who_want_the_same(busy: HubEnvironment
     assert [one["user"] for one in told["holders"]] == ["mia"]
 
 
+def has_progress(hub_env: HubEnvironment, name: str) -> bool:
+    return bool(hub_env.user(name).spawner._progress._steps)
+
+
 async def test_a_restarted_hub_keeps_everyones_place_in_their_line(busy: HubEnvironment) -> None:
     before = [entry.lease for entry in busy.controller.queue()]
     await busy.close_hub()
     await busy.open_hub()
     busy.be_brisk()
     for name in ("bob", "carol", "dan"):
-        progress = busy.user(name).spawner._progress
-        await eventually(partial(getattr, progress, "_steps"), f"{name} sees their place")
+        await eventually(partial(has_progress, busy, name), f"{name} sees their position")
     assert [entry.lease for entry in busy.controller.queue()] == before
 
 

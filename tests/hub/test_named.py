@@ -23,7 +23,7 @@ LONG = 3600
 
 @pytest.fixture
 def patient(hub_env: HubEnvironment) -> HubEnvironment:
-    """A hub whose hub takes an hour before it answers that a spawn is slow: who waits must be told before."""
+    """A hub that calls a spawn slow after an hour: a queued user must get an answer before."""
     hub_env.hub.tornado_application.settings["slow_spawn_timeout"] = LONG
     return hub_env
 

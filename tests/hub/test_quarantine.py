@@ -1,4 +1,4 @@
-"""A GPU that fails under people: what its user is told, what the next one gets, and how an admin returns it."""
+"""Quarantine: a GPU fails in use, its user sees why, the next user gets another, an admin releases it."""
 
 import asyncio
 from datetime import datetime
@@ -260,7 +260,7 @@ async def test_the_page_shows_it_and_its_button_returns_it(hub_env: HubEnvironme
         assert (await browser.post(url)).status_code == 403, "no link can do it"
         done = await browser.post(f"{url}?_xsrf={xsrf_of(page.text)}")
         assert done.status_code == 204
-        await asyncio.sleep(1)  # what everyone who looks shares is at most so old
+        await asyncio.sleep(1)  # a shared answer is at most so old
         assert "In use" in tile(await browser.get("/hub/gpus"), "GPU-0")
 
 

@@ -1,4 +1,4 @@
-"""The line as page and API: who holds, who waits, and whose names are told to whom."""
+"""The queue as page and API: holders, queued users, and which names a viewer sees."""
 
 from pathlib import Path
 

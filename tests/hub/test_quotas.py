@@ -1,4 +1,4 @@
-"""Quotas through every door of the hub: who sees and sets them, what they refuse, and who leaves none behind."""
+"""Quotas over REST, form and page: their scopes, their refusals, and their end with their subject."""
 
 from typing import Any
 

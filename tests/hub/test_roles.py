@@ -1,6 +1,6 @@
-"""Who may do what: every page and REST route against everybody, compared with the committed table ``roles.json``.
+"""Roles: every page and REST route as every role, compared with the committed table ``roles.json``.
 
-The table holds the statuses; what nobody refuses is answered 400, because the bodies sent here are of no route.
+The table holds the statuses; an allowed request is answered 400, because no route takes the body that is sent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sign-up, approval, log-in: nobody gets in unless an admin said so, and no link can say it for them."""
+"""Sign-up, approval, log-in: only an admin's approval lets a user in, and no link can approve for them."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Every door by which options come in leads to the one schema, and a refusal leaves nothing behind."""
+"""Spawn handlers: options from every route pass the one schema, and a refusal leaves nothing behind."""
 
 import asyncio
 from typing import Any

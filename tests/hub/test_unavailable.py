@@ -223,6 +223,17 @@ async def root(hub_env: HubEnvironment) -> AsyncIterator[Admin]:
         yield Admin(hub_env, rest, browser)
 
 
+async def test_every_route_is_asked(root: Admin) -> None:
+    asked = {path for method, path, _ in all_requests(root.hub_env) if method == "GET"}
+    missing = [
+        pattern
+        for pattern, handler, *_ in root.hub_env.hub.handlers
+        if answers(handler, "get") and not any(re.fullmatch(pattern, path) for path in asked)
+    ]
+    assert missing == [ENDS_SESSION]
+    assert len(asked) > 60
+
+
 @pytest.mark.parametrize("dependency", SILENCES)
 async def test_every_route_answers_without_a_dependency(root: Admin, dependency: str) -> None:
     await root.send_all()  # from the second time on, the answers stay the same

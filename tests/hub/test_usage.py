@@ -1,4 +1,4 @@
-"""GPU-hours on the page, as CSV and over REST: everybody sees what they may, and no more."""
+"""GPU-hours on the page, as CSV and over REST: each viewer sees what their scopes allow."""
 
 import asyncio
 import csv

@@ -1,4 +1,4 @@
-"""The waiting room: a pending spawn that tells its place, starts by itself, and can be given up at any moment."""
+"""Waiting: a pending spawn shows its position, starts by itself, and can be given up at any moment."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -230,7 +230,7 @@ async def test_an_agent_that_is_silent_at_the_restart_costs_nobody_their_place(
     await full.close_hub()
     full.agent.is_silent = True
     await full.open_hub()
-    await asyncio.sleep(10 * resume_queue.RETRY_SECONDS)  # what must not happen would by now
+    await asyncio.sleep(10 * resume_queue.RETRY_SECONDS)  # a wrong start would have come by now
     full.agent.is_silent = False
     await eventually(lambda: full.user("bob").spawner.pending == "spawn", "bob waits again")
     assert lease_of(full, "bob").id == place.id
@@ -314,7 +314,7 @@ async def test_who_gives_up_while_the_hub_takes_them_up_again_stays_out(
     await full.open_hub()
     await eventually(lambda: full.user("bob").spawner.pending == "spawn", "bob waits again")
     assert await stop(full, "bob") == 204
-    await asyncio.sleep(10 * resume_queue.RETRY_SECONDS)  # what must not happen would by now
+    await asyncio.sleep(10 * resume_queue.RETRY_SECONDS)  # a wrong start would have come by now
     assert queued_users(full) == ["carol"]
     assert full.leftovers("bob") == {}
 

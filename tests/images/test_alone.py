@@ -33,7 +33,7 @@ def name() -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder that everybody may write into."""
+    """A folder that every user may write into."""
     tmp_path.chmod(0o777)
     (tmp_path / "work.ipynb").write_text("{}", encoding="utf-8")
     return tmp_path
@@ -137,7 +137,7 @@ def test_server_without_a_token_does_not_start(release: Release, kind: str) -> N
     words = f"jupyter {kind} --no-browser --IdentityProvider.token= 2>&1; echo exit $?"
     lines = run(release.image, "timeout", "60", "sh", "-c", words).splitlines()
     assert lines[-1] == "exit 1"
-    assert [line for line in lines if line.startswith("error: this server would let anybody in")]
+    assert [line for line in lines if line.startswith("error: this server has no authentication")]
     assert not [line for line in lines if "Traceback" in line]
 
 

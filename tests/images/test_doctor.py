@@ -1,4 +1,4 @@
-"""What the catalog states of each release is the truth inside its image."""
+"""The catalog's statements on each release are true inside its image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ print(json.dumps([torch._C._cuda_getArchFlags().split(), torch.backends.cudnn.ve
 
 
 def number(version: str) -> int:
-    """Return a version as cuDNN and NCCL tell their own."""
+    """Return a version in the format of cuDNN and NCCL."""
     major, minor, patch = map(int, version.split("."))
     return major * 10_000 + minor * 100 + patch
 

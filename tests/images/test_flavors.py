@@ -41,7 +41,7 @@ CHANGES = (
     "cd /opt/pytorch/lib/python3.11/site-packages && echo >>idna/__pycache__/core.cpython-311.pyc"
     " && rm idna/core.py && touch sitecustomize.py"
 )
-"""Bytecode is what Python executes; the sources beside it say nothing of it."""
+"""Python executes the bytecode; its sources say nothing of it."""
 
 
 @pytest.fixture(params=LOCKS)

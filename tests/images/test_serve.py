@@ -1,4 +1,4 @@
-"""What one flavor exports another serves: predictions over HTTP, health and metrics, until it is told to end."""
+"""The serve flavor serves an exported model: predictions over HTTP, health, metrics and a clean end."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def name() -> Iterator[str]:
     subprocess.run(["docker", "rm", "--force", name], check=False, capture_output=True)
 
 
-def ask(name: str, path: str, body: str = "") -> str:
+def request(name: str, path: str, body: str = "") -> str:
     return docker("exec", name, "python", "-c", ASK, path, body)
 
 
@@ -75,7 +75,7 @@ def test_exported_model_is_served(release: Release, name: str, exported: Path, u
             options=(f"--volume={exported}:/workspace",),
         )
     )
-    # root needs the capability to become somebody else
+    # root needs the capability to become another user
     rights = [] if user == "0:0" else ["--cap-drop=ALL"]
     docker(
         *("run", "--detach", f"--name={name}", f"--user={user}", *rights),
@@ -89,9 +89,9 @@ def test_exported_model_is_served(release: Release, name: str, exported: Path, u
     )
     wait_until_healthy(name)
     body = json.dumps({"instances": [{"images": image} for image in IMAGES]})
-    served = [row["output"] for row in json.loads(ask(name, "/predict", body))["predictions"]]
+    served = [row["output"] for row in json.loads(request(name, "/predict", body))["predictions"]]
     assert served == [pytest.approx(scores, abs=1e-5) for scores in local]
-    assert 'wb_serve_requests_total{code="200"} 1.0' in ask(name, "/metrics")
+    assert 'wb_serve_requests_total{code="200"} 1.0' in request(name, "/metrics")
     assert docker("exec", name, "sh", "-c", "grep ^Uid: /proc/1/status").split()[1] != "0"
     docker("stop", "--time=60", name)
     assert docker("inspect", "--format={{.State.ExitCode}}", name) == "0"

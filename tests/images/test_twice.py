@@ -62,7 +62,7 @@ def describe(files: tarfile.TarFile, entry: tarfile.TarInfo) -> tuple[object, ..
     return (digest, entry.type, entry.mode, entry.uid, entry.gid, entry.linkname, int(entry.mtime))
 
 
-def find_differences(one: str, other: str) -> dict[int, list[str]]:
+def list_differences(one: str, other: str) -> dict[int, list[str]]:
     """Return by their numbers the layers at which two images differ, with the paths at which they do."""
     images = {one: inspect(one)["RootFS"]["Layers"], other: inspect(other)["RootFS"]["Layers"]}
     pairs = zip_longest(*images.values())
@@ -118,5 +118,5 @@ def test_second_build_gives_the_same_image(release: Release, flavor: str, again:
     assert built.returncode == 0, built.stdout + built.stderr
     second = inspect(again)
     if first["RootFS"]["Layers"] != second["RootFS"]["Layers"]:
-        pytest.fail(f"the layers differ: {find_differences(image, again)}")
+        pytest.fail(f"the layers differ: {list_differences(image, again)}")
     assert first["Config"] == second["Config"]

@@ -1,7 +1,7 @@
 """A bare Debian machine for the scripts: a container with nothing but Debian's minimal base.
 
-What a script would find on a real machine (Docker, a driver) is a stub on PATH that a test writes; everything else is
-Debian's own. What a script left behind is what Docker says has changed in the container.
+Docker and the driver are stubs on PATH that a test writes; everything else is Debian's own. ``docker diff`` lists the
+files that a script left behind.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HARMLESS = ("/repository", "/stubs", "/root", "/tmp")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run printed, how it ended, and which paths it left changed."""
+    """The output of one run, its exit code, and the paths that it left changed."""
 
     code: int
     stdout: str
@@ -54,7 +54,7 @@ class BareMachine:
         self.stubs[name] = f"#!/bin/bash\n{body}\n"
 
     def run(self, command: str, user: str = "root") -> Outcome:
-        """Run a shell command in the repository's copy as it stands on the machine."""
+        """Run a shell command in the machine's copy of the repository."""
         name = f"bare-{uuid.uuid4().hex[:12]}"
         self._lay_out()
         options = [f"--env={key}={value}" for key, value in self.environment.items()]

@@ -1,4 +1,4 @@
-"""What scripts/up and scripts/down refuse: one sentence, an exit code, and nothing left behind."""
+"""Bad input of scripts/up and scripts/down: one sentence, an exit code, and nothing left behind."""
 
 import re
 import shlex

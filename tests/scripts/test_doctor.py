@@ -1,4 +1,4 @@
-"""What scripts/doctor says of a machine: on a bare one, on a good one, and on one with each thing wrong."""
+"""The report of scripts/doctor: on a bare machine, on a good one, and on one with each thing wrong."""
 
 from __future__ import annotations
 
@@ -133,11 +133,11 @@ class GpuHost:
     def set(self, **environment: str) -> None:
         self.machine.environment.update(environment)
 
-    def look(self, before: str = "", option: str = "--json") -> Outcome:
+    def run_doctor(self, before: str = "", option: str = "--json") -> Outcome:
         return self.machine.run(f"{DEVICES}{before}\nscripts/doctor {option}")
 
     def report(self, before: str = "") -> dict[str, Any]:
-        outcome = self.look(before)
+        outcome = self.run_doctor(before)
         report: dict[str, Any] = json.loads(outcome.stdout)
         assert outcome.stderr == ""
         assert outcome.code == report["exit_code"]
@@ -186,7 +186,7 @@ def test_only_the_chosen_releases_are_judged(host: GpuHost) -> None:
 
 
 def test_a_person_reads_a_table_with_what_to_do(host: GpuHost) -> None:
-    lines = [" ".join(line.split()) for line in host.look(option="").stdout.splitlines()]
+    lines = [" ".join(line.split()) for line in host.run_doctor(option="").stdout.splitlines()]
     assert "0 NVIDIA H100 80GB HBM3 9.0 unknown 79 GiB 590.48.01 13.2" in lines
     where = next(i for i, line in enumerate(lines) if line.startswith("fails GPU 1: v2.7 has no"))
     assert lines[where + 1] == "→ Choose a release that is built for this GPU."

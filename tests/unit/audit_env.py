@@ -50,7 +50,7 @@ class AuditEnvironment:
         self._ledger.dispose()
 
     async def probe(self) -> ObservedState:
-        """Look as the auditor does, beside the broker that answers it."""
+        """Probe as the auditor does, in a thread, while the broker answers."""
         return await asyncio.to_thread(probe, self.places)
 
     def run(self, lease: Lease, name: str | None = None, **host_config: Any) -> None:
@@ -68,12 +68,12 @@ class AuditEnvironment:
             session.commit()
 
     def forget_user(self, user: str) -> None:
-        """Let the hub's database know nobody of this name."""
+        """Remove this user from the hub's database."""
         with sa.orm.Session(self._hub) as session:
             session.delete(session.scalars(sa.select(orm.User).where(orm.User.name == user)).one())
             session.commit()
 
     def write(self, statement: str, **values: object) -> None:
-        """Change the ledger behind everybody's back."""
+        """Change the ledger past the product."""
         with self._ledger.begin() as ledger:
             ledger.execute(sa.text(statement), values)

@@ -1,4 +1,4 @@
-"""What many tests begin with; who asks for the ledger runs on SQLite and on a real PostgreSQL."""
+"""Shared fixtures; a test that uses ``ledger`` runs on SQLite and on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path

@@ -29,7 +29,7 @@ BEGAN_AT = 1000.0
 
 
 class Host:
-    """A host with GPUs, whose agent can be told to be silent."""
+    """A host with GPUs, whose agent falls silent on demand."""
 
     def __init__(self, gpus: int = 2) -> None:
         self.is_silent = False
@@ -55,7 +55,7 @@ class Host:
 
 
 class ControllerEnvironment:
-    """Everything the controller works with; its clock stands still until it is set on."""
+    """Everything the controller works with; its clock moves only when a test moves it."""
 
     def __init__(self, engine: FakeEngine, folder: Path) -> None:
         self.engine = engine
@@ -95,7 +95,7 @@ class ControllerEnvironment:
     async def waiting(self, user: str, gpus: int = 1) -> Lease:
         lease = await self.acquire(user, gpus)
         assert lease.state is LeaseState.WAITING
-        self.uptime += 0.001  # who comes later is later
+        self.uptime += 0.001  # the next request is later
         return lease
 
     async def launch(self, lease: Lease) -> Lease:

@@ -1,4 +1,4 @@
-"""What tests do with a ledger, in one word each: ask for GPUs, stand in line, advance it, give up, close."""
+"""Steps of a lease in the ledger: request, enqueue, advance, give up, close."""
 
 import itertools
 from collections.abc import Mapping, Sequence, Set

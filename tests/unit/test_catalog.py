@@ -134,14 +134,14 @@ def test_project_catalog_and_locks_agree() -> None:
             )
 
 
-LEAST_DRIVERS = {"12": "525.60.13", "13": "580"}
+MIN_DRIVERS = {"12": "525.60.13", "13": "580"}
 """By the major version of CUDA: NVIDIA's CUDA Compatibility, "Minor Version Compatibility"."""
 
 
 def test_every_release_names_the_least_driver_of_its_cuda() -> None:
     catalog = load_catalog(ROOT / "images" / "catalog.toml")
     for release in catalog.releases.values():
-        assert release.driver == LEAST_DRIVERS[release.cuda.partition(".")[0]]
+        assert release.driver == MIN_DRIVERS[release.cuda.partition(".")[0]]
 
 
 def locks() -> list[Path]:

@@ -353,7 +353,7 @@ async def test_nobody_but_the_first_waits_for_what_is_known_already() -> None:
         may_answer.clear()
         agent._known_until = 0
         assert await asyncio.wait_for(agent.last_inventory(), 30) is first
-        # whoever needs it fresh waits for the question that was asked meanwhile
+        # a caller that needs it fresh waits for the request that is under way
         fresh = asyncio.create_task(agent.inventory())
         assert not (await asyncio.wait((fresh,), timeout=0.1))[0]
         may_answer.set()

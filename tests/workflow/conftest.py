@@ -1,4 +1,4 @@
-"""A folder of somebody who is not root, the shell they type in, and the browser that they look with."""
+"""The folder of a user without root, their shell and their browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one flavor of one release made, every flavor of every release that is here reads, or says why not."""
+"""Files that one flavor of one release made: every flavor of every built release reads them, or says why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that is stopped, as at the end of a lease, lets a training beside it save what it has."""
+"""A server that is stopped, as at the end of a lease, lets a training save its state."""
 
 from __future__ import annotations
 

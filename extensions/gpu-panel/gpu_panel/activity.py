@@ -1,6 +1,6 @@
 """Activity reports: send the activity of kernels and terminals to the hub, which releases idle GPUs.
 
-JupyterHub's own activity record is not enough: an open page counts there, a kernel that computes without output does not.
+JupyterHub's own record is not enough: an open page counts there, a kernel that computes without output does not.
 An unreadable value is reported as unknown, never as quiet.
 """
 

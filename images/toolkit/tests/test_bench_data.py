@@ -10,8 +10,8 @@ import pytest
 from workbench_toolkit.bench_data.measure import Load, Run
 from workbench_toolkit.bench_data.recommendation import Bottleneck, recommend
 from workbench_toolkit.cli import main
-from workbench_toolkit.pack.packing import pack
 from workbench_toolkit.cores import usable_cores
+from workbench_toolkit.pack.packing import pack
 
 ATTEMPTS = 4
 """Other tests run meanwhile: a measurement that they disturbed is taken again."""
@@ -107,18 +107,18 @@ def test_text_over_a_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["bench-data", str(tmp_path / "out.lmdb"), *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[2:4]] == ["0", "1"]
-    assert "a GPU whose step takes" in lines[4]
+    assert "a GPU with a step of" in lines[4]
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["none.h5"], "is not a file"),
-        (["slow_in_one_way:none"], "names no function"),
-        (["no_such_module:make"], "names no function"),
+        (["slow_in_one_way:none"], "is not a function"),
+        (["no_such_module:make"], "is not a function"),
         (["slow_in_one_way:few"], "less than a batch of 64"),
         (["slow_in_one_way:stream"], "no map-style data set"),
-        (["slow_in_one_way:gpu", "--workers", "two"], "no list of numbers"),
+        (["slow_in_one_way:gpu", "--workers", "two"], "give a list of numbers"),
         (["slow_in_one_way:gpu", "--batch-size", "0"], "above 0"),
     ],
 )

@@ -122,10 +122,10 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     for content in (b"", b"not one", os.urandom(1000)):
         path.write_bytes(content)
-        with pytest.raises(ToolError, match="no checkpoint of Checkpointer"):
+        with pytest.raises(ToolError, match="not a checkpoint that can be loaded"):
             Checkpointer(path).load()
     torch.save({"model": 1}, path)
-    with pytest.raises(ToolError, match="no checkpoint of Checkpointer"):
+    with pytest.raises(ToolError, match="not a checkpoint that can be loaded"):
         Checkpointer(path).load()
 
 
@@ -137,7 +137,9 @@ def test_a_checkpoint_that_runs_code_is_refused_and_may_be_good(tmp_path: Path) 
             return os.system, (f"touch {tmp_path / 'ran'}",)
 
     torch.save({"state": Evil(), "random generators": []}, path)
-    with pytest.raises(ToolError, match=r"no checkpoint of Checkpointer .*posix\.system") as refused:
+    with pytest.raises(
+        ToolError, match=r"not a checkpoint that can be loaded .*posix\.system"
+    ) as refused:
         Checkpointer(path).load()
     assert not (tmp_path / "ran").exists()
     assert f'torch.load("{path}", map_location="cpu", weights_only=False)' in str(refused.value)
@@ -185,18 +187,18 @@ def test_what_the_script_allows_stays_allowed(tmp_path: Path) -> None:
 def test_a_state_that_would_not_be_loaded_keeps_the_last_checkpoint_and_is_kept_itself(
     tmp_path: Path, value: object
 ) -> None:
-    path, aside = tmp_path / "checkpoint.pt", tmp_path / "checkpoint.pt.aside"
+    path, rejected = tmp_path / "checkpoint.pt", tmp_path / "checkpoint.pt.rejected"
     Checkpointer(path).save({"step": 1})
     with pytest.raises(ToolError, match=type(value).__qualname__) as refused:
         Checkpointer(path).stop({"step": 2, "more": {"value": value}})
-    assert f'torch.load("{aside}", map_location="cpu", weights_only=False)' in str(refused.value)
+    assert f'torch.load("{rejected}", map_location="cpu", weights_only=False)' in str(refused.value)
 
-    with pytest.raises(ToolError, match=r"\.aside was saved last"):
+    with pytest.raises(ToolError, match=r"\.rejected is the last saved state"):
         Checkpointer(path).load()  # else the next run would go on from the older one
 
-    kept = torch.load(aside, weights_only=False)
+    kept = torch.load(rejected, weights_only=False)
     assert kept["more"] == {"value": value}
-    aside.rename(tmp_path / "elsewhere")
+    rejected.rename(tmp_path / "elsewhere")
     assert Checkpointer(path).load() == {"step": 1}
     kept["more"] = str(value)
     torch.save(kept, path)

@@ -58,7 +58,7 @@ def test_items_are_names_and_bytes_in_order(packed: Path) -> None:
     for outside in (FILES, -FILES - 1):
         with pytest.raises(IndexError):
             files[outside]
-    assert files[torch.tensor(3)] == files[3]  # type: ignore[index]
+    assert files[torch.tensor(3)] == files[3]
 
 
 def test_a_batch_is_its_items(packed: Path) -> None:

@@ -229,7 +229,9 @@ def test_a_manifest_says_where_it_runs(tmp_path: Path) -> None:
 def test_the_command_says_it_as_json_and_as_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench_toolkit.doctor.command.probe_gpus", lambda: GpuProbe((SIMULATED,)))
+    monkeypatch.setattr(
+        "workbench_toolkit.doctor.command.probe_gpus", lambda: GpuProbe((SIMULATED,))
+    )
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps({**DECLARED, "torch": "1.0.0", "driver": "580"}))
     assert main(["doctor", "--manifest", str(path), "--json"]) == 1

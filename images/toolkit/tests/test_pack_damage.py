@@ -13,8 +13,7 @@ from pack_helpers import ENDINGS, fill, silent
 from workbench_toolkit.cli import main
 from workbench_toolkit.data import PackedFiles
 from workbench_toolkit.errors import ToolError
-from workbench_toolkit.pack import packing
-from workbench_toolkit.pack.formats import open_reader
+from workbench_toolkit.pack.formats import get_format, open_reader
 from workbench_toolkit.pack.h5_file import DATASETS
 from workbench_toolkit.pack.packing import pack, verify
 from workbench_toolkit.pack.source import Plan
@@ -80,7 +79,7 @@ def test_a_pack_that_was_cut_off_is_none(
     out: Path, share: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     os.truncate(out, int(out.stat().st_size * share))
-    with pytest.raises(ToolError, match="no finished pack"):
+    with pytest.raises(ToolError, match="not a finished pack"):
         open_reader(out)
     assert main(["pack", "--verify", str(out)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -89,7 +88,7 @@ def test_a_pack_that_was_cut_off_is_none(
 def test_an_interrupted_pack_that_was_cut_off_is_begun_anew(out: Path) -> None:
     partial = out.rename(f"{out}.partial")
     os.truncate(partial, partial.stat().st_size // 2)
-    assert packing.get_format(out).Writer.read_fingerprint(partial) is None
+    assert get_format(out).Writer.read_fingerprint(partial) is None
     pack(out.with_name("data"), out, silent)
     assert verify(out, silent)[1] == []
 
@@ -127,14 +126,14 @@ def test_what_is_no_pack(out: Path) -> None:
         open_reader(out)
     for raw in (b"", os.urandom(100_000)):
         out.write_bytes(raw)
-        with pytest.raises(ToolError, match="no finished pack"):
+        with pytest.raises(ToolError, match="not a finished pack"):
             open_reader(out)
 
 
 def test_an_lmdb_of_somebody_else(tmp_path: Path) -> None:
     out = tmp_path / "out.lmdb"
     lmdb.open(str(out), subdir=False, lock=False).close()
-    with pytest.raises(ToolError, match="no finished pack"):
+    with pytest.raises(ToolError, match="not a finished pack"):
         open_reader(out)
 
 
@@ -144,7 +143,7 @@ def test_an_hdf5_of_somebody_else(tmp_path: Path, groups: set[str]) -> None:
     with h5py.File(out, "w") as file:
         for name in groups:
             file.create_group(name)
-    with pytest.raises(ToolError, match="no finished pack"):
+    with pytest.raises(ToolError, match="not a finished pack"):
         open_reader(out)
 
 
@@ -152,6 +151,6 @@ def test_an_hdf5_of_somebody_else(tmp_path: Path, groups: set[str]) -> None:
 def test_an_unfinished_pack_is_none(tmp_path: Path, ending: str) -> None:
     out = tmp_path / f"out.{ending}"
     out.touch()
-    packing.get_format(out).Writer(out, Plan(2, 10, 2, "f"), is_new=True).close()
-    with pytest.raises(ToolError, match="no finished pack"):
+    get_format(out).Writer(out, Plan(2, 10, 2, "f"), is_new=True).close()
+    with pytest.raises(ToolError, match="not a finished pack"):
         open_reader(out)

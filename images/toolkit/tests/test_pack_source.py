@@ -25,7 +25,7 @@ def test_a_link_a_socket_and_an_empty_folder(
 ) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
-    assert "holds no files" in refusal(folder, tmp_path / "out.h5")
+    assert "has no files" in refusal(folder, tmp_path / "out.h5")
     (folder / "link").symlink_to("/etc/passwd")
     assert "link is a symbolic link" in refusal(folder, tmp_path / "out.h5")
     (folder / "link").unlink()

@@ -282,7 +282,7 @@ def test_a_token_guards_all_but_health(tmp_path: Path) -> None:
             "Bearer s3cre",
             "Bearer s3cret\xff",
         ):
-            headers = {"Authorization": value.encode("latin-1")}
+            headers = [(b"Authorization", value.encode("latin-1"))]
             for answer in (
                 httpx.get(f"{server.url}/metrics", headers=headers),
                 httpx.post(f"{server.url}/predict", content=b"{", headers=headers),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -24,8 +23,10 @@ from serve_helpers import (
     write_obedient,
 )
 from workbench_toolkit.export.contract import read_contract
+from workbench_toolkit.export.inputs import Array
 from workbench_toolkit.serve.app import build_app
 from workbench_toolkit.serve.metrics import Metrics
+from workbench_toolkit.serve.service import Service
 
 FOR_EVER = [1, -1]
 FOR_A_WHILE = [1, 1000]
@@ -124,17 +125,25 @@ def test_a_model_that_takes_too_long_is_ended_and_who_waits_is_answered(
         assert server.predict([3, 0]).status_code == 200
 
 
-class BrokenService:
-    """A service with a mistake of its own in it."""
+class BrokenService(Service):
+    """A service with an error in its own code, and without a model's process."""
 
-    async def predict(self, arrays: Sequence[object]) -> list[object]:
+    def __init__(self) -> None:
+        pass
+
+    async def predict(self, arrays: Sequence[Array]) -> list[Array]:
         raise ZeroDivisionError
 
 
 def test_a_failure_that_nobody_foresaw_is_counted(folder: Path) -> None:
     metrics = Metrics()
     app = build_app(
-        read_contract(folder), BrokenService(), metrics, max_rows=2, token=None, lost=lambda: None
+        read_contract(folder),
+        BrokenService(),
+        metrics,
+        max_rows=2,
+        token=None,
+        on_failure=lambda: None,
     )
     client = TestClient(app, raise_server_exceptions=False)
 
@@ -166,9 +175,9 @@ def test_sigterm_finishes_what_runs_and_leaves_nothing(
 
 
 def _accepts(server: Served) -> bool:
-    host, port = re.fullmatch(r"http://(.*):(\d+)", server.url).groups()
+    address = httpx.URL(server.url)
     try:
-        socket.create_connection((host, int(port)), timeout=1).close()
+        socket.create_connection((address.host, address.port), timeout=1).close()
     except OSError:
         return False
     return True
@@ -193,10 +202,12 @@ def test_a_server_that_is_killed_leaves_no_model_process(
         (lambda folder: (folder / "model.json").unlink(), "model.json does not exist"),
         (lambda folder: (folder / "model.json").write_text("{"), "export again"),
         (lambda folder: (folder / "model.pt").unlink(), "cannot be read"),
-        (lambda folder: (folder / "model.pt").write_bytes(b"x"), "is not the file that model.json"),
+        (lambda folder: (folder / "model.pt").write_bytes(b"x"), "differs from model.json"),
     ],
 )
-def test_a_broken_model_is_one_sentence(folder: Path, break_it: object, sentence: str) -> None:
+def test_a_broken_model_is_one_sentence(
+    folder: Path, break_it: Callable[[Path], object], sentence: str
+) -> None:
     break_it(folder)
 
     ended = _run(serve_command(folder))
@@ -211,10 +222,10 @@ def test_a_broken_model_is_one_sentence(folder: Path, break_it: object, sentence
     [
         (["--token", ""], "The token is empty"),
         (["--token", "a b"], "printable ASCII"),
-        (["--max-batch", "0"], "--max-batch is at least 1"),
+        (["--max-batch", "0"], "Give --max-batch of 1 or more"),
         (["--max-batch", "8", "--max-waiting", "4"], "--max-waiting"),
         (["--timeout", "nan"], "--timeout"),
-        (["--port", "70000"], "--port is a number"),
+        (["--port", "70000"], "Give --port as a number"),
         (["--host", "192.0.2.1"], "cannot be opened"),
     ],
 )

@@ -50,7 +50,7 @@ def stop_in_the_middle(folder: Path, number: signal.Signals) -> None:
     with training(folder, *words(folder)) as process:
         wait_until(lambda: len(steps(folder, 0)) >= 10, "it is at step 10")
         assert stop(process, number) == RESUME, said(folder)
-    assert "the same command goes on from there" in said(folder)
+    assert "the same command continues from there" in said(folder)
     assert steps(folder, 0) == steps(folder, 1)
     assert 10 <= steps(folder, 0)[-1] < TOTAL
     assert (folder / "checkpoint.pt").exists()
@@ -232,13 +232,13 @@ def test_a_module(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ([], "Name the script"),
-        (["--nproc", "0", "--", "x.py"], "--nproc 0 is neither"),
-        (["--grace", "-1", "--", "x.py"], "--grace -1 is no number of seconds"),
-        (["--grace", "nan", "--", "x.py"], "--grace nan is no number of seconds"),
-        (["--grace", "1e300", "--", "x.py"], "--grace 1e+300 is no number of seconds"),
+        ([], "The script is missing"),
+        (["--nproc", "0", "--", "x.py"], "--nproc 0 is invalid"),
+        (["--grace", "-1", "--", "x.py"], "--grace -1 is invalid"),
+        (["--grace", "nan", "--", "x.py"], "--grace nan is invalid"),
+        (["--grace", "1e300", "--", "x.py"], "--grace 1e+300 is invalid"),
         (["--", "none.py"], "none.py is not a file"),
-        (["--run", "/proc/none", "--", str(STEPS)], "can't be made"),
+        (["--run", "/proc/none", "--", str(STEPS)], "can't be created"),
     ],
 )
 def test_bad_words(given: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,4 +253,4 @@ def test_more_processes_than_gpus(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(agent, "_exit_with_parent", lambda _: None)
     assert agent.main(0, "3", []) == 2
-    assert "this container was given 2 GPU(s)" in capsys.readouterr().err
+    assert "more than this container's 2 GPU(s)" in capsys.readouterr().err

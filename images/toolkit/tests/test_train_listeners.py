@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -42,7 +41,7 @@ def read_listeners() -> dict[str, IPv4Address | IPv6Address]:
 
 def sockets_of(pid: int) -> set[str]:
     """Return the inodes of the sockets that a process has open."""
-    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
     return {link[8:-1] for link in links if link.startswith("socket:[")}
 
 

@@ -46,7 +46,9 @@ def main(folder: Path, steps: int) -> None:
         optimizer.load_state_dict(saved["optimizer"])
         step = saved["step"]
     numbers = Numbers(steps * BATCH * context.world_size)
-    order = list(DistributedSampler(numbers, context.world_size, context.rank, shuffle=True, seed=1))
+    order = list(
+        DistributedSampler(numbers, context.world_size, context.rank, shuffle=True, seed=1)
+    )
     rest = order[step * BATCH :]
     loader = DataLoader(
         numbers, BATCH, sampler=rest, num_workers=2, generator=torch.Generator().manual_seed(0)

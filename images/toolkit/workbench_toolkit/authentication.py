@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-SENTENCE = "error: this server has no authentication: set a token or a password, or remove both settings for a new token.\n"
+SENTENCE = "error: this server has no authentication: set a token or a password, or remove both for a new token.\n"
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:

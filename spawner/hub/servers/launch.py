@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from spawner.hub.servers.progress import Progress
 from spawner.hub.servers.readiness import format_exit, wait_until_open
+from spawner.hub.unavailable import format_retry
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, LaunchError, Lease, Unknown
 from spawner.policy.formatting import format_gpu_count, format_gpu_name
@@ -39,6 +40,8 @@ async def format_failure(workbench: Workbench, lease: Lease, error: Exception) -
         why = trouble = None
     if why is not None:
         return f"An admin ended this server while it started: {why}"
+    if trouble is None and isinstance(error, Unknown):
+        return format_retry(error)
     return trouble or str(error)
 
 

@@ -1,4 +1,4 @@
-"""Fatal Xids: heard from the driver while nobody looks, and told by the next answer."""
+"""Fatal Xids: received from the driver between samples, and reported by the next answer."""
 
 import asyncio
 import logging

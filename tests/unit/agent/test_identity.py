@@ -1,4 +1,4 @@
-"""Where a GPU stands: its NUMA node and the GPUs that NVLinks join it to."""
+"""The topology of a GPU: its NUMA node and the GPUs that NVLinks join it to."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the agent reads from NVML, through nvitop and the simulated library."""
+"""NVML readings of the agent, through nvitop and the simulated library."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""How the agent tells of a divided GPU, through nvitop and the simulated library."""
+"""The agent's report of a divided GPU, through nvitop and the simulated library."""
 
 import dataclasses
 import os

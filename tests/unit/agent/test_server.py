@@ -237,12 +237,12 @@ async def test_a_stuck_nvml_is_a_503_in_time_and_unhealthy() -> None:
 async def test_who_gpus_are_is_asked_before_anyone_asks(host: SimulatedHost) -> None:
     loop, nvml, has_looked = asyncio.get_running_loop(), Nvml(), asyncio.Event()
 
-    def look() -> Report:
+    def sample() -> Report:
         report = nvml.report()
         loop.call_soon_threadsafe(has_looked.set)
         return report
 
-    async with served(Sampler(look, period_seconds=0)) as client:
+    async with served(Sampler(sample, period_seconds=0)) as client:
         await asyncio.wait_for(has_looked.wait(), 30)
         host.set(FIRST, health="lost")
 

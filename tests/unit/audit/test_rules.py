@@ -77,7 +77,7 @@ def exited(audit_env: AuditEnvironment) -> None:
 
 
 def never_began(audit_env: AuditEnvironment) -> None:
-    """A GPU failed while a server on it was starting, and nobody ended the lease."""
+    """A GPU failed while a server on it was starting, and the lease did not end."""
     audit_env.broker_env.engine.containers.clear()
     statement = "UPDATE leases SET state = 'lost', granted_at = :at WHERE id = :id"
     audit_env.write(statement, at=LONG_AGO, id=audit_env.alice.id)
@@ -258,7 +258,7 @@ def test_the_auditor_shares_only_nouns_and_names() -> None:
 def test_it_counts_by_the_lease_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     boottime = time.clock_gettime(time.CLOCK_BOOTTIME)
-    monkeypatch.setattr("time.time", lambda: 5e9)  # somebody sets the wall clock
+    monkeypatch.setattr("time.time", lambda: 5e9)  # the wall clock is set
     here = {"boot_id": boot_id, "offset_seconds": 1000.0, "at": 1.0}
     assert boottime + 1000 <= read_lease_time(here) < 5e9
     assert read_lease_time({**here, "boot_id": "before"}) == 5e9

@@ -1,4 +1,4 @@
-"""The broker starts the gpu-agent again where Docker could not, and nobody else."""
+"""The broker starts the gpu-agent again where Docker could not, and no other container."""
 
 import asyncio
 import logging
@@ -56,7 +56,7 @@ async def test_an_agent_that_docker_could_not_start_is_started(
 @pytest.mark.parametrize(
     ("project", "service", "error"),
     [
-        (INSTANCE, "gpu-agent", ""),  # somebody stopped it
+        (INSTANCE, "gpu-agent", ""),  # it was stopped by hand
         (INSTANCE, "hub", ERROR),
         ("other", "gpu-agent", ERROR),
     ],

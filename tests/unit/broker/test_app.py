@@ -1,4 +1,4 @@
-"""What the broker lets happen: fencing by the ledger, ownership by labels, and failures told apart."""
+"""The broker's rules: fencing by the ledger, ownership by labels, and a status for each failure."""
 
 import asyncio
 import logging

@@ -23,7 +23,7 @@ async def broker_env(tmp_path: Path, ledger_url: str) -> AsyncIterator[BrokerEnv
 
 @pytest.fixture
 async def sleeper(broker_env: BrokerEnvironment) -> AsyncIterator[Containers]:
-    """What the hub that fell asleep, and still believes in its lease, talks to Docker with."""
+    """The Docker client of a hub that slept and still believes in its lease."""
     containers = Containers(str(broker_env.socket_path), INSTANCE)
     yield containers
     await containers.close()

@@ -1,4 +1,4 @@
-"""What the broker lets be created: what policy builds, and nothing else."""
+"""Create bodies: the broker accepts the bodies that policy builds, and no others."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What answers the command line and is not the hub, such as a proxy's log-in page, is one line and no success."""
+"""An answer from another server than the hub, such as a proxy's log-in page, is one line and an error."""
 
 import threading
 from collections.abc import Iterator

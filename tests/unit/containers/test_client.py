@@ -1,4 +1,4 @@
-"""What the hub concludes from Docker's answers, and from answers that are none."""
+"""The hub's conclusions from Docker's answers, and from missing answers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -211,7 +211,7 @@ async def test_effects_on_one_container_keep_their_order(
     create = asyncio.create_task(patient.create("a", BODY))
     await eventually(lambda: ("create", "a") in engine.calls)
     removal = asyncio.create_task(patient.remove("a", grace_seconds=0))
-    assert await containers.inspect("a") is None  # a look waits for nobody
+    assert await containers.inspect("a") is None  # an inspection waits for no other call
     engine.release()
     await asyncio.gather(create, removal)
     assert [call for call, _ in engine.calls if call != "inspect"] == ["create", "stop", "delete"]

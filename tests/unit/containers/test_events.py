@@ -1,4 +1,4 @@
-"""What is heard of Docker's events, directly and through the broker, and what is said when nothing was heard."""
+"""Docker's events, directly and through the broker; a stream that breaks is reported as a gap."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ async def containers(broker_env: BrokerEnvironment, request: pytest.FixtureReque
 
 @pytest.fixture
 async def heard(containers: Containers) -> AsyncIterator[Heard]:
-    """Everything that is heard, from the moment on in which somebody listens."""
+    """All events since the stream was opened."""
     heard: Heard = []
 
     async def listen() -> None:

@@ -18,12 +18,12 @@ FAST_DISK = Path("/dev/shm")
 
 
 def make_folder() -> Path:
-    """Return a new folder, in memory where that can be; whoever asks for it removes it."""
+    """Return a new folder, in memory where that can be; the caller removes it."""
     return Path(tempfile.mkdtemp(dir=FAST_DISK if FAST_DISK.is_dir() else None))
 
 
 class StoredEntry(NamedTuple):
-    """What the ledger's tables say, beside the leases.
+    """The ledger's tables apart from the leases.
 
     ``claims`` are the leases by GPU, ``drained`` since when each GPU is, ``adopted`` the trail's subjects.
     """

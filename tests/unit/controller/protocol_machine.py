@@ -1,7 +1,7 @@
 """The lease protocol under every interleaving that can be thought of.
 
-Hubs are killed, paused and resumed at any call to ledger or Docker; calls fail, lose their answer or land late;
-containers end by themselves; databases are restored from an old backup.
+Hubs are killed, paused and resumed at any call to ledger or Docker. Calls fail, lose their answer or land late.
+Containers end by themselves, and databases are restored from an old backup.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ async def stop_server(controller: Controller, user: str) -> None:
         return
 
 
-async def look_after(controller: Controller) -> None:
+async def run_background_tasks(controller: Controller) -> None:
     """Do once what the controller's loops do again and again."""
     try:
         await controller.tick()
@@ -76,7 +76,7 @@ async def look_after(controller: Controller) -> None:
         return
 
 
-async def look_at_gpus(controller: Controller) -> None:
+async def check_gpus(controller: Controller) -> None:
     """Look once at the GPUs' health."""
     try:
         await controller.health.check()
@@ -144,7 +144,7 @@ class LeaseProtocol(RuleBasedStateMachine):
     def done(self) -> None:
         type(self).steps += 1
         self.world.uptime += 0.001
-        self.seen.update(self.world.see(self.world.check()))
+        self.seen.update(self.world.describe(self.world.check()))
 
     # --- what people and the hub do
 
@@ -164,7 +164,7 @@ class LeaseProtocol(RuleBasedStateMachine):
     @rule(hours=st.sampled_from([0.0, 0.0, 1.0, 25.0]), allowed=calls)
     def time_passes(self, hours: float, allowed: int) -> None:
         self.world.uptime += 1.0 + hours * HOUR
-        self.act(self.hub, "look after", look_after(self.hub.controller), allowed)
+        self.act(self.hub, "look after", run_background_tasks(self.hub.controller), allowed)
 
     @precondition(lambda self: self.world.operations)
     @rule(index=which, allowed=calls)
@@ -206,7 +206,7 @@ class LeaseProtocol(RuleBasedStateMachine):
     @precondition(lambda self: self.hub.controller.is_ready)
     @rule(allowed=calls)
     def the_gpus_are_looked_at(self, allowed: int) -> None:
-        self.act(self.hub, "look at the GPUs", look_at_gpus(self.hub.controller), allowed)
+        self.act(self.hub, "look at the GPUs", check_gpus(self.hub.controller), allowed)
 
     @precondition(lambda self: self.hub.controller.is_ready)
     @rule(index=st.integers(0, GPUS - 1), allowed=calls)
@@ -240,7 +240,11 @@ class LeaseProtocol(RuleBasedStateMachine):
     def the_paused_hub_resumes(self, user: str, allowed: int, what: str) -> None:
         assert self.paused is not None
         controller = self.paused.controller
-        act = start_server(controller, user, 1) if what == "start" else look_after(controller)
+        act = (
+            start_server(controller, user, 1)
+            if what == "start"
+            else run_background_tasks(controller)
+        )
         self.act(self.paused, what, act, allowed)
 
     @precondition(lambda self: self.paused is not None)
@@ -277,7 +281,7 @@ class LeaseProtocol(RuleBasedStateMachine):
         world.ledger = world.open_ledger()
         world.is_restored = True
         world.daemon.late.clear()
-        world.uptime += HOUR  # nobody restores within the time that a start takes
+        world.uptime += HOUR  # a restore takes longer than a start
         self.hub = world.new_hub()
         self.act(self.hub, "reconcile", reconcile(self.hub.controller), allowed)
 

@@ -75,7 +75,7 @@ _operation: contextvars.ContextVar[Operation | None] = contextvars.ContextVar("o
 
 
 async def gate() -> None:
-    """Stand before every call to ledger and Docker, and let the operation pass when it is allowed to."""
+    """Hold every call to ledger and Docker until the operation is allowed to pass."""
     operation = _operation.get()
     if operation is None:
         return
@@ -206,14 +206,14 @@ class World:
         return [c for c in self.daemon.containers.values() if c.is_running and is_server(c)]
 
     def check_stop(self, container: FakeContainer) -> None:
-        """Nobody stops a server whose lease is not closing, nor one that was only thought to be gone."""
+        """No hub stops a server whose lease is not closing, nor one that only seemed to be gone."""
         if not (container.is_running and is_server(container)):
             return
         lease = self.ledger.lease(container.body["Labels"][LABEL_LEASE])
         if lease is None or lease.state is not LeaseState.CLOSING:
             self.violated(f"killed without a word in the ledger: {container.name}")
         elif lease.cause in GUESSED or (
-            # what counts is when it was decided: a removal that Docker refused may come much later
+            # the decision counts: a removal that Docker refused may come much later
             lease.cause is Cause.INTERRUPTED and self.is_old(container, lease.ended_at)
         ):
             self.violated(f"killed on a guess: {container.name} ({lease.cause})")
@@ -239,13 +239,13 @@ class World:
         return leases
 
     def check_quarantines(self, leases: tuple[Lease, ...], written: StoredEntry) -> None:
-        """Nobody is given a GPU that is in quarantine, and whoever had it is told."""
+        """No lease is granted a GPU in quarantine, and its holder's lease says so."""
         for lease in leases:
             if lease.state in ACTIVE_STATES and not written.quarantined.isdisjoint(lease.gpu_uuids):
                 self.violated(f"{lease.id} has a GPU that is in quarantine")
 
     def check_drains(self, leases: tuple[Lease, ...], written: StoredEntry) -> None:
-        """Nobody is given a GPU after it was drained; whoever was adopted on one had it before."""
+        """No lease is granted a drained GPU; an adopted lease had it before."""
         drained = written.drained
         for lease in leases:
             if f"lease {lease.id}" in written.adopted:
@@ -266,7 +266,7 @@ class World:
                 self.violated(f"{container.name} has other GPUs than its lease")
 
     def in_use(self) -> set[str]:
-        """Return the servers in which somebody may work: neither just starting nor ending."""
+        """Return the servers in which a user may work: neither just starting nor ending."""
         names_in_use = set()
         for container in self.servers():
             lease = self.ledger.lease(container.body["Labels"][LABEL_LEASE])
@@ -276,7 +276,7 @@ class World:
                 names_in_use.add(container.name)
         return names_in_use
 
-    def see(self, leases: tuple[Lease, ...]) -> set[str]:
+    def describe(self, leases: tuple[Lease, ...]) -> set[str]:
         """Return what is worth having come across, with these live ``leases``."""
         states = {lease.state.value for lease in leases}
         causes = {f"closing, {lease.cause.value}" for lease in leases if lease.cause is not None}
@@ -303,7 +303,7 @@ class World:
             self.violated("a leaked lease")
         if should_run != {container.name for container in self.servers()}:
             self.violated("a lease without its container")
-        # what is left of a home's preparation goes with the next one
+        # a leftover preparation of a home goes with the next one
         made = [c for c in self.daemon.containers.values() if is_server(c)]
         if made != self.servers():
             self.violated("an orphaned container")

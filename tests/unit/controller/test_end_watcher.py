@@ -189,12 +189,12 @@ async def test_an_error_over_one_end_does_not_deafen(
     broken, other = await controller_env.running(), await controller_env.running("bob")
     real = controller_env.controller.inspect
 
-    async def look(lease_id: str) -> ContainerStatus | None:
+    async def inspect(lease_id: str) -> ContainerStatus | None:
         if lease_id == broken.id:
             raise RuntimeError("broken")
         return await real(lease_id)
 
-    monkeypatch.setattr(controller_env.controller, "inspect", look)
+    monkeypatch.setattr(controller_env.controller, "inspect", inspect)
     controller_env.engine.end(controller_env.container(broken), 0)
     controller_env.engine.end(controller_env.container(other), 0)
     assert await closed_for(controller_env, other) is Cause.EXITED

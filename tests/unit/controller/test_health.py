@@ -1,4 +1,4 @@
-"""A GPU that failed is seen, quarantined and told of; silence changes nothing, and no container is touched."""
+"""A GPU that failed is seen, quarantined and logged; silence changes nothing, and no container is touched."""
 
 import asyncio
 import logging
@@ -138,7 +138,9 @@ async def test_silence_and_unknown_health_quarantine_nothing(
     caplog.clear()
     with caplog.at_level(logging.WARNING, "spawner.controller.health"):
         await run_until(controller_env.controller.health.watch(), lambda: asked >= before + 5)
-    assert caplog.text.count("GPU health unknown: state=unknown") == 1, "logged once, not every time"
+    assert caplog.text.count("GPU health unknown: state=unknown") == 1, (
+        "logged once, not every time"
+    )
     controller_env.host.is_silent = False
     controller_env.host.gpus.clear()  # the driver was unloaded
     await controller_env.controller.health.check()

@@ -48,7 +48,7 @@ async def test_a_lost_lease_is_left_alone_over_everything_that_looks(
     for controller in (controller_env.controller, controller_env.restart_hub()):
         controller.run_due_tasks = functools.partial(counted, controller)  # type: ignore[method-assign]
         await controller.reconcile()
-        # Docker's events are followed from here on, which begins with a look at everybody
+        # Docker's events are followed from here on, which begins with an inspection of every server
         ticked.clear()
         await run_until(controller.run(), lambda: len(ticked) >= 3)
         assert controller_env.read(lost) == lost

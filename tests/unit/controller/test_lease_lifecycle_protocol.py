@@ -54,7 +54,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def search(number: int) -> tuple[int, Counter[str]]:
-    """TrailFilter with the seed ``number``; return how many steps were taken and what was come across."""
+    """Search with the seed ``number``; return how many steps were taken and what was come across."""
     logging.disable(logging.CRITICAL)  # this process does nothing else
 
     class Seeded(LeaseProtocol):
@@ -197,7 +197,7 @@ def take_an_error_for_absence(switch: Switch) -> None:
     """A 500 and a timeout say nothing about a container."""
     look, list_servers = Containers.inspect, Containers.list_servers
 
-    async def look_anyway(self: Containers, name: str) -> ContainerStatus | None:
+    async def inspect_anyway(self: Containers, name: str) -> ContainerStatus | None:
         try:
             return await look(self, name)
         except Unknown:
@@ -209,21 +209,21 @@ def take_an_error_for_absence(switch: Switch) -> None:
         except Unknown:
             return ()
 
-    switch.replace(Containers, "inspect", look_anyway)
+    switch.replace(Containers, "inspect", inspect_anyway)
     switch.replace(Containers, "list_servers", list_anyway)
 
 
 def admit_before_reconcile(switch: Switch) -> None:
     """No spawn is admitted before reconcile has finished."""
 
-    async def settle(_: object) -> None:
+    async def skip_reconcile(_: object) -> None:
         return
 
-    switch.replace(Reconciliation, "settle", settle)
+    switch.replace(Reconciliation, "reconcile", skip_reconcile)
 
 
 def start_without_asking_the_ledger(switch: Switch) -> None:
-    """Whoever issues a start looks at lease and epoch."""
+    """A start is fenced by lease and epoch."""
 
     async def check_fence(_: object, __: object) -> None:
         return
@@ -233,7 +233,7 @@ def start_without_asking_the_ledger(switch: Switch) -> None:
 
 def write_whatever_was_read(switch: Switch) -> None:
     """Every write is compare-and-set on lease id and epoch."""
-    switch.replace(rows, "is_row", lambda lease: tables.leases.c.id == lease.id)
+    switch.replace(rows, "is_unchanged", lambda lease: tables.leases.c.id == lease.id)
 
 
 def close_an_interrupted_start(switch: Switch) -> None:
@@ -246,7 +246,7 @@ def close_an_interrupted_start(switch: Switch) -> None:
 
 
 def clear_the_line_at_start(switch: Switch) -> None:
-    """Who waits goes on waiting when the hub is started again."""
+    """A waiting lease stays in the queue over a restart of the hub."""
     original: Callable[..., Awaitable[None]] = Reconciliation._reconcile_lease
 
     async def settle(self: Any, lease: Lease) -> None:
@@ -259,12 +259,12 @@ def clear_the_line_at_start(switch: Switch) -> None:
 
 
 def give_out_a_gpu_in_quarantine(switch: Switch) -> None:
-    """A GPU that failed is given to nobody until an admin returns it."""
+    """A GPU that failed is not granted until an admin releases it."""
     switch.replace(rows, "open_quarantines", lambda _: ())
 
 
 def give_out_a_drained_gpu(switch: Switch) -> None:
-    """A GPU that an admin drained is given to nobody until it is undrained."""
+    """A drained GPU is not granted until it is undrained."""
     switch.replace(rows, "drains", lambda _: ())
 
 

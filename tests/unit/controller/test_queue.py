@@ -1,4 +1,4 @@
-"""The waiting room in motion: who waits, who is told, who comes for their turn and who does not."""
+"""The queue in motion: waits, positions, grants that are claimed and grants that are not."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,15 @@ MINUTE = 60.0
 
 
 class Waiter:
-    """One pending spawn: it awaits its turn and remembers what it was told."""
+    """One pending spawn: it awaits its grant and records every position."""
 
     def __init__(self, controller_env: ControllerEnvironment, lease: Lease) -> None:
         self.told: list[tuple[int, int, float | None]] = []
         self.task = asyncio.create_task(
-            controller_env.controller.wait_for_grant(lease.id, self.hear)
+            controller_env.controller.wait_for_grant(lease.id, self.record_position)
         )
 
-    def hear(self, place: QueuePosition) -> None:
+    def record_position(self, place: QueuePosition) -> None:
         self.told.append((place.position, place.queue_length, place.starts_at))
 
 
@@ -75,7 +75,7 @@ async def test_the_next_in_line_starts_by_itself(controller_env: ControllerEnvir
     granted = await asyncio.wait_for(bob.task, 5)
     assert granted is not None
     assert (granted.id, granted.gpu_uuids) == (first.id, (GPU_0, GPU_1))
-    # an estimate that moved while alice's server was closing may have been told in between
+    # an estimate that moved while alice's server was closing may have been reported in between
     await eventually(lambda: carol.told[-1][:2] == (1, 1))
     for task in (loop, carol.task):
         task.cancel()

@@ -1,4 +1,4 @@
-"""What a hub does before it admits anybody: labelled containers are the truth, whatever the ledger says."""
+"""Reconcile, before any spawn is admitted: labelled containers are the truth, whatever the ledger says."""
 
 import shutil
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""However many want to know, one asks; and nobody is told what is too old, or that somebody else got no answer."""
+"""Single flight: concurrent calls share one request; no caller gets an old answer or another caller's failure."""
 
 import asyncio
 

@@ -39,7 +39,7 @@ for user in sys.stdin:
 
 
 class Hub:
-    """A process that has the ledger of a hub, and writes into it what it is told."""
+    """A process that has the ledger of a hub, and writes the users of stdin into it."""
 
     def __init__(self, url: str) -> None:
         self.process = subprocess.Popen(

@@ -27,7 +27,7 @@ PERIOD = 10.0
 NOON = 20_000 * DAY_SECONDS + DAY_SECONDS / 2
 
 
-def look(ledger: Ledger, now: float, **busy: float) -> None:
+def record_sample(ledger: Ledger, now: float, **busy: float) -> None:
     gpus = {"gpu_0": GPU_0, "gpu_1": GPU_1}
     utilization = {gpus[name]: share for name, share in busy.items()}
     ledger.add_samples(utilization, now=now, period_seconds=PERIOD)
@@ -124,7 +124,7 @@ def test_held_is_from_the_grant_to_the_end_exactly_and_split_at_midnight(ledger:
 def test_use_is_the_part_of_the_time_in_which_it_computed(ledger: Ledger) -> None:
     lease = grant(ledger, "alice", 2, now=NOON)
     for step in range(1, 7):
-        look(ledger, NOON + step * PERIOD, gpu_0=0.5, gpu_1=step % 2)
+        record_sample(ledger, NOON + step * PERIOD, gpu_0=0.5, gpu_1=step % 2)
     spans = read(ledger, now=NOON + 60.0)
     assert [(span.used_seconds, span.measured_seconds) for span in spans] == [(30.0, 60.0)] * 2
     used = ledger.used_by_day(lease.uid, since=NOON - DAY_SECONDS / 2, now=NOON + 60.0)
@@ -133,8 +133,8 @@ def test_use_is_the_part_of_the_time_in_which_it_computed(ledger: Ledger) -> Non
 
 def test_silence_is_not_counted_as_zero(ledger: Ledger) -> None:
     grant(ledger, "alice", 2, now=NOON)
-    look(ledger, NOON + PERIOD, gpu_0=1.0)
-    look(ledger, NOON + 10 * PERIOD, gpu_0=1.0)
+    record_sample(ledger, NOON + PERIOD, gpu_0=1.0)
+    record_sample(ledger, NOON + 10 * PERIOD, gpu_0=1.0)
     first, second = read(ledger, now=NOON + 10 * PERIOD)
     assert (first.measured_seconds, first.used_seconds) == (2 * PERIOD, 2 * PERIOD)
     assert (second.measured_seconds, second.used_seconds) == (0.0, 0.0)
@@ -145,7 +145,7 @@ def test_silence_is_not_counted_as_zero(ledger: Ledger) -> None:
 def test_what_is_being_given_back_or_was_an_interrupted_start_is_nobodys(ledger: Ledger) -> None:
     lease = grant(ledger, "alice", now=NOON)
     closing = ledger.move(lease, LeaseState.CLOSING, now=NOON + 50, cause=Cause.INTERRUPTED)
-    look(ledger, NOON + 60, gpu_0=1.0)
+    record_sample(ledger, NOON + 60, gpu_0=1.0)
     assert read(ledger, now=NOON + 60) == []
     again = ledger.requeue(closing)
     assert again.groups == lease.groups
@@ -169,18 +169,18 @@ def test_who_asks_for_accounts_and_groups_is_told_of_no_others(ledger: Ledger) -
         assert isinstance(lease, Lease)
         uids[user] = lease.uid
         advance(ledger, NOON)
-        look(ledger, NOON + PERIOD, gpu_0=1.0)
+        record_sample(ledger, NOON + PERIOD, gpu_0=1.0)
         close(ledger, read_lease(ledger, lease), now=NOON + PERIOD)
 
-    def find(*names: str, groups: tuple[str, ...] = ()) -> list[tuple[str, float]]:
+    def select_usage(*names: str, groups: tuple[str, ...] = ()) -> list[tuple[str, float]]:
         asked, now = [uids[name] for name in names], NOON + DAY_SECONDS
         found = ledger.spans(since=0.0, until=now, now=now, uids=asked, groups=groups)
         return sorted((span.user, span.used_seconds) for span in found)
 
-    assert find() == []
-    assert find("bob", "carol") == [("bob", PERIOD), ("carol", PERIOD)]
-    assert find("carol", groups=("vision",)) == [("alice", PERIOD), ("carol", PERIOD)]
-    assert find(groups=(odd,)) == [("alice", PERIOD)]
+    assert select_usage() == []
+    assert select_usage("bob", "carol") == [("bob", PERIOD), ("carol", PERIOD)]
+    assert select_usage("carol", groups=("vision",)) == [("alice", PERIOD), ("carol", PERIOD)]
+    assert select_usage(groups=(odd,)) == [("alice", PERIOD)]
 
 
 @settings(max_examples=25, deadline=None)  # each is a ledger on a disk
@@ -207,9 +207,9 @@ def test_use_differs_from_the_truth_by_a_period_for_each_death_of_the_hub_at_mos
             ledger = Ledger.open(url, first_uid=20000)
             continue
         at = begin + step * PERIOD
-        look(ledger, at, gpu_0=float(is_busy))
-        if step in lost:  # it was committed, and nobody learnt of that
-            look(ledger, at, gpu_0=float(is_busy))
+        record_sample(ledger, at, gpu_0=float(is_busy))
+        if step in lost:  # it was committed, and the answer was lost
+            record_sample(ledger, at, gpu_0=float(is_busy))
     end = begin + len(busy) * PERIOD
     spans = ledger.spans(since=0.0, until=end, now=end)
     ledger.close()
@@ -219,7 +219,7 @@ def test_use_differs_from_the_truth_by_a_period_for_each_death_of_the_hub_at_mos
     held = sum(span.held_seconds for span in spans)
     assert held == pytest.approx(len(busy) * PERIOD)
     assert used <= measured + 1e-6 <= held + 2e-6
-    # what is not known of at all is as long as the silences that are too long to speak for
+    # the unmeasured time is that of the silences longer than a period
     slack = PERIOD * sum(1 for step in kills if step <= len(busy))
     assert truth - (held - measured) - slack <= used + 1e-6
     assert used <= truth + slack + 1e-6

@@ -1,4 +1,4 @@
-"""What the ledger does when its database does not answer: Unknown, nothing concluded, nothing told of its password."""
+"""A database that does not answer: the ledger raises Unknown, concludes nothing and shows no password."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ HEARTBEAT = Heartbeat("this boot", offset_seconds=0.0, at=1.0)
 
 @contextmanager
 def held(url: str) -> Iterator[None]:
-    """Hold the database as a transaction of somebody else does."""
+    """Hold the database as a foreign transaction does."""
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
         lock = sqlite3.connect(str(parsed.database), isolation_level=None)

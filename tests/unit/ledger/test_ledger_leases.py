@@ -129,7 +129,7 @@ def test_use_is_counted_while_a_lease_lives_and_when_it_is_closed(ledger: Ledger
     lease = grant(ledger, "alice", 2, now=0.0)
     enqueue(ledger, "bob", now=1.0)
     a_half_life = HOUR
-    total = 2 / 0.6931471805599453  # hours of two GPUs held for ever, at a half-life of an hour
+    total = 2 / 0.6931471805599453  # hours of two GPUs held without end, at a half-life of an hour
     assert isclose(ledger.snapshot(now=a_half_life).use[lease.uid], total / 2)
     closing = begin_closing(ledger, lease, now=a_half_life)
     ledger.move(closing, LeaseState.CLOSED, now=2 * a_half_life)

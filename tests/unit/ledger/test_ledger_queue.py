@@ -1,4 +1,4 @@
-"""The line in the ledger, on both databases: places, grants that nobody else gets, and their order."""
+"""The queue in the ledger, on both databases: positions, exclusive grants, and their order."""
 
 import contextlib
 from collections.abc import Callable

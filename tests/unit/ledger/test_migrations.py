@@ -80,7 +80,7 @@ def columns_of(url: str, table: str = "accounts") -> set[str]:
 
 
 def make_ledger(url: str) -> Account:
-    """Make a ledger with somebody in it."""
+    """Make a ledger with one lease in it."""
     ledger = Ledger.open(url, first_uid=20000)
     account = ledger.get_or_create_account("alice", "alice")
     ledger.close()

@@ -1,4 +1,4 @@
-"""The ledger's quarantine: nobody is given a GPU that failed, until an admin returns it, and then for good."""
+"""The ledger's quarantine: a failed GPU is not granted until an admin releases it, and then it is again."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence, Set

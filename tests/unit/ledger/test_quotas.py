@@ -1,4 +1,4 @@
-"""QuotaRows of the quotas in the ledger, on both databases: told in the trail, and counted within the claim."""
+"""Quota rows in the ledger, on both databases: recorded in the trail, and counted within the claim."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The audit trail: one transaction with what it tells, found by anything in it, and never changed."""
+"""The audit trail: one transaction with what it records, found by any of its fields, and never changed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,9 +31,8 @@ def write(ledger: Ledger, *entries: TrailEntry) -> None:
 
 
 def make_entry(at: float = 1.0, actor: str = "root", **values: object) -> TrailEntry:
-    return TrailEntry(
-        at, actor, TrailAction.GPU_RETURNED, str(values.pop("subject", GPU_0)), **values
-    )  # type: ignore[arg-type]
+    subject = str(values.pop("subject", GPU_0))
+    return TrailEntry(at, actor, TrailAction.GPU_RETURNED, subject, **values)  # type: ignore[arg-type]
 
 
 def told(ledger: Ledger, *search: TrailFilter) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Who may stand in line, who may go on, and the sentences of those who may not."""
+"""Admission: which requests may queue or start, and the sentences of the refusals."""
 
 from dataclasses import replace
 from math import isclose
@@ -64,7 +64,7 @@ PARTS = tuple(
 )
 
 
-def ask_for(gpus: int, profile: str | None) -> Request:
+def request_for(gpus: int, profile: str | None) -> Request:
     return Request("alice", "", Options("v2.7", gpus, mig_profile=profile), "alice")
 
 
@@ -92,10 +92,10 @@ def ask_for(gpus: int, profile: str | None) -> Request:
 def test_only_those_of_the_same_kind_count(
     asked: int, profile: str | None, host: tuple[Gpu, ...], said: str
 ) -> None:
-    answer = refused(admit(ask_for(asked, profile), gpus=host, leases=(), quota=NO_LIMIT))
+    answer = refused(admit(request_for(asked, profile), gpus=host, leases=(), quota=NO_LIMIT))
     assert answer.reason is Reason.NOT_ENOUGH_GPUS
     assert said in answer.message
-    assert admit(ask_for(2, PROFILE), gpus=PARTS, leases=(), quota=NO_LIMIT) is None
+    assert admit(request_for(2, PROFILE), gpus=PARTS, leases=(), quota=NO_LIMIT) is None
 
 
 def test_kinds_are_listed_whole_gpus_first_and_from_small_to_large() -> None:
@@ -111,10 +111,12 @@ def test_kinds_are_listed_whole_gpus_first_and_from_small_to_large() -> None:
 
 def test_a_mig_instance_counts_as_one_gpu_in_the_quota() -> None:
     held = make_lease(server="other", gpu_uuids=(GPU_0,))
-    answer = admit(ask_for(2, PROFILE), gpus=PARTS, leases=(held,), quota=Quota(max_gpus=2))
+    answer = admit(request_for(2, PROFILE), gpus=PARTS, leases=(held,), quota=Quota(max_gpus=2))
     said = "You asked for 2 MIG instances 1g.10gb and hold or wait for 1, but your quota is 2"
     assert said in refused(answer).message
-    assert admit(ask_for(1, PROFILE), gpus=PARTS, leases=(held,), quota=Quota(max_gpus=2)) is None
+    assert (
+        admit(request_for(1, PROFILE), gpus=PARTS, leases=(held,), quota=Quota(max_gpus=2)) is None
+    )
 
 
 @pytest.mark.parametrize(

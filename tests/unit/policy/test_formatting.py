@@ -1,4 +1,4 @@
-"""What the hub and the panel in JupyterLab say in words: the same of the same duration, and what an entry was about."""
+"""Formatting: hub and panel write a duration alike, and a trail entry names its subject."""
 
 import json
 

@@ -34,7 +34,7 @@ def take(free: Sequence[Gpu], count: int) -> list[int]:
 @pytest.mark.parametrize(
     ("free", "count", "taken"),
     [
-        # nobody knows how they are connected
+        # their connection is unknown
         (board(None, None, 3, 1, 2), 2, [1, 2]),
         # one NVLink group, the smallest that suffices
         ([*board(0, 0, 0, 1, 2, 3), *board(4, 1, 5, 7)], 2, [5, 7]),

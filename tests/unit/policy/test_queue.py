@@ -1,4 +1,4 @@
-"""The line's rule: order, reservations, who may pass whom, and that nobody starves."""
+"""Queue planning: order, reservations, overtaking, and no starvation."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -331,7 +331,7 @@ def test_mig_instances_have_a_line_of_their_own(whole: Situation, other: Situati
     )
 
 
-# --- nobody starves
+# --- no starvation
 
 
 class Simulation:

@@ -1,4 +1,4 @@
-"""What a quota refuses: the numbers asked, held and allowed are in the sentence, and what to do."""
+"""Quota refusals: the sentence has the numbers requested, held and allowed, and what to do."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ NOW = 100 * DAY
 WEEK = Quota(gpu_hours=100.0, window_days=7)
 
 
-def ask(gpus: int = 1, hours: float | None = None, release: str = "v2.7") -> Request:
+def make_request(gpus: int = 1, hours: float | None = None, release: str = "v2.7") -> Request:
     return Request("alice", "", Options(release, gpus, hours), "alice", ("vision",))
 
 
@@ -46,19 +46,19 @@ def refuse(request: Request, quota: Quota, *leases: Lease, held: float = 0.0) ->
 
 def test_a_release_that_is_not_allowed_is_refused_even_without_gpus() -> None:
     quota = Quota(releases=("v2.8", "v2.9"))
-    refused = refuse(ask(0), quota)
+    refused = refuse(make_request(0), quota)
     assert refused.reason is Reason.RELEASE_NOT_ALLOWED
     assert refused.message == (
         "You asked for release v2.7, but your quota allows v2.8, v2.9: choose one of them, or ask an admin."
     )
-    assert check_quota(ask(release="v2.8"), quota, []) is None
+    assert check_quota(make_request(release="v2.8"), quota, []) is None
 
 
 def test_a_group_that_is_full_refuses_each_member() -> None:
     quota = Quota(caps=(Cap("vision", 4),))
     others = (running("bob", 2, groups=("vision",)), running("carol", 5, groups=("audio",)))
-    assert check_quota(ask(2), quota, others) is None
-    refused = refuse(ask(3), quota, *others)
+    assert check_quota(make_request(2), quota, others) is None
+    refused = refuse(make_request(3), quota, *others)
     assert refused.reason is Reason.GROUP_FULL
     assert refused.message == (
         "You asked for 3 GPUs, and group vision holds or waits for 2, but it may have 4 in all: ask for 2 or fewer, or "
@@ -69,11 +69,11 @@ def test_a_group_that_is_full_refuses_each_member() -> None:
 def test_a_group_counts_those_who_wait() -> None:
     quota = Quota(caps=(Cap("vision", 1),))
     waiting = running("bob", 1, groups=("vision",), state=LeaseState.WAITING, granted_at=None)
-    assert "start with 0 GPUs" in refuse(ask(1), quota, waiting).message
+    assert "start with 0 GPUs" in refuse(make_request(1), quota, waiting).message
 
 
 def test_gpu_hours_say_asked_held_coming_and_allowed() -> None:
-    refused = refuse(ask(2, 10), WEEK, running(gpus=2), held=90.0)
+    refused = refuse(make_request(2, 10), WEEK, running(gpus=2), held=90.0)
     assert refused.reason is Reason.OVER_GPU_HOURS
     assert refused.message == (
         "You asked for 2 GPUs for 10 hours, which is 20 GPU-hours, and held 90 GPU-hours in the last 7 days, and your "
@@ -84,15 +84,15 @@ def test_gpu_hours_say_asked_held_coming_and_allowed() -> None:
 
 def test_what_is_refused_says_what_would_not_be() -> None:
     held = 95.0
-    assert "at most 2.5 hours" in refuse(ask(2, 3), WEEK, held=held).message
-    assert check_quota(ask(2, 2.5), WEEK, [], held=held, now=NOW) is None
+    assert "at most 2.5 hours" in refuse(make_request(2, 3), WEEK, held=held).message
+    assert check_quota(make_request(2, 2.5), WEEK, [], held=held, now=NOW) is None
 
 
 def test_who_does_not_say_how_long_gets_what_is_left() -> None:
-    assert lease_hours(ask(2), WEEK, [], 0.0, NOW) == 24.0
-    assert lease_hours(ask(2), WEEK, [], 90.0, NOW) == 5.0
-    assert check_quota(ask(2), WEEK, [], held=90.0, now=NOW) is None
-    refused = refuse(ask(2), WEEK, held=99.9)
+    assert lease_hours(make_request(2), WEEK, [], 0.0, NOW) == 24.0
+    assert lease_hours(make_request(2), WEEK, [], 90.0, NOW) == 5.0
+    assert check_quota(make_request(2), WEEK, [], held=90.0, now=NOW) is None
+    refused = refuse(make_request(2), WEEK, held=99.9)
     assert "You asked for 2 GPUs and held 99.9 GPU-hours" in refused.message
     assert "start with 0 GPUs" in refused.message
 
@@ -100,12 +100,12 @@ def test_who_does_not_say_how_long_gets_what_is_left() -> None:
 @example(gpus=7, held=92.75)  # 7 times the seventh of 7.25 is rounded to more than 7.25
 @given(gpus=st.integers(1, 16), held=st.floats(0, 100))
 def test_what_is_left_is_never_refused_to_who_does_not_say_how_long(gpus: int, held: float) -> None:
-    refused = check_quota(ask(gpus), WEEK, [], held=held, now=NOW)
+    refused = check_quota(make_request(gpus), WEEK, [], held=held, now=NOW)
     assert (refused is None) == ((100.0 - held) / gpus >= MIN_USEFUL_HOURS)
 
 
 def test_no_gpu_needs_no_hours() -> None:
-    assert check_quota(ask(0, 1000), WEEK, [], held=500.0, now=NOW) is None
+    assert check_quota(make_request(0, 1000), WEEK, [], held=500.0, now=NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_nobody_who_is_admitted_can_come_beyond_the_hours(
     gpus: int, hours: float, held: float, holds: int
 ) -> None:
     lease = running(gpus=holds)
-    refused = check_quota(ask(gpus, hours), WEEK, [lease], held=held, now=NOW)
+    refused = check_quota(make_request(gpus, hours), WEEK, [lease], held=held, now=NOW)
     assert (refused is None) == (held + holds + gpus * hours <= 100.0 + 1e-9) or abs(
         held + holds + gpus * hours - 100.0
     ) < 1e-6

@@ -53,7 +53,7 @@ ANSWERS = {
     "memory_info": [1000, 600, 300, 100],
     "bar1_memory_info": [50, 30, 20, "N/A"],
     "temperature": 61,
-    "utilization_rates": ["N/A", "N/A", 73, 74],  # nobody knows it of a GPU with MIG
+    "utilization_rates": ["N/A", "N/A", 73, 74],  # unknown for a GPU with MIG
     "power_usage": 123456,
     "power_limit": 300000,
     "clock_infos": [1, 2, 3, 4],
@@ -330,14 +330,14 @@ def test_threads_see_whole_states_only(gpu: tuple[str, Device], host: SimulatedH
     wrong: list[object] = []
     is_over = threading.Event()
 
-    def look() -> None:
+    def read() -> None:
         while not is_over.is_set():
             info = libnvml.nvmlQuery("nvmlDeviceGetMemoryInfo", gpu[1].handle, ignore_errors=False)
             if info.total != 2 * info.used:
                 wrong.append((info.total, info.used))
 
     host.set(gpu[0], memory_total_bytes=2, memory_used_bytes=1)
-    threads = [threading.Thread(target=look) for _ in range(4)]
+    threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
         thread.start()
     for used in range(1, 200):

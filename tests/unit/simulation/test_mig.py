@@ -82,7 +82,7 @@ def test_it_answers_what_nvml_answers_of_an_instance_and_nothing_else(host: Simu
 def test_a_container_sees_the_instances_that_it_has(host: SimulatedHost, tmp_path: Path) -> None:
     _, second, _ = host.divide(0, "1g.10gb", "2g.20gb", "1g.10gb")
     inside = SimulatedHost(tmp_path / "inside")
-    for uuid in (GPU, second):  # what the CDI specification mounts
+    for uuid in (GPU, second):  # as the CDI specification mounts them
         shutil.copytree(host.folder / uuid, inside.folder / uuid)
     with inside.opened():
         (gpu,) = Device.all()

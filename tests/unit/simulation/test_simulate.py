@@ -76,7 +76,7 @@ def test_another_number_changes_the_specification_only(made: Path) -> None:
 
 
 def devices_of(made: Path) -> dict[str, list[str]]:
-    """What each device of the CDI specification mounts, by its name."""
+    """The mounts of each device of the CDI specification, by its name."""
     specification = json.loads((made / "cdi.json").read_text())
     return {
         device["name"]: [Path(m["hostPath"]).name for m in device["containerEdits"]["mounts"]]

@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench_toolkit.errors import ToolError
 from workbench_toolkit.cores import usable_cores
+from workbench_toolkit.errors import ToolError
 
 if TYPE_CHECKING:
     from workbench_toolkit.bench_data.measure import Run

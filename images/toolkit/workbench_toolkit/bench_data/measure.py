@@ -50,7 +50,7 @@ class TimedDataset:
     def __init__(self, dataset: Any, workers: int) -> None:  # noqa: ANN401
         self._dataset = dataset
         self.seconds = torch.zeros(max(workers, 1), 2, dtype=torch.float64)
-        self.seconds.share_memory_()  # type: ignore[no-untyped-call]
+        self.seconds.share_memory_()
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -72,7 +72,7 @@ def measure(make_dataset: Callable[[], Any], workers: int, load: Load) -> Run:
     """Read for about ``load.seconds`` after a warm-up, from a new data set."""
     watched = TimedDataset(make_dataset(), workers)
     loader: DataLoader[Any] = DataLoader(
-        watched,  # type: ignore[arg-type]
+        watched,
         batch_size=load.batch_size,
         shuffle=True,
         drop_last=True,

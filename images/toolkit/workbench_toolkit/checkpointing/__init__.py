@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 
 from workbench_toolkit.checkpointing.agreement import Agreement
 from workbench_toolkit.checkpointing.checkpoint import load_checkpoint, save_checkpoint
-from workbench_toolkit.exit_codes import RESUME
 from workbench_toolkit.distributed import shut_down_distributed
+from workbench_toolkit.exit_codes import RESUME
 
 __all__ = ["RESUME", "Checkpointer"]
 

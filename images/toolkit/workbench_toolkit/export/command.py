@@ -82,7 +82,9 @@ def _export_all(export: Export, arguments: argparse.Namespace, folder: Path) -> 
         for warning in export.write(kind, folder):
             _print_line(f"  {warning}")
         for name, difference in export.compare(kind, folder).items():
-            _print_line(f"  {name}: max difference {difference:.3g} ({export.row_counts_text} rows)")
+            _print_line(
+                f"  {name}: max difference {difference:.3g} ({export.row_counts_text} rows)"
+            )
             worst = max(worst, difference)
     if worst > arguments.tolerance:
         return _print_failure(

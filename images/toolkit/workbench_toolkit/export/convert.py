@@ -60,9 +60,7 @@ def output_names(model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tupl
     else:
         names = ("output",) if count == 1 else tuple(f"output_{index}" for index in range(count))
     if not all(NAME.fullmatch(name) for name in names):
-        raise ToolError(
-            f"Output names are limited to letters, digits and _: {', '.join(names)}."
-        )
+        raise ToolError(f"Output names are limited to letters, digits and _: {', '.join(names)}.")
     return names
 
 
@@ -89,7 +87,7 @@ def write_torchscript(model: FlatModel, inputs: Sequence[torch.Tensor], path: Pa
     with warnings.catch_warnings(record=True) as caught, torch.no_grad():
         warnings.simplefilter("always")
         try:
-            traced = torch.jit.trace(model, tuple(inputs), check_trace=False)  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace(model, tuple(inputs), check_trace=False)
             torch.jit.save(traced, path)
         except RuntimeError as error:
             raise ToolError(f"The model cannot be traced: {_first_line(error)}") from error
@@ -127,7 +125,9 @@ def write_onnx(
                 external_data=size > EXTERNAL_ABOVE_BYTES,
             )
     except ImportError as error:
-        raise ToolError(f"ONNX is not in this image ({error}): use the flavor train or lab.") from None
+        raise ToolError(
+            f"ONNX is not in this image ({error}): use the flavor train or lab."
+        ) from None
     except Exception as error:
         raise ToolError(
             f"The model cannot be converted to ONNX: {_first_line(error.__cause__ or error)}; "

@@ -9,6 +9,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from workbench_toolkit.errors import ToolError
 from workbench_toolkit.export.contract import DTYPES, NAME, TensorSpec
 
-Array = NDArray[np.generic]
+Array: TypeAlias = NDArray[np.generic]
 
 _DESCRIPTION = re.compile(
     r"(?P<name>[^=]+)=(?P<sizes>\d+(x\d+)*)(:(?P<dtype>[a-z]+\d*)(:(?P<below>\d+))?)?"
@@ -37,9 +38,7 @@ def example_inputs(
         specs, arrays = _draw(descriptions, seed)
     rows = {array.shape[0] for array in arrays.values()}
     if len(rows) != 1 or 0 in rows or any(array.size == 0 for array in arrays.values()):
-        raise ToolError(
-            "Give every input the same number of rows, at least one, and no size of 0."
-        )
+        raise ToolError("Give every input the same number of rows, at least one, and no size of 0.")
     return specs, arrays
 
 

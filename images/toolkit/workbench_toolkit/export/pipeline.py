@@ -31,7 +31,7 @@ class Export:
     @property
     def torch(self) -> str:
         """PyTorch's version."""
-        return torch.__version__
+        return str(torch.__version__)
 
     @property
     def parameters(self) -> int:

@@ -15,7 +15,7 @@ def load_torchscript(path: Path, device: torch.device) -> torch.jit.ScriptModule
     """Return the model in ``path`` on ``device``, in eval mode; raises RuntimeError for another file."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.load` is deprecated")
-        model: torch.jit.ScriptModule = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
+        model: torch.jit.ScriptModule = torch.jit.load(path, map_location=device)
     _move_constants(model.graph, device)
     return model.eval()
 
@@ -26,6 +26,6 @@ def _move_constants(graph: torch._C.Graph, device: torch.device) -> None:
     A trace keeps the device of its origin as a constant, and ``map_location`` moves only tensors.
     """
     torch._C._jit_pass_inline(graph)  # called functions become part of this graph
-    for node in graph.findAllNodes("prim::Constant"):  # type: ignore[attr-defined]
+    for node in graph.findAllNodes("prim::Constant"):
         if node.output().type().kind() == "DeviceObjType":
             node.s_("value", str(device))

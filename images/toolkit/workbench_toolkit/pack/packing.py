@@ -130,9 +130,7 @@ def _exclusive(partial: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise ToolError(
-            f"{partial} is in use by another `wb pack`: wait for its end."
-        ) from None
+        raise ToolError(f"{partial} is in use by another `wb pack`: wait for its end.") from None
     finally:
         os.close(descriptor)
 
@@ -189,7 +187,9 @@ def check_unchanged(entries: Iterable[Entry], wanted: Plan) -> Iterator[Entry]:
             break
         yield entry
     if seen.plan() != wanted:
-        raise ToolError("The files changed while they were packed: stop all writers and pack again.")
+        raise ToolError(
+            "The files changed while they were packed: stop all writers and pack again."
+        )
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

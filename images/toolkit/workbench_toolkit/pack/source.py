@@ -101,7 +101,9 @@ def read(entry: Entry) -> bytes:
             f"{entry.path} can't be read ({error.strerror}): make it readable and pack again."
         ) from None
     if len(content) != entry.size_bytes or mtime_ns != entry.mtime_ns:
-        raise ToolError(f"{entry.path} changed while it was packed: stop all writers and pack again.")
+        raise ToolError(
+            f"{entry.path} changed while it was packed: stop all writers and pack again."
+        )
     return content
 
 

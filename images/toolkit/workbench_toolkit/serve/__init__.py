@@ -1,1 +1,1 @@
-"""From an exported model to an HTTP service: ``wb serve``."""
+"""Serving: ``wb serve`` makes an exported model an HTTP service."""

@@ -1,6 +1,6 @@
-"""The HTTP side of ``wb serve``: ``/predict``, ``/health``, ``/metrics`` and ``/openapi.json``.
+"""HTTP application: ``/predict``, ``/health``, ``/metrics`` and ``/openapi.json`` of ``wb serve``.
 
-Everything that is refused is refused before the queue, with a status code, a reason and one sentence.
+Invalid requests are refused before the queue, with a status code, a reason and one sentence.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from workbench_toolkit.serve.refusal import Reason, Refusal
 from workbench_toolkit.serve.schema import JsonBodies, prediction_schema
 from workbench_toolkit.serve.service import Service
 
-_BEARER = HTTPBearer(auto_error=False, description="The token that the server was started with.")
+_BEARER = HTTPBearer(auto_error=False, description="The token of the server.")
 _JSON = "application/json"
 _BYTES_PER_NUMBER = 64
 _RETRY = {"headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}}
 
 
 class Problem(BaseModel):
-    """Why there is no prediction."""
+    """The reason for a missing prediction."""
 
     reason: Literal[tuple(reason.word for reason in Reason)]  # type: ignore[valid-type]
     error: str
 
 
 class Health(BaseModel):
-    """Whether the model can answer, and what it runs on."""
+    """The state of the model and its device."""
 
     status: Literal["ready", "restarting"]
     device: str
 
 
 class TokenAuth:
-    """Lets in who brings the token."""
+    """Accepts requests with the server's token."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
@@ -56,7 +56,7 @@ class TokenAuth:
     async def __call__(
         self, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
     ) -> None:
-        """Raise Refusal for anybody else, in a time that tells nothing about the token."""
+        """Raise Refusal for a missing or wrong token, in constant time."""
         given = credentials.credentials if credentials else ""
         if not hmac.compare_digest(given.encode(), self._token):
             raise Refusal(
@@ -66,7 +66,7 @@ class TokenAuth:
 
 
 class Bodies:
-    """A model's requests and answers as bytes, in JSON and ``.npz``."""
+    """The bodies of a model's requests and answers, in JSON and ``.npz``."""
 
     def __init__(self, contract: Contract, max_rows: int) -> None:
         self._outputs = [spec.name for spec in contract.outputs]
@@ -119,13 +119,13 @@ def build_app(
     *,
     max_rows: int,
     token: str | None,
-    lost: Callable[[], None],
+    on_failure: Callable[[], None],
 ) -> FastAPI:
-    """Return the application; ``max_rows``: of one request, ``token`` None: anybody may ask."""
+    """Return the application; ``max_rows``: limit of one request, ``token``: None without authentication."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.running(lost):
+        async with service.running(on_failure):
             yield
 
     app = FastAPI(
@@ -140,7 +140,7 @@ def build_app(
 
     @app.exception_handler(Refusal)
     async def refuse(_: Request, refusal: Refusal) -> JSONResponse:
-        metrics.refused(refusal.reason)
+        metrics.count_refusal(refusal.reason)
         headers = {503: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}
         return JSONResponse(
             {"reason": refusal.reason.word, "error": str(refusal)},
@@ -160,10 +160,10 @@ def build_app(
         "/metrics", dependencies=guard, response_class=Response, responses=_guarded(guard) | text
     )
     async def read_metrics() -> Response:
-        """Return what Prometheus reads."""
+        """Return the metrics for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    # Put in afterwards: FastAPI would make floats of all bounds, and int64's own are none.
+    # set afterwards, because FastAPI converts all bounds to floats, which are too small for int64
     app.openapi()["paths"]["/predict"]["post"]["requestBody"] = request_body
     return app
 
@@ -171,7 +171,7 @@ def build_app(
 def _add_predict(
     app: FastAPI, contract: Contract, service: Service, max_rows: int, guard: list[Any]
 ) -> dict[str, Any]:
-    """Add the path and return what OpenAPI shows of its body."""
+    """Add the path and return its request body for OpenAPI."""
     bodies = Bodies(contract, max_rows)
     file = {"schema": {"type": "string", "format": "binary"}}
     refusals: dict[int | str, dict[str, Any]] = {
@@ -180,7 +180,7 @@ def _add_predict(
     refusals[503] |= _RETRY
     answer: dict[int | str, dict[str, Any]] = {
         200: {
-            "description": "One prediction per instance, in the request's own format",
+            "description": "One prediction per instance, in the format of the request",
             "content": {
                 _JSON: {"schema": prediction_schema(contract.outputs)},
                 npz.MEDIA_TYPE: file,
@@ -210,7 +210,7 @@ def _add_predict(
 def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/health", responses={503: {"model": Health} | _RETRY})
     async def health(response: Response) -> Health:
-        """Say whether the model can answer now: 200, or 503."""
+        """Return 200 while the model can answer, else 503."""
         if service.is_ready:
             return Health(status="ready", device=service.device)
         response.status_code = 503
@@ -223,10 +223,10 @@ def _guarded(guard: list[Any]) -> dict[int | str, dict[str, Any]]:
 
 
 def _describe(contract: Contract) -> str:
-    def said(specs: Sequence[TensorSpec]) -> str:
+    def list_specs(specs: Sequence[TensorSpec]) -> str:
         return ", ".join(f"`{spec}`" for spec in specs)
 
     return (
-        f"Inputs: {said(contract.inputs)}. Outputs: {said(contract.outputs)}. The first size counts rows. "
-        "NaN and infinity are refused in inputs and are null in JSON answers."
+        f"Inputs: {list_specs(contract.inputs)}. Outputs: {list_specs(contract.outputs)}. "
+        "The first size counts rows. NaN and infinity are refused in inputs and are null in JSON answers."
     )

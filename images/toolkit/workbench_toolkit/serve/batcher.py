@@ -1,6 +1,6 @@
-"""Requests put together: whatever waits when the model becomes free goes into its next batch.
+"""Batcher: puts all waiting requests into the next batch when the model becomes free.
 
-Nobody waits for a batch to fill; each request gets its own rows back; a batch that fails is tried request by request.
+A batch never waits for more requests, and each request gets its own rows. A failed batch is retried request by request.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from workbench_toolkit.export.inputs import Array
 from workbench_toolkit.serve.worker import ModelFailedError
 
 Predict = Callable[[Sequence[Array]], Awaitable[list[Array]]]
-"""A batch's inputs to its outputs; raises ModelFailedError and WorkerDiedError."""
+"""Runs a batch; raises ModelFailedError and WorkerDiedError."""
 
 
 class QueueFullError(Exception):
-    """As many rows wait as may."""
+    """The queue has no room for the rows of a request."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +34,9 @@ class _Waiting:
 
 
 class Batcher:
-    """A bounded queue before ``predict``: ``max_waiting`` rows at most, of which up to ``max_rows`` go together.
+    """A queue of at most ``max_waiting`` rows, with batches of up to ``max_rows`` rows.
 
-    A request is never split: one of more than ``max_rows`` goes alone.
+    A request is never split: one with more than ``max_rows`` rows is a batch of its own.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Batcher:
 
     @property
     def waiting_rows(self) -> int:
-        """How many rows wait, those of requests that were given up included until their turn comes."""
+        """The number of waiting rows, including those of abandoned requests still in the queue."""
         return sum(waiting.rows for waiting in self._queue)
 
     async def submit(self, arrays: Sequence[Array]) -> list[Array]:
-        """Return the outputs for ``arrays``, raises QueueFullError and what predict raises."""
+        """Return the outputs for ``arrays``; raises QueueFullError and the errors of ``predict``."""
         waiting = _Waiting(arrays, asyncio.get_running_loop().create_future())
         if self.waiting_rows + waiting.rows > self._max_waiting:
             raise QueueFullError
@@ -64,7 +64,7 @@ class Batcher:
         return await waiting.answer
 
     async def run(self) -> None:
-        """Answer what is submitted, for ever."""
+        """Answer submitted requests until this task is cancelled."""
         while True:
             await self._filled.wait()
             if batch := self._next_batch():
@@ -75,7 +75,7 @@ class Batcher:
         room = self._max_rows
         while self._queue and (not batch or self._queue[0].rows <= room):
             waiting = self._queue.popleft()
-            if not waiting.answer.done():  # its client gave up
+            if not waiting.answer.done():  # done means that its client disconnected
                 batch.append(waiting)
                 room -= waiting.rows
         if not self._queue:
@@ -96,7 +96,7 @@ class Batcher:
                     await self._answer([waiting])
             else:
                 _fail(batch, error)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the queue goes on
+        except Exception as error:  # noqa: BLE001 - the queue continues after any error
             _fail(batch, error)
         else:
             start = 0

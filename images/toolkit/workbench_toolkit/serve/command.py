@@ -1,6 +1,6 @@
-"""``wb serve``: an exported model as an HTTP service.
+"""Subcommand ``wb serve``: serves an exported model over HTTP.
 
-SIGTERM and Ctrl-C let what runs finish, and end with exit code 0.
+SIGTERM and Ctrl-C let running requests finish, and end with exit code 0.
 """
 
 from __future__ import annotations
@@ -16,46 +16,57 @@ from workbench_toolkit.errors import ToolError
 from workbench_toolkit.export.contract import KINDS, Contract, hash_file, read_contract
 
 TOKEN_VARIABLE = "WB_SERVE_TOKEN"  # noqa: S105 - the variable's name
+HOST_VARIABLE = "WB_SERVE_HOST"
+LOOPBACK = "127.0.0.1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``wb serve``'s arguments."""
+    """Add the arguments."""
     parser.add_argument(
         "model",
         type=Path,
         metavar="MODEL",
-        help="a folder that `wb export` wrote, or one model file in it",
+        help="a folder written by `wb export`, or one model file in it",
     )
-    parser.add_argument("--host", default="0.0.0.0", help="(%(default)s)")  # noqa: S104 - a container's port
-    parser.add_argument("--port", type=int, default=8000, help="(%(default)s)")
+    parser.add_argument(
+        "--host",
+        default=os.environ.get(HOST_VARIABLE) or LOOPBACK,
+        help="the address to listen on (%(default)s); 0.0.0.0: all addresses of this container; "
+        f"{HOST_VARIABLE} sets it too",
+    )
+    parser.add_argument("--port", type=int, default=8000, help="the port (%(default)s)")
     parser.add_argument(
         "--token",
         default=os.environ.get(TOKEN_VARIABLE),
-        help=f"what clients must send as a bearer token; better set as {TOKEN_VARIABLE}, which no process list shows",
+        help=f"the bearer token of all requests; {TOKEN_VARIABLE} keeps it out of process lists",
     )
     parser.add_argument(
         "--max-batch",
         type=int,
         default=32,
         metavar="ROWS",
-        help="rows that the model sees at once (%(default)s)",
+        help="maximum number of rows in a batch (%(default)s)",
     )
     parser.add_argument(
         "--max-waiting",
         type=int,
         default=512,
         metavar="ROWS",
-        help="rows that may wait (%(default)s)",
+        help="maximum number of waiting rows (%(default)s)",
     )
     parser.add_argument(
-        "--timeout", type=float, default=30.0, metavar="SECONDS", help="for a request (%(default)s)"
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="time limit of a request (%(default)s)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal comes; return 1 when the model's process could not be started again."""
+    """Serve until a signal arrives; return 1 when the model's process could not be restarted."""
     _check(arguments)
-    # Until uvicorn takes the signal over, and for the one it raises again when it is done.
+    # for the time before uvicorn's own handler, and for the signal that uvicorn raises again at its end
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     contract, kind, path = _choose(arguments.model)
     listener = _listen(arguments.host, arguments.port)
@@ -68,7 +79,7 @@ def _check(arguments: argparse.Namespace) -> None:
         token and token.isascii() and token.isprintable() and " " not in token
     ):
         raise ToolError(
-            "The token is empty or has more than printable ASCII in it: choose another."
+            "The token is empty or has other characters than printable ASCII: choose another."
         )
     if (
         arguments.max_batch < 1
@@ -76,28 +87,28 @@ def _check(arguments: argparse.Namespace) -> None:
         or not 0 < arguments.timeout < 86400
     ):
         raise ToolError(
-            "--max-batch is at least 1, --max-waiting at least that, and --timeout above 0."
+            "Give --max-batch of 1 or more, --max-waiting of --max-batch or more, and --timeout above 0."
         )
     if not 0 < arguments.port < 65536:
-        raise ToolError("--port is a number from 1 to 65535.")
+        raise ToolError("Give --port as a number from 1 to 65535.")
 
 
 def _choose(model: Path) -> tuple[Contract, str, Path]:
     folder = model if model.is_dir() else model.parent
     contract = read_contract(folder)
-    asked = [kind for kind, name in KINDS.items() if name == model.name]
-    kinds = [kind for kind in KINDS if kind in contract.files and (model.is_dir() or kind in asked)]
+    named = [kind for kind, name in KINDS.items() if name == model.name]
+    kinds = [kind for kind in KINDS if kind in contract.files and (model.is_dir() or kind in named)]
     if not kinds:
-        raise ToolError(f"{model} is not a model of {folder}: it has {', '.join(contract.files)}.")
-    for name, promised in contract.files[kinds[0]].items():
+        raise ToolError(
+            f"{model} is not a model of {folder}, which has {', '.join(contract.files)}."
+        )
+    for name, declared in contract.files[kinds[0]].items():
         try:
             found = hash_file(folder / name)
         except OSError as error:
             raise ToolError(f"{folder / name} cannot be read: {error.strerror}.") from None
-        if found != promised:
-            raise ToolError(
-                f"{folder / name} is not the file that model.json describes: export again."
-            )
+        if found != declared:
+            raise ToolError(f"{folder / name} differs from model.json: export again.")
     return contract, kinds[0], folder / KINDS[kinds[0]]
 
 
@@ -106,7 +117,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise ToolError(f"{host}:{port} cannot be opened: {error.strerror or error}.") from None
+        raise ToolError(
+            f"{host}:{port} cannot be opened ({error.strerror or error}): choose another --host or --port."
+        ) from None
 
 
 def _serve(
@@ -124,13 +137,13 @@ def _serve(
         from workbench_toolkit.serve.service import Service
         from workbench_toolkit.serve.worker import Worker
     except ImportError as error:
-        raise ToolError(
-            f"{error.name} is not in this flavor: serve in the flavor `serve`."
-        ) from None
-    metrics, failures = Metrics(), []
+        raise ToolError(f"{error.name} is not in this image: use the flavor serve.") from None
+    metrics = Metrics()
+    has_failed = False
 
-    def lost() -> None:
-        failures.append(1)
+    def on_failure() -> None:
+        nonlocal has_failed
+        has_failed = True
         server.should_exit = True
 
     service = Service(
@@ -141,7 +154,12 @@ def _serve(
         timeout_s=arguments.timeout,
     )
     app = build_app(
-        contract, service, metrics, max_rows=arguments.max_batch, token=arguments.token, lost=lost
+        contract,
+        service,
+        metrics,
+        max_rows=arguments.max_batch,
+        token=arguments.token,
+        on_failure=on_failure,
     )
     config = uvicorn.Config(
         app,
@@ -155,18 +173,20 @@ def _serve(
         server.run(sockets=[listener])
     finally:
         service.end()
-    return 1 if failures else 0
+    return 1 if has_failed else 0
 
 
-def _print_summary(arguments: argparse.Namespace, contract: Contract, kind: str, device: str) -> None:
-    door = (
-        "with its token"
+def _print_summary(
+    arguments: argparse.Namespace, contract: Contract, kind: str, device: str
+) -> None:
+    access = (
+        "with the token"
         if arguments.token
-        else "without a token: whoever reaches this port may ask"
+        else "without a token: every client that reaches this port gets predictions"
     )
     sys.stdout.write(
         f"{arguments.model} ({kind}): {device}\n"
         f"{', '.join(map(str, contract.inputs))} → {', '.join(map(str, contract.outputs))}\n"
-        f"http://{arguments.host}:{arguments.port}/predict, {door}\n"
+        f"http://{arguments.host}:{arguments.port}/predict, {access}\n"
     )
     sys.stdout.flush()

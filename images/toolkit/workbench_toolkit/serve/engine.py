@@ -1,6 +1,6 @@
-"""An exported model loaded into this process: TorchScript by PyTorch, ONNX by onnxruntime.
+"""Engine: loads an exported model into this process, TorchScript with PyTorch and ONNX with onnxruntime.
 
-Runs on the GPU where there is one that the runtime really uses, and says what it runs on.
+It runs on a GPU that the runtime really uses, else on the CPU, and describes its device.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from workbench_toolkit.cores import usable_cores
 from workbench_toolkit.errors import ToolError
 from workbench_toolkit.export.contract import Contract
 from workbench_toolkit.export.inputs import Array
-from workbench_toolkit.cores import usable_cores
 
 Run = Callable[[Sequence[Array]], list[Array]]
 """Inputs in order to outputs in order."""
 
 
 class Engine:
-    """A loaded model; ``device`` says in words what it runs on."""
+    """A loaded model; ``device`` is the description of its device."""
 
     def __init__(self, contract: Contract, kind: str, path: Path) -> None:
         """Load ``path`` and predict once; raises ToolError."""
@@ -45,13 +45,13 @@ class Engine:
         expected = [(rows, *spec.shape[1:]) for spec in self._contract.outputs]
         if [output.shape for output in outputs] != expected:
             raise ValueError(
-                f"it returned {[output.shape for output in outputs]}, model.json says {expected}"
+                f"it returned {[output.shape for output in outputs]}, model.json has {expected}"
             )
         return outputs
 
 
 def first_line(error: BaseException) -> str:
-    """Return what ``error`` says in one line; PyTorch puts its own message last, below a trace of TorchScript."""
+    """Return the last line of ``error``: PyTorch's own message is below a trace of TorchScript."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[-1][:300]
 
@@ -96,7 +96,7 @@ def _onnx(contract: Contract, path: Path) -> tuple[str, Run]:
 
 
 def _threads() -> int:
-    # Left alone, both runtimes start a thread per core of the machine, and a container's quota makes them wait in turn.
+    # By default both runtimes start one thread per core of the host, too many for the container's CPU quota.
     return int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
 
 

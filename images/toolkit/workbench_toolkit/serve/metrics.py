@@ -1,6 +1,6 @@
-"""What Prometheus is told about a server: requests, their time, batches, the queue, refusals and the model's process.
+"""Metrics: Prometheus metrics of requests, batches, the queue, refusals and the model's process.
 
-Every label's values come from a closed list, whatever clients send.
+The values of every label come from a closed list, independent of the requests.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Metrics:
         )
         self.batch_rows = Histogram(
             "wb_serve_batch_rows",
-            "Rows that the model saw at once.",
+            "Rows per batch.",
             buckets=_ROWS,
             registry=self._registry,
         )
         self.restarts = Counter(
             "wb_serve_worker_restarts",
-            "Times that the model's process died.",
+            "Restarts of the model's process.",
             registry=self._registry,
         )
         self._errors = Counter(
@@ -55,29 +55,27 @@ class Metrics:
         )
         for reason in Reason:
             self._errors.labels(reason.word)
-        self._queue = Gauge(
-            "wb_serve_queue_rows", "Rows that wait for the model.", registry=self._registry
-        )
+        self._queue = Gauge("wb_serve_queue_rows", "Rows in the queue.", registry=self._registry)
         self._up = Gauge(
             "wb_serve_worker_up", "1 while the model can answer.", registry=self._registry
         )
 
-    def watch(self, waiting_rows: Callable[[], int], is_ready: Callable[[], bool]) -> None:
-        """Read the queue and the model's process from these whenever Prometheus asks."""
+    def set_sources(self, waiting_rows: Callable[[], int], is_ready: Callable[[], bool]) -> None:
+        """Set the functions that each scrape reads for the queue and the model's process."""
         self._queue.set_function(waiting_rows)
         self._up.set_function(is_ready)
 
-    def refused(self, reason: Reason) -> None:
-        """Count a request that got no prediction."""
+    def count_refusal(self, reason: Reason) -> None:
+        """Count a request without a prediction."""
         self._errors.labels(reason.word).inc()
 
     def text(self) -> bytes:
-        """Return everything in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class MeasureMiddleware:
-    """ASGI middleware that counts and times what is asked of ``path``."""
+    """ASGI middleware that counts and times the requests to ``path``."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, path: str) -> None:
         self._app = app
@@ -85,7 +83,7 @@ class MeasureMiddleware:
         self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on and look at the answer's head; an exception will be a 500."""
+        """Call the application and record the status of its answer; an exception counts as 500."""
         if scope["type"] != "http" or scope["path"] != self._path:
             await self._app(scope, receive, send)
             return
@@ -105,6 +103,6 @@ class MeasureMiddleware:
         try:
             await self._app(scope, receive, measured)
         except Exception:
-            if not is_answered:  # Starlette answers outside of all middleware
+            if not is_answered:  # Starlette answers outside all middleware
                 count(500)
             raise

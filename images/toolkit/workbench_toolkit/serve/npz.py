@@ -1,6 +1,6 @@
-"""Bodies of NumPy's own format, for inputs too large for JSON: one array per input, by name.
+"""NPZ bodies: requests in NumPy's format for inputs too large for JSON, one array per input.
 
-Sizes and types are read before any data, so that a small body cannot ask for much memory.
+Sizes and types are read before any data, so that a small body cannot allocate much memory.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ _HEADER_BYTES = 4096
 
 
 class NpzBodies:
-    """``.npz`` bodies of one model: checked, and turned into arrays."""
+    """Validates ``.npz`` bodies of one model and converts them to arrays."""
 
     def __init__(self, inputs: Sequence[TensorSpec], max_rows: int) -> None:
         self._inputs = inputs
         self._max_rows = max_rows
 
     def parse(self, body: bytes) -> list[Array]:
-        """Return the arrays that ``body`` holds, in the contract's order; raises Refusal."""
+        """Return the arrays of ``body`` in the contract's order; raises Refusal."""
         try:
             with zipfile.ZipFile(io.BytesIO(body)) as archive:
                 arrays = self._arrays(archive)
         except Refusal:
             raise
-        except Exception as error:  # noqa: BLE001 - damaged bytes make zipfile and NumPy raise nearly anything
-            said = str(error).partition("\n")[0]
+        except Exception as error:  # noqa: BLE001 - damaged bytes make zipfile and NumPy raise nearly any type
+            message = str(error).partition("\n")[0]
             raise Refusal(
-                Reason.BODY, f"The body is not a readable .npz: {said}"[:200] + "."
+                Reason.BODY, f"The body is not a readable .npz: {message}"[:200] + "."
             ) from None
         if len({len(array) for array in arrays}) != 1:
             raise Refusal(Reason.INPUT, "All arrays need the same number of rows.")
@@ -54,10 +54,10 @@ class NpzBodies:
         if member.file_size > self._max_rows * row_bytes + _HEADER_BYTES:
             raise Refusal(
                 Reason.INPUT,
-                f"{spec.name} is larger than {self._max_rows} rows: send fewer at a time.",
+                f"{spec.name} is larger than {self._max_rows} rows: send fewer rows at a time.",
             )
         with archive.open(member) as file:
-            data = file.read(member.file_size)  # a member may hold more than it says
+            data = file.read(member.file_size)  # a member may be longer than declared
         shape, dtype = _header(data)
         rows = shape[0] if shape else 0
         if shape[1:] != spec.shape[1:] or dtype != spec.dtype or not 0 < rows <= self._max_rows:

@@ -1,6 +1,6 @@
-"""Why a request gets no prediction: a closed list of reasons, each with its status code.
+"""Refusals: the reasons for a request without a prediction, each with its status code.
 
-The reasons are the labels of ``wb_serve_errors_total``, so there are never more of them than here.
+The reasons are the labels of ``wb_serve_errors_total``, so this list is complete.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import enum
 
 
 class Reason(enum.Enum):
-    """What a refusal's ``reason`` can be, and its status code."""
+    """The reasons of refusals and their status codes."""
 
     BODY = ("body", 400)
     TOKEN = ("token", 401)
@@ -23,7 +23,7 @@ class Reason(enum.Enum):
 
     @property
     def word(self) -> str:
-        """The reason as clients and metrics see it."""
+        """The reason in answers and metrics."""
         return self.value[0]
 
     @property
@@ -33,7 +33,7 @@ class Reason(enum.Enum):
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault
-    """A request that gets no prediction, and the sentence that says why."""
+    """A request without a prediction, with a reason and a sentence."""
 
     def __init__(self, reason: Reason, sentence: str) -> None:
         super().__init__(sentence)

@@ -1,4 +1,4 @@
-"""What a model's requests look like, built from its contract: what checks a JSON body and what OpenAPI shows are one.
+"""Request schema: one model from the contract validates JSON bodies and describes them in OpenAPI.
 
 A body is ``{"instances": [{INPUT: value, …}, …]}``, its answer ``{"predictions": [{OUTPUT: value, …}, …]}``, by rows.
 """
@@ -24,13 +24,13 @@ from workbench_toolkit.export.inputs import Array
 from workbench_toolkit.serve.refusal import Reason, Refusal
 
 _EXACT = 2**53 - 1
-"""Above it a float may stand for the whole number beside the one that was sent."""
+"""The largest integer whose float form is unique."""
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 class JsonBodies:
-    """JSON bodies of one model: checked, and turned into arrays."""
+    """Validates JSON bodies of one model and converts them to arrays."""
 
     def __init__(self, inputs: Sequence[TensorSpec], max_rows: int) -> None:
         self._inputs = inputs
@@ -45,7 +45,7 @@ class JsonBodies:
         )
 
     def parse(self, body: bytes) -> list[Array]:
-        """Return the arrays that ``body`` holds, in the contract's order; raises Refusal."""
+        """Return the arrays of ``body`` in the contract's order; raises Refusal."""
         try:
             request: Any = self._body.model_validate_json(body)
         except ValidationError as error:
@@ -56,7 +56,7 @@ class JsonBodies:
         ]
 
     def json_schema(self) -> dict[str, Any]:
-        """Return the JSON Schema of a body, free of references."""
+        """Return the JSON Schema of a body, without references."""
         schema = self._body.model_json_schema()
         schema.pop("$defs")
         schema["properties"]["instances"]["items"] = self._row.model_json_schema()
@@ -64,7 +64,7 @@ class JsonBodies:
 
 
 def prediction_schema(outputs: Sequence[TensorSpec]) -> dict[str, Any]:
-    """Return the JSON Schema of an answer; NaN and infinity, which JSON lacks, are null."""
+    """Return the JSON Schema of an answer; NaN and infinity, missing in JSON, are null."""
     row = {spec.name: _output(spec) for spec in outputs}
     return {
         "type": "object",
@@ -97,7 +97,7 @@ def _value(spec: TensorSpec) -> Any:  # noqa: ANN401 - a type made at run time
 
 
 def _whole_number(least: int, most: int) -> Any:  # noqa: ANN401 - a type made at run time
-    # In JSON Schema 8.0 is an integer too.
+    # JSON Schema accepts 8.0 as an integer
     exact = Field(ge=max(least, -_EXACT), le=min(most, _EXACT))
     return Annotated[
         Annotated[int, Field(ge=least, le=most)]
@@ -125,14 +125,15 @@ def _refusal(error: ValidationError) -> Refusal:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         return Refusal(Reason.BODY, f"The body is not JSON: {first['msg'].partition(': ')[2]}.")
-    # Below instances[…].INPUT only indices follow; a word there names one of pydantic's own alternatives.
+    # below instances[…].INPUT a word is pydantic's name of an alternative, not a part of the path
     steps = [step for depth, step in enumerate(first["loc"]) if depth < 3 or isinstance(step, int)]
     place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-    said = (
+    problem = (
         "is not an input of this model"
         if first["type"] == "extra_forbidden"
         else first["msg"].lower()
     )
     return Refusal(
-        Reason.INPUT, f"{place.removeprefix('.')[:200] or 'the body'}: {said}; see /openapi.json."
+        Reason.INPUT,
+        f"{place.removeprefix('.')[:200] or 'the body'}: {problem}; see /openapi.json.",
     )

@@ -1,6 +1,6 @@
-"""One model being served: its process kept alive, its queue worked off, its promises on time kept.
+"""Model service: keeps the model's process running, works off its queue and enforces the timeout.
 
-A process that dies is started anew; where that fails the server ends, for whoever keeps it alive to see.
+A dead process is restarted; if that fails, the server ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _log = logging.getLogger("uvicorn.error")
 
 
 class Service:
-    """The worker that ``start`` makes, behind a queue; ``timeout_s`` bounds each request and each batch."""
+    """The worker from ``start`` behind a queue; ``timeout_s`` limits each request and each batch."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Service:
         self._batcher = Batcher(
             self._predict_batch, batch_rows, waiting_rows, metrics.batch_rows.observe
         )
-        metrics.watch(lambda: self._batcher.waiting_rows, lambda: self.is_ready)
+        metrics.set_sources(lambda: self._batcher.waiting_rows, lambda: self.is_ready)
 
     @property
     def is_ready(self) -> bool:
@@ -50,15 +50,18 @@ class Service:
 
     @property
     def device(self) -> str:
-        """What the model runs on, in words."""
+        """The description of the model's device."""
         return self._worker.device
 
     @contextlib.asynccontextmanager
-    async def running(self, lost: Callable[[], None]) -> AsyncIterator[None]:
-        """Serve while this context lasts; ``lost`` is called when the model's process cannot be started again."""
+    async def running(self, on_failure: Callable[[], None]) -> AsyncIterator[None]:
+        """Serve during this context; an unsuccessful restart of the model's process calls ``on_failure``."""
         self._ready.set()
         async with asyncio.TaskGroup() as tasks:
-            started = [tasks.create_task(self._batcher.run()), tasks.create_task(self._keep(lost))]
+            started = [
+                tasks.create_task(self._batcher.run()),
+                tasks.create_task(self._restart_when_dead(on_failure)),
+            ]
             try:
                 yield
             finally:
@@ -71,9 +74,7 @@ class Service:
             async with asyncio.timeout(self._timeout_s):
                 return await self._batcher.submit(arrays)
         except QueueFullError:
-            raise Refusal(
-                Reason.QUEUE, "Too many rows wait already: try again in a second."
-            ) from None
+            raise Refusal(Reason.QUEUE, "The queue is full: try again in a second.") from None
         except TimeoutError:
             raise Refusal(
                 Reason.TIMEOUT, f"No prediction within {self._timeout_s:g} s: try again."
@@ -83,7 +84,7 @@ class Service:
         except WorkerDiedError:
             raise Refusal(
                 Reason.WORKER,
-                "The model's process ended during this prediction and starts anew: try again.",
+                "The model's process ended during this prediction and restarts: try again.",
             ) from None
 
     def end(self) -> None:
@@ -100,22 +101,22 @@ class Service:
                 return await asyncio.to_thread(worker.predict, arrays)
         except (TimeoutError, WorkerDiedError) as error:
             if isinstance(error, TimeoutError):
-                _log.error("A batch took longer than %g s: its process is ended.", self._timeout_s)
+                _log.error("batch state=timeout limit_seconds=%g", self._timeout_s)
                 worker.kill()
-            if worker is self._worker:  # not replaced yet: the next batch has to wait for that
+            if worker is self._worker:  # not replaced yet, so the next batch has to wait
                 self._ready.clear()
             raise WorkerDiedError from None
 
-    async def _keep(self, lost: Callable[[], None]) -> None:
+    async def _restart_when_dead(self, on_failure: Callable[[], None]) -> None:
         while True:
-            await self._worker.died()
+            await self._worker.wait_until_dead()
             self._ready.clear()
             self._metrics.restarts.inc()
-            _log.error("The model's process ended; it is started anew.")
+            _log.error("worker state=dead action=restart")
             try:
                 self._worker = await asyncio.to_thread(self._start)
             except ToolError as error:
-                _log.critical("%s", error)
-                lost()
+                _log.critical("worker state=failed reason=%s", error)
+                on_failure()
                 return
             self._ready.set()

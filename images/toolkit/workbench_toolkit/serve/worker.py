@@ -1,6 +1,6 @@
-"""The process that holds the model: a model that crashes takes this process with it, not the server.
+"""Model worker: the process with the model, so that a crash of the model does not end the server.
 
-It answers one batch at a time, ends when the server ends, and is started anew whenever it dies.
+It answers one batch at a time and ends with the server.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from workbench_toolkit.serve.engine import Engine, first_line
 
 
 class ModelFailedError(Exception):
-    """The model raised on these inputs; the process goes on."""
+    """The model raised an exception on these inputs; the process continues."""
 
 
 class WorkerDiedError(Exception):
-    """The process ended before it answered."""
+    """The process ended before its answer."""
 
 
 class Worker:
-    """The model's process, seen from the server; ``device`` says in words what it runs on."""
+    """The server's handle of the model's process; ``device`` is the description of its device."""
 
     def __init__(self, contract: Contract, kind: str, path: Path) -> None:
         """Start the process and wait until it has loaded ``path``; raises ToolError."""
@@ -42,15 +42,15 @@ class Worker:
         self._process.start()
         theirs.close()
         try:
-            loaded, said = self._pipe.recv()
+            loaded, answer = self._pipe.recv()
         except EOFError:
             self._process.join()
             raise ToolError(
-                f"{path} ended its process while it was loaded (exit code {self._process.exitcode})."
+                f"{path} ended its process during loading (exit code {self._process.exitcode}): export again."
             ) from None
         if not loaded:
-            raise ToolError(said)
-        self.device = str(said)
+            raise ToolError(answer)
+        self.device = str(answer)
 
     @property
     def is_alive(self) -> bool:
@@ -68,7 +68,7 @@ class Worker:
             raise ModelFailedError(answer)
         return list(answer)
 
-    async def died(self) -> None:
+    async def wait_until_dead(self) -> None:
         """Return when the process has ended."""
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._process.sentinel, ended.set)
@@ -78,12 +78,12 @@ class Worker:
             loop.remove_reader(self._process.sentinel)
 
     def kill(self) -> None:
-        """End the process at once, whatever it does."""
+        """End the process at once."""
         self._process.kill()
 
 
 def _end_with_server() -> None:
-    # A server that was killed could not end this process, and a model may be busy for ever.
+    # a killed server cannot end this process, and a model can be busy without end
     server = multiprocessing.parent_process()
     if server is not None:
         server.join()
@@ -91,7 +91,7 @@ def _end_with_server() -> None:
 
 
 def _work(pipe: Connection, contract: Contract, kind: str, path: Path) -> None:
-    # A terminal's Ctrl-C reaches this process too, which must still finish what the server lets finish.
+    # a terminal's Ctrl-C reaches this process too, which still has to finish running requests
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_server, daemon=True).start()
     try:
@@ -100,14 +100,14 @@ def _work(pipe: Connection, contract: Contract, kind: str, path: Path) -> None:
         pipe.send((False, str(error)))
         return
     pipe.send((True, engine.device))
-    with contextlib.suppress(EOFError):  # the server is gone
+    with contextlib.suppress(EOFError):  # the server has ended
         while True:
             arrays = pipe.recv()
             try:
                 answer = (True, engine.predict(arrays))
             except Exception as error:
                 if "CUDA error" in str(error):
-                    raise  # its CUDA context is lost for good: only a new process helps
+                    raise  # the CUDA context is lost; only a new process has a new one
                 pipe.send((False, first_line(error)))
             else:
                 pipe.send(answer)

@@ -17,10 +17,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.run import parse_args
 from torch.distributed.run import run as run_torchrun
 
+from workbench_toolkit.cores import usable_cores
 from workbench_toolkit.exit_codes import RESUME
 from workbench_toolkit.train import rendezvous
-from workbench_toolkit.cores import usable_cores
-from workbench_toolkit.train.supervisor import exit_code_of, discard_unwritable_output, print_status
+from workbench_toolkit.train.supervisor import discard_unwritable_output, exit_code_of, print_status
 
 PR_SET_PDEATHSIG = 1
 USAGE_ERROR = 2
@@ -44,10 +44,10 @@ def main(parent: int, nproc: str, words: list[str]) -> int:
     where = "one GPU each (nccl)" if gpus else "the CPU (gloo)"
     print_status(f"{processes} process(es) on {where}")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
-    wanted = parse_args([f"--nproc-per-node={processes}", *words])  # type: ignore[no-untyped-call]
+    wanted = parse_args([f"--nproc-per-node={processes}", *words])
     rendezvous.register()
     try:
-        run_torchrun(wanted)  # type: ignore[no-untyped-call]
+        run_torchrun(wanted)
     except ChildFailedError as failed:
         return _report(failed.failures, Path(wanted.log_dir), wanted.rdzv_id)
     return 0
@@ -75,7 +75,8 @@ def _exit_with_parent(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # torchrun's tee never flushes
+    # torchrun never flushes its output
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     exit_code = main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
     discard_unwritable_output()
     sys.exit(exit_code)

@@ -1,7 +1,7 @@
 """Loopback rendezvous: joins the processes of one training through a store on 127.0.0.1.
 
 torchrun's own stores listen on every address of the container, without a password, and its rendezvous loads pickles
-from them. Here the launcher's state stays in memory, and the processes' store gets a listener that is bound to loopback.
+from them. Here the launcher's state stays in memory, and the processes' store gets a listener on loopback.
 """
 
 from __future__ import annotations

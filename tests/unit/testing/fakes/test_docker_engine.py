@@ -1,4 +1,4 @@
-"""The fake Docker Engine answers like the real one until it is told not to."""
+"""The fake Docker Engine answers like the real one until a fault is planned."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,34 +27,34 @@ async def http(engine: FakeEngine) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def ask(http: aiohttp.ClientSession, method: str, path: str, **more: object) -> int:
+async def request(http: aiohttp.ClientSession, method: str, path: str, **more: object) -> int:
     async with http.request(method, path, **more) as response:  # type: ignore[arg-type]
         await response.read()
         return response.status
 
 
 async def test_a_life_has_the_statuses_of_the_real_one(http: aiohttp.ClientSession) -> None:
-    assert await ask(http, "GET", "containers/a/json") == 404
-    assert await ask(http, "POST", "containers/create?name=a", json=BODY) == 201
-    assert await ask(http, "POST", "containers/create?name=a", json=BODY) == 409
-    assert await ask(http, "POST", "containers/a/stop") == 304
-    assert await ask(http, "POST", "containers/a/start") == 204
-    assert await ask(http, "POST", "containers/a/start") == 304
-    assert await ask(http, "DELETE", "containers/a") == 409
-    assert await ask(http, "POST", "containers/a/stop") == 204
-    assert await ask(http, "DELETE", "containers/a") == 204
-    assert await ask(http, "GET", "containers/a/json") == 404
+    assert await request(http, "GET", "containers/a/json") == 404
+    assert await request(http, "POST", "containers/create?name=a", json=BODY) == 201
+    assert await request(http, "POST", "containers/create?name=a", json=BODY) == 409
+    assert await request(http, "POST", "containers/a/stop") == 304
+    assert await request(http, "POST", "containers/a/start") == 204
+    assert await request(http, "POST", "containers/a/start") == 304
+    assert await request(http, "DELETE", "containers/a") == 409
+    assert await request(http, "POST", "containers/a/stop") == 204
+    assert await request(http, "DELETE", "containers/a") == 204
+    assert await request(http, "GET", "containers/a/json") == 404
 
 
 async def test_an_unknown_image_is_a_404(http: aiohttp.ClientSession) -> None:
-    assert await ask(http, "GET", "images/image:1/json") == 200
-    assert await ask(http, "GET", "images/other/json") == 404
+    assert await request(http, "GET", "images/image:1/json") == 200
+    assert await request(http, "GET", "images/other/json") == 404
     wrong = {**BODY, "Image": "sha256:2"}
-    assert await ask(http, "POST", "containers/create?name=a", json=wrong) == 404
+    assert await request(http, "POST", "containers/create?name=a", json=wrong) == 404
 
 
 async def test_a_list_is_filtered_by_label(http: aiohttp.ClientSession) -> None:
-    await ask(http, "POST", "containers/create?name=a", json=BODY)
+    await request(http, "POST", "containers/create?name=a", json=BODY)
 
     async def names(label: str, everyone: int = 1) -> list[str]:
         query = {"all": str(everyone), "filters": f'{{"label": ["{label}"]}}'}
@@ -69,12 +69,12 @@ async def test_a_list_is_filtered_by_label(http: aiohttp.ClientSession) -> None:
 async def test_a_fault_is_spent_once_and_only_on_its_subject(
     engine: FakeEngine, http: aiohttp.ClientSession
 ) -> None:
-    await ask(http, "POST", "containers/create?name=a", json=BODY)
-    await ask(http, "POST", "containers/create?name=b", json=BODY)
+    await request(http, "POST", "containers/create?name=a", json=BODY)
+    await request(http, "POST", "containers/create?name=b", json=BODY)
     engine.plan("inspect", Fault.ERROR, subject="a")
-    assert await ask(http, "GET", "containers/b/json") == 200
-    assert await ask(http, "GET", "containers/a/json") == 500
-    assert await ask(http, "GET", "containers/a/json") == 200
+    assert await request(http, "GET", "containers/b/json") == 200
+    assert await request(http, "GET", "containers/a/json") == 500
+    assert await request(http, "GET", "containers/a/json") == 200
     assert engine.calls[-1] == ("inspect", "a")
 
 
@@ -82,10 +82,10 @@ async def test_a_fault_is_spent_once_and_only_on_its_subject(
 async def test_a_hanging_start_has_no_effect_and_a_late_one_has(
     engine: FakeEngine, http: aiohttp.ClientSession, fault: Fault, lands: bool
 ) -> None:
-    await ask(http, "POST", "containers/create?name=a", json=BODY)
+    await request(http, "POST", "containers/create?name=a", json=BODY)
     engine.plan("start", fault)
-    start = asyncio.create_task(ask(http, "POST", "containers/a/start"))
-    assert await ask(http, "GET", "containers/a/json") == 200
+    start = asyncio.create_task(request(http, "POST", "containers/a/start"))
+    assert await request(http, "GET", "containers/a/json") == 200
     assert not start.done()
     assert not engine.containers["a"].is_running
     engine.release()
@@ -98,19 +98,19 @@ async def test_a_dropped_call_gets_no_answer(
 ) -> None:
     engine.plan("ping", Fault.DROP, Fault.DROP)  # aiohttp asks a second time
     with pytest.raises(aiohttp.ClientConnectionError):
-        await ask(http, "GET", "_ping")
+        await request(http, "GET", "_ping")
 
 
 async def test_a_daemon_that_is_down_keeps_its_containers(
     engine: FakeEngine, http: aiohttp.ClientSession
 ) -> None:
-    await ask(http, "POST", "containers/create?name=a", json=BODY)
-    await ask(http, "POST", "containers/a/start")
+    await request(http, "POST", "containers/create?name=a", json=BODY)
+    await request(http, "POST", "containers/a/start")
     await engine.hang_up()
     with pytest.raises(aiohttp.ClientConnectionError):
-        await ask(http, "GET", "containers/a/json")
+        await request(http, "GET", "containers/a/json")
     await engine.listen()
-    assert await ask(http, "POST", "containers/a/start") == 304
+    assert await request(http, "POST", "containers/a/start") == 304
 
 
 async def test_who_begins_and_ceases_to_run_is_told(
@@ -120,8 +120,8 @@ async def test_who_begins_and_ceases_to_run_is_told(
     engine.on_run = lambda container: told.append(f"{container.name} runs")
     engine.on_end = lambda container: told.append(f"{container.name} ended")
     engine.date = lambda: "2026-11-23T13:00:00Z"
-    await ask(http, "POST", "containers/create?name=a", json=BODY)
-    await ask(http, "POST", "containers/a/start")
+    await request(http, "POST", "containers/create?name=a", json=BODY)
+    await request(http, "POST", "containers/a/start")
     assert engine.containers["a"].started_at == "2026-11-23T13:00:00Z"
     engine.end("a", 137, oom=True)
     engine.run("a")
@@ -135,15 +135,15 @@ async def test_a_container_brings_the_volumes_it_mounts(
 ) -> None:
     mounts = [{"Type": "volume", "Source": "home"}, {"Type": "bind", "Source": "/etc"}]
     body = {**BODY, "HostConfig": {"Mounts": mounts}}
-    assert await ask(http, "GET", "volumes/home") == 404
-    await ask(http, "POST", "containers/create?name=a", json=body)
-    assert await ask(http, "GET", "volumes/home") == 200
+    assert await request(http, "GET", "volumes/home") == 404
+    await request(http, "POST", "containers/create?name=a", json=body)
+    assert await request(http, "GET", "volumes/home") == 200
     assert engine.volumes == {"home"}
 
 
 async def test_a_fault_by_name_meets_who_asks_by_id(
     engine: FakeEngine, http: aiohttp.ClientSession
 ) -> None:
-    await ask(http, "POST", "containers/create?name=a", json=BODY)
+    await request(http, "POST", "containers/create?name=a", json=BODY)
     engine.plan("inspect", Fault.ERROR, subject="a")
-    assert await ask(http, "GET", f"containers/{engine.containers['a'].id}/json") == 500
+    assert await request(http, "GET", f"containers/{engine.containers['a'].id}/json") == 500

@@ -11,7 +11,7 @@ A, AAAA = 1, 28
 NO_ERROR, NO_SUCH_NAME = 0, 3
 
 
-def ask(name: str, kind: int, addresses: dict[str, str]) -> tuple[int, list[str]]:
+def query(name: str, kind: int, addresses: dict[str, str]) -> tuple[int, list[str]]:
     """Return the response code and the addresses of the answer."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     question = labels + b"\0" + struct.pack(">HH", kind, 1)
@@ -41,4 +41,4 @@ def ask(name: str, kind: int, addresses: dict[str, str]) -> tuple[int, list[str]
 def test_a_name_has_the_address_it_was_given(
     name: str, kind: int, expected: tuple[int, list[str]]
 ) -> None:
-    assert ask(name, kind, {"hub": "127.0.1.1"}) == expected
+    assert query(name, kind, {"hub": "127.0.1.1"}) == expected

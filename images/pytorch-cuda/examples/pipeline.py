@@ -1,6 +1,6 @@
-"""SimpleNet learns a pack: ``wb train -- road.py``, or ``wb train --nproc 2 -- road.py`` without a GPU.
+"""SimpleNet learns a pack: ``wb train -- pipeline.py``, or ``wb train --nproc 2 -- pipeline.py`` without a GPU.
 
-It begins with the first try of road.ipynb; stopped in the middle, the same command goes on where it was.
+It begins with the first try of pipeline.ipynb; stopped in the middle, the same command goes on where it was.
 """
 
 import os
@@ -18,8 +18,8 @@ from workbench_toolkit.distributed import init_distributed
 
 EPOCHS = 10
 BATCH = 32
-FIRST_TRY = Path("road-first.pt")
-RUN = Path("runs/road")
+FIRST_TRY = Path("pipeline-first.pt")
+RUN = Path("runs/pipeline")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""The whole road with one release, as docs/toolkit.md says it: from many small files to a served answer.
+"""The whole pipeline with one release, as docs/toolkit.md says it: from many small files to a served answer.
 
-What is typed are the docs' own lines; each step uses what the one before it left in the folder.
+The test types the lines of the docs; each step uses the files of the step before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Scores = list[list[float]]
 
 def lines_of_the_docs() -> list[str]:
     page = (ROOT / "docs" / "toolkit.md").read_text()
-    section = page.split("## The whole road\n")[1].split("\n## ")[0]
+    section = page.split("## The whole pipeline\n")[1].split("\n## ")[0]
     blocks = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
     return "".join(blocks).splitlines()
 
@@ -36,15 +36,15 @@ def lines_of_the_docs() -> list[str]:
 def address_of_lab(name: str, port: int) -> str:
     """Return where a lab container says that it is, with its token."""
 
-    def look() -> str:
+    def address() -> str:
         logs = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=True)
         found = re.search(r"http://127\.0\.0\.1:8888(/lab\?token=\w+)", logs.stdout + logs.stderr)
         return f"http://127.0.0.1:{port}{found[1]}" if found else ""
 
-    return eventually_sync(look, seconds=90, what="JupyterLab prints its address")
+    return eventually_sync(address, seconds=90, what="JupyterLab prints its address")
 
 
-def look_at_the_loss(browser: Browser, address: str, last: str, screenshot: Path) -> None:
+def check_the_loss(browser: Browser, address: str, last: str, screenshot: Path) -> None:
     """Open TensorBoard by its tile in JupyterLab's launcher and see the curve end at epoch 10 with ``last``."""
     with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
         context.set_default_timeout(60 * SECONDS)
@@ -55,7 +55,7 @@ def look_at_the_loss(browser: Browser, address: str, last: str, screenshot: Path
         board = opened.value
         card = board.locator("scalar-card", has=board.get_by_title("loss", exact=True))
         row = card.locator("tb-data-table-content-row").first
-        expect(row).to_contain_text("road/tensorboard", timeout=60 * SECONDS)
+        expect(row).to_contain_text("pipeline/tensorboard", timeout=60 * SECONDS)
         _, _, value, step, *_ = row.inner_text().split()
         assert float(value) == pytest.approx(float(last), abs=0.001)
         assert step == "10"
@@ -82,7 +82,7 @@ def served(shell: Shell, line: str, request: Path) -> Scores:
 
 
 def scores_in(folder: Path) -> Scores:
-    scores: Scores = json.loads((folder / "road-scores.json").read_text())
+    scores: Scores = json.loads((folder / "pipeline-scores.json").read_text())
     return scores
 
 
@@ -115,7 +115,7 @@ def test_from_many_small_files_to_a_served_answer(
         losses = re.findall(r"epoch (\d+): loss (\S+)", said)
         assert [int(epoch) for epoch, _ in losses] == list(range(1, 11))
         address = address_of_lab(name, port)
-        look_at_the_loss(browser, address, losses[-1][1], screenshots / "30-tensorboard.png")
+        check_the_loss(browser, address, losses[-1][1], screenshots / "30-tensorboard.png")
     shell.type(again)
     trained = scores_in(folder)
     assert largest_difference(first_try, trained) > 1, "the notebook saw nothing of the training"
@@ -123,6 +123,6 @@ def test_from_many_small_files_to_a_served_answer(
 
     assert shell.type(export).count("output: max difference") == 2
     for served_line in (serve, serve.replace("wb serve /model", "wb serve /model/model.onnx")):
-        answer = served(shell, served_line, folder / "road-request.json")
+        answer = served(shell, served_line, folder / "pipeline-request.json")
         assert largest_difference(answer, trained) <= TOLERANCE
     assert {path.stat().st_uid for path in folder.rglob("*")} == {folder.stat().st_uid}
