@@ -1,4 +1,4 @@
-"""Measures how long the line's decision takes, and how that grows: ``python -m benchmarks.queue``.
+"""Measures how long the queue's decision takes, and how that grows: ``python -m benchmarks.queue``.
 
 So many GPUs as people wait, each held or wanted by another user; the best of many decisions, in milliseconds.
 """

@@ -124,7 +124,7 @@ class Load:
         self.tokens[name] = self.api("admin", "POST", f"/users/{name}/tokens", {})["token"]
 
     def request_server(self, name: str, **options: object) -> httpx.Response | None:
-        """Ask for a server; who waits in line is answered 202 after some seconds."""
+        """Request a server; the hub answers 202 after some seconds where it has to wait."""
         return self.request(name, "POST", f"/hub/api/users/{name}/server", options)
 
     def stop(self, name: str) -> httpx.Response | None:

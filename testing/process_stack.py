@@ -62,6 +62,7 @@ class ProcessStack:
             (folder / name).mkdir()
         for file in ("jupyterhub_config.py", "images/catalog.toml"):
             shutil.copy(ROOT / file, folder / "etc")
+        shutil.copytree(ROOT / "docs", folder / "etc/docs")
         self._token = secrets.token_hex(32)
         ours = {
             "AUTHENTICATOR": "dummy",

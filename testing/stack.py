@@ -82,12 +82,12 @@ class Person:
         return servers.get("")
 
     def request_server(self, **options: object) -> httpx.Response:
-        """Ask for a server; who has to wait in line is answered 202 after some seconds."""
+        """Request a server; the hub answers 202 after some seconds where it has to wait."""
         return self.api("POST", f"/users/{self.name}/server", options)
 
     @property
     def position(self) -> int | None:
-        """This person's place in line, None when they do not wait."""
+        """This person's position in the queue, None when they do not wait."""
         waiting: list[dict[str, Any]] = self.api("GET", "/workbench/queue").json()["waiting"]
         return next((one["position"] for one in waiting if one["user"] == "you"), None)
 

@@ -27,11 +27,11 @@ PARTS: dict[str, Part] = {
     "arrive-at-once": arrivals.arrive(gpus=0, inventory=8, per_second=None),
     # by REST: no real form offers a thousand GPUs of one host
     "gpu-each": arrivals.arrive(gpus=1, inventory=1000, per_second=10.0, fills_form=False),
-    "line-20": arrivals.arrive(gpus=1, inventory=8, per_second=20.0),
-    "line-at-once": arrivals.arrive(gpus=1, inventory=8, per_second=None),
+    "queue-20": arrivals.arrive(gpus=1, inventory=8, per_second=20.0),
+    "queue-at-once": arrivals.arrive(gpus=1, inventory=8, per_second=None),
     "running": restarts.running,
     "waiting": restarts.waiting,
-    "watched-line": restarts.watched_line,
+    "watched-queue": restarts.watched_queue,
     "slow-call": slow_call.compare,
 }
 

@@ -74,7 +74,7 @@ def describe_visits(
             "alone_click_to_ready_seconds": alone,
             **ready,
             "p95_over_alone": None if p95 is None else float(str(p95)) / alone,
-            **describe_times("click_to_line", times_of(visits, "in_line_seconds")),
+            **describe_times("click_to_queue", times_of(visits, "queued_seconds")),
             **describe_times("form", times_of(visits, "form_seconds")),
             **describe_times("log_in", times_of(visits, "log_in_seconds")),
             "all_clients_seconds": told["seconds"],

@@ -25,14 +25,14 @@ READY_SECONDS = 600.0
 class Plan:
     """Plan: the users, their rate of arrival, and their request.
 
-    ``per_second`` None is all at once. ``gpus`` None only logs in. ``watches_line``: those who have to wait keep
+    ``per_second`` None is all at once. ``gpus`` None only logs in. ``watches_queue``: those who have to wait keep
     their page open until stdin ends. Without ``fills_form`` they ask through the REST API.
     """
 
     names: list[str]
     per_second: float | None
     gpus: int | None
-    watches_line: bool = False
+    watches_queue: bool = False
     fills_form: bool = True
     password: str = "any"  # noqa: S105 - the dummy authenticator's
 
@@ -44,7 +44,7 @@ class Visit:
     name: str
     log_in_seconds: float | None = None
     form_seconds: float | None = None
-    in_line_seconds: float | None = None
+    queued_seconds: float | None = None
     ready_seconds: float | None = None
     statuses: list[int] = field(default_factory=list)
     trouble: str | None = None
@@ -130,8 +130,8 @@ class Browser:
                 if event.get("ready"):
                     return True
                 if "waiting" in event:
-                    self.visit.in_line_seconds = time.monotonic() - clicked
-                    if not self._plan.watches_line:
+                    self.visit.queued_seconds = time.monotonic() - clicked
+                    if not self._plan.watches_queue:
                         return False
                     self.settled.set()
         return False
@@ -172,7 +172,7 @@ async def run(plan: Plan) -> None:
         seconds = time.monotonic() - began
         print(json.dumps({"seconds": seconds, "visits": [asdict(b.visit) for b in browsers]}))
         sys.stdout.flush()
-        if plan.watches_line:
+        if plan.watches_queue:
             await asyncio.to_thread(sys.stdin.read)
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""A hub with a thousand servers, or a thousand people in line: what it costs to be idle, and to be killed."""
+"""A hub with a thousand servers, or a thousand people in the queue: what it costs to be idle, and to be killed."""
 
 from __future__ import annotations
 
@@ -50,40 +50,40 @@ async def waiting(folder: Path, people: int) -> list[Row]:
     """Queue all users but a few, measure the idle hub, and kill it."""
     async with LoadEnvironment(folder, _GPUS) as env:
         filled = await fill(env, Plan(names(people), _PER_SECOND, 1), await env.alone(0))
-        line = env.waiting()
-        idle = await idle_row(env, f"{len(line)} people in line, nobody looks")
+        queue = env.waiting()
+        idle = await idle_row(env, f"{len(queue)} people in the queue, no page open")
         env.engine.calls.clear()
         began, since = time.monotonic(), (folder / "hub.log").stat().st_size
         env.kill("hub")
         env.start_hub()
         await env.until_hub_answers()
         answered = time.monotonic() - began
-        await env.until_logged("servers are back in line", since)
+        await env.until_logged("queue state=resumed", since)
         back = time.monotonic() - began
         calls = [operation for operation, _ in env.engine.calls]
         figures: dict[str, Value] = {
             "hub_answers_seconds": answered,
-            "all_back_in_line_seconds": back,
-            "is_same_order": str(env.waiting() == line),
+            "all_queued_again_seconds": back,
+            "is_same_order": str(env.waiting() == queue),
             "containers_stopped": calls.count("stop") + calls.count("delete"),
             "hub_cpu_seconds": env.usage().cpu_seconds,
         }
-        return [filled, idle, Row(f"the hub is killed while {len(line)} wait", figures)]
+        return [filled, idle, Row(f"the hub is killed while {len(queue)} wait", figures)]
 
 
-async def watched_line(folder: Path, people: int) -> list[Row]:
+async def watched_queue(folder: Path, people: int) -> list[Row]:
     """Keep the page of every queued user open; then the first servers end and the queue moves."""
     async with LoadEnvironment(folder, _GPUS) as env:
         await env.alone(0)
-        plan = Plan(names(people), _PER_SECOND, 1, watches_line=True)
+        plan = Plan(names(people), _PER_SECOND, 1, watches_queue=True)
         async with env.clients(plan):
-            line = len(env.waiting())
-            idle = await idle_row(env, f"{line} people in line, each with the page open")
+            queued = len(env.waiting())
+            idle = await idle_row(env, f"{queued} people in the queue, each with the page open")
             before, began = env.usage().cpu_seconds, time.monotonic()
             for container in list(env.engine.containers.values()):
                 if container.body["Labels"]["workbench.gpus"]:
                     env.engine.end(container.name, 0)
-            await env.until_waiting(line - _GPUS)
+            await env.until_waiting(queued - _GPUS)
             granted = time.monotonic() - began
             await env.until_quiet()
             figures: dict[str, Value] = {
@@ -91,7 +91,7 @@ async def watched_line(folder: Path, people: int) -> list[Row]:
                 "hub_cpu_milliseconds_per_place": 1e3 * (env.usage().cpu_seconds - before) / _GPUS,
                 "seconds_until_quiet": time.monotonic() - began,
             }
-            moved = Row(f"{_GPUS} servers end, and {line} open pages are told", figures)
+            moved = Row(f"{_GPUS} servers end, and {queued} open pages are updated", figures)
         return [idle, moved]
 
 

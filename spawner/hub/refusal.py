@@ -13,7 +13,7 @@ from jupyterhub.spawner import SpawnException
 from tornado import web
 
 from spawner.hub.metrics import count_refusal
-from spawner.hub.unavailable import RETRY_HEADERS
+from spawner.hub.unavailable import RETRY_HEADERS, Unavailable
 from spawner.model import Reason, Refused
 
 STATUS = {
@@ -60,10 +60,10 @@ class SpawnRefused(SpawnException):  # type: ignore[misc]
 def to_http_error(refused: Refused) -> web.HTTPError:
     """Count ``refused`` and return it as the error of a REST handler."""
     count_refusal(refused)
-    error = web.HTTPError(STATUS[refused.reason].value, refused.message)
-    if error.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-        error.headers = RETRY_HEADERS
-    return error
+    status = STATUS[refused.reason]
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        return Unavailable(refused.message)
+    return web.HTTPError(status.value, "%s", refused.message)
 
 
 def without_traceback() -> Callable[[logging.LogRecord], bool]:

@@ -14,11 +14,11 @@ Another process may hold the lock: a backup, a migration, an administrator's ``s
    and goes on with no user. A page then redirects to the log-in page and clears cookies; a token is answered 403. A
    user with a valid session is logged out because of a database that was busy for a moment.
 
-What this module does
----------------------
+The answers
+-----------
 *Before a request.* ``BaseHandler.prepare`` is the first code of every request. ``reject_while_locked`` tries the write
 lock on a connection of its own that waits 0 s, which costs microseconds. If another process holds the lock, or the
-file cannot be used at all, the answer is 503, without a page: the page would name its user, whom only the database
+file cannot be used at all, the answer is 503. It is no page, because a page names its user, whom only the database
 knows. Neither the user lookup nor the log-in redirect runs, so every session survives.
 
 *During a request.* A lock can be taken between ``prepare`` and a later write. JupyterHub's own connection therefore
@@ -38,11 +38,11 @@ At 12:00:00 a script takes the write lock for 8 s. Alice has the home page open,
 12:00:08 The lock is free.                               Bob's write succeeds. Alice and Carol are answered normally.
 ======== =============================================== ======================================================
 
-Without a spawn under way, the loop never waits: Alice and Carol get a 503 with ``Retry-After: 5`` within milliseconds,
-Alice's cookies stay as they are, and her page's refresh at 12:00:10 succeeds.
+Without a spawn under way, the loop never waits. Alice and Carol get a 503 with ``Retry-After: 5`` within milliseconds.
+Alice's cookies stay as they are, and the refresh of her page at 12:00:10 succeeds.
 
-The lock of JupyterHub's own session is no reason to reject: a request may arrive while another handler is between two
-writes of one transaction. ``_has_open_transaction`` tells the two apart.
+The lock of JupyterHub's own session is no reason to reject: a request may arrive between two writes of another
+handler's transaction. ``_has_open_transaction`` separates the two cases.
 """
 
 from __future__ import annotations

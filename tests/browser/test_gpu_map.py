@@ -81,7 +81,7 @@ def map_hub(browser: Browser, tmp_path: Path) -> Iterator[MapHub]:
         yield map_hub
 
 
-def test_it_is_live_and_says_when_it_is_not(map_hub: MapHub, screenshots: Path) -> None:
+def test_it_is_live_and_states_when_it_is_not(map_hub: MapHub, screenshots: Path) -> None:
     with map_hub.page("mara") as page:
         first, second = page.locator(".wb-tile").nth(0), page.locator(".wb-tile").nth(1)
         expect(first).to_contain_text("Free")
@@ -109,7 +109,7 @@ def test_it_is_live_and_says_when_it_is_not(map_hub: MapHub, screenshots: Path) 
         assert page.evaluate("window.isSamePage")
 
 
-def test_who_asks_for_less_time_in_the_form_need_not_wait(
+def test_who_requests_less_time_in_the_form_need_not_wait(
     map_hub: MapHub, screenshots: Path
 ) -> None:
     map_hub.execute("start noor 2")
@@ -132,7 +132,7 @@ def test_who_asks_for_less_time_in_the_form_need_not_wait(
         expect(button).to_have_text("Wait in line")
 
 
-def test_its_script_says_durations_in_the_words_of_the_hub(map_hub: MapHub) -> None:
+def test_its_script_states_durations_in_the_words_of_the_hub(map_hub: MapHub) -> None:
     with map_hub.page("mara") as page:
         said = page.evaluate("all => all.map(({ seconds }) => wbDuration(seconds))", DURATIONS)
     assert said == [golden["words"] for golden in DURATIONS]

@@ -83,7 +83,7 @@ def test_2_who_does_not_answer_goes_on_without_gpus(
     assert stack.inside("ida", "python", "-c", SEES) == ""
 
 
-def test_3_one_click_asks_for_them_again(people: People, stack: Stack, ida: Person) -> None:
+def test_3_one_click_requests_them_again(people: People, stack: Stack, ida: Person) -> None:
     page = people.page("ida")
     page.get_by_role("button", name="Ask for them again").click()
     page.get_by_role("button", name="Ask for 1 GPU again").click()

@@ -82,7 +82,7 @@ def test_2_while_others_wait_an_extension_is_refused_in_a_sentence(
     otto.stop()
 
 
-def test_3_an_extension_tells_the_new_end_and_takes_the_warning_back(
+def test_3_an_extension_shows_the_new_end_and_takes_the_warning_back(
     people: People, lena: Person
 ) -> None:
     page = people.page("lena")
@@ -106,7 +106,7 @@ def test_4_a_reload_gives_no_warning_that_is_not_due(people: People) -> None:
     expect(page.locator(".Toastify__toast")).to_have_count(0)
 
 
-def test_5_a_gpu_that_fails_is_told_to_its_user(people: People, lena: Person, stack: Stack) -> None:
+def test_5_a_gpu_that_fails_is_shown_to_its_user(people: People, lena: Person, stack: Stack) -> None:
     page = people.page("lena")
     uuid = stack.inside("lena", "python", "-c", SEES)
     stack.simulate(uuid, health="lost")
@@ -124,7 +124,7 @@ def test_5_a_gpu_that_fails_is_told_to_its_user(people: People, lena: Person, st
     )
 
 
-def test_6_documents_are_saved_before_the_end_and_the_end_is_said(
+def test_6_documents_are_saved_before_the_end_and_the_end_is_reported(
     people: People, lena: Person, stack: Stack
 ) -> None:
     lena.start(gpus=1, hours=0.06)

@@ -48,7 +48,7 @@ def test_1_an_admin_gives_a_group_two_gpus(people: People, stack: Stack) -> None
     people.shoot("admin", "40-quotas")
 
 
-def test_2_a_member_is_told_why_not_three_and_gets_two(people: People, stack: Stack) -> None:
+def test_2_a_member_sees_why_not_three_and_gets_two(people: People, stack: Stack) -> None:
     page = people.log_in("mara")
     page.goto("/hub/spawn")
     three = page.locator(".wb-choice", has=page.locator("input[value='3']"))

@@ -149,7 +149,7 @@ def test_8_when_none_is_free_one_waits_in_line_and_sees_it(people: People) -> No
     people.shoot("bob", "15-line")
 
 
-def test_9_who_asks_for_more_waits_behind_and_gives_up(people: People) -> None:
+def test_9_who_requests_more_waits_behind_and_gives_up(people: People) -> None:
     people.join("dora")
     page = people.start("dora", 2)
     expect(page.locator("#wb-position")).to_have_text("2")

@@ -15,7 +15,7 @@ from testing.stack import docker
 from tests.docker.conftest import Bench
 
 
-async def test_an_image_is_its_id_and_a_missing_one_says_what_to_do(
+async def test_an_image_is_its_id_and_a_missing_one_names_the_remedy(
     bench: Bench, containers: Containers
 ) -> None:
     assert await containers.image_id(bench.image) == bench.image_id()
@@ -44,7 +44,7 @@ async def test_a_server_runs_hardened_as_its_users_own_uid(
     assert bench.inside(lease, "stat", "-c", "%u", "/home/researcher/example.txt") == str(lease.uid)
 
 
-async def test_what_docker_says_of_a_life(bench: Bench, containers: Containers) -> None:
+async def test_what_docker_states_of_a_life(bench: Bench, containers: Containers) -> None:
     lease = bench.grant()
     name = bench.name(lease)
     assert await containers.inspect(name) is None
@@ -109,7 +109,7 @@ async def test_a_server_that_ignores_sigterm_is_killed_after_its_grace(
     assert bench.all_containers() == []
 
 
-async def test_a_preparation_that_fails_says_why(bench: Bench, containers: Containers) -> None:
+async def test_a_preparation_that_fails_gives_the_reason(bench: Bench, containers: Containers) -> None:
     name, body = bench.preparation("alice")
     direct = Containers("/var/run/docker.sock", bench.instance)  # the broker takes no other body
     broken = {**body, "Cmd": ["echo no space left >&2; exit 4"]}

@@ -61,7 +61,7 @@ def use_up_memory(server: ObservedServer) -> None:
     run("/usr/bin/docker", "exec", server.id, "tail", "/dev/zero")
 
 
-def test_a_server_that_runs_out_of_memory_says_so_and_its_gpus_go_to_the_next(
+def test_a_server_that_runs_out_of_memory_reports_it_and_its_gpus_go_to_the_next(
     load: Load,
 ) -> None:
     gpus = len(load.stack.gpu_uuids)
@@ -77,7 +77,7 @@ def test_a_server_that_runs_out_of_memory_says_so_and_its_gpus_go_to_the_next(
     assert is_clean(load)
 
 
-def test_a_server_removed_by_hand_says_so_and_its_gpus_go_to_the_next(load: Load) -> None:
+def test_a_server_removed_by_hand_reports_it_and_its_gpus_go_to_the_next(load: Load) -> None:
     gpus = len(load.stack.gpu_uuids)
     server = start(load, "taken", gpus)
     begin_to_wait(load, "following", gpus)
@@ -104,7 +104,7 @@ def test_a_server_restarted_by_hand_runs_on_for_the_same_lease(load: Load) -> No
     assert is_clean(load)
 
 
-def test_an_address_used_again_leads_nobody_to_anothers_server(load: Load) -> None:
+def test_an_address_used_again_leads_no_one_to_anothers_server(load: Load) -> None:
     """A hub that cannot see Docker keeps the route of a server that was removed by hand."""
     removed, other = start(load, "removed", 1), start(load, "moved", 1)
     address = address_of(load, removed)

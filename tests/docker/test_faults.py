@@ -71,7 +71,7 @@ async def test_a_server_removed_by_hand_is_lost(
     assert await closed_for(bench, lease) is Cause.LOST
 
 
-async def test_a_server_killed_at_its_memory_limit_says_so(
+async def test_a_server_killed_at_its_memory_limit_reports_it(
     bench: Bench, containers: Containers, leases: LeaseLifecycle
 ) -> None:
     lease = await run_server(bench, containers, leases, "alice")

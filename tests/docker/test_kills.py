@@ -23,7 +23,7 @@ STAYERS = {"stays-with-gpu": 1, "stays-without": 0}
 PATIENT = ["patient1", "patient2", "patient3"]
 
 
-def test_a_hub_that_is_killed_loses_nothing_and_nobodys_place(load: Load) -> None:
+def test_a_hub_that_is_killed_loses_nothing_and_no_ones_place(load: Load) -> None:
     seed = secrets.randbits(32)
     log.info("seed %d", seed)
     chance = random.Random(seed)  # noqa: S311

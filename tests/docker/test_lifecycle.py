@@ -116,7 +116,7 @@ def test_a_container_is_its_users_own_and_has_no_power(stack: Stack) -> None:
     assert stack.inside("finn", "stat", "-c", "%U %a", "/home/researcher") == "finn 750"
 
 
-def test_a_home_persists_and_is_nobody_elses(stack: Stack) -> None:
+def test_a_home_persists_and_is_no_one_elses(stack: Stack) -> None:
     hal = stack.person("hal")
     assert hal.start().is_success
     (first,) = stack.containers("hal")
@@ -132,7 +132,7 @@ def test_a_home_persists_and_is_nobody_elses(stack: Stack) -> None:
     assert "note.txt" not in stack.inside("ida", "ls", "/home/researcher")
 
 
-def test_a_hub_restart_cuts_nobody_off_and_everyone_keeps_their_place(stack: Stack) -> None:
+def test_a_hub_restart_cuts_no_user_off_and_everyone_keeps_their_place(stack: Stack) -> None:
     jan, kim, liz = (stack.person(name) for name in ("jan", "kim", "liz"))
     assert jan.start(gpus=2).is_success
     before = stack.containers("jan")

@@ -12,7 +12,7 @@ REQUESTS = 1000
 AT_ONCE = 20
 
 
-async def test_a_reused_address_leads_nobody_astray(stack: ProcessStack) -> None:
+async def test_a_reused_address_leads_no_one_astray(stack: ProcessStack) -> None:
     alice, bob = await stack.running("alice"), await stack.running("bob")
     await bob.stop()  # his home is prepared
     hers = stack.container("alice")

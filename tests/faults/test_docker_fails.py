@@ -77,7 +77,7 @@ async def test_one_error_at_any_call_costs_at_most_one_start(one_gpu: ProcessSta
     assert stack.lease("alice").gpu_uuids == (stack.gpu_uuids[0],)
 
 
-async def test_one_slow_call_keeps_nobody_waiting(stack: ProcessStack) -> None:
+async def test_one_slow_call_keeps_no_one_waiting(stack: ProcessStack) -> None:
     alice, bob, cyd = (
         await stack.running("alice"),
         await stack.person("bob"),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 
-def test_the_doctor_says_that_every_gpu_runs_this_release(gpus: int) -> None:
+def test_the_doctor_states_that_every_gpu_runs_this_release(gpus: int) -> None:
     command = (sys.executable, "-m", "workbench_toolkit.cli", "doctor", "--json")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     report = json.loads(done.stdout)

@@ -61,7 +61,7 @@ async def test_a_drain_stays_over_a_restart(hub_env: HubEnvironment) -> None:
     assert lease_of(hub_env, "alice").gpu_uuids == ("GPU-1",)
 
 
-async def test_the_form_and_the_line_say_it(hub_env: HubEnvironment) -> None:
+async def test_the_form_and_the_line_show_it(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
         await order(hub_env, "gpus/GPU-1/drain")
@@ -90,7 +90,7 @@ async def test_an_order_to_end_a_lease_is_answered_before_docker_has_obeyed(
     await eventually(lambda: not hub_env.user("alice").spawner.active, "it is gone")
 
 
-async def test_an_ended_lease_is_told_its_user_with_the_reason(hub_env: HubEnvironment) -> None:
+async def test_an_ended_lease_is_shown_to_its_user_with_the_reason(hub_env: HubEnvironment) -> None:
     hub_env.be_brisk()
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
@@ -113,7 +113,7 @@ async def test_an_ended_lease_is_told_its_user_with_the_reason(hub_env: HubEnvir
     assert (status, message) == (409, "This lease is over already: nothing to end.")
 
 
-async def test_who_is_taken_out_of_line_is_told_why(hub_env: HubEnvironment) -> None:
+async def test_who_is_taken_out_of_line_sees_why(hub_env: HubEnvironment) -> None:
     hub_env.be_brisk()
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "bob")
@@ -171,18 +171,18 @@ async def test_orders_are_for_admins_and_holders_of_the_scope(
     assert status in (204, 404, 409), "it was done, or refused for another reason"
 
 
-async def test_the_trail_tells_a_service_from_a_user_of_its_name(hub_env: HubEnvironment) -> None:
+async def test_the_trail_separates_a_service_from_a_user_of_its_name(hub_env: HubEnvironment) -> None:
     async with make_service(hub_env, "root", "custom:workbench:gpus") as client:
         answer = await client.post(f"{API}/gpus/GPU-0/drain", json={"reason": WHY})
     assert answer.status_code == 204
     assert last_entry(hub_env) == (TrailAction.GPU_DRAINED, "service root", WHY)
 
 
-async def test_what_the_agent_or_ledger_does_not_say_is_a_503(hub_env: HubEnvironment) -> None:
+async def test_what_the_agent_or_ledger_does_not_state_is_a_503(hub_env: HubEnvironment) -> None:
     hub_env.agent.is_silent = True
     status, message = await order(hub_env, "gpus/GPU-0/drain")
     assert status == 503
-    assert "The gpu-agent does not answer." in message
+    assert "The gpu-agent does not answer; try again" in message
 
 
 async def test_the_servers_own_token_orders_nothing(hub_env: HubEnvironment) -> None:

@@ -60,7 +60,7 @@ def show(*gpus: GpuAvailability) -> BeautifulSoup:
         ),
     ],
 )
-def test_the_form_says_which_release_runs_where(
+def test_the_form_states_which_release_runs_where(
     host: list[dict[str, Any]], said: list[str], refused: dict[str, str]
 ) -> None:
     page = show(*(gpu(index, **facts) for index, facts in enumerate(host)))
@@ -117,6 +117,6 @@ async def test_without_gpus_every_release_starts(misfit: HubEnvironment) -> None
     assert await start(misfit, "alice", {"gpus": 0}) == (201, "")
 
 
-async def test_what_is_unknown_keeps_nobody_waiting(hub_env: HubEnvironment) -> None:
+async def test_what_is_unknown_keeps_no_one_waiting(hub_env: HubEnvironment) -> None:
     hub_env.agent.gpus = [Gpu("GPU-0", 0, NAME, None, hub_env.agent.gpus[0].health)]
     assert await start(hub_env, "alice", {"gpus": 1}) == (201, "")

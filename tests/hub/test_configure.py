@@ -32,7 +32,7 @@ def configured(tmp_path: Path, **changes: Any) -> Config:
     return config
 
 
-def test_a_hub_restart_cuts_nobody_off(tmp_path: Path) -> None:
+def test_a_hub_restart_cuts_no_user_off(tmp_path: Path) -> None:
     c = configured(tmp_path)
     assert c.JupyterHub.cleanup_servers is False
     assert c.ConfigurableHTTPProxy.should_start is False
@@ -54,7 +54,7 @@ def test_only_the_chosen_releases_are_offered(tmp_path: Path) -> None:
         built(tmp_path, releases=("v9",))
 
 
-def test_a_wait_in_line_is_bounded_in_days_and_a_start_as_the_settings_say(tmp_path: Path) -> None:
+def test_a_wait_in_line_is_bounded_in_days_and_a_start_as_configured(tmp_path: Path) -> None:
     c = configured(tmp_path, start_timeout_seconds=300)
     assert c.WorkbenchSpawner.answer_timeout == 300
     assert c.Spawner.start_timeout == 7 * 24 * 3600
@@ -83,7 +83,7 @@ def test_sign_up_needs_an_approval(tmp_path: Path) -> None:
     assert c.ApprovedSignUp.minimum_password_length == 8
 
 
-def test_another_authenticator_lets_nobody_in_by_itself(tmp_path: Path) -> None:
+def test_another_authenticator_lets_no_one_in_by_itself(tmp_path: Path) -> None:
     c = configured(tmp_path, authenticator="dummy")
     assert issubclass(c.JupyterHub.authenticator_class, DummyAuthenticator)
     assert "allow_all" not in c.Authenticator
@@ -96,7 +96,7 @@ def test_an_authenticator_that_is_not_there_is_one_sentence(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("most", "are_allowed"), [(4, True), (0, False)])
-def test_named_servers_are_as_many_as_the_settings_say(
+def test_named_servers_are_as_many_as_configured(
     tmp_path: Path, most: int, are_allowed: bool
 ) -> None:
     c = configured(tmp_path, named_servers=most)

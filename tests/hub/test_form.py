@@ -57,7 +57,7 @@ def form(shown: Availability, wanted: int = 1, viewer: Viewer = ME) -> Beautiful
         (offer(gpu(0, "eve"), part(1, 0, "bob"), line=1), 1, [None] * 3, [None, 2, 1], 1),
     ],
 )
-def test_a_count_says_why_it_cannot_be_had_or_which_place_it_would_get(
+def test_a_count_gives_the_reason_why_it_cannot_be_had_or_which_place_it_would_get(
     shown: Availability,
     wanted: int,
     reasons: list[str | None],
@@ -107,7 +107,7 @@ def test_the_page_shows_each_gpu_and_how_many_are_free() -> None:
     assert labels[3] == "3 GPUsyou would wait: position 1"
 
 
-def test_where_there_are_mig_instances_the_form_tells_the_kinds_apart() -> None:
+def test_where_there_are_mig_instances_the_form_separates_the_kinds() -> None:
     page = form(offer(gpu(0), part(1, 0), part(1, 1, "bob")))
     sent = [i["value"] for i in page.select("input[name=gpus]")]
     assert sent == ["0", "1", f"1 {PROFILE}", f"2 {PROFILE}"]
@@ -144,12 +144,12 @@ def test_a_quarantined_gpu_is_not_called_free() -> None:
     assert "1 of 3 GPUs free now" in page.text
 
 
-def test_the_time_asked_for_lies_within_the_quota() -> None:
+def test_the_time_requested_lies_within_the_quota() -> None:
     hours = one(form(offer(gpu(0))), "input[name=hours]")
     assert (hours["value"], hours["max"]) == ("8", "24")
 
 
-def test_who_may_not_see_names_sees_somebody_and_themselves() -> None:
+def test_who_may_not_see_names_sees_another_user_and_themselves() -> None:
     page = form(offer(gpu(0, "bob"), gpu(1, "me")), viewer=Viewer("me", sees_names=False))
     assert "bob" not in page.text
     assert "held by another user" in page.text
@@ -191,7 +191,7 @@ def test_only_what_looks_like_a_number_of_gpus_is_read_as_one(
     assert parse_form({"gpus": [text]}) == options
 
 
-def test_simulated_gpus_say_so() -> None:
+def test_simulated_gpus_are_marked() -> None:
     page = form(offer(gpu(0, name=f"{NAME} (simulated)")))
     assert one(page, ".wb-simulated").text == "simulated"
     assert not form(offer(gpu(0))).select(".wb-simulated")
@@ -233,7 +233,7 @@ async def test_the_hub_serves_it_with_the_last_choice(hub_env: HubEnvironment) -
     assert [i["value"] for i in page.select("input[name=gpus]")] == ["0"]
 
 
-async def test_the_estimates_are_for_the_hours_asked_for(hub_env: HubEnvironment) -> None:
+async def test_the_estimates_are_for_the_hours_requested(hub_env: HubEnvironment) -> None:
     await start(hub_env, "bob", {"gpus": 1, "hours": 2})
     # she waits for bob, and GPU 1 is free until then
     await start(hub_env, "carol", {"gpus": 2, "hours": 1})

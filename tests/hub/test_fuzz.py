@@ -206,7 +206,7 @@ async def people(hub_env: HubEnvironment) -> Any:
         await person.session.close()
 
 
-async def test_ten_thousand_bodies_start_what_the_policy_says_or_nothing(
+async def test_ten_thousand_bodies_start_what_the_policy_states_or_nothing(
     hub_env: HubEnvironment, people: list[Person]
 ) -> None:
     faults = Faults()

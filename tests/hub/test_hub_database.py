@@ -26,7 +26,7 @@ def statements(hub_env: HubEnvironment) -> Iterator[list[str]]:
         sa.event.remove(engine, "before_cursor_execute", note)
 
 
-async def test_a_page_of_somebody_known_asks_only_who_they_are(hub_env: HubEnvironment) -> None:
+async def test_a_page_of_a_known_user_asks_only_who_they_are(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
         await browser.get("/hub/home")
@@ -54,7 +54,7 @@ async def test_who_is_known_has_every_role_and_group_that_they_are_given(
         assert (await browser.get("/hub/admin")).is_success
 
 
-async def test_everybody_s_roles_are_one_question_when_they_are_loaded(
+async def test_all_roles_are_one_question_when_they_are_loaded(
     hub_env: HubEnvironment,
 ) -> None:
     for name in ("alice", "bob", "carol"):

@@ -101,7 +101,7 @@ async def test_a_deleted_user_leaves_nothing_behind(
     await eventually(lambda: ghosts(hub_env, "bob") == {}, "nothing is left of bob")
 
 
-async def test_nobody_is_deleted_before_docker_has_shown_their_server_gone(
+async def test_no_one_is_deleted_before_docker_has_shown_their_server_gone(
     hub_env: HubEnvironment,
 ) -> None:
     await running(hub_env)
@@ -144,7 +144,7 @@ async def test_who_gets_a_deleted_users_name_gets_nothing_else_of_theirs(
     assert hub_env.container(lease).body["User"] == f"{new.uid}:{new.uid}"
 
 
-async def test_how_a_predecessors_server_ended_is_nobodys_business(hub_env: HubEnvironment) -> None:
+async def test_how_a_predecessors_server_ended_is_no_ones_business(hub_env: HubEnvironment) -> None:
     await running(hub_env)
     (lease,) = hub_env.live()
     hub_env.engine.end(hub_env.container(lease).name, 3)
@@ -176,7 +176,7 @@ async def test_a_place_in_line_is_not_inherited_with_the_name(hub_env: HubEnviro
 
 
 @pytest.mark.parametrize("gpus", [0, 1])
-async def test_what_nobody_came_for_is_not_inherited_with_the_name(
+async def test_what_no_one_came_for_is_not_inherited_with_the_name(
     hub_env: HubEnvironment, gpus: int
 ) -> None:
     options, now = hub_env.workbench.parse({"gpus": gpus}), hub_env.workbench.clock()
@@ -207,7 +207,7 @@ async def test_a_renamed_user_keeps_home_and_uid(hub_env: HubEnvironment) -> Non
 
 
 @pytest.mark.parametrize("bring_about", [running, waiting, starting, named])
-async def test_nobody_is_renamed_while_a_lease_has_their_name(
+async def test_no_one_is_renamed_while_a_lease_has_their_name(
     hub_env: HubEnvironment, bring_about: Any
 ) -> None:
     await bring_about(hub_env)
@@ -227,7 +227,7 @@ async def test_a_renamed_user_logs_in_by_the_new_name_only(hub_env: HubEnvironme
     assert orm.User.find(hub_env.hub.db, "bob") is None
 
 
-async def test_nobody_is_given_a_name_that_somebody_signed_up_with(hub_env: HubEnvironment) -> None:
+async def test_no_one_is_given_a_name_that_another_user_signed_up_with(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser, hub_env.browser() as other:
         await join(hub_env, browser, "bob")
         await join(hub_env, other, "robert")

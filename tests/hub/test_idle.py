@@ -98,7 +98,7 @@ async def test_a_word_of_its_user_keeps_it(hub_env: HubEnvironment) -> None:
 
 
 @pytest.mark.parametrize("sign", ["kernel", "gpu", "unknown"])
-async def test_a_training_and_what_nobody_knows_keep_it(hub_env: HubEnvironment, sign: str) -> None:
+async def test_a_training_and_what_no_one_knows_keep_it(hub_env: HubEnvironment, sign: str) -> None:
     await start(hub_env, "alice", {"gpus": 1, "hours": 20})
     words: dict[str, Any] = {}
     if sign == "kernel":
@@ -135,7 +135,7 @@ async def test_who_chose_so_goes_on_even_where_the_hub_dies_before_the_end_is_pr
     await eventually(lambda: goes_on(hub_env), "it goes on without GPUs")
 
 
-async def test_who_chose_so_goes_on_without_gpus_and_asks_again_with_one_click(
+async def test_who_chose_so_goes_on_without_gpus_and_requests_again_with_one_click(
     hub_env: HubEnvironment,
 ) -> None:
     async with hub_env.browser() as browser:
@@ -165,7 +165,7 @@ async def test_who_chose_so_goes_on_without_gpus_and_asks_again_with_one_click(
     assert twice.status_code == 409
 
 
-async def test_a_server_that_was_deleted_since_asks_for_nothing_again(
+async def test_a_server_that_was_deleted_since_requests_nothing_again(
     hub_env: HubEnvironment,
 ) -> None:
     named = "/hub/api/users/alice/servers/x"

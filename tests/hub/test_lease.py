@@ -19,7 +19,7 @@ from tests.hub.servers import extend, lease_of, read_lease, start, stop, wait_in
 HOUR = 3600.0
 
 
-async def test_a_lease_says_until_when(hub_env: HubEnvironment) -> None:
+async def test_a_lease_has_an_end(hub_env: HubEnvironment) -> None:
     assert (await read_lease(hub_env, "alice"))["state"] is None
     await start(hub_env, "alice", {"gpus": 1, "hours": 3})
     lease = await read_lease(hub_env, "alice")
@@ -121,7 +121,7 @@ async def test_a_service_has_no_lease(hub_env: HubEnvironment) -> None:
     assert answer.status_code == 403
 
 
-async def test_when_its_time_is_over_a_server_is_stopped_and_its_user_told(
+async def test_when_its_time_is_over_a_server_is_stopped_and_its_user_sees_why(
     hub_env: HubEnvironment,
 ) -> None:
     async with hub_env.browser() as browser:
@@ -169,7 +169,7 @@ async def grant_after_a_wait(hub_env: HubEnvironment) -> Lease:
     return lease
 
 
-async def test_a_turn_that_nobody_comes_for_goes_to_the_next(hub_env: HubEnvironment) -> None:
+async def test_a_turn_that_no_one_comes_for_goes_to_the_next(hub_env: HubEnvironment) -> None:
     lease = await grant_after_a_wait(hub_env)
     hub_env.skip(20 * 60)
     await eventually(lambda: not hub_env.user("bob").spawner.active, "bob's server is released")

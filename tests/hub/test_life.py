@@ -57,7 +57,7 @@ async def test_a_container_that_ended_is_noticed_and_its_gpu_freed(
     await running(hub_env, "bob", 2)
 
 
-async def test_whoever_asks_while_an_end_is_noticed_waits_for_it(
+async def test_who_asks_while_an_end_is_noticed_waits_for_it(
     hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def delete_route(table: RouteTable, routespec: str) -> None:
@@ -169,7 +169,7 @@ async def test_two_people_at_once_get_two_gpus(hub_env: HubEnvironment) -> None:
     assert sorted(lease.gpu_uuids for lease in hub_env.live()) == [("GPU-0",), ("GPU-1",)]
 
 
-async def test_the_controller_that_fails_is_started_again_and_says_so(
+async def test_the_controller_that_fails_is_started_again_and_reports_it(
     hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("spawner.hub.workbench.RESTART_SECONDS", 0.01)

@@ -137,7 +137,7 @@ async def test_what_is_out_or_silent_is_unknown_and_stays_on_the_map(
         assert watcher.map["gpus"][1]["temperature_celsius"] == 40
 
 
-async def test_the_agent_is_asked_once_for_all_and_not_without_anybody(
+async def test_the_agent_is_requested_once_for_all_and_not_without_a_viewer(
     hub_env: HubEnvironment,
 ) -> None:
     async def count(seconds: float) -> int:
@@ -181,7 +181,7 @@ async def test_a_stream_ends_after_a_while(
                 await watcher.next_event()
 
 
-async def test_who_may_look(hub_env: HubEnvironment) -> None:
+async def test_who_may_view(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         assert (await browser.get(STREAM)).status_code == 403
         assert (await browser.get("/hub/gpus")).status_code == 302

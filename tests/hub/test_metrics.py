@@ -30,7 +30,7 @@ def read(found: dict[str, Metric], family: str, suffix: str = "", **labels: str)
     return values[0]
 
 
-async def test_a_scrape_tells_how_leases_line_and_gpus_are(hub_env: HubEnvironment) -> None:
+async def test_a_scrape_reports_how_leases_line_and_gpus_are(hub_env: HubEnvironment) -> None:
     _, before = await scrape(hub_env)
     await start(hub_env, "alice", {"gpus": 2})
     await wait_in_queue(hub_env, "bob")
@@ -59,7 +59,7 @@ async def test_a_scrape_tells_how_leases_line_and_gpus_are(hub_env: HubEnvironme
     assert used == pytest.approx(5, abs=1)
 
 
-async def test_a_quarantine_is_told_by_uuid(hub_env: HubEnvironment) -> None:
+async def test_a_quarantine_is_reported_by_uuid(hub_env: HubEnvironment) -> None:
     hub_env.agent.set(0, health=GpuHealth.LOST)
     await eventually(lambda: hub_env.ledger.quarantines(), "it is quarantined")
     await hub_env.workbench.gpu_sampler.sample()
@@ -67,7 +67,7 @@ async def test_a_quarantine_is_told_by_uuid(hub_env: HubEnvironment) -> None:
     assert read(found, "workbench_gpu_quarantined", uuid="GPU-0") == 1
 
 
-async def test_labels_are_bounded_and_name_nobody(hub_env: HubEnvironment) -> None:
+async def test_labels_are_bounded_and_name_no_one(hub_env: HubEnvironment) -> None:
     await start(hub_env, "alice", {"gpus": 1})
     await hub_env.workbench.gpu_sampler.sample()
     _, found = await scrape(hub_env)

@@ -101,7 +101,7 @@ async def test_each_kind_has_a_line_of_its_own(busy: HubEnvironment) -> None:
     assert lease_of(busy, "bob").state is LeaseState.WAITING
 
 
-async def test_who_waits_is_told_of_those_who_want_the_same(busy: HubEnvironment) -> None:
+async def test_who_waits_sees_those_who_want_the_same(busy: HubEnvironment) -> None:
     (dan,) = (entry for entry in busy.controller.queue() if entry.lease.user == "dan")
     message = format_position(busy.workbench, dan.lease, dan.place)
     assert message.startswith(f"Waiting for 1 MIG instance {PROFILE}: position 2 of 2, about ")
@@ -126,7 +126,7 @@ async def test_a_restarted_hub_keeps_everyones_place_in_their_line(busy: HubEnvi
     assert [entry.lease for entry in busy.controller.queue()] == before
 
 
-async def test_a_quarantined_gpu_is_offered_to_nobody(divided: HubEnvironment) -> None:
+async def test_a_quarantined_gpu_is_not_offered(divided: HubEnvironment) -> None:
     divided.ledger.quarantine(
         "MIG-0", "failed (Xid 79)", xid_at=None, now=divided.workbench.clock()
     )

@@ -129,7 +129,7 @@ async def test_what_it_is_for_may_be_any_text_that_can_be_shown(
     assert headings == ["Default server", *([title or "one"] if is_fine else [])]
 
 
-async def test_there_are_as_many_as_the_settings_say(hub_env: HubEnvironment) -> None:
+async def test_there_are_as_many_as_configured(hub_env: HubEnvironment) -> None:
     async with hub_env.client("alice") as client:
         asked = [client.put(f"{API}/s{i}") for i in range(8)]
         answers = await asyncio.gather(*asked)

@@ -10,7 +10,7 @@ from tests.hub.pages import one, parse
 from tests.hub.servers import start
 
 
-async def test_everybody_meets_the_product_by_its_name(hub_env: HubEnvironment) -> None:
+async def test_everyone_meets_the_product_by_its_name(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         for path in ("/hub/login", "/hub/signup", "/hub/nowhere"):
             page = parse((await browser.get(path)).text)
@@ -63,7 +63,7 @@ async def test_a_pending_start_and_a_pending_stop_have_pages(hub_env: HubEnviron
             await stopping
 
 
-async def test_a_failed_start_is_told_where_it_was_awaited(hub_env: HubEnvironment) -> None:
+async def test_a_failed_start_is_reported_where_it_was_awaited(hub_env: HubEnvironment) -> None:
     hub_env.engine.images.clear()
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")

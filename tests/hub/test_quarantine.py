@@ -55,7 +55,7 @@ def tile(page: httpx.Response, uuid: str) -> str:
     ("changes", "what"),
     [(XID, "failed (Xid 79)"), ({"health": GpuHealth.LOST}, "was lost by its driver")],
 )
-async def test_its_user_is_told_and_may_work_on(
+async def test_its_user_sees_it_and_may_work_on(
     hub_env: HubEnvironment, changes: dict[str, Any], what: str
 ) -> None:
     async with hub_env.browser() as browser:
@@ -222,7 +222,7 @@ async def test_what_cannot_be_returned(hub_env: HubEnvironment) -> None:
     status, message = await give_back(hub_env, "GPU-0")
     assert (status, message) == (
         503,
-        "Nobody knows how this GPU is: The gpu-agent does not answer.",
+        "The gpu-agent does not answer; try again in a moment.",
     )
     (known,) = await read_gpus(hub_env, "bob")
     assert (known["uuid"], known["index"], known["health"]) == ("GPU-0", None, "unknown")

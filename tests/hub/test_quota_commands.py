@@ -28,7 +28,7 @@ async def test_a_row_is_set_field_by_field_and_cleared(hub_env: HubEnvironment, 
     assert shell.out == "no field is set\n"
 
 
-async def test_the_quota_of_a_user_is_told_with_its_reasons(hub_env: HubEnvironment, shell: Shell) -> None:
+async def test_the_quota_of_a_user_is_reported_with_its_reasons(hub_env: HubEnvironment, shell: Shell) -> None:
     make_group(hub_env, "vision", "alice")
     await put_quota(hub_env, "/groups/vision", max_gpus=1, gpu_hours=10, window_days=7)
     assert await shell.run("quota", "show", "user:alice") == 0
@@ -91,7 +91,7 @@ async def test_what_changes_is_shown_first_and_nothing_is_done_unasked(
     assert hub_env.ledger.quota_rows()[DEFAULT] == QuotaRow(max_gpus=1)
 
 
-async def test_a_row_that_somebody_changed_after_it_was_shown_is_left_alone(
+async def test_a_row_that_another_user_changed_after_it_was_shown_is_left_alone(
     hub_env: HubEnvironment, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_group(hub_env, "vision")
@@ -138,7 +138,7 @@ async def test_what_is_refused_is_one_line_and_no_success(
     assert shell.err.count("\n") == 1
 
 
-async def test_without_a_token_the_scope_or_a_hub_it_says_so(
+async def test_without_a_token_the_scope_or_a_hub_it_reports_it(
     hub_env: HubEnvironment, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shell.log_in(hub_env, "alice")

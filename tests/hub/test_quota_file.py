@@ -78,7 +78,7 @@ async def test_what_was_not_shown_is_not_done(hub_env: HubEnvironment) -> None:
     assert (await request_quotas(hub_env, "root", "GET"))[1]["quotas"] == FILE
 
 
-async def test_changes_that_nobody_can_have_been_shown_are_refused(hub_env: HubEnvironment) -> None:
+async def test_changes_that_no_one_can_have_been_shown_are_refused(hub_env: HubEnvironment) -> None:
     for path in ("", "?dry-run"):
         answer = await request_quotas(hub_env, "root", "POST", path, {"quotas": FILE, "changes": "all"})
         assert answer == (400, "'changes' must be what a dry run answered.")

@@ -17,7 +17,7 @@ from tests.hub.servers import start
 # --- what they refuse
 
 
-async def test_a_member_of_a_group_is_told_why_and_gets_what_it_allows(
+async def test_a_member_of_a_group_sees_why_and_gets_what_it_allows(
     hub_env: HubEnvironment,
 ) -> None:
     make_group(hub_env, "vision", "alice")
@@ -105,7 +105,7 @@ async def test_a_deleted_user_leaves_no_row_and_the_next_of_that_name_inherits_n
     assert (await start(hub_env, "alice", {"gpus": 1}))[0] == 201
 
 
-async def test_who_left_while_no_hub_looked_leaves_no_row_either(hub_env: HubEnvironment) -> None:
+async def test_who_left_while_no_hub_ran_leaves_no_row_either(hub_env: HubEnvironment) -> None:
     make_group(hub_env, "vision")
     hub_env.user("alice")
     await put_quota(hub_env, "/groups/vision", max_gpus=1)
@@ -197,7 +197,7 @@ async def test_what_cannot_be_is_refused_in_one_sentence(
 # --- who may what
 
 
-async def test_everybody_sees_what_concerns_them_and_sets_nothing(hub_env: HubEnvironment) -> None:
+async def test_everyone_sees_what_concerns_them_and_sets_nothing(hub_env: HubEnvironment) -> None:
     make_group(hub_env, "vision", "alice", "bob")
     for path in ("/default", "/groups/vision", "/users/alice", "/users/bob"):
         hub_env.user(path.rpartition("/")[2])
@@ -267,7 +267,10 @@ async def test_a_ledger_that_does_not_answer_is_a_503(
         monkeypatch.setattr(hub_env.ledger, name, fail)
     for method, path in (("GET", ""), ("PUT", "/default"), ("GET", "/users/alice/effective")):
         status, message = await request_quotas(hub_env, "root", method, path, {} if method == "PUT" else None)
-        assert (status, message) == (503, "The ledger cannot be reached: it is locked.")
+        assert (status, message) == (
+            503,
+            "The ledger cannot be reached: it is locked; try again in a moment.",
+        )
 
 
 # --- the page
@@ -292,7 +295,7 @@ async def test_the_page_shows_a_researcher_their_own_quota_alone(hub_env: HubEnv
     assert one(other, "[role=status]").text == "You cannot see the quota of 'root'."
 
 
-async def test_the_page_lets_an_admin_look_anybody_up_and_edit_rows(
+async def test_the_page_lets_an_admin_open_any_user_and_edit_rows(
     hub_env: HubEnvironment,
 ) -> None:
     make_group(hub_env, "vision", "alice")

@@ -98,7 +98,7 @@ async def send_request(client: httpx.AsyncClient, method: str, path: str) -> int
         return answer.status_code
 
 
-async def test_everybody_may_what_the_table_says(
+async def test_everyone_may_what_the_table_states(
     everybody: Clients,
 ) -> None:
     found: dict[str, dict[str, int]] = {}

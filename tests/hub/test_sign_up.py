@@ -50,7 +50,7 @@ async def test_a_newcomer_is_let_in_only_after_an_admin_approved(hub_env: HubEnv
     assert "holds no GPU" in home.text
 
 
-async def test_a_wrong_password_says_nothing_about_the_account(hub_env: HubEnvironment) -> None:
+async def test_a_wrong_password_states_nothing_about_the_account(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         await sign_up(browser, "alice")
         known = await log_in(browser, "alice", "wrong")
@@ -91,7 +91,7 @@ async def test_only_admins_see_who_waits(hub_env: HubEnvironment) -> None:
 @pytest.mark.parametrize(
     "name", ["admin", "Admin", "a b", "<script>", "-x", "a/b", "x" * 65, "1st", "é", "a\n"]
 )
-async def test_names_that_nobody_can_sign_up_as(hub_env: HubEnvironment, name: str) -> None:
+async def test_names_that_no_one_can_sign_up_as(hub_env: HubEnvironment, name: str) -> None:
     async with hub_env.browser() as browser:
         answer = await sign_up(browser, name)
     assert "An admin has to approve" not in answer.text
@@ -157,18 +157,18 @@ async def test_a_changed_password_is_the_one_that_lets_in(hub_env: HubEnvironmen
         for old, new, again, said in (
             ("wrong", another, another, "The current password is not correct"),
             (PASSWORD, another, "other", "The two new passwords differ"),
-            (PASSWORD, "short", "short", "Be sure your new password has at least 8 characters"),
+            (PASSWORD, "short", "short", "The new password needs at least 8 characters"),
         ):
             assert said in await change_password(browser, old, new, again)
         async with hub_env.browser() as elsewhere:
             assert (await log_in(elsewhere, "alice")).status_code == 302
-        assert "successfully" in await change_password(browser, PASSWORD, another)
+        assert "is changed" in await change_password(browser, PASSWORD, another)
         async with hub_env.browser() as elsewhere:
             assert (await log_in(elsewhere, "alice")).status_code == 403
             assert (await log_in(elsewhere, "alice", another)).status_code == 302
 
 
-async def test_an_admin_gives_somebody_another_password(hub_env: HubEnvironment) -> None:
+async def test_an_admin_gives_another_user_another_password(hub_env: HubEnvironment) -> None:
     another = "another long password"
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")

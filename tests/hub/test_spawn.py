@@ -29,7 +29,7 @@ async def test_a_start_ends_in_a_running_lease_with_its_container_and_route(
     assert [gpu.index for gpu in hub_env.user("alice").spawner.gpus] == [0]
 
 
-async def test_a_grant_and_its_end_stand_in_the_hubs_log(
+async def test_a_grant_and_its_end_are_in_the_hubs_log(
     hub_env: HubEnvironment, caplog: pytest.LogCaptureFixture
 ) -> None:
     await start(hub_env, "alice", {"gpus": 1})
@@ -113,7 +113,7 @@ async def test_a_failed_start_gives_everything_back_and_can_be_tried_again(
     assert (await start(hub_env, "alice", {"gpus": 1}))[0] == 201
 
 
-async def test_a_container_that_ends_before_it_answers_is_told_with_its_last_words(
+async def test_a_container_that_ends_before_it_answers_is_reported_with_its_last_words(
     hub_env: HubEnvironment,
 ) -> None:
     hub_env.servers.is_mute = True

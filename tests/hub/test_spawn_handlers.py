@@ -89,7 +89,7 @@ async def stored_by_patch(client: httpx.AsyncClient) -> httpx.Response:
 
 @pytest.mark.parametrize("door", [rest, rest_with_a_name, legacy_rest, stored_by_patch])
 @pytest.mark.parametrize("is_full", [False, True])
-async def test_every_door_leads_to_the_same_line(hub_env: HubEnvironment, door: Any, is_full: bool) -> None:
+async def test_every_route_leads_to_the_same_line(hub_env: HubEnvironment, door: Any, is_full: bool) -> None:
     if is_full:
         assert (await start(hub_env, "bob", {"gpus": 1}))[0] == 201
         hub_env.be_brisk()
@@ -185,7 +185,7 @@ async def test_an_admin_cannot_break_a_user_through_the_api(hub_env: HubEnvironm
     assert hub_env.user("bob").name == "bob"
 
 
-async def test_who_waits_for_a_start_that_somebody_stops_is_told_so(hub_env: HubEnvironment) -> None:
+async def test_who_waits_for_a_start_that_another_user_stops_sees_it(hub_env: HubEnvironment) -> None:
     hub_env.servers.is_mute = True
     async with hub_env.client("alice") as client:
         starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))
@@ -241,7 +241,7 @@ async def test_a_refused_form_leaves_no_traceback_in_the_log(
         ({"release": "<script>alert(1)</script>"}, "&lt;script&gt;"),
     ],
 )
-async def test_the_form_says_what_is_wrong_and_can_be_sent_again(
+async def test_the_form_states_what_is_wrong_and_can_be_sent_again(
     hub_env: HubEnvironment, form: dict[str, Any], word: str
 ) -> None:
     async with hub_env.browser() as browser:
@@ -295,7 +295,7 @@ async def test_a_form_of_another_site_starts_nothing(hub_env: HubEnvironment) ->
     assert hub_env.leftovers("alice") == {}
 
 
-async def test_nobody_starts_the_server_of_another(hub_env: HubEnvironment) -> None:
+async def test_no_one_starts_the_server_of_another(hub_env: HubEnvironment) -> None:
     hub_env.user("bob")
     async with hub_env.client("alice") as client:
         answer = await client.post("/hub/api/users/bob/server", json={"gpus": 1})
@@ -310,7 +310,7 @@ def assert_one_sentence(message: str) -> None:
     assert len(message) < 300
 
 
-async def test_a_server_still_learns_from_the_hub_who_is_at_its_door(hub_env: HubEnvironment) -> None:
+async def test_a_server_still_learns_from_the_hub_who_visits_it(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
         assert await start(hub_env, "alice", {"gpus": 0}) == (201, "")

@@ -31,7 +31,7 @@ Answers = dict[str, httpx.Response]
 Silence = Callable[[HubEnvironment], AbstractAsyncContextManager[None]]
 
 SEGMENTS = {"users": "bob", "groups": "vision", "servers": "lab", "gpus": "GPU-0", "error": "404"}
-"""What fills a variable segment of a path, by the segment before it."""
+"""Values of variable path segments, by the segment before."""
 ENDS_SESSION = "/hub/logout"
 
 
@@ -223,7 +223,7 @@ async def root(hub_env: HubEnvironment) -> AsyncIterator[Admin]:
         yield Admin(hub_env, rest, browser)
 
 
-async def test_every_route_is_asked(root: Admin) -> None:
+async def test_every_route_is_requested(root: Admin) -> None:
     asked = {path for method, path, _ in all_requests(root.hub_env) if method == "GET"}
     missing = [
         pattern

@@ -60,7 +60,7 @@ async def test_hours_held_and_used_by_everything(hub_env: HubEnvironment) -> Non
     assert {row["label"] for row in by_release["rows"]} == {"v2.7"}
 
 
-async def test_everybody_sees_their_own_a_group_admin_the_groups_and_an_admin_all(
+async def test_everyone_sees_their_own_a_group_admin_the_groups_and_an_admin_all(
     hub_env: HubEnvironment,
 ) -> None:
     await two_people_compute(hub_env)
@@ -113,7 +113,7 @@ async def test_a_user_made_anew_has_no_hours_of_the_one_before(hub_env: HubEnvir
         assert (await request_usage(client))["rows"] == []
 
 
-async def test_who_is_nobody_sees_nothing(hub_env: HubEnvironment) -> None:
+async def test_an_anonymous_viewer_sees_nothing(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         assert (await browser.get(USAGE)).status_code == 403
         assert (await browser.get("/hub/usage")).status_code == 302
@@ -192,4 +192,4 @@ async def test_the_page_shows_table_chart_and_csv(hub_env: HubEnvironment) -> No
     assert rows[0][:3] == ["day", "key", "held_gpu_hours"]
     assert float(rows[1][3]) == pytest.approx(300 / HOUR, abs=0.01)
     assert wrong.status_code == 400
-    assert "nothing to add up by" in wrong.text
+    assert "Usage cannot be summed by" in wrong.text

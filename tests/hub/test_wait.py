@@ -62,7 +62,7 @@ async def test_what_can_never_be_had_is_refused_at_once(
     assert full.leftovers("bob") == {}
 
 
-async def test_the_stream_tells_place_and_estimate_and_then_the_steps(full: HubEnvironment) -> None:
+async def test_the_stream_reports_place_and_estimate_and_then_the_steps(full: HubEnvironment) -> None:
     await wait_in_queue(full, "bob", gpus=2)
     await wait_in_queue(full, "carol")
     viewer = asyncio.create_task(follow_progress(full, "carol"))
@@ -87,7 +87,7 @@ async def test_the_stream_tells_place_and_estimate_and_then_the_steps(full: HubE
     assert told[-1]["ready"] is True
 
 
-async def test_a_late_viewer_is_told_of_a_wait_only_the_place_now(full: HubEnvironment) -> None:
+async def test_a_late_viewer_sees_only_the_position_now(full: HubEnvironment) -> None:
     await wait_in_queue(full, "bob", "carol", "dan")
     await stop(full, "bob")
     await stop(full, "carol")
@@ -98,7 +98,7 @@ async def test_a_late_viewer_is_told_of_a_wait_only_the_place_now(full: HubEnvir
     assert [step.queue_position.position for step in steps if step.queue_position is not None] == [1]
 
 
-async def test_who_looks_is_told_of_the_nearest_ahead_and_walks_no_whole_line(
+async def test_a_viewer_sees_the_nearest_ahead_and_walks_no_whole_line(
     full: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spawner.hub.views.queue.MAX_AHEAD_SHOWN", 2)
@@ -199,7 +199,7 @@ async def test_so_many_containers_are_brought_up_at_once_and_no_more(
     await eventually(lambda: hub_env.user("bob").spawner.ready, "bob's server runs")
 
 
-async def test_after_a_restart_everyone_stands_where_they_stood(full: HubEnvironment) -> None:
+async def test_after_a_restart_everyone_keeps_their_position(full: HubEnvironment) -> None:
     names = ("bob", "carol+1@lab.example", "dan")
     await wait_in_queue(full, *names)
     before = [entry.lease.id for entry in full.controller.queue()]
@@ -221,7 +221,7 @@ async def test_after_a_restart_everyone_stands_where_they_stood(full: HubEnviron
     assert queued_users(full) == ["dan"]
 
 
-async def test_an_agent_that_is_silent_at_the_restart_costs_nobody_their_place(
+async def test_an_agent_that_is_silent_at_the_restart_costs_no_one_their_place(
     full: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resume_queue, "TRIES", 3)

@@ -126,7 +126,7 @@ def test_a_read_only_container_has_names_too(
     assert docker(*words) == name
 
 
-def test_a_stand_in_home_is_the_same_after_a_restart(release: Release, name: str) -> None:
+def test_a_temporary_home_is_the_same_after_a_restart(release: Release, name: str) -> None:
     first = docker("run", "--name", name, "--user=5000", release.image, "ls", "/tmp/home")
     assert "examples" in first
     assert docker("start", "--attach", name) == first

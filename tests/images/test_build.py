@@ -93,7 +93,7 @@ def test_failing_build_is_shown_and_leaves_no_image(copy: Path) -> None:
     assert docker("image", "ls", "--quiet", "workbench-test-broken") == ""
 
 
-def test_an_image_that_is_replaced_goes_unless_somebody_named_it(copy: Path) -> None:
+def test_an_image_that_is_replaced_goes_unless_another_user_named_it(copy: Path) -> None:
     image, kept = "workbench-test-replaced:x", "workbench-test-replaced:kept"
     dockerfile = copy / "images" / "hub" / "Dockerfile"
 

@@ -56,7 +56,7 @@ def manifest_of(image: str) -> dict[str, Any]:
     return manifest
 
 
-def test_manifest_says_what_catalog_and_locks_state(release: Release, flavor: str) -> None:
+def test_manifest_states_what_catalog_and_locks_state(release: Release, flavor: str) -> None:
     manifest = manifest_of(image_of(release, flavor))
     folder = REPOSITORY / "images" / "pytorch-cuda" / release.name
     whole = b"".join((folder / f"{name}.lock").read_bytes() for name in LOCKS[flavor])
@@ -68,7 +68,7 @@ def test_manifest_says_what_catalog_and_locks_state(release: Release, flavor: st
     assert manifest["packages"]["workbench-toolkit"] == "0.1.0"
 
 
-def test_labels_say_what_the_manifest_says(release: Release, flavor: str) -> None:
+def test_labels_state_what_the_manifest_states(release: Release, flavor: str) -> None:
     image = image_of(release, flavor)
     labels, manifest = inspect(image)["Config"]["Labels"], manifest_of(image)
     for key in ("release", "flavor", "lock_sha256", "python", "torch", "cuda", "cudnn", "nccl"):

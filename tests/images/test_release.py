@@ -78,7 +78,7 @@ def test_fresh_home_volume_holds_the_examples(release: Release, volume: str) -> 
     assert who(release, mount, *SOMEBODY)[4] == "/home/researcher"
 
 
-def test_stack_is_what_the_catalog_says(release: Release) -> None:
+def test_stack_is_what_the_catalog_states(release: Release) -> None:
     script = "import platform, torch; print(torch.__version__, torch.version.cuda, platform.python_version())"
     torch, cuda, python = run(release.image, "python", "-c", script).split()
     assert torch.split("+")[0] == release.torch

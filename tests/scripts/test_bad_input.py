@@ -143,7 +143,7 @@ def test_a_taken_port_names_its_holder(machine: BareMachine) -> None:
     assert not outcome.changed
 
 
-def test_a_purge_asks_for_the_name(docker_machine: BareMachine) -> None:
+def test_a_purge_requires_the_name(docker_machine: BareMachine) -> None:
     outcome = docker_machine.run("echo yes | scripts/down --purge")
     assert outcome.code == 1
     assert outcome.error == 'error: Nothing was removed: the answer was not "workbench".'

@@ -25,7 +25,7 @@ SOURCED = (
 )
 
 
-def test_the_shell_judges_as_the_table_says() -> None:
+def test_the_shell_judges_as_the_table_states() -> None:
     """All cases go through one shell: each prints its verdict in three lines."""
     calls = []
     for case in CASES:
@@ -50,7 +50,7 @@ def test_the_shell_reads_the_catalog_as_the_hub_does() -> None:
     ]
 
 
-def test_a_bare_machine_is_told_what_it_has_not(machine: BareMachine) -> None:
+def test_a_bare_machine_lists_what_is_missing(machine: BareMachine) -> None:
     machine.stub("df", "printf 'Avail\\n  500\\n'")
     outcome = machine.run("scripts/doctor --json", user="nobody")
     report = json.loads(outcome.stdout)
@@ -71,7 +71,7 @@ def test_wrong_usage(machine: BareMachine, words: str) -> None:
     assert outcome.stdout == ""
 
 
-def test_help_is_told(machine: BareMachine) -> None:
+def test_help_is_printed(machine: BareMachine) -> None:
     outcome = machine.run("scripts/doctor --help")
     assert (outcome.code, outcome.stderr) == (0, "")
     assert outcome.stdout.startswith("usage: scripts/doctor")

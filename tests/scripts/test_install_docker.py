@@ -87,7 +87,7 @@ def test_a_one_line_source_is_taken_over(machine: BareMachine, line: str, expect
     assert machine.run(LIB + "trixie_line bookworm /source").stdout == expected
 
 
-def test_another_distribution_is_told_what_to_install(machine: BareMachine) -> None:
+def test_another_distribution_sees_what_to_install(machine: BareMachine) -> None:
     machine.files["/usr/lib/os-release"] = "ID=fedora\nVERSION_CODENAME=\n"
     outcome = machine.run(LIB + "install_docker")
     assert outcome.code == 1

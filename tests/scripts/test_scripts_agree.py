@@ -126,7 +126,7 @@ def test_the_broker_has_a_network_only_where_its_ledger_is_on_one(url: str, netw
 
 
 @pytest.mark.parametrize("script", ["up", "down", "test"])
-def test_help_is_told(machine: BareMachine, script: str) -> None:
+def test_help_is_printed(machine: BareMachine, script: str) -> None:
     outcome = machine.run(f"scripts/{script} --help")
     assert (outcome.code, outcome.stderr) == (0, "")
     assert outcome.stdout.startswith(f"usage: scripts/{script}")

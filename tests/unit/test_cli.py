@@ -21,7 +21,7 @@ def command(audit_env: AuditEnvironment, monkeypatch: pytest.MonkeyPatch) -> lis
     return ["audit", "run", "--socket", socket, "--hub-database", hub]
 
 
-async def test_the_command_says_clean(
+async def test_the_command_reports_clean(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await asyncio.to_thread(cli.main, command) == 0

@@ -142,7 +142,7 @@ def without(path: str, key: str) -> Any:
     return answer
 
 
-async def test_an_instance_fails_with_its_gpu_and_is_joined_to_nobody() -> None:
+async def test_an_instance_fails_with_its_gpu_and_is_joined_to_no_one() -> None:
     divided = GOLDEN["/inventory"]["gpus"][2]
     fault = {"health": "lost", "xid": 79, "xid_at": 5.0, "nvlink_group": 0}
     body = {**GOLDEN["/inventory"], "gpus": [{**divided, **fault}]}
@@ -270,7 +270,7 @@ async def test_another_status_is_unknown(path: str, status: int) -> None:
 
 
 @pytest.mark.parametrize("path", GOLDEN)
-async def test_nobody_there_is_unknown(path: str) -> None:
+async def test_no_one_there_is_unknown(path: str) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         agent = AgentClient(f"http://127.0.0.1:{listener.getsockname()[1]}")
@@ -315,7 +315,7 @@ async def test_an_inventory_is_remembered_for_a_moment() -> None:
         assert len(asked) == 2
 
 
-async def test_a_crowd_asks_once() -> None:
+async def test_a_crowd_makes_one_request() -> None:
     asked: list[str] = []
     async with asking(answering(GOLDEN["/inventory"], asked=asked)) as agent:
         first, *others = await asyncio.gather(*(agent.inventory() for _ in range(100)))
@@ -337,7 +337,7 @@ async def test_a_failure_is_not_remembered_and_no_old_answer_covers_it() -> None
         assert len(await agent.inventory()) == 4
 
 
-async def test_nobody_but_the_first_waits_for_what_is_known_already() -> None:
+async def test_only_the_first_waits_for_what_is_known_already() -> None:
     may_answer = asyncio.Event()
     may_answer.set()
 

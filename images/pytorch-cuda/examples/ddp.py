@@ -1,6 +1,6 @@
-"""SimpleNet on several GPUs at once: ``wb train -- ddp.py``, or ``wb train --nproc 2 -- ddp.py`` without a GPU.
+"""Distributed training of SimpleNet: ``wb train -- ddp.py``, or ``wb train --nproc 2 -- ddp.py`` without a GPU.
 
-Stopped by Ctrl-C or by the end of a lease, the same command goes on where it was.
+After Ctrl-C or the end of a lease, the same command continues from the checkpoint.
 """
 
 import os
@@ -21,7 +21,7 @@ RUN = Path("runs/ddp")
 
 
 def make_digits(count: int) -> TensorDataset:
-    """Return made-up digits: ten fixed patterns with noise on them."""
+    """Return synthetic digits: ten fixed patterns with noise."""
     generator = torch.Generator().manual_seed(0)
     patterns = torch.randn(10, 784, generator=generator)
     labels = torch.arange(count) % 10
@@ -30,7 +30,7 @@ def make_digits(count: int) -> TensorDataset:
 
 
 def main() -> None:
-    """Train; each process sees its part of every epoch, and all of them hold the same model."""
+    """Train; each process reads its part of every epoch, and all have the same model."""
     context = init_distributed()  # NCCL with GPUs, gloo without
     torch.manual_seed(0)
     checkpointer = Checkpointer(RUN / "checkpoint.pt")
@@ -45,7 +45,7 @@ def main() -> None:
         network.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         epoch = saved["epoch"]
-        print(f"going on with epoch {epoch}")
+        print(f"continuing with epoch {epoch}")
     board = SummaryWriter(os.environ.get("TENSORBOARD_LOGDIR", RUN)) if context.rank == 0 else None
     while epoch < EPOCHS:
         sampler.set_epoch(epoch)
@@ -54,7 +54,7 @@ def main() -> None:
             loss = nn.functional.cross_entropy(
                 model(images.to(context.device)), labels.to(context.device)
             )
-            loss.backward()  # here the processes exchange their gradients
+            loss.backward()  # the processes exchange their gradients here
             optimizer.step()
         epoch += 1
         if board:

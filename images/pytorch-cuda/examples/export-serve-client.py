@@ -1,6 +1,6 @@
-"""Asks a server for predictions: ``python export-serve-client.py http://127.0.0.1:8000 FOLDER``.
+"""Prediction client: ``python export-serve-client.py http://127.0.0.1:8000 FOLDER``.
 
-FOLDER holds what `wb export` wrote; the server's answers are compared with the model's own, so both must agree.
+FOLDER is the output of `wb export`; the client compares the server's answers with the model's own.
 """
 
 import json
@@ -14,7 +14,7 @@ import torch
 ROWS = 8
 
 
-def ask(url: str, images: torch.Tensor) -> torch.Tensor:
+def predict(url: str, images: torch.Tensor) -> torch.Tensor:
     """Return the server's scores for ``images``, one row each."""
     body = json.dumps({"instances": [{"images": image} for image in images.tolist()]})
     headers = {"Content-Type": "application/json"}
@@ -26,14 +26,14 @@ def ask(url: str, images: torch.Tensor) -> torch.Tensor:
 
 
 def main(url: str, folder: str) -> int:
-    """Print the digits that the server sees and how far it is from the model on this machine."""
+    """Print the server's digits and the largest difference from the local model."""
     torch.manual_seed(0)
     images = torch.randn(ROWS, 784)
-    served = ask(url, images)
+    served = predict(url, images)
     (local,) = torch.jit.load(Path(folder) / "model.pt", map_location="cpu")(images)
     difference = (served - local).abs().max().item()
     print("digits:", served.argmax(1).tolist())
-    print("largest difference from the model here:", difference)
+    print("largest difference from the local model:", difference)
     return 0 if difference < 1e-4 else 1
 
 

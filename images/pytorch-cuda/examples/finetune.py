@@ -1,7 +1,6 @@
-"""Fine-tunes a small transformer with LoRA: ``python finetune.py``. Nothing is downloaded; the model is made here.
+"""Fine-tuning of a small transformer with LoRA: ``python finetune.py``. It creates the model and downloads nothing.
 
-The model first learns which of two tokens a sentence holds more often, then, with few weights of its own,
-the opposite question.
+The model first learns the more frequent of two tokens in a sentence, then, with few additional weights, the opposite.
 """
 
 from pathlib import Path
@@ -16,7 +15,7 @@ LENGTH = 16
 
 
 def make_sentences(count: int, seed: int, *, is_opposite: bool) -> Dataset:
-    """Return sentences of the tokens 1 and 2, labelled 1 where token 1 is more frequent (or, opposite, 0)."""
+    """Return sentences of the tokens 1 and 2, with label 1 for more tokens 1 (or, opposite, 0)."""
     tokens = torch.randint(1, 3, (count, LENGTH), generator=torch.Generator().manual_seed(seed))
     has_more = (tokens == 1).sum(1) > LENGTH // 2
     return Dataset.from_dict(
@@ -40,7 +39,7 @@ def make_model() -> BertForSequenceClassification:
 
 
 def train(model: torch.nn.Module, sentences: Dataset, steps: int) -> None:
-    """Train with transformers' Trainer; its scalars go to TensorBoard."""
+    """Train with transformers' Trainer, which writes scalars for TensorBoard."""
     arguments = TrainingArguments(
         output_dir=str(RUN),
         max_steps=steps,
@@ -56,7 +55,7 @@ def train(model: torch.nn.Module, sentences: Dataset, steps: int) -> None:
 
 
 def accuracy(model: torch.nn.Module, sentences: Dataset) -> float:
-    """Return the share of sentences that the model labels correctly."""
+    """Return the share of correct labels."""
     device = next(model.parameters()).device
     tokens = torch.tensor(sentences["input_ids"], device=device)
     labels = torch.tensor(sentences["labels"], device=device)
@@ -66,8 +65,8 @@ def accuracy(model: torch.nn.Module, sentences: Dataset) -> float:
 
 
 def main() -> None:
-    """Train the base, fine-tune it, and load what was saved."""
-    torch.set_num_threads(1)  # for so small a model, more threads wait for each other
+    """Train the base, fine-tune it, and load the saved files."""
+    torch.set_num_threads(1)  # more threads are slower for a small model
     test = make_sentences(500, 1, is_opposite=True)
     base = make_model()
     train(base, make_sentences(2_000, 2, is_opposite=False), steps=150)

@@ -1,7 +1,7 @@
-"""Measures what a training step takes with the usual means to save memory: ``python memory.py MEANS``.
+"""Memory measurement of a training step with common ways to save memory: ``python memory.py MEANS``.
 
-Prints the bytes at the step's peak beyond what the model and its optimizer hold: on a GPU those of PyTorch's
-allocator, without one those of the process. A process has only one peak, so each measurement is one process.
+It prints the step's peak in bytes beyond the model and its optimizer: of PyTorch's allocator on a GPU, else of the
+process. A process has one peak, so each measurement needs its own process.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ MICRO_BATCHES = 4
 
 
 class Stack(nn.Module):
-    """Transformer blocks, whose inner results are kept for the backward pass or computed again."""
+    """Transformer blocks whose activations are kept for the backward pass or computed again."""
 
     def __init__(self, *, checkpoints: bool) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Stack(nn.Module):
         self.checkpoints = checkpoints
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return numbers of the same shape, (batch, length, width)."""
+        """Return a tensor of the same shape, (batch, length, width)."""
         for block in self.blocks:
             tokens = (
                 checkpoint(block, tokens, use_reentrant=False)
@@ -48,7 +48,7 @@ class Stack(nn.Module):
 
 
 def step(means: str, device: torch.device) -> int:
-    """Do one step after a first one, and return its peak in bytes."""
+    """Run a step after a warm-up step, and return its peak in bytes."""
     has_all = means == "all three"
     model = Stack(checkpoints=has_all or means == "activation checkpointing").to(device)
     optimizer = torch.optim.AdamW(model.parameters())
@@ -69,7 +69,7 @@ def train(
     *,
     is_mixed: bool,
 ) -> None:
-    """Do one optimizer step over ``batch``, taken in ``parts`` whose gradients add up."""
+    """Run one optimizer step over ``batch``, in ``parts`` with accumulated gradients."""
     for part in batch.chunk(parts):
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=is_mixed):
             loss = model(part).square().mean() / parts
@@ -80,7 +80,7 @@ def train(
 
 @contextlib.contextmanager
 def peak(device: torch.device) -> Iterator[list[int]]:
-    """Yield a list that afterwards holds the peak beyond what was there before, in bytes."""
+    """Yield a list that afterwards has the increase of the peak in bytes."""
     found: list[int] = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

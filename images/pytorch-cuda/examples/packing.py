@@ -1,6 +1,6 @@
-"""Many small images as one pack; ``python packing.py FOLDER`` makes the images.
+"""Packing of many small images; ``python packing.py FOLDER`` creates the images.
 
-A worker process finds ``decode`` by its name, so it stands in a file and not in a notebook.
+A worker process imports ``decode`` by name, so that it has to be in a file and not in a notebook.
 """
 
 import sys
@@ -13,9 +13,9 @@ ROWS, COLUMNS = 28, 28
 
 
 def make_images(folder: Path, count: int) -> None:
-    """Write ``count`` made-up images of 28 by 28 grey pixels, each in a folder named as its digit.
+    """Write ``count`` synthetic images of 28 by 28 grey pixels, each in the folder of its digit.
 
-    They are noise, in which every digit lights two rows of its own: 0 the first two, 1 the next.
+    Each is noise with two brighter rows per digit: the first two for 0, the next two for 1.
     """
     generator = torch.Generator().manual_seed(0)
     for index in range(count):
@@ -28,13 +28,13 @@ def make_images(folder: Path, count: int) -> None:
 
 
 def decode(name: str, data: bytes) -> tuple[torch.Tensor, int]:
-    """Return an image as 784 numbers from 0 to 1, and the digit that its folder is named as."""
+    """Return an image as 784 numbers from 0 to 1, and the digit of its folder."""
     image = torch.frombuffer(bytearray(data), dtype=torch.uint8) / 255
     return image, int(name.split("/")[0])
 
 
 def open_images() -> PackedFiles:
-    """Return the pack that ``wb pack images images.h5`` made, for ``wb bench-data packing:open_images``."""
+    """Return the pack of ``wb pack images images.h5``, for ``wb bench-data packing:open_images``."""
     return PackedFiles("images.h5", decode)
 
 

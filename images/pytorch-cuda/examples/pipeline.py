@@ -1,6 +1,6 @@
-"""SimpleNet learns a pack: ``wb train -- pipeline.py``, or ``wb train --nproc 2 -- pipeline.py`` without a GPU.
+"""Training of SimpleNet on a pack: ``wb train -- pipeline.py``, or with ``--nproc 2`` without a GPU.
 
-It begins with the first try of pipeline.ipynb; stopped in the middle, the same command goes on where it was.
+It starts from the first weights of pipeline.ipynb. After a stop, the same command continues from the checkpoint.
 """
 
 import os
@@ -18,12 +18,12 @@ from workbench_toolkit.distributed import init_distributed
 
 EPOCHS = 10
 BATCH = 32
-FIRST_TRY = Path("pipeline-first.pt")
+FIRST_WEIGHTS = Path("pipeline-first.pt")
 RUN = Path("runs/pipeline")
 
 
 def main() -> None:
-    """Train; each process reads its part of the pack, and all of them hold the same model."""
+    """Train; each process reads its part of the pack, and all have the same model."""
     context = init_distributed()  # NCCL with GPUs, gloo without
     checkpointer = Checkpointer(RUN / "checkpoint.pt")
     network = SimpleNet().to(context.device)
@@ -33,8 +33,8 @@ def main() -> None:
         network.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         epoch = saved["epoch"]
-    elif FIRST_TRY.exists():
-        network.load_state_dict(torch.load(FIRST_TRY, map_location=context.device))
+    elif FIRST_WEIGHTS.exists():
+        network.load_state_dict(torch.load(FIRST_WEIGHTS, map_location=context.device))
     model = DistributedDataParallel(network) if context.world_size > 1 else network
     files = open_images()
     sampler = DistributedSampler(files, context.world_size, context.rank)
@@ -46,7 +46,7 @@ def main() -> None:
             optimizer.zero_grad()
             scores = model(images.to(context.device))
             loss = nn.functional.cross_entropy(scores, digits.to(context.device))
-            loss.backward()  # here the processes exchange their gradients
+            loss.backward()  # the processes exchange their gradients here
             optimizer.step()
         epoch += 1
         if board:

@@ -1,6 +1,6 @@
-"""SimpleNet: a network with one hidden layer, 784 → 128 → 10; ``python simplenet.py`` scores a batch of made-up images.
+"""SimpleNet: a network with one hidden layer, 784 → 128 → 10; ``python simplenet.py`` scores a batch of random images.
 
-The model and its data live on the same device, the GPU where this server has one.
+The model and its data are on the same device, the GPU if this server has one.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class SimpleNet(nn.Module):
-    """The shape of a first try at handwritten digits of 28 by 28 pixels."""
+    """A classifier for handwritten digits of 28 by 28 pixels."""
 
     def __init__(self) -> None:
         super().__init__()

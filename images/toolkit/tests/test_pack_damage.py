@@ -64,7 +64,7 @@ def test_a_name_that_is_damaged_beyond_reading(out: Path) -> None:
     index = NAMES.index("1/50.bin")
     replace(out, b"1/50.bin", b"1/50.b\xe9n")
     assert verify(out, silent)[1] == [f"file {index + 1}"]
-    with pytest.raises(ToolError, match="was damaged"):
+    with pytest.raises(ToolError, match="is damaged"):
         open_reader(out).describe(index)
 
 
@@ -100,14 +100,14 @@ def test_an_entry_that_lmdb_lost(tmp_path: Path) -> None:
         with env.begin(write=True) as transaction:
             transaction.delete((50).to_bytes(8), db=files)
     assert verify(out, silent)[1] == [NAMES[50]]
-    with pytest.raises(ToolError, match="was damaged"):
+    with pytest.raises(ToolError, match="is damaged"):
         list(PackedFiles(out))
 
 
 def test_a_batch_that_lmdb_lost(tmp_path: Path) -> None:
     out = packed(tmp_path, "lmdb")
     lose_half(out)
-    with pytest.raises(ToolError, match="was damaged"):
+    with pytest.raises(ToolError, match="is damaged"):
         PackedFiles(out).__getitems__(range(len(NAMES)))
 
 

@@ -68,7 +68,7 @@ def test_several_processes_stopped_and_started_again(home: Path) -> None:
     assert "exit code 75" in said
     epochs = [int(number) for number in re.findall(r"epoch (\d+): loss", said)]
     assert epochs == list(range(1, 21)), "an epoch was left out or done twice"
-    stopped_at = int(said.split("going on with epoch ")[1].split()[0])
+    stopped_at = int(said.split("continuing with epoch ")[1].split()[0])
     assert 2 <= stopped_at < 20
     losses = [float(line.split()[1]) for line in said.splitlines()[-20:]]
     assert 0 < losses[-1] < losses[0] / 10

@@ -44,7 +44,7 @@ def read_body(raw: bytes) -> dict[str, Any] | None:
     except BodyError:
         raise
     except (ValueError, RecursionError):
-        raise BodyError("The body is not readable JSON: send a JSON object.") from None
+        raise BodyError("The body is not JSON within the limits: send a JSON object.") from None
     if body is None:
         return None
     if not isinstance(body, dict):

@@ -45,7 +45,10 @@ ACTION_SCOPES = {"gpus": scopes.GPUS, "queue": scopes.QUEUE, "leases": scopes.EN
 class GpusPage(WorkbenchHandler):
     """``/hub/gpus``: shows the map of GPUs, the queue and one's own leases; admins act on them there."""
 
-    def initialize(self, get_workbench: GetWorkbench, get_feed: Callable[[], Feed]) -> None:
+    # Tornado calls it with the options of the route
+    def initialize(  # type: ignore[override]
+        self, get_workbench: GetWorkbench, get_feed: Callable[[], Feed]
+    ) -> None:
         """Keep the workbench and its feed."""
         super().initialize(get_workbench)
         self._feed = get_feed()

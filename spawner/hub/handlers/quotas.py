@@ -23,7 +23,7 @@ from spawner.hub.handlers.api_base import (
     WorkbenchHandler,
     bad_request,
 )
-from spawner.hub.handlers.subjects import PLURALS, as_file, find_subject, name_rows
+from spawner.hub.handlers.subjects import PLURALS, as_file, get_subject, name_rows
 from spawner.hub.identity import quota_subject
 from spawner.hub.views.quota import QuotaView, build_quota_view
 from spawner.ledger.quotas import Change, diff_quotas
@@ -70,7 +70,7 @@ class QuotasPage(QuotaHandlerBase):
         self._require_some()
         me = self.current_user
         name = self.get_argument("user", "") or me.name
-        view, error = await self._look_up(name)
+        view, error = await self._build_view_of(name)
         rows = await self._read_rows()
         may_edit = self.has_scope(scopes.QUOTAS) or self.has_scope(scopes.ADMIN)
         groups = [one for one in rows if one.kind is SubjectKind.GROUP]
@@ -87,7 +87,7 @@ class QuotasPage(QuotaHandlerBase):
         )
         self.finish(page)
 
-    async def _look_up(self, name: str) -> tuple[QuotaView | None, str | None]:
+    async def _build_view_of(self, name: str) -> tuple[QuotaView | None, str | None]:
         """Return the quota of the user ``name``, or the reason why it is not shown."""
         if not self._may_see(Subject(SubjectKind.USER, name, name)):
             return None, f"You cannot see the quota of {name[:40]!r}."
@@ -144,7 +144,7 @@ class QuotasHandler(QuotaHandlerBase, ApiHandler):
             if not isinstance(rows, dict):
                 raise bad_request(f"{plural!r} must be an object of rows by name.")
             for name, row in rows.items():
-                subject = find_subject(self.db, plural, name)
+                subject = get_subject(self.db, plural, name)
                 wanted[subject] = self._parse_row(subject, row)
         return wanted
 
@@ -161,14 +161,14 @@ class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
     async def get(self, kind: str, name: str = "") -> None:
         """Answer the row; an empty object where there is none."""
         self._require_some()
-        subject = self._find(kind, name, must_see=True)
+        subject = self._subject_of(kind, name, must_see=True)
         rows = await asyncio.to_thread(self.workbench.ledger.quota_rows)
         self.finish(json.dumps(rows.get(subject, EMPTY_ROW).as_json()))
 
     async def put(self, kind: str, name: str = "") -> None:
         """Replace the row by the body; the trail keeps its ``reason``."""
         require(self, scopes.QUOTAS, scopes.ADMIN)
-        subject, sent = self._find(kind, name), self.get_json_body()
+        subject, sent = self._subject_of(kind, name), self.get_json_body()
         if sent is None:
             raise bad_request('Send the row as an object such as {"max_gpus": 2}.')
         body = dict(sent)
@@ -184,17 +184,17 @@ class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
     async def delete(self, kind: str, name: str = "") -> None:
         """Delete the row; the trail keeps ``?reason=``."""
         require(self, scopes.QUOTAS, scopes.ADMIN)
-        subject = self._find(kind, name)
+        subject = self._subject_of(kind, name)
         reason = self.get_argument("reason", None, strip=False)
         await self._set(subject, None, _read_reason({"reason": reason}))
         self.set_status(HTTPStatus.NO_CONTENT)
 
-    def _find(self, kind: str, name: str, *, must_see: bool = False) -> Subject:
+    def _subject_of(self, kind: str, name: str, *, must_see: bool = False) -> Subject:
         if kind == "default":
             return DEFAULT
         if must_see and not self._may_see(Subject(PLURALS[kind], name, name)):
             raise web.HTTPError(HTTPStatus.FORBIDDEN, f"You cannot see the quota of {name[:40]!r}.")
-        return find_subject(self.db, kind, name)
+        return get_subject(self.db, kind, name)
 
     async def _set(self, subject: Subject, limits: QuotaRow | None, reason: str | None) -> None:
         await asyncio.to_thread(
@@ -212,7 +212,7 @@ class EffectiveQuotaHandler(QuotaHandlerBase, ApiHandler):
     async def get(self, name: str) -> None:
         """Answer the user's effective quota, the source of each field, and requests that are refused now."""
         require(self, f"{scopes.READ_QUOTAS}!user={name}", scopes.ADMIN)
-        find_subject(self.db, "users", name)
+        get_subject(self.db, "users", name)
         view = await build_quota_view(self.workbench, quota_subject(self.find_user(name)))
         self.finish(json.dumps(view.as_json()))
 

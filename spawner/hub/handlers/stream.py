@@ -24,7 +24,10 @@ class GpuStream(WorkbenchApiHandler):
     Its events are ``map``, then ``changes`` every second, and ``own``: the viewer's leases and queue positions.
     """
 
-    def initialize(self, get_workbench: GetWorkbench, get_feed: Callable[[], Feed]) -> None:
+    # Tornado calls it with the options of the route
+    def initialize(  # type: ignore[override]
+        self, get_workbench: GetWorkbench, get_feed: Callable[[], Feed]
+    ) -> None:
         """Keep the workbench and its feed."""
         super().initialize(get_workbench)
         self._feed = get_feed()

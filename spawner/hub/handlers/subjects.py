@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 PLURALS = {"groups": SubjectKind.GROUP, "users": SubjectKind.USER}
 
 
-def find_subject(db: Session, kind: str, name: str) -> Subject:
+def get_subject(db: Session, kind: str, name: str) -> Subject:
     """Return the subject called ``name`` of the ``kind`` ``groups`` or ``users``; raises a 404 where there is none."""
     if PLURALS[kind] is SubjectKind.GROUP:
         if orm.Group.find(db, name=name) is None:

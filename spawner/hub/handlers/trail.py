@@ -136,7 +136,7 @@ class AuditPage(TrailHandlerBase):
         except web.HTTPError as refusal:
             if refusal.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise
-            error = refusal.log_message
+            error = refusal.get_message()
         given = self._given()
         self.finish(
             await self.render_template(

@@ -34,7 +34,7 @@ def host(tmp_path: Path) -> Iterator[SimulatedHost]:
         yield host
 
 
-def test_a_fatal_xid_is_heard_with_its_time(host: SimulatedHost) -> None:
+def test_a_fatal_xid_is_received_with_its_time(host: SimulatedHost) -> None:
     nvml = Nvml()
     assert nvml.report().xids == {}
     before = time.time()
@@ -70,7 +70,7 @@ def test_what_a_program_brought_about_is_not_fatal(host: SimulatedHost) -> None:
     assert list(nvml.report().xids) == [SECOND]
 
 
-def test_a_lost_gpu_still_says_which_it_was(host: SimulatedHost) -> None:
+def test_a_lost_gpu_still_states_which_it_was(host: SimulatedHost) -> None:
     nvml = Nvml()
     nvml.report()
     host.set(FIRST, health="lost", xid=79)
@@ -88,7 +88,7 @@ def test_a_gpu_without_such_events_is_silent(host: SimulatedHost) -> None:
     assert list(nvml.report().xids) == [SECOND]
 
 
-def test_where_no_gpu_has_such_events_nobody_waits(host: SimulatedHost) -> None:
+def test_where_no_gpu_has_such_events_no_one_waits(host: SimulatedHost) -> None:
     for uuid in (FIRST, SECOND):
         host.set(uuid, xid="unsupported")
     waiting = {thread for thread in threading.enumerate() if thread.name == "xids"}
@@ -171,7 +171,7 @@ def test_each_gpu_is_registered_once(host: SimulatedHost, monkeypatch: pytest.Mo
     assert len(registered) == 2
 
 
-def test_a_handle_that_nobody_registered_is_asked_who_it_is(host: SimulatedHost) -> None:
+def test_a_handle_that_no_one_registered_is_identified(host: SimulatedHost) -> None:
     found = XidListener()
     found.listen({FIRST: Device(0), SECOND: Device(1)})
     found._uuids.clear()
@@ -181,7 +181,7 @@ def test_a_handle_that_nobody_registered_is_asked_who_it_is(host: SimulatedHost)
     assert isinstance(found.last_fatal()[SECOND], Xid)
 
 
-async def test_an_asker_every_two_seconds_hears_of_every_fault(host: SimulatedHost) -> None:
+async def test_an_asker_every_two_seconds_receives_every_fault(host: SimulatedHost) -> None:
     async with TestClient(TestServer(build_app(Sampler(Nvml().report)))) as client:
         await client.get("/inventory")
         host.set(FIRST, xid=79)

@@ -17,7 +17,7 @@ def host(tmp_path: Path) -> SimulatedHost:
     return SimulatedHost(tmp_path / "gpus")
 
 
-def test_numa_nodes_and_nvlink_groups_are_told(host: SimulatedHost) -> None:
+def test_numa_nodes_and_nvlink_groups_are_reported(host: SimulatedHost) -> None:
     places: Sequence[dict[str, object]] = (
         {},
         {"numa_node": 0, "nvlink_group": 7},
@@ -34,7 +34,7 @@ def test_numa_nodes_and_nvlink_groups_are_told(host: SimulatedHost) -> None:
     assert [gpu.nvlink_group for gpu in gpus] == [None, 1, 2, 1, 2, None]
 
 
-def test_a_place_is_asked_for_once(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_is_requested_once(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     query = libnvml.nvmlQuery
 
@@ -103,7 +103,7 @@ def test_a_group_is_whom_links_join_even_over_others(
     assert _group_by_nvlink(gpus) == groups
 
 
-def test_a_lost_neighbour_is_joined_to_nobody(host: SimulatedHost) -> None:
+def test_a_lost_neighbour_is_joined_to_no_one(host: SimulatedHost) -> None:
     for number in range(3):
         host.add(number, nvlink_group=0)
     host.set("GPU-51a0c0de-0000-4000-8000-000000000000", health="lost")
@@ -112,7 +112,7 @@ def test_a_lost_neighbour_is_joined_to_nobody(host: SimulatedHost) -> None:
     assert [(gpu.index, gpu.nvlink_group) for gpu in gpus] == [(1, 1), (2, 1)]
 
 
-def test_a_gpu_that_is_lost_while_it_is_asked_holds_up_nobody(host: SimulatedHost) -> None:
+def test_a_gpu_that_is_lost_while_it_is_read_holds_up_no_one(host: SimulatedHost) -> None:
     for number in range(3):
         host.add(number, nvlink_group=0)
     with host.opened():

@@ -69,7 +69,7 @@ def test_everything_is_read(host: SimulatedHost) -> None:
     )
 
 
-def test_a_process_is_told_with_its_container(
+def test_a_process_is_reported_with_its_container(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nvml, "get_container_id", {PID: "c" * 64}.get)
@@ -133,7 +133,7 @@ def test_a_lost_gpu_keeps_its_name_and_the_other_its_values(host: SimulatedHost)
     assert nvml.report().readings == before.readings
 
 
-def test_a_gpu_lost_before_it_said_its_uuid_is_named_by_index_until_it_does(
+def test_a_gpu_lost_before_it_stated_its_uuid_is_named_by_index_until_it_does(
     host: SimulatedHost,
 ) -> None:
     host.set(uuid(0), health="lost")

@@ -143,7 +143,7 @@ async def test_a_live_answer_has_the_shape_of_the_contract(host: SimulatedHost) 
     assert [gpu["simulated"] for gpu in inventory["gpus"]] == [True, True]
 
 
-async def test_a_change_is_told_within_a_second_and_a_bit(host: SimulatedHost) -> None:
+async def test_a_change_is_reported_within_a_second_and_a_bit(host: SimulatedHost) -> None:
     async with served(Sampler(Nvml().report)) as client:
         await client.get("/samples")
         host.set(FIRST, temperature_celsius=80, health="ok")
@@ -234,7 +234,7 @@ async def test_a_stuck_nvml_is_a_503_in_time_and_unhealthy() -> None:
             may_go_on.set()
 
 
-async def test_who_gpus_are_is_asked_before_anyone_asks(host: SimulatedHost) -> None:
+async def test_who_gpus_are_is_read_before_the_first_request(host: SimulatedHost) -> None:
     loop, nvml, has_looked = asyncio.get_running_loop(), Nvml(), asyncio.Event()
 
     def sample() -> Report:

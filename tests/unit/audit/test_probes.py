@@ -20,7 +20,7 @@ from tests.unit.audit_env import AuditEnvironment
 @pytest.mark.parametrize(
     "fault", [Fault.ERROR, Fault.GARBAGE, Fault.WRONG_SHAPE, Fault.PAGE_NOT_FOUND, Fault.DROP]
 )
-async def test_what_docker_does_not_say_is_unknown(
+async def test_what_docker_does_not_state_is_unknown(
     audit_env: AuditEnvironment, operation: str, fault: Fault
 ) -> None:
     audit_env.broker_env.engine.plan(operation, *[fault] * 4)
@@ -36,7 +36,7 @@ async def test_a_database_that_is_not_there_is_named(audit_env: AuditEnvironment
     assert not (audit_env.folder / "none.sqlite").exists()
 
 
-async def test_a_server_that_is_not_there_is_unknown_and_its_password_not_told(
+async def test_a_server_that_is_not_there_is_unknown_and_its_password_not_shown(
     audit_env: AuditEnvironment,
 ) -> None:
     url = f"postgresql+psycopg://workbench:not-to-be-shown@127.0.0.1:{free_port()}/workbench"
@@ -105,7 +105,7 @@ async def test_looking_waits_for_no_writer_and_writes_nothing(audit_env: AuditEn
         assert check_rules(await audit_env.probe()) == ()
 
 
-async def test_a_database_that_is_looked_at_cannot_be_written(audit_env: AuditEnvironment) -> None:
+async def test_a_database_that_is_inspected_cannot_be_written(audit_env: AuditEnvironment) -> None:
     with (
         pytest.raises(sa.exc.DBAPIError, match=r"readonly|read-only"),
         probes._database(audit_env.places.ledger_url) as ledger,

@@ -61,7 +61,7 @@ async def test_an_agent_that_docker_could_not_start_is_started(
         ("other", "gpu-agent", ERROR),
     ],
 )
-async def test_nobody_else_is_started(
+async def test_no_one_else_is_started(
     fake: FakeEngine, engine: Engine, project: str, service: str, error: str
 ) -> None:
     container = add(fake, project, service, error)

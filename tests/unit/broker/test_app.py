@@ -77,7 +77,7 @@ async def test_a_lease_that_is_not_granted_neither_creates_nor_starts(
     assert broker_env.engine.containers == {}
 
 
-async def test_the_hub_hears_the_fence_as_a_launch_error(broker_env: BrokerEnvironment) -> None:
+async def test_the_hub_receives_the_fence_as_a_launch_error(broker_env: BrokerEnvironment) -> None:
     containers = Containers(str(broker_env.socket_path), INSTANCE)
     await containers.create(broker_env.name(), broker_env.body())
     close_lease(broker_env)

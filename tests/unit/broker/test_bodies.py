@@ -191,7 +191,7 @@ async def test_a_lease_that_the_ledger_does_not_know_is_refused(
     assert (status, "no such lease" in sentence) == (403, True)
 
 
-async def test_a_release_that_is_not_built_says_what_to_do(broker_env: BrokerEnvironment) -> None:
+async def test_a_release_that_is_not_built_names_the_remedy(broker_env: BrokerEnvironment) -> None:
     request = Request("bob", "", Options("v9.9", 0), "bob")
     lease = broker_env.ledger.admit(request, lambda *_: None, quota=Quota(), now=1.0)
     assert isinstance(lease, Lease)

@@ -69,7 +69,7 @@ def test_every_noun_has_its_verbs(
 
 
 @pytest.mark.parametrize(
-    "old", ["gpus", "return-gpu", "drain", "line", "move", "end-lease", "quotas"]
+    "old", ["gpus", "drain", "line", "move", "quotas"]
 )
 def test_old_commands_are_gone(old: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

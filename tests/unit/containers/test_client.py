@@ -68,7 +68,7 @@ async def test_an_image_is_its_id(containers: Containers) -> None:
     assert await containers.image_id("image:1") == "sha256:1"
 
 
-async def test_a_missing_image_says_what_to_do(containers: Containers) -> None:
+async def test_a_missing_image_names_the_remedy(containers: Containers) -> None:
     with pytest.raises(LaunchError, match="image:2 is not on this host: run scripts/up"):
         await containers.image_id("image:2")
 
@@ -246,7 +246,7 @@ async def test_a_home_is_prepared_and_nothing_stays(
     ]
 
 
-async def test_a_failed_preparation_says_why_and_nothing_stays(
+async def test_a_failed_preparation_gives_the_reason_and_nothing_stays(
     containers: Containers, engine: FakeEngine
 ) -> None:
     engine.exit_code, engine.log = 3, ["chown: no space left"]

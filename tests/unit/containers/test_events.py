@@ -59,17 +59,17 @@ def ended(exit_code: int | None, *, oom: bool = False, is_removed: bool = False)
     return ContainerEnd("wb-a", "1ea5e", exit_code, oom, is_removed)
 
 
-async def test_an_end_is_told_with_its_exit_code(engine: FakeEngine, heard: Heard) -> None:
+async def test_an_end_is_reported_with_its_exit_code(engine: FakeEngine, heard: Heard) -> None:
     engine.end("wb-a", 3)
     await eventually(lambda: heard == [EventGap(), ended(3)])
 
 
-async def test_running_out_of_memory_is_told_with_the_end(engine: FakeEngine, heard: Heard) -> None:
+async def test_running_out_of_memory_is_reported_with_the_end(engine: FakeEngine, heard: Heard) -> None:
     engine.end("wb-a", 137, oom=True)
     await eventually(lambda: heard == [EventGap(), ended(137, oom=True)])
 
 
-async def test_a_removal_is_told(engine: FakeEngine, heard: Heard) -> None:
+async def test_a_removal_is_reported(engine: FakeEngine, heard: Heard) -> None:
     engine.vanish("wb-a")
     await eventually(lambda: heard == [EventGap(), ended(137), ended(None, is_removed=True)])
 
@@ -77,7 +77,7 @@ async def test_a_removal_is_told(engine: FakeEngine, heard: Heard) -> None:
 @pytest.mark.parametrize(
     "labels", [{**LABELS, LABEL_INSTANCE: "other"}, {**LABELS, LABEL_ROLE: "prepare-home"}, {}]
 )
-async def test_others_ends_are_not_told(
+async def test_others_ends_are_not_reported(
     engine: FakeEngine, heard: Heard, labels: dict[str, str]
 ) -> None:
     engine.add("other", {"Labels": labels}, is_running=True)
@@ -97,7 +97,7 @@ async def test_a_stream_that_ended_is_a_gap_and_begins_anew(
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR, Fault.DROP, Fault.PAGE_NOT_FOUND, Fault.GARBAGE])
-async def test_a_daemon_that_fails_is_asked_again(
+async def test_a_daemon_that_fails_is_retried(
     engine: FakeEngine, heard: Heard, fault: Fault
 ) -> None:
     engine.plan("events", fault, fault)

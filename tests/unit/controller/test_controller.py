@@ -100,7 +100,7 @@ async def test_a_silent_agent_gives_no_gpu_but_lets_the_others_work(
     assert await controller_env.granted("bob", gpus=0)
 
 
-async def test_a_missing_image_is_said_before_anything_is_made(
+async def test_a_missing_image_is_reported_before_anything_is_made(
     controller_env: ControllerEnvironment,
 ) -> None:
     controller_env.engine.images.clear()
@@ -192,7 +192,7 @@ async def test_a_jump_of_the_wall_clock_frees_nothing(
     assert controller_env.clock.to_wall(lease.ends_at or 0.0) == 1000.0 + 24 * HOUR + jump
 
 
-async def test_a_lease_is_extended_while_nobody_waits(
+async def test_a_lease_is_extended_while_no_one_waits(
     controller_env: ControllerEnvironment,
 ) -> None:
     lease = await controller_env.running()
@@ -240,7 +240,7 @@ async def test_one_slow_end_delays_none_that_comes_later(
     assert controller_env.state(slow) is LeaseState.CLOSING
 
 
-async def test_confirming_a_lease_that_ended_meanwhile_is_said(
+async def test_confirming_a_lease_that_ended_meanwhile_is_reported(
     controller_env: ControllerEnvironment,
 ) -> None:
     lease = await controller_env.running()

@@ -41,7 +41,7 @@ async def closed_for(controller_env: ControllerEnvironment, lease: Lease) -> Cau
 
 
 @pytest.mark.usefixtures("listening")
-async def test_a_server_that_ends_frees_its_gpu_and_the_hub_is_told(
+async def test_a_server_that_ends_frees_its_gpu_and_the_hub_is_notified(
     controller_env: ControllerEnvironment,
 ) -> None:
     told: list[Lease] = []
@@ -150,7 +150,7 @@ async def test_what_a_stop_brings_about_keeps_the_causes_of_the_stop(
 
 
 @pytest.mark.usefixtures("listening")
-async def test_after_a_gap_every_server_is_looked_at(controller_env: ControllerEnvironment) -> None:
+async def test_after_a_gap_every_server_is_inspected(controller_env: ControllerEnvironment) -> None:
     gone, exited, kept = (
         await controller_env.running("a"),
         await controller_env.running("b"),
@@ -165,7 +165,7 @@ async def test_after_a_gap_every_server_is_looked_at(controller_env: ControllerE
 
 
 @pytest.mark.usefixtures("listening")
-async def test_a_locked_ledger_is_asked_again(
+async def test_a_locked_ledger_is_retried(
     controller_env: ControllerEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = await controller_env.running()

@@ -45,7 +45,7 @@ LOST = LeaseState.LOST
         ),
     ],
 )
-def test_ill_is_only_what_was_said_to_be_ill(gpu: Gpu, illness: GpuFailure | None) -> None:
+def test_ill_is_only_what_was_reported_ill(gpu: Gpu, illness: GpuFailure | None) -> None:
     assert diagnose(gpu) == illness
 
 
@@ -57,7 +57,7 @@ def test_a_mig_instance_is_called_by_its_gpu() -> None:
     )
 
 
-def test_the_user_is_told_which_gpu_what_and_what_to_do() -> None:
+def test_the_user_sees_which_gpu_what_and_what_to_do() -> None:
     gpus = {gpu.uuid: gpu for gpu in (make_gpu(0), make_gpu(1))}
     first = Quarantine(GPU_0, "failed (Xid 79)", 2000.0, 5.0)
     second = Quarantine(GPU_1, "was lost by its driver", 2000.0)
@@ -94,7 +94,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("how", ["lost", "xid"])
-async def test_the_watch_quarantines_and_says_who_had_it(
+async def test_the_watch_quarantines_and_states_who_had_it(
     controller_env: ControllerEnvironment, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     lease = await controller_env.running()
@@ -180,7 +180,7 @@ async def test_every_instance_of_a_gpu_that_failed_is_ill(
 # --- the line
 
 
-async def test_a_quarantined_gpu_exists_but_nobody_gets_it(
+async def test_a_quarantined_gpu_exists_but_no_one_gets_it(
     controller_env: ControllerEnvironment,
 ) -> None:
     controller_env.host.fail(0)
@@ -192,7 +192,7 @@ async def test_a_quarantined_gpu_exists_but_nobody_gets_it(
     assert answer.reason is Reason.NOT_ENOUGH_GPUS
 
 
-async def test_what_failed_while_no_hub_looked_is_given_to_nobody(
+async def test_what_failed_while_no_hub_ran_is_not_granted(
     controller_env: ControllerEnvironment,
 ) -> None:
     alice = await controller_env.running("alice", 2)
@@ -268,7 +268,7 @@ async def test_a_returned_gpu_goes_to_the_next_at_once(
     run.cancel()
 
 
-async def test_a_gpu_that_nobody_sees_any_more_can_be_returned(
+async def test_a_gpu_that_no_one_sees_any_more_can_be_returned(
     controller_env: ControllerEnvironment,
 ) -> None:
     controller_env.host.lose(0)

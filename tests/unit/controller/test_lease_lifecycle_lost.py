@@ -33,7 +33,7 @@ async def lose(controller_env: ControllerEnvironment, lease: Lease) -> Lease:
     return controller_env.read(lease)
 
 
-async def test_a_lost_lease_is_left_alone_over_everything_that_looks(
+async def test_a_lost_lease_is_left_alone_over_every_check(
     controller_env: ControllerEnvironment,
 ) -> None:
     lost = await lose(controller_env, await controller_env.running())
@@ -69,7 +69,7 @@ async def test_a_lost_lease_that_docker_only_forgot_to_list_is_left_alone(
     assert controller_env.engine.containers[controller_env.container(lost)].is_running
 
 
-async def test_a_lost_lease_that_nobody_came_for_is_not_released_for_that(
+async def test_a_lost_lease_that_no_one_came_for_is_not_released_for_that(
     controller_env: ControllerEnvironment,
 ) -> None:
     lease = await controller_env.running()
@@ -109,7 +109,7 @@ async def test_a_lost_lease_ends_when_its_server_ends_by_itself(
     assert controller_env.read(lost).cause is Cause.EXITED
 
 
-async def test_a_lost_lease_whose_server_ended_while_no_hub_looked_is_closed(
+async def test_a_lost_lease_whose_server_ended_while_no_hub_ran_is_closed(
     controller_env: ControllerEnvironment,
 ) -> None:
     lost = await lose(controller_env, await controller_env.running())
@@ -121,7 +121,7 @@ async def test_a_lost_lease_whose_server_ended_while_no_hub_looked_is_closed(
     )
 
 
-async def test_a_lost_lease_is_not_extended_and_says_why(
+async def test_a_lost_lease_is_not_extended_and_gives_the_reason(
     controller_env: ControllerEnvironment,
 ) -> None:
     await lose(controller_env, await controller_env.running())
@@ -147,7 +147,7 @@ async def test_a_gpu_that_fails_at_the_start_is_what_ended_the_start(
     assert (await controller_env.granted()).gpu_uuids == (GPU_1,)
 
 
-async def test_whose_turn_came_with_a_gpu_that_failed_is_told_so(
+async def test_whose_turn_came_with_a_gpu_that_failed_sees_it(
     controller_env: ControllerEnvironment,
 ) -> None:
     alice = await controller_env.running("alice", 2)
@@ -176,7 +176,7 @@ async def test_a_server_that_was_used_is_its_users_to_end(
     assert again.gpu_uuids == (GPU_1,)
 
 
-async def test_a_grant_that_failed_before_anybody_came_keeps_its_place(
+async def test_a_grant_that_failed_before_anyone_came_keeps_its_place(
     controller_env: ControllerEnvironment,
 ) -> None:
     alice = await controller_env.running("alice", 2)
@@ -205,7 +205,7 @@ async def test_after_the_stop_the_next_in_line_gets_another(
     assert controller_env.quarantined() == [GPU_0]
 
 
-async def test_the_trouble_is_told_for_as_long_as_the_server_runs(
+async def test_the_trouble_is_reported_for_as_long_as_the_server_runs(
     controller_env: ControllerEnvironment,
 ) -> None:
     running = await controller_env.running()

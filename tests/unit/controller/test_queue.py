@@ -81,7 +81,7 @@ async def test_the_next_in_line_starts_by_itself(controller_env: ControllerEnvir
         task.cancel()
 
 
-async def test_nobody_is_told_what_they_know(controller_env: ControllerEnvironment) -> None:
+async def test_a_known_position_is_not_reported_again(controller_env: ControllerEnvironment) -> None:
     await controller_env.running("alice", 2)
     waiter = Waiter(controller_env, await controller_env.waiting("bob"))
     await eventually(lambda: len(waiter.told) == 1)
@@ -154,7 +154,7 @@ async def test_a_turn_that_came_before_anyone_awaited_it_is_not_missed(
     assert granted.state is LeaseState.GRANTED
 
 
-async def test_a_server_without_gpus_passes_everybody(
+async def test_a_server_without_gpus_passes_everyone(
     controller_env: ControllerEnvironment,
 ) -> None:
     await controller_env.running("alice", 2)
@@ -162,7 +162,7 @@ async def test_a_server_without_gpus_passes_everybody(
     assert (await controller_env.acquire("bob", 0, server="cpu")).state is LeaseState.GRANTED
 
 
-async def test_a_gpu_that_fell_ill_is_given_to_nobody(
+async def test_a_gpu_that_fell_ill_is_not_granted(
     controller_env: ControllerEnvironment,
 ) -> None:
     controller_env.host.lose(0)
@@ -182,7 +182,7 @@ async def test_a_silent_agent_stops_the_line_and_nothing_else(
     assert controller_env.in_line() == ["bob"]
 
 
-async def test_a_ledger_that_does_not_answer_for_a_while_loses_nobody(
+async def test_a_ledger_that_does_not_answer_for_a_while_loses_no_one(
     controller_env: ControllerEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spawner.controller.queue.RETRY_SECONDS", 0.01)
@@ -237,7 +237,7 @@ async def grant_late(controller_env: ControllerEnvironment) -> Lease:
     return await controller_env.launch(controller_env.read(lease))
 
 
-async def test_a_server_that_nobody_opens_goes_to_the_next(
+async def test_a_server_that_no_one_opens_goes_to_the_next(
     controller_env: ControllerEnvironment,
 ) -> None:
     lease = await grant_late(controller_env)
@@ -261,7 +261,7 @@ async def test_who_came_keeps_it(controller_env: ControllerEnvironment) -> None:
     assert controller_env.state(lease) is LeaseState.RUNNING
 
 
-async def test_a_hub_that_was_away_first_looks_for_the_user(
+async def test_a_hub_that_was_away_first_checks_for_the_user(
     controller_env: ControllerEnvironment,
 ) -> None:
     lease = await grant_late(controller_env)

@@ -79,7 +79,7 @@ async def test_a_container_that_ended_while_no_hub_ran_has_its_cause(
     assert controller_env.engine.containers == {}
 
 
-async def test_an_unknown_container_keeps_its_lease_and_admits_nobody(
+async def test_an_unknown_container_keeps_its_lease_and_admits_no_one(
     controller_env: ControllerEnvironment,
 ) -> None:
     lease = await controller_env.running()

@@ -25,14 +25,14 @@ class Oracle:
         return self.asked
 
 
-async def test_a_crowd_asks_once() -> None:
+async def test_a_crowd_makes_one_request() -> None:
     oracle = Oracle()
     shared = SingleFlight(oracle, 60.0)
     assert set(await asyncio.gather(*(shared() for _ in range(100)))) == {1}
     assert await shared() == 1
 
 
-async def test_an_old_answer_is_asked_anew() -> None:
+async def test_an_old_answer_is_requested_again() -> None:
     shared = SingleFlight(Oracle(), 0.0)
     first = await shared()
     await asyncio.sleep(0.001)
@@ -49,7 +49,7 @@ async def test_no_answer_is_not_remembered() -> None:
     assert await shared() == 2
 
 
-async def test_who_goes_away_takes_nobodys_answer() -> None:
+async def test_who_goes_away_takes_no_ones_answer() -> None:
     oracle = Oracle()
     oracle.may_answer.clear()
     shared = SingleFlight(oracle, 60.0)

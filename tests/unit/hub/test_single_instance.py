@@ -115,6 +115,6 @@ def test_a_subcommand_is_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"cannot use its data folder .*No such file"):
         acquire_hub_lock(tmp_path / "none")

@@ -76,7 +76,7 @@ def test_a_sample_speaks_for_no_time_that_was_not_there_and_no_long_silence(
     assert seconds <= max(gap, 0) + 1e-3
 
 
-def test_what_nobody_measured_is_neither_use_nor_idleness() -> None:
+def test_what_no_one_measured_is_neither_use_nor_idleness() -> None:
     (one,) = sum_usage([make_span(measured_seconds=0.0, used_seconds=0.0)], GroupBy.USER)
     assert (one.held_gpu_hours, one.used_gpu_hours, one.unmeasured_gpu_hours) == (1.0, None, 1.0)
     (other,) = sum_usage([make_span(used_seconds=0.0)], GroupBy.USER)
@@ -151,7 +151,7 @@ def test_what_is_being_given_back_or_was_an_interrupted_start_is_nobodys(ledger:
     assert again.groups == lease.groups
 
 
-def test_whoever_was_renamed_is_one_person_and_a_stranger_of_their_name_another(
+def test_who_was_renamed_is_one_person_and_a_stranger_of_their_name_another(
     ledger: Ledger,
 ) -> None:
     first = close(ledger, grant(ledger, "alice", now=NOON), now=NOON + 3600)
@@ -161,7 +161,7 @@ def test_whoever_was_renamed_is_one_person_and_a_stranger_of_their_name_another(
     assert renamed.uid == first.uid != stranger.uid
 
 
-def test_who_asks_for_accounts_and_groups_is_told_of_no_others(ledger: Ledger) -> None:
+def test_who_requests_accounts_and_groups_sees_no_others(ledger: Ledger) -> None:
     odd = "tea\\m/ü%"
     uids = {}
     for user, groups in {"alice": ("vision", odd), "bob": ("vision 2",), "carol": ()}.items():

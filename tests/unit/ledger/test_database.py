@@ -58,7 +58,7 @@ def test_a_locked_database_is_unknown_not_an_answer(
     ledger.close()
 
 
-def test_who_only_reads_waits_for_nobody_who_writes(tmp_path: Path) -> None:
+def test_who_only_reads_waits_for_no_one_who_writes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.sqlite"
     ledger = Ledger.open(url, first_uid=20000)
     ledger.record_heartbeat(HEARTBEAT)
@@ -100,7 +100,7 @@ def test_a_file_that_is_no_database_is_unknown(tmp_path: Path) -> None:
             open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite", first_uid=20000)
 
 
-def test_whoever_only_reads_never_makes_a_file(sqlite_url: str) -> None:
+def test_who_only_reads_never_makes_a_file(sqlite_url: str) -> None:
     path = Path(name_of(sqlite_url))
     with pytest.raises(Unknown, match=r"There is no ledger at .* yet: start the hub"):
         Ledger.open_existing(sqlite_url, first_uid=20000)

@@ -36,7 +36,7 @@ def last(ledger: Ledger) -> tuple[TrailAction, str, str, str | None]:
     return entry.action, entry.actor, entry.subject, entry.reason
 
 
-def test_nobody_is_given_a_drained_gpu_until_it_is_undrained(ledger: Ledger) -> None:
+def test_no_one_is_given_a_drained_gpu_until_it_is_undrained(ledger: Ledger) -> None:
     assert drain(ledger)
     assert drain(ledger, GPU_1)
     alice = enqueue(ledger, "alice")
@@ -47,7 +47,7 @@ def test_nobody_is_given_a_drained_gpu_until_it_is_undrained(ledger: Ledger) -> 
     assert set(ledger.snapshot(now=8.0).drains) == {GPU_0}
 
 
-def test_whoever_has_it_keeps_it_and_nobody_gets_it_afterwards(ledger: Ledger) -> None:
+def test_who_has_it_keeps_it_and_no_one_gets_it_afterwards(ledger: Ledger) -> None:
     alice = grant(ledger, "alice", gpus=2)
     assert drain(ledger, now=7.0)
     assert read(ledger, alice).state is LeaseState.GRANTED
@@ -134,7 +134,7 @@ def reorder(ledger: Ledger, lease: Lease, to: QueueEnd, now: float = 6.0) -> Lea
     return ledger.reorder(lease.id, to, by="root", reason="a deadline", now=now)
 
 
-def test_somebody_goes_first_or_last(ledger: Ledger) -> None:
+def test_a_request_goes_first_or_last(ledger: Ledger) -> None:
     grant(ledger, "alice", gpus=2)
     bob, carol, dan = (enqueue(ledger, name, now=7.0 + i) for i, name in enumerate(("b", "c", "d")))
     reorder(ledger, dan, QueueEnd.FIRST)
@@ -151,7 +151,7 @@ def test_somebody_goes_first_or_last(ledger: Ledger) -> None:
     )
 
 
-def test_nobody_passes_who_has_waited_for_a_day(ledger: Ledger) -> None:
+def test_no_one_passes_who_has_waited_for_a_day(ledger: Ledger) -> None:
     grant(ledger, "alice", gpus=2)
     bob, carol = enqueue(ledger, "bob", now=7.0), enqueue(ledger, "carol", now=PATIENCE_SECONDS)
     now = PATIENCE_SECONDS + 10.0
@@ -191,7 +191,7 @@ def test_a_priority_moves_no_further_than_it_has_to(
     assert select_priority(own, [own, *waiting, *strangers], to=to, now=1001.0) == priority
 
 
-async def test_an_ended_lease_says_why_and_frees_its_gpus(
+async def test_an_ended_lease_gives_the_reason_and_frees_its_gpus(
     controller_env: ControllerEnvironment,
 ) -> None:
     lease = await controller_env.running("alice")

@@ -94,7 +94,7 @@ def test_another_wish_goes_to_the_end_and_an_impossible_one_changes_nothing(
     assert advance(ledger)[0] == [second.id, again.id]
 
 
-def test_a_grant_that_nobody_came_for_is_found_again(ledger: Ledger) -> None:
+def test_a_grant_that_no_one_came_for_is_found_again(ledger: Ledger) -> None:
     lease = grant(ledger, "alice")
     assert enqueue(ledger, "alice") == lease
     running = ledger.move(lease, LeaseState.RUNNING, now=7.0)
@@ -104,7 +104,7 @@ def test_a_grant_that_nobody_came_for_is_found_again(ledger: Ledger) -> None:
     assert read(ledger, lease) == running
 
 
-def test_the_hours_are_those_asked_for(ledger: Ledger) -> None:
+def test_the_hours_are_those_requested(ledger: Ledger) -> None:
     lease = request_lease(ledger, Request("alice", "", Options("v2.7", 1, hours=0.5), "alice"))
     assert isinstance(lease, Lease)
     advance(ledger, now=6.0)

@@ -241,7 +241,7 @@ def test_the_ledger_of_a_later_release_is_refused_and_left_alone(
     assert "shell" in columns_of(ledger_url)
 
 
-def test_whoever_only_reads_migrates_nothing(ledger_url: str, later: Callable[[str], Path]) -> None:
+def test_who_only_reads_migrates_nothing(ledger_url: str, later: Callable[[str], Path]) -> None:
     make_ledger(ledger_url)
     later("")
     with pytest.raises(Unknown, match=f"version {PRESENT}, but this release reads {AFTER}: start"):

@@ -51,20 +51,20 @@ def test_a_row_is_what_it_was_set_to(ledger: Ledger) -> None:
     assert [s.name for s in ledger.quota_rows()] == ["", "vision", "alice"]
 
 
-def test_the_same_again_changes_and_tells_nothing(ledger: Ledger) -> None:
+def test_the_same_again_changes_and_reports_nothing(ledger: Ledger) -> None:
     assert put(ledger, OWN, QuotaRow(max_gpus=1)) == 1
     assert put(ledger, OWN, QuotaRow(max_gpus=1)) == 0
     assert put(ledger, group("vision"), None) == 0
     assert len(ledger.trail()) == 1
 
 
-def test_a_row_that_says_nothing_is_none(ledger: Ledger) -> None:
+def test_a_row_that_states_nothing_is_none(ledger: Ledger) -> None:
     put(ledger, OWN, QuotaRow(max_gpus=1))
     assert put(ledger, OWN, QuotaRow()) == 1
     assert ledger.quota_rows() == {}
 
 
-def test_every_change_is_told(ledger: Ledger) -> None:
+def test_every_change_is_reported(ledger: Ledger) -> None:
     put(ledger, OWN, QuotaRow(max_gpus=1), now=1.0)
     put(ledger, OWN, QuotaRow(max_gpus=2), now=2.0)
     put(ledger, OWN, None, now=3.0)
@@ -87,7 +87,7 @@ def test_a_whole_file_leaves_no_other_row(ledger: Ledger) -> None:
     assert ledger.set_quotas(wanted, by="root", reason=None, now=3.0, whole=True) == ()
 
 
-def test_what_is_not_agreed_to_changes_and_tells_nothing(ledger: Ledger) -> None:
+def test_what_is_not_agreed_to_changes_and_reports_nothing(ledger: Ledger) -> None:
     put(ledger, OWN, QuotaRow(max_gpus=1))
     told: list[tuple[Change, ...]] = []
 
@@ -181,7 +181,7 @@ def test_what_was_admitted_stays_when_the_quota_is_lowered(ledger: Ledger) -> No
     assert refused(request_lease(ledger, wish("carol", 1))).reason is Reason.OVER_QUOTA
 
 
-def test_what_somebody_may_have_is_told_with_what_counts_against_it(ledger: Ledger) -> None:
+def test_what_a_user_may_have_is_reported_with_what_counts_against_it(ledger: Ledger) -> None:
     put(ledger, group("vision"), QuotaRow(total_gpus=4, gpu_hours=8, window_days=1))
     mine = request_lease(ledger, wish("alice", 1, "vision"), now=HOUR)
     theirs = request_lease(ledger, wish("bob", 1, "vision"), now=HOUR)

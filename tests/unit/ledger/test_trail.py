@@ -106,7 +106,7 @@ def test_pages_and_chunks_hold_every_entry_once(ledger: Ledger) -> None:
     assert [w.entry.at for w in (*first, *second)] == streamed[:4]
 
 
-def test_what_is_written_while_somebody_reads_is_not_in_their_hands(ledger: Ledger) -> None:
+def test_what_is_written_while_another_user_reads_is_not_in_their_hands(ledger: Ledger) -> None:
     write(ledger, *(make_entry(float(at)) for at in range(CHUNK + 1)))
     times = count(1e6)
     read_times = []
@@ -119,7 +119,7 @@ def test_what_is_written_while_somebody_reads_is_not_in_their_hands(ledger: Ledg
 # --- leases and GPUs
 
 
-def test_a_lease_is_told_from_its_grant_to_its_end(ledger: Ledger) -> None:
+def test_a_lease_is_reported_from_its_grant_to_its_end(ledger: Ledger) -> None:
     lease = grant(ledger, "alice")
     ledger.move(lease, LeaseState.RUNNING, now=7.0)
     running = read(ledger, lease)
@@ -141,7 +141,7 @@ def test_an_end_without_a_reason_has_its_cause(ledger: Ledger) -> None:
     assert ledger.trail(limit=1)[0].entry.reason == "user"
 
 
-def test_a_stale_write_tells_nothing(ledger: Ledger) -> None:
+def test_a_stale_write_reports_nothing(ledger: Ledger) -> None:
     lease = grant(ledger, "alice")
     ledger.move(lease, LeaseState.RUNNING, now=7.0)
     with pytest.raises(StaleLease):
@@ -149,17 +149,17 @@ def test_a_stale_write_tells_nothing(ledger: Ledger) -> None:
     assert told(ledger) == [(HUB, "lease.granted")]
 
 
-def test_who_leaves_the_line_is_told(ledger: Ledger) -> None:
+def test_who_leaves_the_line_is_reported(ledger: Ledger) -> None:
     ledger.move(enqueue(ledger, "alice"), LeaseState.CLOSED, now=7.0, cause=Cause.USER, by="alice")
     assert told(ledger) == [("alice", "lease.ended")]
 
 
-def test_a_server_without_gpus_is_told_as_well(ledger: Ledger) -> None:
+def test_a_server_without_gpus_is_reported_as_well(ledger: Ledger) -> None:
     enqueue(ledger, "alice", 0)
     assert told(ledger) == [(HUB, "lease.granted")]
 
 
-def test_an_extension_is_told_with_both_ends(ledger: Ledger) -> None:
+def test_an_extension_is_reported_with_both_ends(ledger: Ledger) -> None:
     running = ledger.move(grant(ledger, "alice"), LeaseState.RUNNING, now=7.0)
 
     def longer(leases: Sequence[Lease], *_: object) -> Lease | Refused:
@@ -173,7 +173,7 @@ def test_an_extension_is_told_with_both_ends(ledger: Ledger) -> None:
     assert (entry.before["ends_at"], entry.after["ends_at"]) == (running.ends_at, 1e6)
 
 
-def test_a_gpu_s_failure_its_leases_and_its_return_are_told(ledger: Ledger) -> None:
+def test_a_gpu_s_failure_its_leases_and_its_return_are_reported(ledger: Ledger) -> None:
     lease = grant(ledger, "alice")
     ledger.quarantine(GPU_0, "failed (Xid 79)", xid_at=1.0, now=7.0)
     ledger.quarantine(GPU_0, "failed (Xid 79)", xid_at=1.0, now=8.0)

@@ -52,7 +52,7 @@ def test_no_gpu_is_always_admitted() -> None:
     assert admit(request, gpus=(), leases=(BOB,), quota=Quota(max_gpus=0)) is None
 
 
-def test_more_than_there_are_is_said_to_be_impossible() -> None:
+def test_more_than_there_are_is_impossible() -> None:
     said = refused(admit(make_request(gpus=3), gpus=TWO, leases=(), quota=NO_LIMIT))
     assert said.reason is Reason.NOT_ENOUGH_GPUS
     assert "You asked for 3 GPUs, but this workbench has 2" in said.message
@@ -128,7 +128,7 @@ def test_a_mig_instance_counts_as_one_gpu_in_the_quota() -> None:
         ((GPU_0,), 1, 2, 3, "hold or wait for 2, but your quota is 3 at once: ask for 1 or fewer"),
     ],
 )
-def test_a_quota_says_asked_held_and_allowed(
+def test_a_quota_states_asked_held_and_allowed(
     held: tuple[str, ...], waited_for: int, asked: int, most: int, said: str
 ) -> None:
     waiting = make_lease(server="w", gpu_count=waited_for, state=LeaseState.WAITING)
@@ -180,7 +180,7 @@ def test_a_lease_is_not_extended_while_others_wait() -> None:
     assert refused(extend(1, RUNNING, waiting)).reason is Reason.OTHERS_WAIT
 
 
-def test_who_waits_for_another_kind_keeps_nobody_from_extending() -> None:
+def test_who_waits_for_another_kind_keeps_no_one_from_extending() -> None:
     waiting = make_lease(
         id="w" * 16, user="bob", gpu_count=1, state=LeaseState.WAITING, mig_profile=PROFILE
     )
@@ -208,7 +208,7 @@ def test_nothing_else_is_extended(lease: Lease) -> None:
     ("hours", "said"),
     [(1, "1 hour"), (1.0, "1 hour"), (24.0, "24 hours"), (1.999, "1.99 hours"), (0, "0 hours")],
 )
-def test_hours_are_said_as_people_say_them(hours: float, said: str) -> None:
+def test_hours_are_formatted(hours: float, said: str) -> None:
     assert format_hours(hours) == said
 
 
@@ -233,6 +233,6 @@ def test_short_use_is_counted_in_gpu_hours() -> None:
     assert isclose(accrue(2, HOUR, 1e9), 2.0, rel_tol=1e-6)
 
 
-def test_who_waits_with_another_server_of_their_own_is_in_nobody_elses_way() -> None:
+def test_who_waits_with_another_server_of_their_own_is_in_no_one_elses_way() -> None:
     waiting = make_lease(id="w" * 16, server="second", gpu_count=1, state=LeaseState.WAITING)
     assert isinstance(extend(1, RUNNING, waiting), Lease)

@@ -71,7 +71,7 @@ def test_what_can_run_on_no_gpu_is_refused(
     assert refused is None or refused.reason is Reason.INCOMPATIBLE
 
 
-def test_only_the_kind_asked_for_counts() -> None:
+def test_only_the_kind_requested_counts() -> None:
     host = [build_gpu(0, **NEW), build_gpu(1, mig_profile="1g.10gb", mig_index=0)]
     options = Options("v2.7", 1, mig_profile="1g.10gb")
     assert refuse_incompatible(options, build_release(), host) is None

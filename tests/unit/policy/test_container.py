@@ -45,7 +45,7 @@ def test_gpus_come_by_uuid_through_cdi() -> None:
     assert requests == [{"Driver": "cdi", "DeviceIDs": devices}]
 
 
-def test_a_server_without_gpus_gets_none_whatever_the_environment_says() -> None:
+def test_a_server_without_gpus_gets_none_whatever_the_environment_states() -> None:
     body = build()
     assert "DeviceRequests" not in body["HostConfig"]
     assert "NVIDIA_VISIBLE_DEVICES=void" in body["Env"]

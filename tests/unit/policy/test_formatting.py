@@ -11,7 +11,7 @@ DURATIONS = CONTRACT / "panel-durations.json"
 
 
 @pytest.mark.parametrize("said", json.loads(DURATIONS.read_text()))
-def test_a_duration_is_said_as_agreed(said: dict[str, object]) -> None:
+def test_a_duration_is_reported_as_agreed(said: dict[str, object]) -> None:
     assert format_duration(said["seconds"]) == said["words"]  # type: ignore[arg-type]
 
 
@@ -27,7 +27,7 @@ def test_a_duration_is_said_as_agreed(said: dict[str, object]) -> None:
         ),
     ],
 )
-def test_an_entry_about_a_lease_says_whose_and_what(
+def test_an_entry_about_a_lease_states_whose_and_what(
     after: dict[str, object] | None, said: str
 ) -> None:
     assert format_subject("lease 1", after) == said

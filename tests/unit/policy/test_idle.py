@@ -99,7 +99,7 @@ def test_a_training_of_three_days_is_never_ended(what: str) -> None:
         {"report": ActivityReport(1e9, None, None, None)},
     ],
 )
-def test_what_nobody_knows_never_counts_as_idle(unknown: dict[str, object]) -> None:
+def test_what_no_one_knows_never_counts_as_idle(unknown: dict[str, object]) -> None:
     seen, ends = follow([quiet(at, **unknown) for at in looks(3 * DAY, begin=2 * DAY)])
     assert ends == []
     assert seen.quiet_seconds == 0.0
@@ -129,7 +129,7 @@ def test_a_hub_that_starts_has_seen_nothing() -> None:
     assert follow(before)[1] == follow(after)[1] == []
 
 
-def test_nobody_is_ended_on_an_old_word() -> None:
+def test_no_one_is_ended_on_an_old_word() -> None:
     seen, _ = follow([quiet(at) for at in looks(LIMIT - PERIOD)])
     report = ActivityReport(LIMIT - PERIOD, 0, 1e6, 1e6)
     last = LIMIT - PERIOD
@@ -160,7 +160,7 @@ def test_each_sign_can_be_left_out_of_account(name: str, off: object, what: str)
     assert follow(signs, rules)[1] == [LIMIT]
 
 
-def test_what_the_driver_does_not_say_can_be_left_out_of_account_and_what_it_says_counts() -> None:
+def test_what_the_driver_does_not_state_can_be_left_out_of_account_and_what_it_states_counts() -> None:
     rules = replace(RULES, gpu_percent=None)
     unknown = [quiet(at, utilization_percent=(None, None)) for at in looks(LIMIT)]
     assert follow(unknown, RULES)[1] == []

@@ -162,7 +162,7 @@ def test_the_example_of_the_essay() -> None:
     assert outcome([a, waits("b", 2, ago=3, hours=3)], held) == {"a": 2.0, "b": 6.0}
 
 
-def test_more_than_work_now_waits_without_estimate_and_is_in_nobodys_way() -> None:
+def test_more_than_work_now_waits_without_estimate_and_is_in_no_ones_way() -> None:
     gpus = [make_gpu(0), make_gpu(1, GpuHealth.LOST)]
     waiting = [waits(f"big{i:03}", 2, ago=500 - i) for i in range(queue.PLANNED_POSITIONS + 5)]
     places = outcome([*waiting, waits("small", 1, ago=1)], gpus=gpus)
@@ -171,13 +171,13 @@ def test_more_than_work_now_waits_without_estimate_and_is_in_nobodys_way() -> No
     assert outcome([*waiting, waits("small", 1, ago=1)], gpus=2)["big000"] == (0, 1)
 
 
-def test_a_sick_gpu_that_is_given_back_counts_for_nobody() -> None:
+def test_a_sick_gpu_that_is_given_back_counts_for_no_one() -> None:
     gpus = [make_gpu(0, GpuHealth.LOST), make_gpu(1)]
     held = (holds("x", 0, ends_in=HOUR), holds("y", 1, ends_in=2 * HOUR))
     assert outcome([waits("a", 1)], *held, gpus=gpus) == {"a": 2.0}
 
 
-def test_who_stands_far_behind_has_a_place_but_no_estimate() -> None:
+def test_a_far_position_has_a_place_but_no_estimate() -> None:
     waiting = [waits(f"{i:04}", 1, ago=1000 - i) for i in range(queue.PLANNED_POSITIONS + 1)]
     planned = plan(waiting, holds("x", 0), gpus=1)
     assert list(planned.queues[None]) == [lease.id for lease in waiting]
@@ -393,7 +393,7 @@ arrivals_each_hour = st.lists(
 
 @given(arrivals_each_hour, st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
-def test_nobody_starves(arrivals: list[list[tuple[int, int, int]]], gpus: int) -> None:
+def test_no_request_starves(arrivals: list[list[tuple[int, int, int]]], gpus: int) -> None:
     assert hours_waited(arrivals, gpus) is not None
 
 

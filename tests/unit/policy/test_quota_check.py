@@ -72,7 +72,7 @@ def test_a_group_counts_those_who_wait() -> None:
     assert "start with 0 GPUs" in refuse(make_request(1), quota, waiting).message
 
 
-def test_gpu_hours_say_asked_held_coming_and_allowed() -> None:
+def test_gpu_hours_state_asked_held_coming_and_allowed() -> None:
     refused = refuse(make_request(2, 10), WEEK, running(gpus=2), held=90.0)
     assert refused.reason is Reason.OVER_GPU_HOURS
     assert refused.message == (
@@ -82,13 +82,13 @@ def test_gpu_hours_say_asked_held_coming_and_allowed() -> None:
     )
 
 
-def test_what_is_refused_says_what_would_not_be() -> None:
+def test_what_is_refused_states_what_would_not_be() -> None:
     held = 95.0
     assert "at most 2.5 hours" in refuse(make_request(2, 3), WEEK, held=held).message
     assert check_quota(make_request(2, 2.5), WEEK, [], held=held, now=NOW) is None
 
 
-def test_who_does_not_say_how_long_gets_what_is_left() -> None:
+def test_who_does_not_state_how_long_gets_what_is_left() -> None:
     assert lease_hours(make_request(2), WEEK, [], 0.0, NOW) == 24.0
     assert lease_hours(make_request(2), WEEK, [], 90.0, NOW) == 5.0
     assert check_quota(make_request(2), WEEK, [], held=90.0, now=NOW) is None
@@ -99,7 +99,7 @@ def test_who_does_not_say_how_long_gets_what_is_left() -> None:
 
 @example(gpus=7, held=92.75)  # 7 times the seventh of 7.25 is rounded to more than 7.25
 @given(gpus=st.integers(1, 16), held=st.floats(0, 100))
-def test_what_is_left_is_never_refused_to_who_does_not_say_how_long(gpus: int, held: float) -> None:
+def test_what_is_left_is_never_refused_to_who_does_not_state_how_long(gpus: int, held: float) -> None:
     refused = check_quota(make_request(gpus), WEEK, [], held=held, now=NOW)
     assert (refused is None) == ((100.0 - held) / gpus >= MIN_USEFUL_HOURS)
 
@@ -136,7 +136,7 @@ def test_what_may_come_is_to_the_end_or_all_of_what_waits() -> None:
     held=st.floats(0, 120),
     holds=st.integers(0, 4),
 )
-def test_nobody_who_is_admitted_can_come_beyond_the_hours(
+def test_no_one_who_is_admitted_can_come_beyond_the_hours(
     gpus: int, hours: float, held: float, holds: int
 ) -> None:
     lease = running(gpus=holds)

@@ -106,7 +106,7 @@ def test_the_releases_of_all_groups_are_allowed(
 
 
 @given(rows, groups)
-def test_a_total_binds_each_member_whatever_their_own_row_says(
+def test_a_total_binds_each_member_whatever_their_own_row_states(
     rows: dict[Subject, QuotaRow], groups: list[str]
 ) -> None:
     caps = resolve_quota(rows, ALICE, groups, SETTINGS).quota.caps
@@ -118,7 +118,7 @@ def test_a_total_binds_each_member_whatever_their_own_row_says(
 
 
 @given(rows, groups)
-def test_the_row_of_somebody_else_changes_nothing(
+def test_the_row_of_another_user_changes_nothing(
     rows: dict[Subject, QuotaRow], groups: list[str]
 ) -> None:
     stranger = replace(ALICE, key="8 2027")
@@ -146,7 +146,7 @@ def test_every_field_is_explained() -> None:
     ]
 
 
-def test_who_has_no_row_is_told_so() -> None:
+def test_who_has_no_row_sees_it() -> None:
     told = explain_quota(resolve_quota({}, ALICE, (), Quota()), {}, ALICE, ())
     assert [one.what for one in told] == [
         "any number of GPUs",
@@ -159,7 +159,7 @@ def test_who_has_no_row_is_told_so() -> None:
 
 
 @given(limits())
-def test_a_row_is_read_back_as_it_was_said(row: QuotaRow) -> None:
+def test_a_row_is_read_back_as_it_was_written(row: QuotaRow) -> None:
     assert parse_quota_row(row.as_json(), SubjectKind.GROUP, RELEASES) == row
 
 
@@ -191,6 +191,6 @@ def test_what_is_no_row_is_refused_in_one_sentence(raw: object, sentence: str) -
     assert str(caught.value).endswith(".")
 
 
-def test_what_is_null_is_not_said() -> None:
+def test_what_is_null_is_left_out() -> None:
     everything = {field.name: None for field in fields(QuotaRow)}
     assert parse_quota_row(everything, SubjectKind.USER, RELEASES) == QuotaRow()

@@ -37,7 +37,7 @@ def is_silent(events: Any) -> bool:
     return True
 
 
-def test_an_xid_is_told_once_each_time_it_changes(host: SimulatedHost) -> None:
+def test_an_xid_is_reported_once_each_time_it_changes(host: SimulatedHost) -> None:
     events = listening(0, 1)
     assert is_silent(events)
     for number in (79, 48, 79):
@@ -50,21 +50,21 @@ def test_an_xid_is_told_once_each_time_it_changes(host: SimulatedHost) -> None:
     assert is_silent(events)
 
 
-def test_what_was_before_is_not_told(host: SimulatedHost) -> None:
+def test_what_was_before_is_not_reported(host: SimulatedHost) -> None:
     host.set(FIRST, xid=79)
     events = listening(0)
     host.set(SECOND, xid=48)
     assert is_silent(events), "the first was before, the second is of nobody that was registered"
 
 
-def test_two_sets_hear_of_it_both(host: SimulatedHost) -> None:
+def test_two_sets_both_receive_it(host: SimulatedHost) -> None:
     one, other = listening(0), listening(0)
     host.set(FIRST, xid=79)
     for events in (one, other):
         assert libnvml.nvmlEventSetWait_v2(events, 30_000).eventData == 79
 
 
-def test_a_lost_gpu_is_heard_of(host: SimulatedHost) -> None:
+def test_the_loss_of_a_gpu_is_an_event(host: SimulatedHost) -> None:
     events = listening(0)
     host.set(FIRST, xid=79, health="lost")
     assert libnvml.nvmlEventSetWait_v2(events, 30_000).eventData == 79

@@ -289,7 +289,7 @@ def test_garbage_leaves_the_last_good_values(
     assert gpu[1].temperature() == 41
 
 
-def test_a_gpu_that_never_said_anything_good_is_lost(host: SimulatedHost) -> None:
+def test_a_gpu_that_never_stated_anything_good_is_lost(host: SimulatedHost) -> None:
     host.write(host.add(0), "?")
     host.add(1)
     with host.opened():

@@ -101,7 +101,7 @@ def test_a_divided_gpu_is_its_instances_each_mounted_with_it(made: Path) -> None
     )
 
 
-def test_a_division_is_kept_until_another_is_asked_for(made: Path) -> None:
+def test_a_division_is_kept_until_another_is_requested(made: Path) -> None:
     before = create_again(made, mig={0: ["1g.10gb"] * 7})
     simulate.change(before[3], ["memory_used_bytes=5"], made / "gpus")
     assert create_again(made) == before
@@ -156,7 +156,7 @@ def test_every_user_can_read_what_is_made(tmp_path: Path) -> None:
     assert [path.stat().st_mode & 0o777 for path in directory.iterdir()] == [0o644]
 
 
-def test_a_new_gpu_says_that_it_is_simulated(made: Path) -> None:
+def test_a_new_gpu_states_that_it_is_simulated(made: Path) -> None:
     host = SimulatedHost(made / "gpus")
     with host.opened():
         assert [gpu.name() for gpu in Device.all()] == ["NVIDIA A100-SXM4-80GB (simulated)"] * 2

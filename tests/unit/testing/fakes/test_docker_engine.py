@@ -113,7 +113,7 @@ async def test_a_daemon_that_is_down_keeps_its_containers(
     assert await request(http, "POST", "containers/a/start") == 304
 
 
-async def test_who_begins_and_ceases_to_run_is_told(
+async def test_who_begins_and_ceases_to_run_is_reported(
     engine: FakeEngine, http: aiohttp.ClientSession
 ) -> None:
     told: list[str] = []

@@ -134,7 +134,7 @@ async def test_a_call_whose_caller_died_may_land_later(bench: Bench) -> None:
     assert bench.name in bench.daemon.containers
 
 
-async def test_whoever_watches_is_told_before_a_server_is_stopped(bench: Bench) -> None:
+async def test_a_watcher_is_notified_before_a_server_is_stopped(bench: Bench) -> None:
     told: list[tuple[str, bool]] = []
     bench.daemon.on_stop = lambda container: told.append((container.name, container.is_running))
     await bench.containers.create(bench.name, bench.body)
