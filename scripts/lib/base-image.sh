@@ -51,7 +51,7 @@ bootstrap() {
   return "$status"
 }
 
-# slim_down FOLDER: removes what nobody reads in a container, now and for every package that is installed later.
+# slim_down FOLDER: removes docs and translations, which no container needs, now and for every package that is installed later.
 slim_down() {
   local root=${1:?}
   printf 'path-exclude /usr/share/%s/*\n' doc man info locale lintian >"$root/etc/dpkg/dpkg.cfg.d/slim"
@@ -64,7 +64,7 @@ slim_down() {
 write_sources() {
   local security
   security=$(host_mirror Debian-Security)
-  # mirrors keep the security suite beside their main archive
+  # mirrors keep the security suite next to their main archive
   printf 'deb %s %s main\n' "$2" bookworm "$2" bookworm-updates \
     "${security:-${2%/}-security}" bookworm-security >"$1/etc/apt/sources.list"
 }

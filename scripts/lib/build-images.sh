@@ -83,8 +83,8 @@ hash_locks() {
     | sha256sum | cut -d ' ' -f 1
 }
 
-# build_image IMAGE FOLDER GIGABYTES BUILD_ARGUMENT PATH...: the paths are what goes in besides images/FOLDER.
-# More of docker build's arguments, which change nothing that goes in, are taken from build_arguments.
+# build_image IMAGE FOLDER GIGABYTES BUILD_ARGUMENT PATH...: images/FOLDER and the paths go into the image.
+# build_arguments holds more arguments of docker build, which change nothing that goes in.
 build_image() {
   local image=$1 folder=$2 gigabytes=$3 argument=$4 hash old
   shift 4
@@ -166,7 +166,7 @@ show_steps() {
   done
 }
 
-# A bundle that somebody named has to be there; the default one is used where it exists.
+# A bundle named by a setting has to exist; the default one is used only where it exists.
 require_ca_bundle() {
   local bundle
   bundle=$(value_of WORKBENCH_CA_BUNDLE)

@@ -210,12 +210,12 @@ look_at_gpus() {
     capability=$(sed -n "s/^$uuid,//p" "$work/capabilities")
     cores=$(sed -n "s/^$uuid //p" "$work/cores")
     found_gpu "$index" "$uuid" "$name" "$capability" "$cores" "$memory" "$gpu_driver" "$driver_cuda"
-    build_compatibility_view "$index" "$gpu_driver" "$capability"
+    print_release_verdicts "$index" "$gpu_driver" "$capability"
   done <"$work/gpus"
 }
 
-# build_compatibility_view INDEX DRIVER CAPABILITY: of the catalog's releases those that are offered.
-build_compatibility_view() {
+# print_release_verdicts INDEX DRIVER CAPABILITY: of the catalog's releases those that are offered.
+print_release_verdicts() {
   local release cuda least architectures fit why advice offered
   offered=$(chosen_images)
   while IFS='|' read -r release cuda least architectures; do

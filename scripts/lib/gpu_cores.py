@@ -1,4 +1,4 @@
-"""Prints "UUID CORES" for each GPU, which nvidia-smi does not tell; nothing where NVML cannot say it.
+"""Prints "UUID CORES" for each GPU, a number that nvidia-smi lacks; prints nothing where NVML does not know it.
 
 Standard library only, for a host on which nothing is installed.
 """

@@ -129,7 +129,7 @@ simulated_gpus() {
   fi
 }
 
-# Anew when its source changed; whole or not at all, because running containers have the file mounted.
+# Builds it again when its source changed. The file is replaced as a whole, because running containers have it mounted.
 build_simulated_library() {
   local library=$state/libnvidia-ml.so.1 source=$repository/simulation log
   if [ -e "$library" ] && [ -z "$(find "$source" -type f -not -name '*.py' -newer "$library" -print -quit)" ]; then return; fi

@@ -1,5 +1,5 @@
 # Runs pytest inside an image, with the image's Python and packages.
-# What only the tests need lies behind the image's own packages in the search path; nothing is installed into the image.
+# Packages of the tests come after the image's own in the search path; nothing is installed into the image.
 
 image_tests=$repository/images/toolkit/tests/requirements
 image_tests_home=$venv/in-image

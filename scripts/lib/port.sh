@@ -16,7 +16,7 @@ require_port() {
 # publisher PORT FORMAT: what docker says of the container that publishes PORT, if one does.
 publisher() { { docker ps --filter "publish=$1" --format "$2" 2>/dev/null || true; } | head -n 1; }
 
-# listening_inode PORT: the socket's inode, or nothing when nobody listens.
+# listening_inode PORT: the socket's inode, or nothing without a listener.
 listening_inode() {
   awk -v port="$(printf '%04X' "$1")" \
     '$4 == "0A" && substr($2, length($2) - 3) == port { print $10; exit }' /proc/net/tcp /proc/net/tcp6 2>/dev/null

@@ -1,5 +1,5 @@
 # Makes the Python environment, Node and Debian packages that checks and tests need.
-# What is there already stays; versions come from the lock files only.
+# Existing parts stay; versions come from the lock files only.
 
 venv=$repository/.venv
 panel=$repository/extensions/gpu-panel

@@ -1,4 +1,4 @@
-"""Ledger: records in SQL which lease waiting_lease for, holds and has used which GPU.
+"""Ledger: records in SQL which lease waits for, holds and has used which GPU.
 
 A decision and its consequences are one transaction. A GPU is the primary key of its claim. Every later write is
 compare-and-set on lease id and epoch. The ledger is synchronous and thread-safe: callers keep it off the event loop.

@@ -126,7 +126,7 @@ async def test_a_second_hub_leaves_at_once_and_changes_nothing(stack: ProcessSta
     second = stack.start_hub("second")
     code = await asyncio.to_thread(second.wait, 60)
     assert code not in (0, None)
-    assert "Another hub already works on" in stack.log("second")
+    assert "Another hub already uses" in stack.log("second")
     assert "Traceback" not in stack.log("second")
     assert stack.processes["hub"].poll() is None
     assert (await alice.visit() or {})["container"] == hers.name

@@ -1,12 +1,12 @@
 """Architecture: imports point downward, packages keep apart, and a test lies where its module lies."""
 
 import ast
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
+from testing.imports import imported_modules, number, python_files
 from testing.paths import ROOT
 
 FLOORS = [
@@ -53,25 +53,8 @@ FLOORS_WITHIN = {
 }
 
 
-def number(floors: list[set[str]]) -> dict[str, int]:
-    return {module_name: number for number, modules in enumerate(floors) for module_name in modules}
-
-
 FLOOR = number(FLOORS)
 FLOOR_WITHIN = {package: number(floors) for package, floors in FLOORS_WITHIN.items()}
-
-
-def python_files(folder: str) -> list[Path]:
-    return sorted(p for p in (ROOT / folder).rglob("*.py") if "node_modules" not in p.parts)
-
-
-def imported_modules(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @pytest.mark.parametrize("file", python_files("spawner"), ids=str)
@@ -213,7 +196,14 @@ def test_helpers_never_come_from_test_modules() -> None:
 
 
 # tests about the whole repository
-WHOLE = {"test_architecture", "test_check_sentences", "test_docs", "test_docs_commands"}
+WHOLE = {
+    "test_architecture",
+    "test_check_sentences",
+    "test_docs",
+    "test_docs_commands",
+    "test_part_architecture",
+    "test_pre_commit",
+}
 MIRRORED = {"simulation", "testing"}
 
 

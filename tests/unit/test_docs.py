@@ -27,7 +27,10 @@ SETTINGS = {variable_name(setting): setting for setting in fields(Settings)}
 FOLDERS = {
     path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in (".git", "artifacts")
 }
+GUIDES = [read for read in PAGES if read.name != "CHANGELOG.md"]
+"""The pages about the present; the changelog names settings and files of earlier versions too."""
 every_page = pytest.mark.parametrize("read", PAGES, ids=lambda one: one.name)
+every_guide = pytest.mark.parametrize("read", GUIDES, ids=lambda one: one.name)
 
 
 def test_the_settings_page_and_the_example_list_exactly_the_settings() -> None:
@@ -44,9 +47,7 @@ def test_a_setting_is_described_with_its_default(name: str) -> None:
     assert setting.metadata["parse"](shown) == setting.default
 
 
-@pytest.mark.parametrize(
-    "read", [one for one in PAGES if one.name != "CHANGELOG.md"], ids=lambda one: one.name
-)
+@every_guide
 def test_no_guide_names_an_unknown_setting(read: Page) -> None:
     named = set(re.findall(r"WORKBENCH_[A-Z_]*[A-Z]\b(?!\*)", read.text)) - {"WORKBENCH_NAME"}
     assert {
@@ -64,10 +65,12 @@ def test_links_and_anchors_resolve(read: Page) -> None:
             assert anchor in Page(target).anchors, f"{read.name} points at {link}"
 
 
-@every_page
+@every_guide
 def test_files_and_folders_exist(read: Page) -> None:
     for code in read.inline_code:
-        path = code.split("::")[0].rstrip("/")
+        path = code.removesuffix("/")
+        if re.fullmatch(r"examples/[\w.-]+", path):
+            path = f"images/pytorch-cuda/{path}"
         if path.split("/")[0] in FOLDERS and re.fullmatch(r"[\w./*-]+", path) and "/" in path:
             assert list(ROOT.glob(path)), f"{read.name} names {code}"
 

@@ -19,8 +19,16 @@ REST = page("docs/rest-api.md")
 OPENAPI = json.loads((ROOT / "spawner/hub/handlers/openapi.json").read_text())
 ROUTE_TABLES = ("Your servers", "Queue and leases", "GPUs", "Quotas", "Usage, trail, description")
 GUIDES = [read for read in PAGES if read.name != "CHANGELOG.md"]
-OTHER_PROGRAMS = {"--gpus", "--runtime", "--device", "--user", "--entrypoint"}
-"""Options of Docker, which the docs name as well."""
+OTHER_PROGRAMS = {
+    "--gpus",
+    "--runtime",
+    "--device",
+    "--user",
+    "--entrypoint",
+    "--standalone",
+    "--rdzv-id",
+}
+"""Options of Docker and torchrun, which the docs name as well."""
 every_guide = pytest.mark.parametrize("read", GUIDES, ids=lambda one: one.name)
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from testing.imports import imported_modules, number, python_files
 from testing.paths import ROOT
-from tests.unit.test_architecture import imported_modules, number, python_files
 
 Layers = list[set[str]]
 

@@ -1,4 +1,4 @@
-"""Folders for the tests to pack, and what a pack that is refused says."""
+"""Pack helpers: folders to pack, and the error of a refused pack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A schemathesis hook: .npz bodies that fit the model of words and weights, which OpenAPI cannot describe."""
+"""Schemathesis hook: valid .npz bodies for the model of words and weights, which OpenAPI cannot describe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies
 
 
 def build_npz(rows: int, token: int, weight: float, ticket: int, is_compressed: bool) -> bytes:
-    """Return a good body of ``rows`` equal rows."""
+    """Return a valid body of ``rows`` equal rows."""
     file = io.BytesIO()
     save = np.savez_compressed if is_compressed else np.savez
     save(

@@ -1,6 +1,6 @@
-"""Real ``wb serve`` processes for the tests, and a model whose time, failures and answers a test chooses.
+"""Serve helpers: real ``wb serve`` processes, and a model with chosen times, failures and answers.
 
-Everything that was started is ended, and a server that does not start says why.
+Every started process ends with its test; a server that does not start fails it with the server's output.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ TOOLKIT = Path(__file__).resolve().parent.parent
 
 
 class Obedient(torch.nn.Module):
-    """Doubles its two numbers per row; the second says how: 13 fails, others take so many thousand turns.
+    """Doubles its two numbers per row. The second one sets the time in thousands of loops; 13 fails.
 
-    Below 0 it takes for ever.
+    A number below 0 never ends.
     """
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if bool((x[:, 1] == 13).any()):
             raise ValueError("unlucky")
         turns = x[:, 1].abs().max() * 1000
-        for_ever = bool((x[:, 1] < 0).any())
-        while for_ever or bool(turns > 0):
+        is_endless = bool((x[:, 1] < 0).any())
+        while is_endless or bool(turns > 0):
             turns = turns - 1
         return x * 2, x[:, 0] > 0
 
 
 def write_obedient(folder: Path, rows_independent: bool = True) -> Path:
-    """Write the model and its contract into ``folder`` and return it."""
+    """Write the model and its contract into ``folder``, and return the folder."""
     folder.mkdir(exist_ok=True)
     torch.jit.script(Obedient()).save(folder / "model.pt")
     Contract(
@@ -75,7 +75,7 @@ model = Text()
 
 
 def export_text(folder: Path) -> Path:
-    """Export a small model of words, weights and tickets, which are any int64, into ``folder`` and return it."""
+    """Export a small model of words, weights and int64 tickets into ``folder``, and return the folder."""
     (folder / "text_model.py").write_text(TEXT)
     inputs = ["tokens=3x6:int64:50", "weight=3", "ticket=3:int64"]
     words = [word for described in inputs for word in ("--input", described)]
@@ -87,13 +87,13 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) ->
     """Poll until ``condition`` is true; fail with ``what`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
+        assert time.monotonic() < deadline, f"this did not happen: {what}"
         time.sleep(0.02)
 
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """A server that answers."""
+    """A running server."""
 
     url: str
     process: subprocess.Popen[str]
@@ -102,12 +102,12 @@ class Served:
     def predict(
         self, *rows: Sequence[float], headers: dict[str, str] | None = None
     ) -> httpx.Response:
-        """Ask the obedient model for ``rows``."""
+        """Request a prediction of ``rows`` from the obedient model."""
         body = {"instances": [{"x": list(row)} for row in rows]}
         return httpx.post(f"{self.url}/predict", json=body, headers=headers, timeout=60)
 
     def health(self) -> int:
-        """Return /health's status code."""
+        """Return the status code of /health."""
         return httpx.get(f"{self.url}/health", timeout=60).status_code
 
     def metric(self, name: str, **labels: str) -> float:
@@ -141,7 +141,7 @@ def _is_worker(path: Path, parent: int) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether the process ``pid`` is there and not only waiting to be reaped."""
+    """Return whether the process ``pid`` exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -161,11 +161,13 @@ def environment_of_toolkit(*folders: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def served(folder: Path, *words: str, **environment: str) -> Iterator[Served]:
-    """Serve ``folder`` with more ``words`` on a free port of this machine."""
+    """Serve ``folder`` with further ``words`` on a free port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = serve_command(folder, "--host", "127.0.0.1", "--port", str(port), *words)
-    variables = environment_of_toolkit() | {"OMP_NUM_THREADS": "1"} | environment
+    command = serve_command(folder, "--port", str(port), *words)
+    variables = (
+        environment_of_toolkit() | {"OMP_NUM_THREADS": "1", "WB_SERVE_HOST": ""} | environment
+    )
     process = subprocess.Popen(
         command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

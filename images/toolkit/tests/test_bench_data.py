@@ -1,4 +1,4 @@
-"""The sweep finds what a training would wait for, on data sets that are slow in one known way each."""
+"""Data benchmark: finds the bottleneck of data sets with one known bottleneck each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workbench_toolkit.cores import usable_cores
 from workbench_toolkit.pack.packing import pack
 
 ATTEMPTS = 4
-"""Other tests run meanwhile: a measurement that they disturbed is taken again."""
+"""Parallel tests can disturb a measurement, which is then repeated."""
 
 SLOW_IN_ONE_WAY = """
 import time
@@ -58,9 +58,7 @@ def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_bottleneck_is_found(
     bottleneck: Bottleneck, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step_ms = (
-        "1000" if bottleneck == Bottleneck.GPU else "10"
-    )  # a busy machine is no faster than that
+    step_ms = "1000" if bottleneck == Bottleneck.GPU else "10"  # the fastest step of a busy machine
     words = [
         "--batch-size",
         "16",
@@ -83,7 +81,7 @@ def test_the_bottleneck_is_found(
     run = report["runs"][0]
     assert 0 <= run["wait_share"] <= 1
     if bottleneck != Bottleneck.GPU:
-        # a batch is 16 samples of 4 ms, 20 ms or 4 MB, and two workers make two at a time
+        # a batch is 16 samples of 4 ms, 20 ms or 4 MB; two workers prepare two batches in parallel
         assert run["wait_share"] > 0.3
 
 
@@ -91,7 +89,7 @@ def test_the_share_is_what_the_times_say(capsys: pytest.CaptureFixture[str]) -> 
     words = ["--batch-size", "10", "--step-ms", "300", "--seconds", "2", "--workers", "0", "--json"]
     assert main(["bench-data", "slow_in_one_way:storage", *words]) == 0
     run = json.loads(capsys.readouterr().out)["runs"][0]
-    # 200 ms of reading, then 300 ms of GPU: sleeps are never shorter, and on a busy machine longer
+    # 200 ms of reading, then 300 ms of GPU; a busy machine only makes sleeps longer
     assert 0.25 < run["wait_share"] < 0.75
     assert 0.1 < run["blocked_share"] < 0.6
     assert run["samples_per_second"] < 21

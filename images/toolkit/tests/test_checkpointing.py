@@ -1,4 +1,4 @@
-"""A checkpoint is whole whatever kills its writer, and Checkpointer hears what it promises to."""
+"""Checkpointing: atomic files under kills, stop signals, and states that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_two_lines(tmp_path: Path) -> None:
+def test_a_stop_saves_the_state(tmp_path: Path) -> None:
     checkpointer = Checkpointer(tmp_path / "deep" / "checkpoint.pt")
     assert checkpointer.load() is None
     assert not checkpointer.should_stop
@@ -64,7 +64,7 @@ def test_the_second_ctrl_c_is_an_interrupt(tmp_path: Path) -> None:
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
-    for number in (signal.SIGHUP, signal.SIGINT):  # as nohup and a shell's & leave them
+    for number in (signal.SIGHUP, signal.SIGINT):  # as under nohup and after a shell's &
         signal.signal(number, signal.SIG_IGN)
     checkpointer = Checkpointer(tmp_path / "checkpoint.pt")
     os.kill(os.getpid(), signal.SIGHUP)
@@ -74,7 +74,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     assert checkpointer.should_stop
 
 
-def test_random_numbers_go_on(tmp_path: Path) -> None:
+def test_random_numbers_continue(tmp_path: Path) -> None:
     checkpointer = Checkpointer(tmp_path / "checkpoint.pt")
     checkpointer.save({})
     expected = (random.random(), float(np.random.rand()), torch.rand(3))  # noqa: S311
@@ -96,7 +96,7 @@ def test_a_killed_writer_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
         ) as process:
             assert process.stdout
             confirmed = int([process.stdout.readline() for _ in range(3)][-1])
-            # anywhere in the next write
+            # at a random point of the next write
             unfinished = path.with_name("checkpoint.pt.unfinished")
             size = moments.randrange(4_000_000)
             while not (unfinished.exists() and _size(unfinished) >= size):
@@ -118,7 +118,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     for content in (b"", b"not one", os.urandom(1000)):
         path.write_bytes(content)
@@ -129,7 +129,7 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         Checkpointer(path).load()
 
 
-def test_a_checkpoint_that_runs_code_is_refused_and_may_be_good(tmp_path: Path) -> None:
+def test_a_checkpoint_with_code_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
 
     class Evil:
@@ -160,7 +160,7 @@ NUMPYS = {
 }
 
 
-def test_numpys_values_are_loaded_as_they_were(tmp_path: Path) -> None:
+def test_numpy_values_are_loaded_unchanged(tmp_path: Path) -> None:
     checkpointer = Checkpointer(tmp_path / "checkpoint.pt")
     checkpointer.save(NUMPYS)
     saved = checkpointer.load()
@@ -172,7 +172,7 @@ def test_numpys_values_are_loaded_as_they_were(tmp_path: Path) -> None:
         assert getattr(saved[name], "dtype", None) == getattr(expected, "dtype", None), name
 
 
-def test_what_the_script_allows_stays_allowed(tmp_path: Path) -> None:
+def test_types_allowed_by_the_script_stay_allowed(tmp_path: Path) -> None:
     with torch.serialization.safe_globals([deque, np.ndarray]):
         Checkpointer(tmp_path / "checkpoint.pt").save({})
         Checkpointer(tmp_path / "checkpoint.pt").load()
@@ -194,7 +194,7 @@ def test_a_state_that_would_not_be_loaded_keeps_the_last_checkpoint_and_is_kept_
     assert f'torch.load("{rejected}", map_location="cpu", weights_only=False)' in str(refused.value)
 
     with pytest.raises(ToolError, match=r"\.rejected is the last saved state"):
-        Checkpointer(path).load()  # else the next run would go on from the older one
+        Checkpointer(path).load()  # otherwise the next run would continue from the older one
 
     kept = torch.load(rejected, weights_only=False)
     assert kept["more"] == {"value": value}
@@ -218,15 +218,15 @@ def test_a_full_disk_ends_all_ranks_and_keeps_the_last_checkpoint(tmp_path: Path
         "if context.rank == 0: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "checkpointer.save({'numbers': torch.ones(1_000_000)})\n"
     )
-    code, said = run(tmp_path, "--nproc", 2, "--", script, tmp_path / "checkpoint.pt")
-    assert code == 1, said
-    assert "can't be written (File too large): the last checkpoint is still whole" in said
+    code, output = run(tmp_path, "--nproc", 2, "--", script, tmp_path / "checkpoint.pt")
+    assert code == 1, output
+    assert "can't be written (File too large): the last checkpoint is still whole" in output
     saved = Checkpointer(tmp_path / "checkpoint.pt").load()
     assert saved is not None
     assert torch.equal(saved["numbers"], torch.ones(10))
 
 
-def test_another_number_of_processes_is_said(tmp_path: Path) -> None:
+def test_another_number_of_processes_is_reported(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
@@ -239,7 +239,7 @@ def test_another_number_of_processes_is_said(tmp_path: Path) -> None:
     )
     words = ["--", script, tmp_path / "checkpoint.pt"]
     assert run(tmp_path, "--nproc", 2, *words)[0] == 0
-    code, said = run(tmp_path, "--nproc", 1, *words)
-    assert code == 0, said
-    assert "was saved by 2 processes, this run has 1" in said
-    assert "found {'rank': 0}" in said
+    code, output = run(tmp_path, "--nproc", 1, *words)
+    assert code == 0, output
+    assert "was saved by 2 processes, this run has 1" in output
+    assert "found {'rank': 0}" in output

@@ -1,4 +1,4 @@
-"""A pack gives the same files in the same order to every kind of process that reads it."""
+"""Packed data set: the same files in the same order in every kind of process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``wb doctor``: the golden verdicts, what each check sees, and the exit code; the report is one that others read."""
+"""``wb doctor``: golden verdicts, single checks, exit codes and the golden report."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_gpus_are_counted_and_simulated_ones_are_called_so(
 
 
 class BrokenCuda(ModuleType):
-    """PyTorch on a host whose CUDA cannot be opened, or computes wrongly."""
+    """PyTorch on a host with a failing CUDA, or one with wrong results."""
 
     def __init__(self, error: str | None) -> None:
         super().__init__("torch")
@@ -192,7 +192,7 @@ def test_a_gpu_that_does_not_compute_fails(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_simulated_gpu_is_never_asked_to_compute() -> None:
     check = checks.check_computing(BrokenCuda("asked"), [SIMULATED])
-    assert (check.state, check.found) == ("ok", "not tried: simulated GPUs compute nothing")
+    assert (check.state, check.found) == ("ok", "not tested: simulated GPUs compute nothing")
 
 
 def test_without_nvitop_the_gpus_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Exports of real models, by the command itself: what is written agrees with the eager model, or nothing is."""
+"""``wb export`` of real models: the files agree with the eager model, or nothing is written."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ MODELS = """
 
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "random.py"  # a module of Python's own has this name too
+    path = tmp_path / "random.py"  # the standard library has a module of this name too
     path.write_text(textwrap.dedent(MODELS))
     monkeypatch.chdir(tmp_path)
     return path

@@ -1,4 +1,4 @@
-"""The examples that a newcomer finds: SimpleNet as notebook and script, and its road to a served answer."""
+"""Examples of SimpleNet: notebook, script, export and served answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLES = TOOLKIT.parent / "pytorch-cuda" / "examples"
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the examples, and `wb` among the commands as in the image."""
+    """Return a copy of the examples, with `wb` on PATH as in the image."""
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     command = tmp_path / "bin" / "wb"
     command.parent.mkdir()
@@ -51,9 +51,9 @@ def test_simplenet_is_the_same_as_notebook_and_as_script(home: Path) -> None:
 
 
 def test_a_model_goes_from_training_to_a_served_answer(home: Path) -> None:
-    said = run_notebook(home / "export-serve.ipynb")
-    assert said.count("output: max difference") == 2
-    assert "True" in said.splitlines()
+    output = run_notebook(home / "export-serve.ipynb")
+    assert output.count("output: max difference") == 2
+    assert "True" in output.splitlines()
 
     for model in ("simplenet-model", "simplenet-model/model.onnx"):
         with served(home / model) as server:

@@ -1,4 +1,4 @@
-"""What exports are compared with and loaded by, without the command: exact differences, and a device of one's own."""
+"""Export parts: exact differences, and TorchScript on a chosen device."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Scripted(torch.nn.Module):
 
 
 class Devices(torch.nn.Module):
-    """Makes a tensor of its own in forward, in a submodule, and in a function's branch."""
+    """Creates a tensor in forward, in a submodule, and in a function's branch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Devices(torch.nn.Module):
         return own, self.positions(features), self.scripted(features)
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the constant is meant
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the constant is intended
 def test_what_a_traced_model_makes_is_on_the_device_it_was_loaded_on(tmp_path: Path) -> None:
     traced = torch.jit.trace(Devices(), torch.ones(3, 2), check_trace=False)
     torch.jit.save(traced, tmp_path / "model.pt")

@@ -1,4 +1,4 @@
-"""A pack holds every file once, in order, whatever happens while it is made."""
+"""Packing: every file once and in order, also after kills, crashes, full disks and changes."""
 
 from __future__ import annotations
 
@@ -110,9 +110,7 @@ def kill_after(records: int, folder: Path, out: Path) -> int:
     return began_with
 
 
-def test_a_pack_that_is_killed_goes_on_where_it_was(
-    folder: Path, tmp_path: Path, ending: str
-) -> None:
+def test_a_killed_pack_resumes(folder: Path, tmp_path: Path, ending: str) -> None:
     out = tmp_path / f"out.{ending}"
     began_with = [kill_after(records, folder, out) for records in (0, 1, 3, 5)]
     assert not out.exists()
@@ -161,7 +159,7 @@ def test_packing_the_same_again_changes_nothing(folder: Path, tmp_path: Path, en
     assert (out.stat().st_ino, out.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_what_exists_with_other_content_is_left_alone(
+def test_an_existing_file_with_other_content_stays(
     folder: Path, tmp_path: Path, ending: str
 ) -> None:
     out = tmp_path / f"out.{ending}"
@@ -226,7 +224,7 @@ def test_no_space_in_the_middle_and_then_enough(tmp_path: Path, ending: str) -> 
     assert "ToolError" in limited.stderr
     assert "has no space left: free some and run the same command again" in limited.stderr
     assert not out.exists()
-    # HDF5 lays the whole file out first, LMDB grows
+    # HDF5 allocates the whole file first, LMDB grows
     assert limited.stdout.split() == (["0", "7"] if ending == "lmdb" else [])
     pack(folder, out, silent)
     assert content_in(out) == content_of(folder)
@@ -240,7 +238,7 @@ def test_a_write_that_fails_in_the_middle(
     def fail_late(descriptor: int, content: bytes, offset: int) -> int:
         if next(left, None) is None:
             raise OSError(errno.ENOSPC, "full")
-        return write(descriptor, content[:100], offset)  # short writes, too, until then
+        return write(descriptor, content[:100], offset)  # short writes before the failure
 
     monkeypatch.setattr(packing, "BATCH_FILES", 1)
     monkeypatch.setattr(os, "pwrite", fail_late)
@@ -252,7 +250,7 @@ def test_a_write_that_fails_in_the_middle(
         out,
         lambda doing, total: seen.append if doing == "packing" else silent(doing, total),
     )
-    assert seen[0] > 0, "it began anew"
+    assert seen[0] > 0, "it started from the beginning"
     assert content_in(out) == content_of(folder)
 
 
@@ -297,7 +295,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "is not a file" in capsys.readouterr().err
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_prints_how_to_resume(tmp_path: Path) -> None:
     folder = fill(tmp_path / "data", 100)
     slowly = (
         "import sys, time\n"

@@ -1,4 +1,4 @@
-"""A damaged pack says so in one sentence, and ``wb pack --verify`` names what of it is damaged."""
+"""Damaged packs: one sentence per error, and the damaged files from ``wb pack --verify``."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_pack_that_was_cut_off_is_none(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_an_interrupted_pack_that_was_cut_off_is_begun_anew(out: Path) -> None:
+def test_a_truncated_unfinished_pack_starts_from_the_beginning(out: Path) -> None:
     partial = out.rename(f"{out}.partial")
     os.truncate(partial, partial.stat().st_size // 2)
     assert get_format(out).Writer.read_fingerprint(partial) is None

@@ -1,4 +1,4 @@
-"""What can't be packed, or not where it is wanted, is refused with one sentence."""
+"""Pack source: unsupported files and folders are refused with one sentence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_link_a_socket_and_an_empty_folder(
     (folder / "link").symlink_to("/etc/passwd")
     assert "link is a symbolic link" in refusal(folder, tmp_path / "out.h5")
     (folder / "link").unlink()
-    monkeypatch.chdir(folder)  # a socket's path is short
+    monkeypatch.chdir(folder)  # the path of a socket has to be short
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket")
         assert "neither a file nor a folder" in refusal(folder, tmp_path / "out.h5")
@@ -60,7 +60,7 @@ def test_a_file_too_large(folder: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """Give a folder that every user may enter, unlike pytest's own."""
+    """Return a folder that every user can enter, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         yield Path(folder)
@@ -68,7 +68,7 @@ def open_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def as_nobody() -> Iterator[None]:
-    """Be a user for whom file modes count, which they don't for root."""
+    """Run as a user with file permissions, which root ignores."""
     if os.geteuid() != 0:
         yield
         return
@@ -80,7 +80,7 @@ def as_nobody() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("closed", ["secret", "folder"])
-def test_what_can_not_be_read(open_folder: Path, closed: str) -> None:
+def test_unreadable_files(open_folder: Path, closed: str) -> None:
     data = open_folder / "data"
     (data / "folder").mkdir(parents=True)
     (data / "secret").write_text("secret")
@@ -102,7 +102,7 @@ def test_a_folder_that_can_be_read_but_not_entered(open_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("gone", ["b", "c"])
-def test_what_vanishes_while_it_is_listed(tmp_path: Path, gone: str) -> None:
+def test_entries_that_vanish_during_the_listing(tmp_path: Path, gone: str) -> None:
     for name in ("a", "b/b", "c"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

@@ -1,4 +1,4 @@
-"""What a served model answers: the eager model's values to good requests, one sentence to bad ones."""
+"""Served model: the eager model's values for valid requests, one sentence for invalid ones."""
 
 from __future__ import annotations
 
@@ -248,11 +248,11 @@ def test_clients_at_once_share_batches_and_get_each_their_own_answer(server: Ser
 
 
 def test_a_request_that_fails_harms_no_neighbour(server: Served) -> None:
-    def ask(number: int) -> tuple[int, httpx.Response]:
+    def predict(number: int) -> tuple[int, httpx.Response]:
         return number, server.predict([number, 13 if number % 8 == 0 else 0])
 
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
-        for number, answer in pool.map(ask, range(64)):
+        for number, answer in pool.map(predict, range(64)):
             if number % 8 == 0:
                 assert answer.status_code == 500
                 assert "unlucky" in answer.json()["error"]

@@ -1,4 +1,4 @@
-"""What a body's bytes become: arrays of exactly the numbers that were sent, or a refusal, whatever the bytes."""
+"""Request bodies: exact arrays for valid bytes, a refusal for all others."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_whole_numbers_that_do_not_fit_are_refused(ticket: str, said: str) -> No
 
 
 def array_bytes(header: str | None = None) -> bytes:
-    """Return three tickets as an ``.npy`` file, under another ``header`` if one is given."""
+    """Return three tickets as an ``.npy`` file, with another ``header`` if given."""
     file = io.BytesIO()
     np.save(file, np.arange(3))
     if header is None:

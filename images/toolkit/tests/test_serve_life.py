@@ -1,4 +1,4 @@
-"""A server under stress and at its end: what dies, what waits, what is finished, what is left behind."""
+"""Server life cycle: dead workers, full queues, timeouts, signals and remaining processes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from listeners import addresses_of
 from serve_helpers import (
     Served,
     environment_of_toolkit,
@@ -28,8 +29,8 @@ from workbench_toolkit.serve.app import build_app
 from workbench_toolkit.serve.metrics import Metrics
 from workbench_toolkit.serve.service import Service
 
-FOR_EVER = [1, -1]
-FOR_A_WHILE = [1, 1000]
+ENDLESS = [1, -1]
+SLOW = [1, 1000]
 
 
 @pytest.fixture
@@ -44,16 +45,16 @@ def pool() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
 
 
 def occupy(
-    server: Served, pool: concurrent.futures.ThreadPoolExecutor, row: Sequence[float] = FOR_EVER
+    server: Served, pool: concurrent.futures.ThreadPoolExecutor, row: Sequence[float] = ENDLESS
 ) -> concurrent.futures.Future[httpx.Response]:
-    """Give the model ``row`` to work on, and return when it does."""
+    """Request a prediction of ``row``, and return once the model runs it."""
     before = server.metric("wb_serve_batch_rows_count")
     answer = pool.submit(server.predict, row)
     wait_for(lambda: server.metric("wb_serve_batch_rows_count") > before, "the model works")
     return answer
 
 
-def test_a_model_process_that_dies_is_told_and_started_anew(
+def test_a_dead_model_process_is_reported_and_restarted(
     folder: Path, pool: concurrent.futures.ThreadPoolExecutor
 ) -> None:
     with served(folder) as server:
@@ -66,14 +67,14 @@ def test_a_model_process_that_dies_is_told_and_started_anew(
         assert server.metric("wb_serve_worker_up") == 0
         assert (answer.status_code, answer.json()["reason"]) == (503, "worker")
         assert answer.headers["retry-after"] == "1"
-        # A request that comes meanwhile waits for the new process.
+        # a request during the restart waits for the new process
         assert server.predict([3, 0]).json()["predictions"][0]["doubled"] == [6, 0]
         assert server.health() == 200
         assert server.metric("wb_serve_worker_restarts_total") == 1
         assert server.worker != first
 
 
-def test_a_model_process_that_dies_idle_comes_back_unasked(folder: Path) -> None:
+def test_a_model_process_that_dies_idle_is_restarted(folder: Path) -> None:
     with served(folder) as server:
         os.kill(server.worker, signal.SIGKILL)
 
@@ -92,7 +93,7 @@ def test_a_model_that_cannot_be_started_again_ends_the_server(folder: Path) -> N
     assert "cannot be served" in errors
 
 
-def test_a_full_queue_is_said_at_once(
+def test_a_full_queue_is_refused_at_once(
     folder: Path, pool: concurrent.futures.ThreadPoolExecutor
 ) -> None:
     with served(folder, "--max-batch", "2", "--max-waiting", "4") as server:
@@ -110,7 +111,7 @@ def test_a_full_queue_is_said_at_once(
             assert answer.result().json()["predictions"][0]["doubled"] == [2 * number, 0]
 
 
-def test_a_model_that_takes_too_long_is_ended_and_who_waits_is_answered(
+def test_a_model_that_takes_too_long_is_ended_and_waiting_requests_are_answered(
     folder: Path, pool: concurrent.futures.ThreadPoolExecutor
 ) -> None:
     with served(folder, "--timeout", "1") as server:
@@ -135,7 +136,7 @@ class BrokenService(Service):
         raise ZeroDivisionError
 
 
-def test_a_failure_that_nobody_foresaw_is_counted(folder: Path) -> None:
+def test_an_unexpected_error_is_counted(folder: Path) -> None:
     metrics = Metrics()
     app = build_app(
         read_contract(folder),
@@ -159,7 +160,7 @@ def test_sigterm_finishes_what_runs_and_leaves_nothing(
 ) -> None:
     with served(folder) as server:
         worker = server.worker
-        running = occupy(server, pool, FOR_A_WHILE)
+        running = occupy(server, pool, SLOW)
         waiting = pool.submit(server.predict, [3, 0])
         wait_for(lambda: server.metric("wb_serve_queue_rows") == 1, "one row waits")
 
@@ -183,7 +184,18 @@ def _accepts(server: Served) -> bool:
     return True
 
 
-@pytest.mark.parametrize("row", [[1, 0], FOR_EVER], ids=["idle", "busy"])
+@pytest.mark.parametrize(
+    ("host", "address"), [("", "127.0.0.1"), ("0.0.0.0", "0.0.0.0")], ids=["default", "opened"]
+)
+def test_a_server_listens_on_loopback_unless_it_is_opened(
+    folder: Path, host: str, address: str
+) -> None:
+    with served(folder, WB_SERVE_HOST=host) as server:
+        assert addresses_of(server.process.pid) == {address}
+        assert addresses_of(server.worker) == set()
+
+
+@pytest.mark.parametrize("row", [[1, 0], ENDLESS], ids=["idle", "busy"])
 def test_a_server_that_is_killed_leaves_no_model_process(
     folder: Path, pool: concurrent.futures.ThreadPoolExecutor, row: list[float]
 ) -> None:

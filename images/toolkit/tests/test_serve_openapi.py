@@ -1,4 +1,4 @@
-"""The service against its own OpenAPI document, by schemathesis: what it promises is what it does."""
+"""OpenAPI document: schemathesis compares it with the service."""
 
 from __future__ import annotations
 

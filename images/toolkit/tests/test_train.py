@@ -1,4 +1,4 @@
-"""Two processes train, are stopped by every kind of signal, and go on to what they would have come to."""
+"""``wb train``: signals, exit codes, and the same result after a stop and a resume."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from train_helpers import (
     ENVIRONMENT,
     STEPS,
     command,
+    output_of,
     processes_of,
     run,
-    said,
     steps,
     stop,
     training,
@@ -46,11 +46,11 @@ def agent_of(process: subprocess.Popen[str]) -> int:
 
 
 def stop_in_the_middle(folder: Path, number: signal.Signals) -> None:
-    """Stop a training and see that both ranks left at one step, with a checkpoint and nothing left behind."""
+    """Stop a training and check that both ranks stop at one step, with a checkpoint and without processes."""
     with training(folder, *words(folder)) as process:
         wait_until(lambda: len(steps(folder, 0)) >= 10, "it is at step 10")
-        assert stop(process, number) == RESUME, said(folder)
-    assert "the same command continues from there" in said(folder)
+        assert stop(process, number) == RESUME, output_of(folder)
+    assert "the same command continues from there" in output_of(folder)
     assert steps(folder, 0) == steps(folder, 1)
     assert 10 <= steps(folder, 0)[-1] < TOTAL
     assert (folder / "checkpoint.pt").exists()
@@ -58,7 +58,7 @@ def stop_in_the_middle(folder: Path, number: signal.Signals) -> None:
 
 
 def final_parameters(folder: Path) -> dict[str, torch.Tensor]:
-    """Train to the end and return what came out; each step was done once, by both ranks."""
+    """Train to the end, check that both ranks did each step once, and return the parameters."""
     code, output = run(folder, *words(folder))
     assert code == 0, output
     assert steps(folder, 0) == steps(folder, 1) == list(range(1, TOTAL + 1))
@@ -66,7 +66,7 @@ def final_parameters(folder: Path) -> dict[str, torch.Tensor]:
     return final
 
 
-def test_a_stopped_training_goes_on_to_the_same_result(tmp_path: Path) -> None:
+def test_a_stopped_training_resumes_to_the_same_result(tmp_path: Path) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     whole.mkdir()
     stopped.mkdir()
@@ -84,14 +84,14 @@ def test_a_signal_to_one_rank_stops_both_at_one_step(tmp_path: Path) -> None:
     with training(tmp_path, *words(tmp_path)) as process:
         wait_until(lambda: len(steps(tmp_path, 0)) >= 5, "it is at step 5")
         os.kill(training_processes(agent_of(process))[1], signal.SIGTERM)
-        assert process.wait(60) == RESUME, said(tmp_path)
+        assert process.wait(60) == RESUME, output_of(tmp_path)
     assert steps(tmp_path, 0) == steps(tmp_path, 1)
 
 
 def test_one_process_alone(tmp_path: Path) -> None:
     with training(tmp_path, *words(tmp_path, nproc=1)) as process:
         wait_until(lambda: len(steps(tmp_path, 0)) >= 5, "it is at step 5")
-        assert stop(process) == RESUME, said(tmp_path)
+        assert stop(process) == RESUME, output_of(tmp_path)
     assert run(tmp_path, *words(tmp_path, nproc=1))[0] == 0
     assert steps(tmp_path, 0) == list(range(1, TOTAL + 1))
 
@@ -136,7 +136,7 @@ def test_the_exit_code_is_that_of_the_rank_that_failed(tmp_path: Path, end: str,
         "context = init_distributed()\n"
         "print('hello from', context.rank, flush=True)\n"
         f"if context.rank == 1: {end}\n"
-        "dist.all_reduce(torch.ones(1))\n",  # rank 0 fails here, too, as its peer is gone
+        "dist.all_reduce(torch.ones(1))\n",  # rank 0 fails here too, without its peer
     )
     ended, output = run(tmp_path, "--nproc", 2, "--", path)
     assert ended == code, output
@@ -147,10 +147,10 @@ def test_the_exit_code_is_that_of_the_rank_that_failed(tmp_path: Path, end: str,
     assert tmp_path / "runs" / "script" / "logs" in log.parents
 
 
-def test_a_script_that_hears_nothing_ends_by_the_signal(tmp_path: Path) -> None:
+def test_a_script_without_handlers_ends_by_the_signal(tmp_path: Path) -> None:
     path = script(tmp_path, "import time; print('up', flush=True); time.sleep(600)")
     with training(tmp_path, "--", path) as process:
-        wait_until(lambda: "up" in said(tmp_path), "it is up")
+        wait_until(lambda: "up" in output_of(tmp_path), "it is up")
         assert stop(process) == 128 + signal.SIGTERM
 
 
@@ -162,13 +162,13 @@ def test_a_script_that_will_not_stop_is_killed(tmp_path: Path, grace: int, times
         "print('up', flush=True)\nwhile True: time.sleep(600)",
     )
     with training(tmp_path, "--grace", grace, "--", path) as process:
-        wait_until(lambda: "up" in said(tmp_path), "it is up")
+        wait_until(lambda: "up" in output_of(tmp_path), "it is up")
         process.send_signal(signal.SIGINT)
-        wait_until(lambda: "to stop" in said(tmp_path), "the first Ctrl-C is heard")
+        wait_until(lambda: "to stop" in output_of(tmp_path), "the first Ctrl-C is heard")
         if times == 2:
             process.send_signal(signal.SIGINT)
         assert process.wait(60) == 128 + signal.SIGKILL
-    assert "killing it" in said(tmp_path)
+    assert "killing it" in output_of(tmp_path)
     assert not processes_of([str(path)])
 
 
@@ -191,7 +191,7 @@ def test_a_torchrun_whose_script_has_stopped_may_take_its_time() -> None:
 
 def test_a_stop_before_the_script_has_begun(tmp_path: Path) -> None:
     with training(tmp_path, *words(tmp_path)) as process:
-        wait_until(lambda: "output of each process" in said(tmp_path), "it has begun")
+        wait_until(lambda: "output of each process" in output_of(tmp_path), "it has begun")
         assert stop(process) == 128 + signal.SIGTERM
     assert not processes_of([str(tmp_path)])
 
@@ -203,11 +203,11 @@ def test_other_signals_reach_the_script(tmp_path: Path) -> None:
         "print('up', flush=True)\nwhile True: signal.pause()",
     )
     with training(tmp_path, "--", path) as process:
-        wait_until(lambda: "up" in said(tmp_path), "it is up")
+        wait_until(lambda: "up" in output_of(tmp_path), "it is up")
         assert stop(process, signal.SIGUSR1) == 9
 
 
-def test_what_the_script_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_of_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     path = script(
         tmp_path,

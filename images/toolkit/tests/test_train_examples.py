@@ -1,4 +1,4 @@
-"""The examples from data to training do on a CPU what they say."""
+"""Examples from data to training, on a CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "pytorch-cuda" / "examples"
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the examples, and `wb` among the commands as in the image."""
+    """Return a copy of the examples, with `wb` on PATH as in the image."""
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     wb = tmp_path / "bin" / "wb"
     wb.parent.mkdir()
@@ -32,7 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_notebook(path: Path) -> tuple[str, int]:
-    """Run all cells; return what they printed, and how many figures they showed."""
+    """Run all cells; return their output and the number of figures."""
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(path.parent)}}
     nbclient.NotebookClient(notebook, timeout=600, resources=resources).execute()
@@ -50,36 +50,36 @@ def run_script(home: Path, *words: str) -> str:
 
 
 def test_packing(home: Path) -> None:
-    said, figures = run_notebook(home / "packing.ipynb")
-    assert "images.h5: 2000 files, 1568000 bytes" in said
-    assert "images.h5: whole, 2000 files" in said
-    assert "2000 0/000000.raw (784,) 0" in said
+    output, figures = run_notebook(home / "packing.ipynb")
+    assert "images.h5: 2000 files, 1568000 bytes" in output
+    assert "images.h5: whole, 2000 files" in output
+    assert "2000 0/000000.raw (784,) 0" in output
     assert figures == 1
-    # whatever the order, an image keeps its digit: each lights two rows of its own
-    assert "tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])" in said
-    assert "the GPU would wait" in said
+    # in any order, an image keeps its digit, whose two rows are bright
+    assert "tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])" in output
+    assert "the GPU would wait" in output
     run_script(home, "packing.py", "others")
     assert len(list((home / "others").rglob("*.raw"))) == 2_000
 
 
 def test_several_processes_stopped_and_started_again(home: Path) -> None:
-    said, _ = run_notebook(home / "ddp.ipynb")
-    assert "2 processes" in said
-    assert "exit code 75" in said
-    epochs = [int(number) for number in re.findall(r"epoch (\d+): loss", said)]
+    output, _ = run_notebook(home / "ddp.ipynb")
+    assert "2 processes" in output
+    assert "exit code 75" in output
+    epochs = [int(number) for number in re.findall(r"epoch (\d+): loss", output)]
     assert epochs == list(range(1, 21)), "an epoch was left out or done twice"
-    stopped_at = int(said.split("continuing with epoch ")[1].split()[0])
+    stopped_at = int(output.split("continuing with epoch ")[1].split()[0])
     assert 2 <= stopped_at < 20
-    losses = [float(line.split()[1]) for line in said.splitlines()[-20:]]
+    losses = [float(line.split()[1]) for line in output.splitlines()[-20:]]
     assert 0 < losses[-1] < losses[0] / 10
 
 
 def test_memory(home: Path) -> None:
-    said, figures = run_notebook(home / "memory.ipynb")
+    output, figures = run_notebook(home / "memory.ipynb")
     assert figures == 1
     peaks = {
         name.strip(): float(size)
-        for name, size in re.findall(r"^(.+?) +(\d+) MB$", said, re.MULTILINE)
+        for name, size in re.findall(r"^(.+?) +(\d+) MB$", output, re.MULTILINE)
     }
     before = peaks.pop("nothing")
     assert set(peaks) == {
@@ -93,14 +93,14 @@ def test_memory(home: Path) -> None:
 
 
 def test_fine_tuning(home: Path) -> None:
-    said, _ = run_notebook(home / "finetune.ipynb")
-    before, after, again = (int(share) for share in re.findall(r"(\d+)% right", said))
+    output, _ = run_notebook(home / "finetune.ipynb")
+    before, after, again = (int(share) for share in re.findall(r"(\d+)% right", output))
     assert before < 20
     assert after > 90
     assert again == after
-    assert "trainable params" in said
+    assert "trainable params" in output
 
 
 def test_fine_tuning_as_a_script(home: Path) -> None:
-    said = run_script(home, "finetune.py")
-    assert [int(share) > 90 for share in re.findall(r"(\d+)% right", said)] == [False, True, True]
+    output = run_script(home, "finetune.py")
+    assert [int(share) > 90 for share in re.findall(r"(\d+)% right", output)] == [False, True, True]

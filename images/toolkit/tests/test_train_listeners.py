@@ -1,16 +1,16 @@
-"""``wb train`` listens on the container's loopback only, and is not guessable."""
+"""``wb train`` listens on loopback only, and the id of a run is unguessable."""
 
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from train_helpers import processes_of, said, stop, training, wait_until
+from listeners import LOOPBACK, addresses_of, read_address
+from train_helpers import output_of, processes_of, stop, training, wait_until
 from workbench_toolkit.train.supervisor import training_processes
 
-LISTEN = "0A"
 SCRIPT = """
 import time
 import torch
@@ -21,28 +21,6 @@ dist.all_reduce(torch.ones(1), group=dist.new_group(backend="gloo"))
 print(f"rank {dist.get_rank()} is joined", flush=True)
 time.sleep(600)
 """
-
-
-def read_address(text: str) -> IPv4Address | IPv6Address:
-    """Return the address of a line of ``/proc/net/tcp``: words of 32 bits, each in the host's byte order."""
-    words = re.findall("[0-9A-F]{8}", text.partition(":")[0])
-    return ip_address(b"".join(bytes.fromhex(word)[::-1] for word in words))
-
-
-def read_listeners() -> dict[str, IPv4Address | IPv6Address]:
-    """Return the address of every listening TCP socket of this network namespace, by inode."""
-    lines = [
-        line.split()
-        for name in ("tcp", "tcp6")
-        for line in Path("/proc/net", name).read_text().splitlines()[1:]
-    ]
-    return {line[9]: read_address(line[1]) for line in lines if line[3] == LISTEN}
-
-
-def sockets_of(pid: int) -> set[str]:
-    """Return the inodes of the sockets that a process has open."""
-    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
-    return {link[8:-1] for link in links if link.startswith("socket:[")}
 
 
 @pytest.mark.parametrize(
@@ -63,19 +41,14 @@ def test_a_training_listens_on_loopback_only(tmp_path: Path) -> None:
     path = tmp_path / "script.py"
     path.write_text(SCRIPT)
     with training(tmp_path, "--nproc", 2, "--", path) as process:
-        wait_until(lambda: said(tmp_path).count("is joined") == 2, "both ranks are joined")
+        wait_until(lambda: output_of(tmp_path).count("is joined") == 2, "both ranks are joined")
         (agent,) = processes_of(["workbench_toolkit.train.agent", str(process.pid)])
         ranks = training_processes(agent)
-        own = {pid: sockets_of(pid) for pid in (process.pid, agent, *ranks)}
-        listeners = read_listeners()
+        found = {pid: addresses_of(pid) for pid in (process.pid, agent, *ranks)}
         stop(process)
     assert len(ranks) == 2
-    for pid in (agent, *ranks):
-        assert own[pid] & listeners.keys(), f"process {pid} has no listener: this test sees nothing"
-    found = {
-        str(listeners[inode]) for inodes in own.values() for inode in inodes & listeners.keys()
-    }
-    assert found <= {"127.0.0.1", "::1"}
+    assert all(found[pid] for pid in (agent, *ranks)), "a process without a listener: look again"
+    assert set().union(*found.values()) <= LOOPBACK
 
 
 def test_the_id_of_a_run_has_128_random_bits(tmp_path: Path) -> None:
@@ -84,6 +57,6 @@ def test_the_id_of_a_run_has_128_random_bits(tmp_path: Path) -> None:
     ids = set()
     for _ in range(2):
         with training(tmp_path, "--", path) as process:
-            assert process.wait(120) == 0, said(tmp_path)
-        ids.add(re.findall(r"id .*-([0-9a-f]{32})$", said(tmp_path), re.MULTILINE)[0])
+            assert process.wait(120) == 0, output_of(tmp_path)
+        ids.add(re.findall(r"id .*-([0-9a-f]{32})$", output_of(tmp_path), re.MULTILINE)[0])
     assert len(ids) == 2

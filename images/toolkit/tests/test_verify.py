@@ -1,4 +1,4 @@
-"""``wb verify`` finds whatever is not as declared, and says nothing else."""
+"""``wb verify``: every difference from the manifest, and no other output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts ``wb train`` as a process of its own and waits for what it does."""
+"""Train helpers: start ``wb train`` as a process and wait for its effects."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 STEPS = Path(__file__).with_name("training_script.py")
 DEADLINE_SECONDS = 120
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-"""Trainings run elsewhere, and with this very checkout."""
+"""Trainings run in other folders with this checkout's toolkit."""
 
 
 def wait_until(is_so: Callable[[], bool], what: str) -> None:
-    """Return once ``is_so``; fails after the deadline."""
+    """Return once ``is_so``; fail after the deadline."""
     until = time.monotonic() + DEADLINE_SECONDS
     while not is_so():
-        assert time.monotonic() < until, f"waited in vain until {what}"
+        assert time.monotonic() < until, f"this did not happen: {what}"
         time.sleep(0.02)
 
 
@@ -31,13 +31,13 @@ def command(*words: object) -> list[str]:
 
 @contextmanager
 def training(folder: Path, *words: object) -> Iterator[subprocess.Popen[str]]:
-    """Run ``wb train`` in ``folder``, its output in ``said``; whatever happens, it is gone afterwards."""
-    with (folder / "said").open("w") as said:
+    """Run ``wb train`` in ``folder`` and kill it afterwards; ``output_of`` returns its output."""
+    with (folder / "output").open("w") as output:
         process = subprocess.Popen(
             command(*words),
             cwd=folder,
             env=ENVIRONMENT,
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
         )
@@ -49,14 +49,14 @@ def training(folder: Path, *words: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def run(folder: Path, *words: object) -> tuple[int, str]:
-    """Run ``wb train`` to its end; return its exit code and all it said."""
+    """Run ``wb train`` to its end; return its exit code and its output."""
     with training(folder, *words) as process:
         code = process.wait(DEADLINE_SECONDS)
-    return code, said(folder)
+    return code, output_of(folder)
 
 
-def said(folder: Path) -> str:
-    return (folder / "said").read_text()
+def output_of(folder: Path) -> str:
+    return (folder / "output").read_text()
 
 
 def steps(folder: Path, rank: int) -> list[int]:
@@ -65,7 +65,7 @@ def steps(folder: Path, rank: int) -> list[int]:
 
 
 def processes_of(words: Sequence[str]) -> list[int]:
-    """Return the live processes that have all of ``words`` in their command line."""
+    """Return the processes with all of ``words`` in their command line."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

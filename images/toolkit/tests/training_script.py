@@ -1,6 +1,6 @@
-"""A training that a test stops: two ranks, dropout, DataLoader workers, and a note of every step.
+"""Training script of the tests: two ranks, dropout, DataLoader workers, and a record of every step.
 
-Words: the folder to write to, and how many steps. Each rank's file of steps grows as it goes.
+Arguments: the output folder and the number of steps. Each rank appends its steps to a file.
 """
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+import { describe, expect, it } from '@jest/globals';
 import { PageConfig } from '@jupyterlab/coreutils';
 
 import { hubPage } from '../hub';
