@@ -137,7 +137,10 @@ async def test_who_waits_is_moved(hub_env: HubEnvironment) -> None:
     assert await order(hub_env, path, {"to": "last", "reason": WHY}) == (204, "")
     await eventually(lambda: queued_users(hub_env) == ["bob", "carol", "dan"], "dan is last")
     status, message = await order(hub_env, path, {"to": "middle", "reason": WHY})
-    assert (status, message) == (400, 'Give the end of the queue: {"to": "first"} or {"to": "last"}.')
+    assert (status, message) == (
+        400,
+        'Give the end of the queue: {"to": "first"} or {"to": "last"}.',
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,11 @@ async def test_orders_are_for_admins_and_holders_of_the_scope(
 ) -> None:
     body = {"reason": WHY, **({"to": "first"} if "queue" in path else {})}
     async with hub_env.browser() as anybody:
-        assert (await anybody.request("PATCH" if "queue" in path else "POST", f"{API}/{path}", json=body)).status_code == 403
+        assert (
+            await anybody.request(
+                "PATCH" if "queue" in path else "POST", f"{API}/{path}", json=body
+            )
+        ).status_code == 403
     status, message = await order(hub_env, path, body, name="alice")
     assert status == 403
     assert "custom:workbench:" in message
@@ -171,7 +178,9 @@ async def test_orders_are_for_admins_and_holders_of_the_scope(
     assert status in (204, 404, 409), "it was done, or refused for another reason"
 
 
-async def test_the_trail_separates_a_service_from_a_user_of_its_name(hub_env: HubEnvironment) -> None:
+async def test_the_trail_separates_a_service_from_a_user_of_its_name(
+    hub_env: HubEnvironment,
+) -> None:
     async with make_service(hub_env, "root", "custom:workbench:gpus") as client:
         answer = await client.post(f"{API}/gpus/GPU-0/drain", json={"reason": WHY})
     assert answer.status_code == 204

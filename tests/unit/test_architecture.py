@@ -210,7 +210,7 @@ MIRRORED = {"simulation", "testing"}
 def modules_of(folder: Path) -> set[str]:
     """Return the names of Python and C modules and of packages in ``folder``."""
     return {
-        path.stem.replace("-", "_")
+        path.stem.strip("_").replace("-", "_")
         for path in folder.iterdir()
         if path.suffix in (".py", ".c") or (path / "__init__.py").exists()
     }

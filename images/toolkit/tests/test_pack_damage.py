@@ -88,7 +88,7 @@ def test_a_pack_that_was_cut_off_is_none(
 def test_a_truncated_unfinished_pack_starts_from_the_beginning(out: Path) -> None:
     partial = out.rename(f"{out}.partial")
     os.truncate(partial, partial.stat().st_size // 2)
-    assert get_format(out).Writer.read_fingerprint(partial) is None
+    assert get_format(out).writer.read_fingerprint(partial) is None
     pack(out.with_name("data"), out, silent)
     assert verify(out, silent)[1] == []
 
@@ -151,6 +151,6 @@ def test_an_hdf5_of_somebody_else(tmp_path: Path, groups: set[str]) -> None:
 def test_an_unfinished_pack_is_none(tmp_path: Path, ending: str) -> None:
     out = tmp_path / f"out.{ending}"
     out.touch()
-    get_format(out).Writer(out, Plan(2, 10, 2, "f"), is_new=True).close()
+    get_format(out).writer(out, Plan(2, 10, 2, "f"), is_new=True).close()
     with pytest.raises(ToolError, match="not a finished pack"):
         open_reader(out)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset
 
-from workbench_toolkit.pack.formats import Reader, open_reader
+from workbench_toolkit.pack.formats import PackReader, open_reader
 
 
 class Sample(NamedTuple):
@@ -35,7 +35,7 @@ class PackedFiles(Dataset[Any]):
     ) -> None:
         self._path = Path(path).absolute()
         self._decode = decode
-        self._reader: Reader = open_reader(self._path)
+        self._reader: PackReader = open_reader(self._path)
 
     def __len__(self) -> int:
         return len(self._reader)

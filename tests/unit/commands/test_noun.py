@@ -68,9 +68,7 @@ def test_every_noun_has_its_verbs(
     assert f"(choose from {', '.join(verbs)})" in said
 
 
-@pytest.mark.parametrize(
-    "old", ["gpus", "drain", "line", "move", "quotas"]
-)
+@pytest.mark.parametrize("old", ["gpus", "drain", "line", "move", "quotas"])
 def test_old_commands_are_gone(old: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([old])

@@ -9,6 +9,7 @@ import errno
 import importlib
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -20,7 +21,7 @@ FORMATS = {
     ".lmdb": "workbench_toolkit.pack.lmdb_file",
     ".h5": "workbench_toolkit.pack.h5_file",
 }
-"""The module with the format's ``Writer`` and ``Reader``, by file name suffix."""
+"""The module of each format, by file name suffix."""
 
 Record = tuple[str, bytes, bytes]
 """A file's name, its SHA-256 (32 bytes) and its content."""
@@ -32,7 +33,7 @@ class NoSpaceError(Exception):
     """The disk, the quota or the maximum file size is exhausted."""
 
 
-class Writer(Protocol):
+class PackWriter(Protocol):
     """An unfinished pack; after ``append`` returns, its records survive a crash."""
 
     def __init__(self, path: Path, plan: Plan, *, is_new: bool) -> None:
@@ -59,7 +60,7 @@ class Writer(Protocol):
         """Close the file."""
 
 
-class Reader(Protocol):
+class PackReader(Protocol):
     """An open pack, usable by several threads and by forked children.
 
     An index is one of 0 … len - 1; a read of damaged data raises ToolError.
@@ -84,28 +85,30 @@ class Reader(Protocol):
         """Read several files ahead with parallel requests to the disk."""
 
 
-class Format(Protocol):
-    """A format's module."""
+@dataclass(frozen=True)
+class Format:
+    """The two classes of a format; its module has it as ``FORMAT``."""
 
-    Writer: type[Writer]
-    Reader: type[Reader]
+    writer: type[PackWriter]
+    reader: type[PackReader]
 
 
-_open_readers: WeakValueDictionary[tuple[int, int], Reader] = WeakValueDictionary()
+_open_readers: WeakValueDictionary[tuple[int, int], PackReader] = WeakValueDictionary()
 _opening = threading.Lock()
 
 
 def get_format(path: Path) -> Format:
-    """Return the module for ``path``'s suffix; raises ToolError for another suffix or a missing library."""
+    """Return the format for ``path``'s suffix; raises ToolError for another suffix or a missing library."""
     module = FORMATS.get(path.suffix)
     if module is None:
         raise ToolError(f"{path} has no known suffix: a pack ends in {' or '.join(FORMATS)}.")
     try:
-        return importlib.import_module(module)
+        pack_format: Format = importlib.import_module(module).FORMAT
     except ModuleNotFoundError as error:
         raise ToolError(
             f"{error.name} is not in this image: use the flavor train or lab for packs."
         ) from None
+    return pack_format
 
 
 def not_a_pack(path: Path) -> ToolError:
@@ -121,7 +124,7 @@ def read_name(raw: bytes, path: Path) -> str:
         raise not_a_pack(path) from None
 
 
-def open_reader(path: Path) -> Reader:
+def open_reader(path: Path) -> PackReader:
     """Return the reader of a finished pack, one per process and file; raises ToolError."""
     if not path.is_file():
         raise ToolError(f"{path} is not a file: give a finished pack.")
@@ -130,6 +133,6 @@ def open_reader(path: Path) -> Reader:
     with _opening:
         reader = _open_readers.get(key)
         if reader is None:
-            reader = get_format(path).Reader(path.resolve())
+            reader = get_format(path).reader(path.resolve())
             _open_readers[key] = reader
     return reader

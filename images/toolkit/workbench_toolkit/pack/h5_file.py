@@ -15,7 +15,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from workbench_toolkit.pack.formats import NO_SPACE, NoSpaceError, Record, not_a_pack, read_name
+from workbench_toolkit.pack.formats import (
+    NO_SPACE,
+    Format,
+    NoSpaceError,
+    Record,
+    not_a_pack,
+    read_name,
+)
 from workbench_toolkit.pack.source import MAX_FILE_BYTES, Plan
 
 HASH_BYTES = 32
@@ -30,7 +37,7 @@ END = struct.Struct("<Q")
 ENDS = struct.Struct("<QQ")
 
 
-class Writer:
+class H5Writer:
     """An unfinished HDF5 pack; the caller ensures that there is one writer."""
 
     def __init__(self, path: Path, plan: Plan, *, is_new: bool) -> None:
@@ -113,7 +120,7 @@ class Writer:
             rest, offset = rest[written:], offset + written
 
 
-class Reader:
+class H5Reader:
     """An open HDF5 pack; it reads at absolute offsets, so that threads and forks can share it."""
 
     def __init__(self, path: Path) -> None:
@@ -220,3 +227,6 @@ def _add(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> None
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     kind = h5py.h5t.py_create(np.dtype(dtype))
     h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), dcpl=layout)
+
+
+FORMAT = Format(H5Writer, H5Reader)

@@ -16,7 +16,14 @@ from typing import Any
 
 import lmdb
 
-from workbench_toolkit.pack.formats import NO_SPACE, NoSpaceError, Record, not_a_pack, read_name
+from workbench_toolkit.pack.formats import (
+    NO_SPACE,
+    Format,
+    NoSpaceError,
+    Record,
+    not_a_pack,
+    read_name,
+)
 from workbench_toolkit.pack.source import Plan
 
 POSITION = struct.Struct(">Q")
@@ -27,7 +34,7 @@ PREFETCHING_THREADS = 8
 INITIAL_MAP_BYTES = 64 << 20
 
 
-class Writer:
+class LmdbWriter:
     """An unfinished LMDB pack; the caller ensures that there is one writer."""
 
     def __init__(self, path: Path, plan: Plan, *, is_new: bool) -> None:
@@ -103,7 +110,7 @@ class Writer:
             self._env.set_mapsize(2 * end_bytes)
 
 
-class Reader:
+class LmdbReader:
     """An open LMDB pack; it opens the file again in a forked process."""
 
     def __init__(self, path: Path) -> None:
@@ -187,3 +194,6 @@ def _read_metadata(env: lmdb.Environment) -> dict[str, Any]:
     with env.begin(db=env.open_db(b"about", create=False)) as transaction:
         found: dict[str, Any] = json.loads(bytes(transaction.get(ABOUT) or b"{}"))
     return found
+
+
+FORMAT = Format(LmdbWriter, LmdbReader)

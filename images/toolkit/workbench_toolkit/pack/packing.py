@@ -20,9 +20,9 @@ from workbench_toolkit.errors import ToolError
 from workbench_toolkit.pack.formats import (
     Format,
     NoSpaceError,
-    Reader,
+    PackReader,
+    PackWriter,
     Record,
-    Writer,
     get_format,
     open_reader,
 )
@@ -97,7 +97,7 @@ def digest_of(listed: Iterable[tuple[str, bytes]]) -> bytes:
     return whole.digest()
 
 
-def _name_if_damaged(reader: Reader, index: int) -> str | None:
+def _name_if_damaged(reader: PackReader, index: int) -> str | None:
     """Return the name of a damaged file, None for an intact one."""
     name = f"file {index + 1}"
     try:
@@ -146,10 +146,10 @@ def _fill(form: Format, partial: Path, folder: Path, wanted: Plan, begin: Begin)
     return digest
 
 
-def _begin(form: Format, partial: Path, wanted: Plan) -> Writer:
-    read_fingerprint = form.Writer.read_fingerprint(partial) if partial.stat().st_size else None
+def _begin(form: Format, partial: Path, wanted: Plan) -> PackWriter:
+    read_fingerprint = form.writer.read_fingerprint(partial) if partial.stat().st_size else None
     if read_fingerprint == wanted.fingerprint:
-        return form.Writer(partial, wanted, is_new=False)
+        return form.writer(partial, wanted, is_new=False)
     if read_fingerprint is not None:
         raise ToolError(
             f"The files changed since {partial} was started: remove it to pack from the beginning."
@@ -161,10 +161,10 @@ def _begin(form: Format, partial: Path, wanted: Plan) -> Writer:
             f"{wanted.size_bytes / 1e9:.1f} GB: free some or choose another folder."
         )
     os.truncate(partial, 0)  # a crash during the preparation leaves a partial layout without files
-    return form.Writer(partial, wanted, is_new=True)
+    return form.writer(partial, wanted, is_new=True)
 
 
-def _copy(folder: Path, wanted: Plan, writer: Writer, advance: Advance) -> None:
+def _copy(folder: Path, wanted: Plan, writer: PackWriter, advance: Advance) -> None:
     entries = check_unchanged(list_entries(folder), wanted)
     for _ in itertools.islice(entries, writer.done_files):
         pass
