@@ -1,8 +1,9 @@
 # Finds Docker Engine with CDI, Compose and BuildKit, or installs and starts it.
 # A running daemon is never restarted under running containers unless the admin said so.
 
-least_engine=25
-least_compose=2.24
+# shellcheck source=scripts/lib/minimum-versions.sh
+. "$lib/minimum-versions.sh"
+
 docker_log=/var/log/dockerd.log
 
 # The daemon whose socket the broker mounts, whatever context the shell has.
@@ -29,6 +30,7 @@ install Docker Engine $least_engine or newer with its compose and buildx plugins
   ((${found%%.*} >= least_engine)) || fail "Docker Engine $found is too old: \
 GPUs are handed out through CDI, which needs $least_engine or newer; upgrade Docker and run this again."
   ensure_plugins "$may_install"
+  ensure_runc "$may_install"
   [ -n "$(cdi_directories)" ] || turn_cdi_on "$may_install" "$may_restart"
 }
 
@@ -63,6 +65,28 @@ ensure_plugins() {
   fail "Docker's compose plugin ($least_compose or newer) or its buildx plugin is missing: \
 install the packages docker-compose-plugin and docker-buildx-plugin from where Docker came from."
 }
+
+# A newer runc serves the next container; nothing that runs is touched.
+ensure_runc() {
+  local version
+  version=$(component_version runc)
+  if [ -z "$version" ] || is_at_least "$version" "$least_runc"; then return; fi
+  if [ "$1" != yes ] || ! dpkg -s runc >/dev/null 2>&1; then
+    fail "runc $version is too old: a container could reach the host's files. Install runc $least_runc or newer from where Docker came from."
+  fi
+  # shellcheck source=scripts/lib/install-docker.sh
+  . "$lib/install-docker.sh"
+  install_docker
+}
+
+# component_version NAME: the version of containerd or runc as the running engine names it, without Debian's suffix.
+component_version() {
+  docker version --format '{{range .Server.Components}}{{.Name}} {{.Version}}{{println}}{{end}}' 2>/dev/null \
+    | sed -nE "s/^$1 v?([0-9]+(\.[0-9]+)*).*/\1/p"
+}
+
+# is_at_least VERSION LEAST
+is_at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
 
 engine_version() { docker version --format '{{.Server.Version}}' 2>/dev/null || true; }
 

@@ -1,7 +1,6 @@
 # Looks at everything that GPU containers need of their host.
 # It changes nothing; what scripts/up does by itself is a note, what a person has to do a failure, the rest unknown.
 
-least_toolkit=1.18.2
 pci_devices=/sys/bus/pci/devices
 loaded_modules=/proc/modules
 device_folder=/dev
@@ -88,6 +87,38 @@ look_at_docker() {
     else found Docker ok "$version, CDI in $(cdi_directories | paste -s -d ' ')"
     fi
   fi
+}
+
+# The parts that keep a container's processes inside: kernel, containerd, runc.
+look_at_runtime() {
+  local kernel name version least fixed
+  kernel=$(uname -r | grep -oE '^[0-9]+\.[0-9]+') || true
+  if [ -z "$kernel" ]; then found kernel unknown "uname does not say its version"
+  elif ! is_at_least "$kernel" "$least_kernel"; then
+    found kernel fails "$kernel" "Upgrade to Linux $least_kernel or newer: older ones get no security fixes."
+  else found kernel ok "$kernel"
+  fi
+  if [ "$has_docker" = no ]; then return; fi
+  for name in containerd runc; do
+    version=$(component_version "$name") least=least_$name
+    if [ -z "$version" ]; then found "$name" unknown "Docker does not say its version"
+    elif ! is_at_least "$version" "${!least}"; then
+      found "$name" fails "$version has known holes" "Run scripts/up, or install $name ${!least} or newer from where Docker came from."
+    elif [ "$name" = runc ] && ! has_runc_fixes "$version"; then
+      found runc note "$version is Debian's newest; it lacks the fixes of CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881" \
+        "Install runc ${fixed_runc%% *} or newer as soon as Debian or Docker has it; see docs/security.md."
+    else found "$name" ok "$version"
+    fi
+  done
+}
+
+# has_runc_fixes VERSION: whether its own series has them, or it is newer than all of fixed_runc.
+has_runc_fixes() {
+  local fixed
+  for fixed in $fixed_runc; do
+    if [ "${1%.*}" = "${fixed%.*}" ]; then is_at_least "$1" "$fixed" && return; return 1; fi
+  done
+  is_at_least "$1" "${fixed_runc##* }"
 }
 
 look_at_shm() {

@@ -48,6 +48,13 @@ def test_docker_that_will_do_is_left_alone(docker_machine: BareMachine, version:
     assert not outcome.changed
 
 
+def test_an_old_runc_is_not_left_in_use(docker_machine: BareMachine) -> None:
+    docker_machine.environment["RUNC_VERSION"] = "1.1.5+ds1"
+    outcome = docker_machine.run("scripts/up --no-install")
+    assert outcome.code == 1
+    assert outcome.error.startswith("error: runc 1.1.5 is too old: a container could reach")
+
+
 @pytest.mark.parametrize("version", ["", "2.6.0", "v2.23.3"])
 def test_no_compose_plugin(docker_machine: BareMachine, version: str) -> None:
     docker_machine.environment["COMPOSE_VERSION"] = version

@@ -21,7 +21,8 @@ from tests.scripts.conftest import BareMachine, Outcome
 CASES = json.loads((ROOT / "tests/contract/compatibility.json").read_text())
 GOLDEN = json.loads((ROOT / "tests/contract/doctor-report.json").read_text())
 SOURCED = (
-    "repository=$PWD lib=$PWD/scripts/lib; . scripts/lib/terminal.sh; . scripts/lib/verdict.sh\n"
+    "repository=$PWD lib=$PWD/scripts/lib; . scripts/lib/terminal.sh; . scripts/lib/docker.sh; "
+    ". scripts/lib/verdict.sh\n"
 )
 
 
@@ -81,6 +82,7 @@ DOCKER = """
 case "$*" in
   "compose version --short") echo 2.26.1 ;;
   "buildx version") echo buildx ;;
+  *Components*) printf 'Engine 26.1.5\nrunc %s+ds1\ncontainerd v%s~ds1\n' "${RUNC-1.3.3}" "${CONTAINERD-1.7.24}" ;;
   "version --format"*) [ -z "${NO_DOCKER-}" ] && echo "${ENGINE-26.1.5}" ;;
   *DockerRootDir*) echo /var/lib ;;
   *CgroupDriver*) echo "${CGROUPS-systemd}" ;;
@@ -199,6 +201,12 @@ WRONG = {
     "CDI off": ({"CDI_OFF": "1"}, "", "Docker", "note", "CDI is switched off"),
     "no Docker": ({"NO_DOCKER": "1"}, "", "Docker", "note", "it does not run"),
     "nobody knows CDI": ({"NO_DOCKER": "1"}, "", "CDI names", "unknown", "does not say where"),
+    "an old runc": ({"RUNC": "1.1.5"}, "", "runc", "fails", "1.1.5 has known holes"),
+    "Debian's runc": ({"RUNC": "1.1.15"}, "", "runc", "note", "lacks the fixes of CVE-2025-31133"),
+    "a runc before its series' fix": ({"RUNC": "1.3.2"}, "", "runc", "note", "CVE-2025-52565"),
+    "a newer runc": ({"RUNC": "1.5.0"}, "", "runc", "ok", "1.5.0"),
+    "an old containerd": ({"CONTAINERD": "1.6.20"}, "", "containerd", "fails", "1.6.20"),
+    "an old kernel": ({}, "uname() { echo 5.10.0-8-amd64; }; export -f uname", "kernel", "fails", "5.10"),
     "a full disk": ({"FREE": "3"}, "", "disk", "fails", "3 GB free at /var/lib"),
     "nouveau": ({}, "echo 'nouveau 1 0 -' >>/tmp/modules", "kernel modules", "fails", "nouveau"),
     "no uvm": ({}, "sed -i /uvm/d /tmp/modules", "kernel modules", "fails", "not loaded: nvidia_uvm"),
