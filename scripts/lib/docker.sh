@@ -5,6 +5,7 @@
 . "$lib/minimum-versions.sh"
 
 docker_log=/var/log/dockerd.log
+runc_changelog=/usr/share/doc/runc/changelog.Debian.gz
 
 # The daemon whose socket the broker mounts, whatever context the shell has.
 export DOCKER_HOST=unix:///var/run/docker.sock
@@ -30,7 +31,6 @@ install Docker Engine $least_engine or newer with its compose and buildx plugins
   ((${found%%.*} >= least_engine)) || fail "Docker Engine $found is too old: \
 GPUs are handed out through CDI, which needs $least_engine or newer; upgrade Docker and run this again."
   ensure_plugins "$may_install"
-  ensure_runc "$may_install"
   [ -n "$(cdi_directories)" ] || turn_cdi_on "$may_install" "$may_restart"
 }
 
@@ -66,23 +66,35 @@ ensure_plugins() {
 install the packages docker-compose-plugin and docker-buildx-plugin from where Docker came from."
 }
 
-# A newer runc serves the next container; nothing that runs is touched.
-ensure_runc() {
-  local version
-  version=$(component_version runc)
-  if [ -z "$version" ] || is_at_least "$version" "$least_runc"; then return; fi
-  if [ "$1" != yes ] || ! dpkg -s runc >/dev/null 2>&1; then
-    fail "runc $version is too old: a container could reach the host's files. Install runc $least_runc or newer from where Docker came from."
-  fi
-  # shellcheck source=scripts/lib/install-docker.sh
-  . "$lib/install-docker.sh"
-  install_docker
-}
-
 # component_version NAME: the version of containerd or runc as the running engine names it, without Debian's suffix.
 component_version() {
   docker version --format '{{range .Server.Components}}{{.Name}} {{.Version}}{{println}}{{end}}' 2>/dev/null \
     | sed -nE "s/^$1 v?([0-9]+(\.[0-9]+)*).*/\1/p"
+}
+
+# Prints the holes of runc_holes that the running engine's runc still has; nothing when its version is unknown.
+runc_holes_left() {
+  local version hole
+  version=$(component_version runc)
+  if [ -z "$version" ] || has_runc_fixes "$version"; then return; fi
+  for hole in $runc_holes; do
+    zgrep -qs "$hole" "$runc_changelog" 2>/dev/null || echo "$hole"
+  done
+}
+
+note_runc_holes() {
+  local holes
+  holes=$(runc_holes_left | paste -s -d ' ')
+  [ -z "$holes" ] || note "runc $(component_version runc) has known holes ($holes): scripts/doctor says what to do"
+}
+
+# has_runc_fixes VERSION: whether its series is fixed from there on, or is newer than all of them.
+has_runc_fixes() {
+  local fixed
+  for fixed in $fixed_runc; do
+    if [ "${1%.*}" = "${fixed%.*}" ]; then is_at_least "$1" "$fixed"; return; fi
+  done
+  is_at_least "$1" "${fixed_runc##* }"
 }
 
 # is_at_least VERSION LEAST

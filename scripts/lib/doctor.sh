@@ -91,7 +91,7 @@ look_at_docker() {
 
 # The parts that keep a container's processes inside: kernel, containerd, runc.
 look_at_runtime() {
-  local kernel name version least fixed
+  local kernel version holes
   kernel=$(uname -r | grep -oE '^[0-9]+\.[0-9]+') || true
   if [ -z "$kernel" ]; then found kernel unknown "uname does not say its version"
   elif ! is_at_least "$kernel" "$least_kernel"; then
@@ -99,26 +99,20 @@ look_at_runtime() {
   else found kernel ok "$kernel"
   fi
   if [ "$has_docker" = no ]; then return; fi
-  for name in containerd runc; do
-    version=$(component_version "$name") least=least_$name
-    if [ -z "$version" ]; then found "$name" unknown "Docker does not say its version"
-    elif ! is_at_least "$version" "${!least}"; then
-      found "$name" fails "$version has known holes" "Run scripts/up, or install $name ${!least} or newer from where Docker came from."
-    elif [ "$name" = runc ] && ! has_runc_fixes "$version"; then
-      found runc note "$version is Debian's newest; it lacks the fixes of CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881" \
-        "Install runc ${fixed_runc%% *} or newer as soon as Debian or Docker has it; see docs/security.md."
-    else found "$name" ok "$version"
-    fi
-  done
-}
-
-# has_runc_fixes VERSION: whether its own series has them, or it is newer than all of fixed_runc.
-has_runc_fixes() {
-  local fixed
-  for fixed in $fixed_runc; do
-    if [ "${1%.*}" = "${fixed%.*}" ]; then is_at_least "$1" "$fixed" && return; return 1; fi
-  done
-  is_at_least "$1" "${fixed_runc##* }"
+  version=$(component_version containerd)
+  if [ -z "$version" ]; then found containerd unknown "Docker does not say its version"
+  elif ! is_at_least "$version" "$least_containerd"; then
+    found containerd fails "$version has known holes" "Install containerd $least_containerd or newer from where Docker came from."
+  else found containerd ok "$version"
+  fi
+  version=$(component_version runc)
+  holes=$(runc_holes_left | paste -s -d ' ')
+  if [ -z "$version" ]; then found runc unknown "Docker does not say its version"
+  elif [ -n "$holes" ]; then
+    found runc fails "$version lets a container reach the host: $holes" \
+      "Upgrade to Debian 13 with its security updates, or take Docker's own packages, whose runc is ${fixed_runc%% *} or newer."
+  else found runc ok "$version"
+  fi
 }
 
 look_at_shm() {

@@ -1,7 +1,8 @@
 # Installs Docker Engine from Debian's own packages.
-# Debian 12 has no Docker with CDI, and its runc lacks security fixes, so there Debian 13's six packages are taken and nothing else.
+# Debian 12 has no Docker with CDI, so there Debian 13's five Docker packages are taken and nothing else:
+# Debian 13's runc needs a newer libc.
 
-docker_packages=(docker.io docker-cli containerd runc docker-compose docker-buildx)
+docker_packages=(docker.io docker-cli containerd docker-compose docker-buildx)
 
 install_docker() {
   local codename suite=""
