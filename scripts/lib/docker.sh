@@ -1,9 +1,11 @@
 # Finds Docker Engine with CDI, Compose and BuildKit, or installs and starts it.
 # A running daemon is never restarted under running containers unless the admin said so.
 
-least_engine=25
-least_compose=2.24
+# shellcheck source=scripts/lib/minimum-versions.sh
+. "$lib/minimum-versions.sh"
+
 docker_log=/var/log/dockerd.log
+runc_changelog=/usr/share/doc/runc/changelog.Debian.gz
 
 # The daemon whose socket the broker mounts, whatever context the shell has.
 export DOCKER_HOST=unix:///var/run/docker.sock
@@ -63,6 +65,40 @@ ensure_plugins() {
   fail "Docker's compose plugin ($least_compose or newer) or its buildx plugin is missing: \
 install the packages docker-compose-plugin and docker-buildx-plugin from where Docker came from."
 }
+
+# component_version NAME: the version of containerd or runc as the running engine names it, without Debian's suffix.
+component_version() {
+  docker version --format '{{range .Server.Components}}{{.Name}} {{.Version}}{{println}}{{end}}' 2>/dev/null \
+    | sed -nE "s/^$1 v?([0-9]+(\.[0-9]+)*).*/\1/p"
+}
+
+# Prints the holes of runc_holes that the running engine's runc still has; nothing when its version is unknown.
+runc_holes_left() {
+  local version hole
+  version=$(component_version runc)
+  if [ -z "$version" ] || has_runc_fixes "$version"; then return; fi
+  for hole in $runc_holes; do
+    zgrep -qs "$hole" "$runc_changelog" 2>/dev/null || echo "$hole"
+  done
+}
+
+note_runc_holes() {
+  local holes
+  holes=$(runc_holes_left | paste -s -d ' ')
+  [ -z "$holes" ] || note "runc $(component_version runc) has known holes ($holes): scripts/doctor says what to do"
+}
+
+# has_runc_fixes VERSION: whether its series is fixed from there on, or is newer than all of them.
+has_runc_fixes() {
+  local fixed
+  for fixed in $fixed_runc; do
+    if [ "${1%.*}" = "${fixed%.*}" ]; then is_at_least "$1" "$fixed"; return; fi
+  done
+  is_at_least "$1" "${fixed_runc##* }"
+}
+
+# is_at_least VERSION LEAST
+is_at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
 
 engine_version() { docker version --format '{{.Server.Version}}' 2>/dev/null || true; }
 

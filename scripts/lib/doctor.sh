@@ -1,7 +1,6 @@
 # Looks at everything that GPU containers need of their host.
 # It changes nothing; what scripts/up does by itself is a note, what a person has to do a failure, the rest unknown.
 
-least_toolkit=1.18.2
 pci_devices=/sys/bus/pci/devices
 loaded_modules=/proc/modules
 device_folder=/dev
@@ -87,6 +86,32 @@ look_at_docker() {
       found Docker note "$version, CDI is switched off: scripts/up switches it on" "Docker has to restart for it: scripts/up --restart-docker."
     else found Docker ok "$version, CDI in $(cdi_directories | paste -s -d ' ')"
     fi
+  fi
+}
+
+# The parts that keep a container's processes inside: kernel, containerd, runc.
+look_at_runtime() {
+  local kernel version holes
+  kernel=$(uname -r | grep -oE '^[0-9]+\.[0-9]+') || true
+  if [ -z "$kernel" ]; then found kernel unknown "uname does not say its version"
+  elif ! is_at_least "$kernel" "$least_kernel"; then
+    found kernel fails "$kernel" "Upgrade to Linux $least_kernel or newer: older ones get no security fixes."
+  else found kernel ok "$kernel"
+  fi
+  if [ "$has_docker" = no ]; then return; fi
+  version=$(component_version containerd)
+  if [ -z "$version" ]; then found containerd unknown "Docker does not say its version"
+  elif ! is_at_least "$version" "$least_containerd"; then
+    found containerd fails "$version has known holes" "Install containerd $least_containerd or newer from where Docker came from."
+  else found containerd ok "$version"
+  fi
+  version=$(component_version runc)
+  holes=$(runc_holes_left | paste -s -d ' ')
+  if [ -z "$version" ]; then found runc unknown "Docker does not say its version"
+  elif [ -n "$holes" ]; then
+    found runc fails "$version lets a container reach the host: $holes" \
+      "Upgrade to Debian 13 with its security updates, or take Docker's own packages, whose runc is ${fixed_runc%% *} or newer."
+  else found runc ok "$version"
   fi
 }
 

@@ -1,5 +1,6 @@
 # Installs Docker Engine from Debian's own packages.
-# Debian 12 has no Docker with CDI, so there Debian 13's five Docker packages are taken and nothing else of Debian 13.
+# Debian 12 has no Docker with CDI, so there Debian 13's five Docker packages are taken and nothing else:
+# Debian 13's runc needs a newer libc.
 
 docker_packages=(docker.io docker-cli containerd docker-compose docker-buildx)
 

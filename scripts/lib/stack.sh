@@ -1,6 +1,10 @@
 # Starts and stops the services of docker-compose.yml for this instance.
 # Secrets are made once, kept in the state folder for root only, and never printed.
 
+# spawner/policy/uids.py has them; a test compares.
+hub_uid=2000000001
+proxy_uid=2000000002
+
 compose() {
   local files=(-f "$repository/docker-compose.yml") broker_network=none
   if [ -e "$state/gpus.compose.yml" ]; then files+=(-f "$state/gpus.compose.yml"); fi
@@ -30,11 +34,36 @@ check_settings() {
   docker run --rm --network none "${arguments[@]}" "$hub_image" python3 -m spawner.settings >&2 || exit 2
 }
 
+# Each service has a folder of secrets that its uid alone reads; hub and proxy share the proxy's token.
 ensure_secrets() {
-  local file=$state/secrets.env
-  [ ! -s "$file" ] || return 0
-  (umask 077 && printf 'CONFIGPROXY_AUTH_TOKEN=%s\n' "$(random_hex 32)" >"$file.new")
-  mv "$file.new" "$file"
+  local folder=$state/secrets
+  (umask 077 && mkdir -p "$folder/hub" "$folder/proxy")
+  ensure_secret "$folder/hub/JUPYTERHUB_CRYPT_KEY" "$(random_hex 32)"
+  ensure_secret "$folder/hub/CONFIGPROXY_AUTH_TOKEN" "$(random_hex 32)"
+  ensure_secret "$folder/proxy/CONFIGPROXY_AUTH_TOKEN" "$(cat "$folder/hub/CONFIGPROXY_AUTH_TOKEN")"
+  chmod 0711 "$state" "$folder"
+  chmod 0500 "$folder/hub" "$folder/proxy"
+  chown -R "$hub_uid:$hub_uid" "$folder/hub"
+  chown -R "$proxy_uid:$proxy_uid" "$folder/proxy"
+}
+
+# ensure_secret FILE VALUE: writes it unless it is there.
+ensure_secret() {
+  [ ! -s "$1" ] || return 0
+  (umask 077 && printf '%s' "$2" >"$1.new")
+  chmod 0400 "$1.new"
+  mv "$1.new" "$1"
+}
+
+# Hands the volumes of an installation whose hub had another uid to the hub.
+ensure_data_owner() {
+  local volume path
+  for volume in data run; do
+    path=$(docker volume inspect --format '{{.Mountpoint}}' "$instance-$volume" 2>/dev/null) || continue
+    [ "$(stat --format=%u "$path")" != "$hub_uid" ] || continue
+    step "Giving $instance-$volume to the hub's uid $hub_uid"
+    chown -R --no-dereference "$hub_uid:$hub_uid" "$path"
+  done
 }
 
 random_hex() { head -c "$1" /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }

@@ -60,6 +60,3 @@ reach() {
 }
 
 is_version() { [[ $1 =~ ^[0-9]{1,6}(\.[0-9]{1,6})*$ ]]; }
-
-# is_at_least VERSION LEAST
-is_at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }

@@ -23,11 +23,11 @@ from spawner.broker.engine import Engine
 from spawner.catalog import Catalog, load_catalog
 from spawner.ledger import Ledger
 from spawner.model import SettingsError
+from spawner.policy.uids import HUB_UID
 from spawner.settings import Settings
 
 log = logging.getLogger("spawner.broker")  # __name__ is "__main__" here
 
-HUB_GROUP = 1000
 SHUTDOWN_SECONDS = 5.0  # for a running create or start; Docker kills the broker after 10
 
 
@@ -90,7 +90,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m spawner.broker", description=__doc__)
     parser.add_argument("--listen", type=Path, default=Path("/run/workbench/docker.sock"))
     parser.add_argument("--docker", default="/var/run/docker.sock", help="the daemon's socket")
-    parser.add_argument("--group", type=int, default=HUB_GROUP, help="gid that may connect")
+    parser.add_argument("--group", type=int, default=HUB_UID, help="gid that may connect")
     parser.add_argument("--catalog", type=Path, default=Path("/etc/workbench/catalog.toml"))
     flags = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -147,9 +147,12 @@ class Workbench:
 
 
 def _make_service_token() -> str:
-    """Return a token that stays the same for this installation: JupyterHub stores every token it is given."""
-    proxy_token = os.environ.get("CONFIGPROXY_AUTH_TOKEN") or secrets.token_hex(32)
-    return hmac.new(proxy_token.encode(), b"queue", "sha256").hexdigest()
+    """Return a token from a key that only the hub has.
+
+    JupyterHub stores every token it is given, so the token stays the same for this installation.
+    """
+    key = os.environ.get("JUPYTERHUB_CRYPT_KEY") or secrets.token_hex(32)
+    return hmac.new(key.encode(), b"queue", "sha256").hexdigest()
 
 
 async def supervise(part: Runnable) -> None:

@@ -65,7 +65,8 @@ def test_a_wait_in_line_is_bounded_in_days_and_a_start_as_configured(tmp_path: P
 def test_the_service_that_takes_up_the_line_may_start_servers_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CONFIGPROXY_AUTH_TOKEN", "a secret of this installation")
+    monkeypatch.setenv("JUPYTERHUB_CRYPT_KEY", "a secret of this installation")
+    monkeypatch.setenv("CONFIGPROXY_AUTH_TOKEN", "known to the proxy too")
     first, second = configured(tmp_path), configured(tmp_path)
     (role,), (service,) = first.JupyterHub.load_roles, first.JupyterHub.services
     assert role["scopes"] == ["start:servers"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spawner.policy.uids import HUB_UID
 from tests.images.conftest import inspect, run
 
 IMAGE = "gpu-workbench-hub:local"
@@ -32,11 +33,11 @@ print(load_catalog(Path("/etc/workbench/catalog.toml")).default)
 
 
 def test_hub_is_not_root_and_owns_its_folders() -> None:
-    assert inspect(IMAGE)["Config"]["User"] == "1000:1000"
+    assert inspect(IMAGE)["Config"]["User"] == f"{HUB_UID}:{HUB_UID}"
     script = "id -u; touch /data/x /run/workbench/x && ls -A /usr/local/share/ca-certificates"
-    assert run(IMAGE, "sh", "-c", script) == "1000"
+    assert run(IMAGE, "sh", "-c", script) == str(HUB_UID)
 
 
 def test_hub_starts_on_a_read_only_root() -> None:
-    options = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--tmpfs=/data:uid=1000")
+    options = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--tmpfs=/data")
     assert run(IMAGE, "jupyterhub", "--version", options=options).startswith("6.1.")

@@ -115,6 +115,7 @@ DOCKER_STUB = """
 case "$*" in
   "compose version --short") echo "${COMPOSE_VERSION-2.26.1}" ;;
   "buildx version") echo buildx ;;
+  *Components*) printf 'runc %s\n' "${RUNC_VERSION-1.3.3}" ;;
   "version --format"*)
     [ ! -e /var/run/docker.pid ] || kill -0 "$(cat /var/run/docker.pid)" 2>/dev/null || exit 1
     [ -e /tmp/dockerd.up ] || [ -z "${NEEDS_DOCKERD-}" ] || exit 1

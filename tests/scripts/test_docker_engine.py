@@ -48,6 +48,15 @@ def test_docker_that_will_do_is_left_alone(docker_machine: BareMachine, version:
     assert not outcome.changed
 
 
+def test_up_says_which_holes_runc_has(docker_machine: BareMachine) -> None:
+    docker_machine.environment["RUNC_VERSION"] = "1.1.5+ds1"
+    parts = ENSURE.replace("ensure_docker {may_install} {may_restart}", "note_runc_holes")
+    outcome = docker_machine.run(parts)
+    assert "runc 1.1.5 has known holes (CVE-2025-31133 CVE-2025-52565" in outcome.stdout
+    docker_machine.environment["RUNC_VERSION"] = "1.3.6"
+    assert docker_machine.run(parts).stdout == ""
+
+
 @pytest.mark.parametrize("version", ["", "2.6.0", "v2.23.3"])
 def test_no_compose_plugin(docker_machine: BareMachine, version: str) -> None:
     docker_machine.environment["COMPOSE_VERSION"] = version

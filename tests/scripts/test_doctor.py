@@ -21,7 +21,8 @@ from tests.scripts.conftest import BareMachine, Outcome
 CASES = json.loads((ROOT / "tests/contract/compatibility.json").read_text())
 GOLDEN = json.loads((ROOT / "tests/contract/doctor-report.json").read_text())
 SOURCED = (
-    "repository=$PWD lib=$PWD/scripts/lib; . scripts/lib/terminal.sh; . scripts/lib/verdict.sh\n"
+    "repository=$PWD lib=$PWD/scripts/lib; . scripts/lib/terminal.sh; . scripts/lib/docker.sh; "
+    ". scripts/lib/verdict.sh\n"
 )
 
 
@@ -81,6 +82,7 @@ DOCKER = """
 case "$*" in
   "compose version --short") echo 2.26.1 ;;
   "buildx version") echo buildx ;;
+  *Components*) printf 'Engine 26.1.5\nrunc %s+ds1\ncontainerd v%s~ds1\n' "${RUNC-1.3.3}" "${CONTAINERD-1.7.24}" ;;
   "version --format"*) [ -z "${NO_DOCKER-}" ] && echo "${ENGINE-26.1.5}" ;;
   *DockerRootDir*) echo /var/lib ;;
   *CgroupDriver*) echo "${CGROUPS-systemd}" ;;
@@ -106,6 +108,7 @@ ln -s ../nvidia0 /tmp/dev/char/1:3; ln -s ../nvidiactl /tmp/dev/char/1:5
 printf '%s 1 0 - Live\\n' nvidia nvidia_uvm >/tmp/modules
 sed -i 's,^loaded_modules=.*,loaded_modules=/tmp/modules,; s,^device_folder=.*,device_folder=/tmp/dev,' \\
   scripts/lib/doctor.sh
+sed -i 's,^runc_changelog=.*,runc_changelog=/tmp/log,' scripts/lib/docker.sh
 """
 
 
@@ -199,6 +202,17 @@ WRONG = {
     "CDI off": ({"CDI_OFF": "1"}, "", "Docker", "note", "CDI is switched off"),
     "no Docker": ({"NO_DOCKER": "1"}, "", "Docker", "note", "it does not run"),
     "nobody knows CDI": ({"NO_DOCKER": "1"}, "", "CDI names", "unknown", "does not say where"),
+    "an old runc": ({"RUNC": "1.1.5"}, "", "runc", "fails", "CVE-2025-31133 CVE-2025-52565"),
+    "a runc with one fix": (
+        {"RUNC": "1.1.15"}, "echo CVE-2025-31133 | gzip >/tmp/log", "runc", "fails", "host: CVE-2025-52565 CVE-2025-52881",
+    ),
+    "a runc whose Debian package is fixed": (
+        {"RUNC": "1.1.15"}, "echo CVE-2025-31133 CVE-2025-52565 CVE-2025-52881 | gzip >/tmp/log", "runc", "ok", "1.1.15",
+    ),
+    "a runc before its series' fix": ({"RUNC": "1.3.2"}, "", "runc", "fails", "CVE-2025-52565"),
+    "a newer runc": ({"RUNC": "1.5.0"}, "", "runc", "ok", "1.5.0"),
+    "an old containerd": ({"CONTAINERD": "1.6.20"}, "", "containerd", "fails", "1.6.20"),
+    "an old kernel": ({}, "uname() { echo 5.10.0-8-amd64; }; export -f uname", "kernel", "fails", "5.10"),
     "a full disk": ({"FREE": "3"}, "", "disk", "fails", "3 GB free at /var/lib"),
     "nouveau": ({}, "echo 'nouveau 1 0 -' >>/tmp/modules", "kernel modules", "fails", "nouveau"),
     "no uvm": ({}, "sed -i /uvm/d /tmp/modules", "kernel modules", "fails", "not loaded: nvidia_uvm"),

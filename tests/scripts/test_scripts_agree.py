@@ -85,10 +85,14 @@ def test_instances_share_no_name() -> None:
     assert stack["name"] == "second"
     assert {volume["name"] for volume in stack["volumes"].values()} == {"second-data", "second-run"}
     assert {net["name"] for net in stack["networks"].values()} == {
-        "second-internal",
+        "second-control",
+        "second-agent",
         "second-users",
     }
-    assert stack["networks"]["internal"]["internal"] is True
+    assert {name for name, net in stack["networks"].items() if net.get("internal")} == {
+        "control",
+        "agent",
+    }
 
 
 @pytest.mark.parametrize("service", ["proxy", "hub", "broker", "gpu-agent"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from spawner.policy.uids import HUB_UID, PROXY_UID
 from testing.paths import ROOT
 from testing.ports import free_port
 from testing.stack import docker, run
@@ -63,6 +64,16 @@ def _clean() -> Iterator[None]:
     script("down", "--purge", "--yes")
 
 
+def secrets() -> dict[str, str]:
+    """Return the secrets by service and name; each is its service's own to read."""
+    found = {}
+    for file in (STATE / "secrets").glob("*/*"):
+        owner = {"hub": HUB_UID, "proxy": PROXY_UID}[file.parent.name]
+        assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (owner, 0o400)
+        found[f"{file.parent.name}/{file.name}"] = file.read_text()
+    return found
+
+
 def test_a_failed_start_gives_the_reason_and_leaves_nothing_to_trip_on() -> None:
     failed = up(WORKBENCH_AUTHENTICATOR="nonsense")
     assert failed.returncode == 1
@@ -81,9 +92,13 @@ def test_a_second_run_changes_nothing_and_down_keeps_the_data() -> None:
     assert first.returncode == 0, first.stderr
     assert f"The workbench is running at http://127.0.0.1:{PORT}" in first.stdout
     assert "1 SIMULATED GPU:" in first.stdout
-    running, state = containers(), (STATE / "secrets.env").read_text()
-    assert (STATE / "secrets.env").stat().st_mode & 0o777 == 0o600
-    assert state.partition("=")[2].strip() not in first.stdout + first.stderr
+    running, kept = containers(), secrets()
+    assert sorted(kept) == [
+        "hub/CONFIGPROXY_AUTH_TOKEN",
+        "hub/JUPYTERHUB_CRYPT_KEY",
+        "proxy/CONFIGPROXY_AUTH_TOKEN",
+    ]
+    assert not any(secret in first.stdout + first.stderr for secret in kept.values())
 
     second = up()
     assert f"The workbench is already running at http://127.0.0.1:{PORT}" in second.stdout
@@ -103,7 +118,7 @@ def test_a_second_run_changes_nothing_and_down_keeps_the_data() -> None:
     third = up()
     assert third.returncode == 0, third.stderr
     assert "password" not in third.stdout
-    assert (STATE / "secrets.env").read_text() == state
+    assert secrets() == kept
 
 
 def test_the_dev_loop_needs_a_running_workbench_and_leaves_the_proxy() -> None:
@@ -125,6 +140,11 @@ def test_a_server_is_stopped_and_a_purge_removes_all_of_the_instance() -> None:
     assert up().returncode == 0
     home = f"{INSTANCE}-home-ada-20000"
     label = f"workbench.instance={INSTANCE}"
+    neighbour = (
+        f"{INSTANCE}-home-ada-20000-home-eve-20001"  # of an instance whose name begins the same
+    )
+    docker("volume", "create", "--label", label, "--label", "workbench.user=ada", home)
+    docker("volume", "create", "--label", f"{label}-home-ada-20000", neighbour)
     docker(
         "run",
         "--detach",
@@ -151,7 +171,8 @@ def test_a_server_is_stopped_and_a_purge_removes_all_of_the_instance() -> None:
 
     purged = script("down", "--purge", "--yes")
     assert purged.returncode == 0, purged.stderr
-    assert volumes() == set()
+    assert volumes() == {neighbour}
+    docker("volume", "rm", neighbour)
     assert not STATE.exists()
     assert not Path(f"/etc/cdi/{INSTANCE}-simulated.json").exists()
     assert INSTANCE not in docker("network", "ls")

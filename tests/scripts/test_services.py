@@ -1,0 +1,100 @@
+"""What one service can reach of another: identities, networks, secrets, the versions under them."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spawner.policy import uids
+from testing.paths import ROOT
+from testing.stack import run
+
+SERVICES = {"hub": uids.HUB_UID, "proxy": uids.PROXY_UID, "gpu-agent": uids.AGENT_UID}
+SHARED_NETWORKS = {
+    ("hub", "proxy"): {"control", "users"},
+    ("gpu-agent", "hub"): {"agent"},
+}
+SHARED_VOLUMES = {("broker", "hub"): {"data", "run"}}
+
+
+@pytest.fixture(scope="module")
+def stack() -> dict[str, Any]:
+    done = run(
+        "/usr/bin/docker", "compose", "--env-file", "/dev/null", "config", "--format", "json",
+        cwd=ROOT, env={"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    services: dict[str, Any] = json.loads(done.stdout)["services"]
+    return services
+
+
+def uid_of(service: dict[str, Any]) -> int:
+    if "user" in service:
+        return int(service["user"].partition(":")[0])
+    folder = "hub" if service["image"] == "gpu-workbench-hub:local" else "agent"
+    text = (ROOT / "images" / folder / "Dockerfile").read_text()
+    (user,) = re.findall(r"^USER (\d+):\1$", text, re.M)
+    return int(user)
+
+
+def mounts(service: dict[str, Any]) -> set[str]:
+    return {mount["source"] for mount in service.get("volumes", [])}
+
+
+def test_each_service_has_a_uid_above_those_of_people(stack: dict[str, Any]) -> None:
+    found = {name: uid_of(service) for name, service in stack.items()}
+    assert found == {**SERVICES, "broker": 0}
+    assert min(SERVICES.values()) > uids.LAST_ACCOUNT_UID
+
+
+def test_the_scripts_hand_files_to_the_same_uids() -> None:
+    text = (ROOT / "scripts/lib/stack.sh").read_text()
+    assert re.findall(r"^(\w+)_uid=(\d+)$", text, re.M) == [
+        ("hub", str(uids.HUB_UID)),
+        ("proxy", str(uids.PROXY_UID)),
+    ]
+
+
+def test_services_share_a_network_only_where_one_calls_the_other(stack: dict[str, Any]) -> None:
+    for pair in combinations(sorted(stack), 2):
+        first, second = (set(stack[name].get("networks") or ()) for name in pair)
+        assert first & second == SHARED_NETWORKS.get(pair, set()), pair
+
+
+def test_services_share_no_files_without_need(stack: dict[str, Any]) -> None:
+    for pair in combinations(sorted(stack), 2):
+        first, second = (mounts(stack[name]) for name in pair)
+        assert first & second == SHARED_VOLUMES.get(pair, set()), pair
+
+
+def test_no_secret_is_in_a_services_description(stack: dict[str, Any]) -> None:
+    for service in stack.values():
+        secret = [name for name in service.get("environment") or {} if re.search("TOKEN|KEY", name)]
+        assert not secret
+        assert not service.get("env_file")
+
+
+def test_the_locks_meet_the_minimum_versions() -> None:
+    minimum = dict(
+        re.findall(
+            r"^least_(\w+)=([\d.]+)", (ROOT / "scripts/lib/minimum-versions.sh").read_text(), re.M
+        )
+    )
+    locks = [ROOT / "images/hub/requirements.lock", *ROOT.glob("images/pytorch-cuda/*/lab.lock")]
+    for package in ("jupyterhub", "jupyter_server"):
+        found = [version for lock in locks for version in locked_versions(lock, package)]
+        assert found
+        assert all(as_numbers(version) >= as_numbers(minimum[package]) for version in found)
+
+
+def locked_versions(lock: Path, package: str) -> list[str]:
+    return re.findall(rf"^{package.replace('_', '-')}==([\d.]+)", lock.read_text(), re.M)
+
+
+def as_numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
