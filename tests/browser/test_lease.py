@@ -106,7 +106,9 @@ def test_4_a_reload_gives_no_warning_that_is_not_due(people: People) -> None:
     expect(page.locator(".Toastify__toast")).to_have_count(0)
 
 
-def test_5_a_gpu_that_fails_is_shown_to_its_user(people: People, lena: Person, stack: Stack) -> None:
+def test_5_a_gpu_that_fails_is_shown_to_its_user(
+    people: People, lena: Person, stack: Stack
+) -> None:
     page = people.page("lena")
     uuid = stack.inside("lena", "python", "-c", SEES)
     stack.simulate(uuid, health="lost")

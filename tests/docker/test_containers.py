@@ -109,7 +109,9 @@ async def test_a_server_that_ignores_sigterm_is_killed_after_its_grace(
     assert bench.all_containers() == []
 
 
-async def test_a_preparation_that_fails_gives_the_reason(bench: Bench, containers: Containers) -> None:
+async def test_a_preparation_that_fails_gives_the_reason(
+    bench: Bench, containers: Containers
+) -> None:
     name, body = bench.preparation("alice")
     direct = Containers("/var/run/docker.sock", bench.instance)  # the broker takes no other body
     broken = {**body, "Cmd": ["echo no space left >&2; exit 4"]}

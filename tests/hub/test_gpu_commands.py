@@ -26,7 +26,9 @@ async def test_every_gpu_is_one_line(hub_env: HubEnvironment, shell: Shell) -> N
     assert "drained by you: the fan is loud" in second
 
 
-async def test_a_quarantine_is_reported_and_ends_once(hub_env: HubEnvironment, shell: Shell) -> None:
+async def test_a_quarantine_is_reported_and_ends_once(
+    hub_env: HubEnvironment, shell: Shell
+) -> None:
     await fall_ill(hub_env, 1)
     assert await shell.run("gpu") == 1
     assert "in quarantine since " in shell.out

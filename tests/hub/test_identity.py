@@ -170,7 +170,8 @@ async def test_a_place_in_line_is_not_inherited_with_the_name(hub_env: HubEnviro
     hub_env.start_beside()
     await eventually(lambda: hub_env.user("carol").spawner.pending == "spawn", "carol waits again")
     await eventually(
-        lambda: "bob" not in queued_users(hub_env) or queued_users(hub_env)[-1] == "bob", "bob is behind"
+        lambda: "bob" not in queued_users(hub_env) or queued_users(hub_env)[-1] == "bob",
+        "bob is behind",
     )
     assert all(lease.uid != old.uid for lease in hub_env.live() if lease.user == "bob")
 
@@ -227,7 +228,9 @@ async def test_a_renamed_user_logs_in_by_the_new_name_only(hub_env: HubEnvironme
     assert orm.User.find(hub_env.hub.db, "bob") is None
 
 
-async def test_no_one_is_given_a_name_that_another_user_signed_up_with(hub_env: HubEnvironment) -> None:
+async def test_no_one_is_given_a_name_that_another_user_signed_up_with(
+    hub_env: HubEnvironment,
+) -> None:
     async with hub_env.browser() as browser, hub_env.browser() as other:
         await join(hub_env, browser, "bob")
         await join(hub_env, other, "robert")

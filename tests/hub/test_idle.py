@@ -39,7 +39,9 @@ def _seen(hub_env: HubEnvironment) -> None:
     hub_env.agent.rest(1)
 
 
-async def post_activity(client: httpx.AsyncClient, server: str = "", **words: Any) -> dict[str, Any]:
+async def post_activity(
+    client: httpx.AsyncClient, server: str = "", **words: Any
+) -> dict[str, Any]:
     answer = await client.post(server_url(server, "activity"), json={**REST, **words})
     assert answer.status_code == 200, answer.text
     lease: dict[str, Any] = answer.json()

@@ -50,7 +50,9 @@ async def test_home_counts_down_and_offers_to_extend(hub_env: HubEnvironment) ->
         token = xsrf_of(str(page))
         without = await browser.post("/hub/api/workbench/server/lease", json={"hours": 1})
         assert without.status_code == 403
-        done = await browser.post(f"/hub/api/workbench/server/lease?_xsrf={token}", json={"hours": 1})
+        done = await browser.post(
+            f"/hub/api/workbench/server/lease?_xsrf={token}", json={"hours": 1}
+        )
     assert done.status_code == 200, done.text
     assert done.json()["seconds_left"] > 5 * HOUR
 
@@ -98,7 +100,9 @@ async def test_a_servers_token_may_mind_its_own_lease_and_nothing_more(
     async with hub_env.browser() as client:
         own = await client.get("/hub/api/workbench/server/lease", headers=headers)
         other = await client.get("/hub/api/workbench/servers/second/lease", headers=headers)
-        longer = await client.post("/hub/api/workbench/server/lease", headers=headers, json={"hours": 1})
+        longer = await client.post(
+            "/hub/api/workbench/server/lease", headers=headers, json={"hours": 1}
+        )
         too_long = await client.post(
             "/hub/api/workbench/server/lease", headers=headers, json={"hours": 24}
         )

@@ -293,9 +293,7 @@ async def test_after_a_restart_named_servers_wait_and_run_as_before(
     await patient.open_hub()
     user = patient.user("alice")
     for name in ("waits", ""):
-        await eventually(
-            partial(patient.is_pending, "alice", name), f"{name!r} waits again"
-        )
+        await eventually(partial(patient.is_pending, "alice", name), f"{name!r} waits again")
     assert [entry.lease.id for entry in patient.controller.queue()] == before
     assert user.spawners["runs"].ready
     async with patient.client("bob") as bob, patient.client("alice") as alice:

@@ -12,12 +12,19 @@ CHECKS = (
 )
 
 
-async def test_every_answer_is_one_that_the_document_promises(hub_env: HubEnvironment, tmp_path: Path) -> None:
+async def test_every_answer_is_one_that_the_document_promises(
+    hub_env: HubEnvironment, tmp_path: Path
+) -> None:
     hub_env.agent.read(0, utilization_percent=7)
     async with hub_env.client("root", is_admin=True) as client:
         token = client.headers["Authorization"]
     words = [
-        *("run", f"{hub_env.url}/hub/api/workbench/openapi.json", "--url", f"{hub_env.url}/hub/api"),
+        *(
+            "run",
+            f"{hub_env.url}/hub/api/workbench/openapi.json",
+            "--url",
+            f"{hub_env.url}/hub/api",
+        ),
         *("--header", f"Authorization: {token}", "--checks", CHECKS),
         *("--exclude-path", "/workbench/gpus/stream"),  # has no end
         *("--max-examples", "60", "--seed", "5", "--generation-database", "none"),

@@ -90,4 +90,6 @@ async def test_a_failure_ends_the_stream_with_its_sentence(
         await starting
         last = (await (viewer or follow_progress(hub_env, "alice")))[-1]
     assert last["failed"] is True
-    assert last["message"].startswith("Spawn failed: Your server ended before it was ready (exit code 3)")
+    assert last["message"].startswith(
+        "Spawn failed: Your server ended before it was ready (exit code 3)"
+    )

@@ -13,7 +13,9 @@ from tests.hub.servers import start
 from tests.hub.shell import Shell
 
 
-async def test_a_row_is_set_field_by_field_and_cleared(hub_env: HubEnvironment, shell: Shell) -> None:
+async def test_a_row_is_set_field_by_field_and_cleared(
+    hub_env: HubEnvironment, shell: Shell
+) -> None:
     make_group(hub_env, "vision")
     assert await shell.run("quota", "set", "group:vision", "--max-gpus", "2", "--reason", "x") == 0
     assert shell.out == "group:vision: max_gpus 2\n"
@@ -28,7 +30,9 @@ async def test_a_row_is_set_field_by_field_and_cleared(hub_env: HubEnvironment, 
     assert shell.out == "no field is set\n"
 
 
-async def test_the_quota_of_a_user_is_reported_with_its_reasons(hub_env: HubEnvironment, shell: Shell) -> None:
+async def test_the_quota_of_a_user_is_reported_with_its_reasons(
+    hub_env: HubEnvironment, shell: Shell
+) -> None:
     make_group(hub_env, "vision", "alice")
     await put_quota(hub_env, "/groups/vision", max_gpus=1, gpu_hours=10, window_days=7)
     assert await shell.run("quota", "show", "user:alice") == 0

@@ -35,9 +35,15 @@ async def test_a_file_is_shown_first_then_applied_then_changes_nothing(
         changes,
     )
     assert len(hub_env.ledger.quota_rows()) == 1
-    assert ordered(await request_quotas(hub_env, "root", "POST", "", {"quotas": FILE})) == (200, changes)
+    assert ordered(await request_quotas(hub_env, "root", "POST", "", {"quotas": FILE})) == (
+        200,
+        changes,
+    )
     assert set(hub_env.ledger.quota_rows()) == {DEFAULT, group("vision")}
-    assert await request_quotas(hub_env, "root", "POST", "", {"quotas": FILE}) == (200, {"changes": []})
+    assert await request_quotas(hub_env, "root", "POST", "", {"quotas": FILE}) == (
+        200,
+        {"changes": []},
+    )
     assert (await request_quotas(hub_env, "root", "GET"))[1]["quotas"] == FILE
 
 
@@ -74,11 +80,16 @@ async def test_what_was_not_shown_is_not_done(hub_env: HubEnvironment) -> None:
     )
     assert hub_env.ledger.quota_rows() == {group("vision"): QuotaRow(priority=1)}
     _, shown = await request_quotas(hub_env, "root", "POST", "?dry-run", {"quotas": FILE})
-    assert await request_quotas(hub_env, "root", "POST", "", {"quotas": FILE, **shown}) == (200, shown)
+    assert await request_quotas(hub_env, "root", "POST", "", {"quotas": FILE, **shown}) == (
+        200,
+        shown,
+    )
     assert (await request_quotas(hub_env, "root", "GET"))[1]["quotas"] == FILE
 
 
 async def test_changes_that_no_one_can_have_been_shown_are_refused(hub_env: HubEnvironment) -> None:
     for path in ("", "?dry-run"):
-        answer = await request_quotas(hub_env, "root", "POST", path, {"quotas": FILE, "changes": "all"})
+        answer = await request_quotas(
+            hub_env, "root", "POST", path, {"quotas": FILE, "changes": "all"}
+        )
         assert answer == (400, "'changes' must be what a dry run answered.")

@@ -68,7 +68,9 @@ async def test_the_form_offers_what_the_quota_allows(hub_env: HubEnvironment) ->
         await join(hub_env, browser, "alice")
         make_group(hub_env, "vision", "alice", "bob")
         await start(hub_env, "bob", {"gpus": 1})
-        await put_quota(hub_env, "/groups/vision", total_gpus=2, max_lease_hours=3, releases=["v2.7"])
+        await put_quota(
+            hub_env, "/groups/vision", total_gpus=2, max_lease_hours=3, releases=["v2.7"]
+        )
         page = parse((await browser.get("/hub/spawn")).text)
     reasons = [small.text for small in page.select(".wb-choice small")]
     assert "group vision has 1 of its 2" in reasons
@@ -139,7 +141,10 @@ async def test_rows_are_set_read_and_deleted(hub_env: HubEnvironment) -> None:
     hub_env.user("alice")
     address = "/groups/vision%20team%2F%C3%BC"
     row = {"max_gpus": 2, "gpu_hours": 10.0, "window_days": 7, "releases": ["v2.7"]}
-    assert await request_quotas(hub_env, "root", "PUT", address, {**row, "reason": "a paper"}) == (200, row)
+    assert await request_quotas(hub_env, "root", "PUT", address, {**row, "reason": "a paper"}) == (
+        200,
+        row,
+    )
     await put_quota(hub_env, "/default", max_gpus=1, total_gpus=None)
     await put_quota(hub_env, "/users/alice", priority=-3)
     assert await request_quotas(hub_env, "root", "GET", address) == (200, row)
@@ -229,7 +234,9 @@ async def test_a_group_s_admin_sees_their_group_and_its_members(hub_env: HubEnvi
     }
     assert (await request_quotas(hub_env, "gina", "GET", "/users/alice/effective"))[0] == 200
     assert (await request_quotas(hub_env, "gina", "GET", "/users/carol/effective"))[0] == 403
-    assert (await request_quotas(hub_env, "gina", "PUT", "/groups/vision", {"max_gpus": 2}))[0] == 403
+    assert (await request_quotas(hub_env, "gina", "PUT", "/groups/vision", {"max_gpus": 2}))[
+        0
+    ] == 403
 
 
 async def test_a_stranger_is_answered_403(hub_env: HubEnvironment) -> None:
@@ -266,7 +273,9 @@ async def test_a_ledger_that_does_not_answer_is_a_503(
     for name in ("quota_rows", "set_quotas", "entitlement"):
         monkeypatch.setattr(hub_env.ledger, name, fail)
     for method, path in (("GET", ""), ("PUT", "/default"), ("GET", "/users/alice/effective")):
-        status, message = await request_quotas(hub_env, "root", method, path, {} if method == "PUT" else None)
+        status, message = await request_quotas(
+            hub_env, "root", method, path, {} if method == "PUT" else None
+        )
         assert (status, message) == (
             503,
             "The ledger cannot be reached: it is locked; try again in a moment.",

@@ -45,7 +45,9 @@ BAD: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-async def test_rest_refuses_with_one_sentence_and_leaves_nothing(hub_env: HubEnvironment, bad: str) -> None:
+async def test_rest_refuses_with_one_sentence_and_leaves_nothing(
+    hub_env: HubEnvironment, bad: str
+) -> None:
     body, word = BAD[bad]
     async with hub_env.client("alice") as client:
         answer = await client.post("/hub/api/users/alice/server", content=body)
@@ -89,7 +91,9 @@ async def stored_by_patch(client: httpx.AsyncClient) -> httpx.Response:
 
 @pytest.mark.parametrize("door", [rest, rest_with_a_name, legacy_rest, stored_by_patch])
 @pytest.mark.parametrize("is_full", [False, True])
-async def test_every_route_leads_to_the_same_line(hub_env: HubEnvironment, door: Any, is_full: bool) -> None:
+async def test_every_route_leads_to_the_same_line(
+    hub_env: HubEnvironment, door: Any, is_full: bool
+) -> None:
     if is_full:
         assert (await start(hub_env, "bob", {"gpus": 1}))[0] == 201
         hub_env.be_brisk()
@@ -110,7 +114,9 @@ BAD_OPTIONS = {"volumes": "/:/host"}
 
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT", "POST"])
-async def test_what_is_not_of_the_schema_is_not_even_stored(hub_env: HubEnvironment, method: str) -> None:
+async def test_what_is_not_of_the_schema_is_not_even_stored(
+    hub_env: HubEnvironment, method: str
+) -> None:
     async with hub_env.client("alice") as client:
         await client.put("/hub/api/users/alice/servers/first", json={"user_options": WISH})
         url = f"/hub/api/users/alice/servers/{'first' if method == 'PATCH' else 'second'}"
@@ -121,7 +127,9 @@ async def test_what_is_not_of_the_schema_is_not_even_stored(hub_env: HubEnvironm
     assert {name: row.user_options for name, row in rows.items() if name} == {"first": WISH}
 
 
-async def test_options_stored_some_other_way_are_checked_at_the_start(hub_env: HubEnvironment) -> None:
+async def test_options_stored_some_other_way_are_checked_at_the_start(
+    hub_env: HubEnvironment,
+) -> None:
     hub_env.user("alice").spawner.orm_spawner.user_options = BAD_OPTIONS
     hub_env.hub.db.commit()
     async with hub_env.client("alice") as client:
@@ -185,7 +193,9 @@ async def test_an_admin_cannot_break_a_user_through_the_api(hub_env: HubEnvironm
     assert hub_env.user("bob").name == "bob"
 
 
-async def test_who_waits_for_a_start_that_another_user_stops_sees_it(hub_env: HubEnvironment) -> None:
+async def test_who_waits_for_a_start_that_another_user_stops_sees_it(
+    hub_env: HubEnvironment,
+) -> None:
     hub_env.servers.is_mute = True
     async with hub_env.client("alice") as client:
         starting = asyncio.create_task(client.post("/hub/api/users/alice/server", json={"gpus": 1}))

@@ -39,7 +39,9 @@ def entry(number: int, reason: str | None = None) -> TrailEntry:
     )
 
 
-async def request_trail(hub_env: HubEnvironment, query: str = "", who: str = "root") -> httpx.Response:
+async def request_trail(
+    hub_env: HubEnvironment, query: str = "", who: str = "root"
+) -> httpx.Response:
     async with hub_env.client(who, is_admin=who == "root") as client:
         return await client.get(TRAIL + query)
 

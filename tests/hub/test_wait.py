@@ -62,7 +62,9 @@ async def test_what_can_never_be_had_is_refused_at_once(
     assert full.leftovers("bob") == {}
 
 
-async def test_the_stream_reports_place_and_estimate_and_then_the_steps(full: HubEnvironment) -> None:
+async def test_the_stream_reports_place_and_estimate_and_then_the_steps(
+    full: HubEnvironment,
+) -> None:
     await wait_in_queue(full, "bob", gpus=2)
     await wait_in_queue(full, "carol")
     viewer = asyncio.create_task(follow_progress(full, "carol"))
@@ -95,7 +97,9 @@ async def test_a_late_viewer_sees_only_the_position_now(full: HubEnvironment) ->
     await stop(full, "alice")
     await eventually(lambda: full.user("dan").spawner.ready, "dan's server runs")
     steps = [step async for step in full.user("dan").spawner._progress.follow()]
-    assert [step.queue_position.position for step in steps if step.queue_position is not None] == [1]
+    assert [step.queue_position.position for step in steps if step.queue_position is not None] == [
+        1
+    ]
 
 
 async def test_a_viewer_sees_the_nearest_ahead_and_walks_no_whole_line(

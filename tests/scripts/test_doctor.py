@@ -204,10 +204,12 @@ WRONG = {
     "nobody knows CDI": ({"NO_DOCKER": "1"}, "", "CDI names", "unknown", "does not say where"),
     "an old runc": ({"RUNC": "1.1.5"}, "", "runc", "fails", "CVE-2025-31133 CVE-2025-52565"),
     "a runc with one fix": (
-        {"RUNC": "1.1.15"}, "echo CVE-2025-31133 | gzip >/tmp/log", "runc", "fails", "host: CVE-2025-52565 CVE-2025-52881",
+        {"RUNC": "1.1.15"}, "echo CVE-2025-31133 | gzip >/tmp/log", "runc", "fails",
+        "host: CVE-2025-52565 CVE-2025-52881",
     ),
     "a runc whose Debian package is fixed": (
-        {"RUNC": "1.1.15"}, "echo CVE-2025-31133 CVE-2025-52565 CVE-2025-52881 | gzip >/tmp/log", "runc", "ok", "1.1.15",
+        {"RUNC": "1.1.15"}, "echo CVE-2025-31133 CVE-2025-52565 CVE-2025-52881 | gzip >/tmp/log", "runc",
+        "ok", "1.1.15",
     ),
     "a runc before its series' fix": ({"RUNC": "1.3.2"}, "", "runc", "fails", "CVE-2025-52565"),
     "a newer runc": ({"RUNC": "1.5.0"}, "", "runc", "ok", "1.5.0"),

@@ -1,4 +1,4 @@
-"""What one service can reach of another: identities, networks, secrets, the versions under them."""
+"""Services: each has its own identity, networks and secrets, and the versions under them are recent."""
 
 from __future__ import annotations
 

@@ -132,7 +132,9 @@ def test_files_of_every_release_are_read(
     for maker, differences in found.items():
         assert max(differences.values()) < TOLERANCE, (maker, differences)
     if flavor == "-serve":
-        assert all("not in this image: use the flavor train or lab for packs" in pack for pack in packs)
+        assert all(
+            "not in this image: use the flavor train or lab for packs" in pack for pack in packs
+        )
     else:
         first, *others = packs
         assert first[0] == 50

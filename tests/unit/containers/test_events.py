@@ -64,7 +64,9 @@ async def test_an_end_is_reported_with_its_exit_code(engine: FakeEngine, heard: 
     await eventually(lambda: heard == [EventGap(), ended(3)])
 
 
-async def test_running_out_of_memory_is_reported_with_the_end(engine: FakeEngine, heard: Heard) -> None:
+async def test_running_out_of_memory_is_reported_with_the_end(
+    engine: FakeEngine, heard: Heard
+) -> None:
     engine.end("wb-a", 137, oom=True)
     await eventually(lambda: heard == [EventGap(), ended(137, oom=True)])
 

@@ -81,7 +81,9 @@ async def test_the_next_in_line_starts_by_itself(controller_env: ControllerEnvir
         task.cancel()
 
 
-async def test_a_known_position_is_not_reported_again(controller_env: ControllerEnvironment) -> None:
+async def test_a_known_position_is_not_reported_again(
+    controller_env: ControllerEnvironment,
+) -> None:
     await controller_env.running("alice", 2)
     waiter = Waiter(controller_env, await controller_env.waiting("bob"))
     await eventually(lambda: len(waiter.told) == 1)

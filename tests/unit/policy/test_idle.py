@@ -160,7 +160,9 @@ def test_each_sign_can_be_left_out_of_account(name: str, off: object, what: str)
     assert follow(signs, rules)[1] == [LIMIT]
 
 
-def test_what_the_driver_does_not_state_can_be_left_out_of_account_and_what_it_states_counts() -> None:
+def test_what_the_driver_does_not_state_can_be_left_out_of_account_and_what_it_states_counts() -> (
+    None
+):
     rules = replace(RULES, gpu_percent=None)
     unknown = [quiet(at, utilization_percent=(None, None)) for at in looks(LIMIT)]
     assert follow(unknown, RULES)[1] == []

@@ -99,7 +99,9 @@ def test_who_does_not_state_how_long_gets_what_is_left() -> None:
 
 @example(gpus=7, held=92.75)  # 7 times the seventh of 7.25 is rounded to more than 7.25
 @given(gpus=st.integers(1, 16), held=st.floats(0, 100))
-def test_what_is_left_is_never_refused_to_who_does_not_state_how_long(gpus: int, held: float) -> None:
+def test_what_is_left_is_never_refused_to_who_does_not_state_how_long(
+    gpus: int, held: float
+) -> None:
     refused = check_quota(make_request(gpus), WEEK, [], held=held, now=NOW)
     assert (refused is None) == ((100.0 - held) / gpus >= MIN_USEFUL_HOURS)
 
