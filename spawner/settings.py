@@ -17,6 +17,13 @@ from spawner.model import Quota, SettingsError
 from spawner.policy.container import ContainerLimits
 from spawner.policy.fair_share import HALF_LIFE_HOURS
 from spawner.policy.idle import IdleRules
+from spawner.policy.network import (
+    Destination,
+    Egress,
+    build_egress,
+    parse_destinations,
+    parse_egress,
+)
 from spawner.policy.options import MAX_HOURS
 
 PREFIX = "WORKBENCH_"
@@ -192,6 +199,16 @@ class Settings:
     start_timeout_seconds: int = _setting(
         120, _integer(10, 3600), "Seconds in which a started server has to answer."
     )
+    egress: str = _setting(
+        "open",
+        parse_egress,
+        "Where servers may connect to: `open` (the internet), `none`, or IPv4 networks, each with or without a port.",
+    )
+    egress_allow: tuple[Destination, ...] = _setting(
+        (),
+        parse_destinations,
+        "Private IPv4 networks that servers may connect to as well (`10.1.2.0/24,10.1.3.4:443`); empty for none.",
+    )
     ledger_url: str = _setting(
         "sqlite:////data/ledger.sqlite",
         _matching(
@@ -255,6 +272,20 @@ class Settings:
             memory=self.idle_sees_memory,
             kernels=self.idle_sees_kernels,
             terminals=self.idle_sees_terminals,
+        )
+
+    @property
+    def egress_rules(self) -> Egress:
+        """Where servers may connect to."""
+        return build_egress(self.egress, self.egress_allow)
+
+    @property
+    def hub_has_egress(self) -> bool:
+        """Whether the hub itself connects to anything but this host: a provider of log-ins, a database, an agent."""
+        return (
+            self.authenticator != "native"
+            or self.ledger_url.startswith("postgresql")
+            or not self.agent_url.startswith("http://gpu-agent:")
         )
 
     @property

@@ -229,7 +229,7 @@ class Load:
         for service in ("hub", "broker"):
             done = run(
                 "/usr/bin/docker", "exec", f"{self.stack.instance}-{service}-1",
-                "workbench", "audit", "--json",
+                "workbench", "audit", "run", "--no-network", "--json",
             )  # fmt: skip
             if done.stdout:
                 return {"code": done.returncode, **json.loads(done.stdout)}

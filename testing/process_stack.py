@@ -31,6 +31,7 @@ from testing.eventually import eventually
 from testing.fakes.docker_container import FakeContainer
 from testing.fakes.docker_engine import FakeEngine
 from testing.fakes.docker_network import Network
+from testing.guard_state import reporting_guard
 from testing.netns import enclosed
 from testing.paths import ROOT
 from testing.people import URL, Person
@@ -92,6 +93,7 @@ class ProcessStack:
             self._stack.push_async_callback(self.admin.aclose)
             for release in ("v2.7",):
                 self.engine.images[f"pytorch-cuda:{release}"] = IMAGE_ID
+            self._stack.enter_context(reporting_guard(self.folder / "run/guard.json"))
             self.start_agent()
             self.start_broker()
             self.start_proxy()
@@ -119,6 +121,7 @@ class ProcessStack:
             "docker": self.engine.socket_path,
             "group": os.getgid(),
             "catalog": self.folder / "etc/catalog.toml",
+            "guard-state": self.folder / "run/guard.json",
         }
         words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
         self._start("broker", sys.executable, "-m", "spawner.broker", *words)

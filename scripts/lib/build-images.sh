@@ -6,6 +6,7 @@ release_gigabytes=20
 service_gigabytes=3
 hub_image=gpu-workbench-hub:local
 agent_image=gpu-workbench-agent:local
+guard_image=gpu-workbench-guard:local
 build_arguments=()
 
 # Builds every flavor of each release that WORKBENCH_RELEASES chooses, the hub and the agent.
@@ -19,6 +20,7 @@ build_images() {
   done <<<"$chosen"
   build_hub_image
   build_image "$agent_image" agent "$service_gigabytes" "" spawner
+  build_image "$guard_image" guard "$service_gigabytes" "" spawner
 }
 
 # Builds the image of hub, proxy and broker.

@@ -115,6 +115,26 @@ look_at_runtime() {
   fi
 }
 
+# A running workbench tries the walls itself; without one only Docker's own switch is known.
+look_at_network() {
+  local hub said code=0
+  if [ "$has_docker" = no ]; then found network note "not tried: Docker does not run" && return; fi
+  if grep -qsE '"iptables" *: *false' /etc/docker/daemon.json; then
+    found network fails "Docker writes no firewall rules (\"iptables\": false in /etc/docker/daemon.json)" \
+      "Remove that line and restart Docker: the walls between users' servers are built on its rules."
+    return
+  fi
+  hub=$(docker ps --quiet --filter "label=com.docker.compose.project=$instance" --filter label=com.docker.compose.service=hub)
+  if [ -z "$hub" ]; then found network note "not tried: the workbench $instance does not run" && return; fi
+  said=$(docker exec "$hub" workbench network probe 2>&1) || code=$?
+  said=$(paste -s -d ' ' <<<"$said")
+  case $code in
+    0) found network ok "servers reach no neighbour, no host and no service but the hub's API; $said" ;;
+    1) found network fails "$said" "See docs/network.md; 'docker compose -p $instance logs guard' says what the guard did." ;;
+    *) found network unknown "$said" "See 'docker compose -p $instance logs guard' and docs/network.md." ;;
+  esac
+}
+
 look_at_shm() {
   local size plain
   size=$(value_of WORKBENCH_SHM_SIZE)

@@ -9,7 +9,75 @@ compose() {
   local files=(-f "$repository/docker-compose.yml") broker_network=none
   if [ -e "$state/gpus.compose.yml" ]; then files+=(-f "$state/gpus.compose.yml"); fi
   if [[ $(value_of WORKBENCH_LEDGER_URL) == postgresql* ]]; then broker_network=bridge; fi
+  plan_networks
   BROKER_NETWORK=$broker_network docker compose --project-directory "$repository" --project-name "$instance" "${files[@]}" "$@"
+}
+
+# Exports what docker-compose.yml says of the networks; a subnet is chosen once and stays as long as the network.
+plan_networks() {
+  local id
+  [ -z "${USERS_SUBNET-}" ] || return 0
+  id=$(printf '%s' "$instance" | sha256sum | cut -c 1-8)
+  export USERS_BRIDGE=wb-$id USERS_CONTROL_BRIDGE=wbc-$id USERS_AGENT_BRIDGE=wba-$id
+  USERS_SUBNET=$(subnet_of "$instance-users")
+  [ -n "$USERS_SUBNET" ] || USERS_SUBNET=$(free_subnet)
+  export USERS_SUBNET
+  USERS_GATEWAY=$(address_in "$USERS_SUBNET" 1)
+  USERS_PROXY=$(address_in "$USERS_SUBNET" 2)
+  USERS_HUB=$(address_in "$USERS_SUBNET" 3)
+  # the upper half
+  USERS_RANGE=$(address_in "$USERS_SUBNET" $((1 << (31 - ${USERS_SUBNET#*/}))))/$((${USERS_SUBNET#*/} + 1))
+  export USERS_GATEWAY USERS_PROXY USERS_HUB USERS_RANGE
+}
+
+subnet_of() { docker network inspect --format '{{range .IPAM.Config}}{{.Subnet}}{{end}}' "$1" 2>/dev/null || true; }
+
+# Prints a subnet of Docker's own address pools that no network has: only Docker knows which are free.
+free_subnet() {
+  local probe subnet
+  probe=$(docker network create "$instance-subnet-probe" 2>/dev/null) || probe=""
+  subnet=$(subnet_of "$instance-subnet-probe")
+  [ -z "$probe" ] || docker network rm "$probe" >/dev/null
+  [ -n "$subnet" ] || fail "Docker has no free subnet for the network of the servers: remove unused networks \
+('docker network prune'), or add to default-address-pools in /etc/docker/daemon.json."
+  ((${subnet#*/} <= 28)) || fail "Docker's address pools give subnets of /${subnet#*/}: the network of the servers needs /28 \
+or larger; see default-address-pools in /etc/docker/daemon.json."
+  printf '%s' "$subnet"
+}
+
+# address_in SUBNET NUMBER
+address_in() {
+  local a b c d number
+  IFS=. read -r a b c d <<<"${1%/*}"
+  number=$(((a << 24) + (b << 16) + (c << 8) + d + $2))
+  printf '%d.%d.%d.%d' $((number >> 24)) $((number >> 16 & 255)) $((number >> 8 & 255)) $((number & 255))
+}
+
+# A network that an older release made has no walls and cannot be changed: it is made again, without servers on it.
+replace_old_networks() {
+  local network bridge wanted
+  plan_networks
+  local -A bridges=([control]=$USERS_CONTROL_BRIDGE [agent]=$USERS_AGENT_BRIDGE [users]=$USERS_BRIDGE)
+  for network in control agent users; do
+    bridge=$(docker network inspect --format '{{index .Options "com.docker.network.bridge.name"}}' "$instance-$network" 2>/dev/null) || continue
+    wanted=${bridges[$network]}
+    [ "$bridge" != "$wanted" ] || continue
+    [ -z "$(server_containers)" ] \
+      || fail "The network $instance-$network is of an older release and servers run on it: run scripts/down, then this again."
+    step "Replacing the networks of an older release"
+    unset USERS_SUBNET
+    USERS_SUBNET=172.28.0.0/16 compose down --timeout 10 >/dev/null 2>&1 || fail "The services could not be stopped: see 'docker compose -p $instance ps'."
+    plan_networks
+    return
+  done
+}
+
+# Removes the guard's firewall rules; nothing of this instance may run any more.
+remove_walls() {
+  docker image inspect "$guard_image" >/dev/null 2>&1 || return 0
+  plan_networks
+  docker run --rm --network host --cap-drop ALL --cap-add NET_ADMIN --env "WORKBENCH_INSTANCE=$instance" "$guard_image" \
+    python3 -m spawner.guard remove --subnet "$USERS_SUBNET" >&2 || fail "The firewall rules could not be removed: the line above says why."
 }
 
 # write_agent_devices UUIDS: the part of the Compose file that gives the gpu-agent its GPUs (lines; none for CPU only).
@@ -82,7 +150,7 @@ start_stack() {
   tail -n 5 "$log" >&2
   rm -f "$log"
   show_failed_services
-  if [ -z "$before" ]; then compose down >/dev/null 2>&1 || true; fi
+  if [ -z "$before" ]; then compose down >/dev/null 2>&1 || true && remove_walls; fi
   fail "The workbench did not start: the lines above say why; correct it and run this again."
 }
 

@@ -129,7 +129,7 @@ def _has_home(targets: ProbeTargets, account: Account) -> bool:
 def _request(docker_socket: Path, path: str, *, may_be_missing: bool = False) -> tuple[int, Any]:
     """Return the status (200, or with ``may_be_missing`` a 404 of Docker itself) and the answer."""
     try:
-        with closing(_Connection(docker_socket)) as connection:
+        with closing(UnixConnection(docker_socket)) as connection:
             connection.request("GET", path)
             response = connection.getresponse()
             raw = response.read()
@@ -142,7 +142,7 @@ def _request(docker_socket: Path, path: str, *, may_be_missing: bool = False) ->
     return response.status, answer
 
 
-class _Connection(HTTPConnection):
+class UnixConnection(HTTPConnection):
     """HTTP over a unix socket."""
 
     def __init__(self, path: Path) -> None:
@@ -150,6 +150,7 @@ class _Connection(HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
+        """Connect to the socket."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(ANSWER_SECONDS)
         self.sock.connect(str(self._path))

@@ -34,6 +34,7 @@ class Rule(StrEnum):
     LEASE_OF_NOBODY = "lease_of_nobody"
     HOME_MISSING = "home_missing"
     SERVER_AT_WRONG_CONTAINER = "server_at_wrong_container"
+    REACHABLE_FROM_SERVERS = "reachable_from_servers"
 
 
 @dataclass(frozen=True)

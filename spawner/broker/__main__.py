@@ -21,6 +21,7 @@ from spawner.broker.agent_restart import keep_agent_running
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
 from spawner.catalog import Catalog, load_catalog
+from spawner.guard_state import FILE, require_guard
 from spawner.ledger import Ledger
 from spawner.model import SettingsError
 from spawner.policy.uids import HUB_UID
@@ -70,6 +71,7 @@ async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) 
         lazy_ledger(settings.ledger_url, settings.first_uid),
         instance=settings.instance,
         limits=settings.limits,
+        require_walls=lambda: require_guard(flags.guard_state),
         images={name: release.image for name, release in catalog.releases.items()},
     )
     ended = asyncio.Event()
@@ -92,6 +94,7 @@ def main() -> int:
     parser.add_argument("--docker", default="/var/run/docker.sock", help="the daemon's socket")
     parser.add_argument("--group", type=int, default=HUB_UID, help="gid that may connect")
     parser.add_argument("--catalog", type=Path, default=Path("/etc/workbench/catalog.toml"))
+    parser.add_argument("--guard-state", type=Path, default=FILE, help="file of the network guard")
     flags = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:

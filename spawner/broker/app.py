@@ -23,13 +23,14 @@ from spawner.ledger import Ledger
 from spawner.model import Lease, LeaseState, Unknown
 from spawner.policy import container as policy
 from spawner.policy import names
+from spawner.policy.probe_container import HUB_IMAGE, ROLE_PROBE, build_probes
 
 log = logging.getLogger(__name__)
 
 _LAUNCH_SECONDS = 120.0
 _WAIT_SECONDS = 120.0
 _STOP_MARGIN_SECONDS = 30.0
-_ROLES = (policy.ROLE_SERVER, policy.ROLE_PREPARE_HOME)
+_ROLES = (policy.ROLE_SERVER, policy.ROLE_PREPARE_HOME, ROLE_PROBE)
 _T = TypeVar("_T")
 
 
@@ -37,7 +38,7 @@ class Broker:
     """The rules of one instance in front of one Docker Engine.
 
     ``images`` maps each release to its image tag. ``ledger`` returns the open ledger or raises Unknown. ``events`` has
-    the open event streams.
+    the open event streams. ``require_walls`` raises Unknown unless the walls of the users' network are in place.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Broker:
         instance: str,
         limits: policy.ContainerLimits,
         images: Mapping[str, str],
+        require_walls: Callable[[], None],
     ) -> None:
         """Take the dependencies; no request is sent yet."""
         self._engine = engine
@@ -55,6 +57,7 @@ class Broker:
         self._instance = instance
         self._limits = limits
         self._images = images
+        self._require_walls = require_walls
         self.events = EventRelay(engine, instance)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -112,6 +115,8 @@ class Broker:
             expected_name, expected = await self._expect_server(posted)
         elif role == policy.ROLE_PREPARE_HOME:
             expected_name, expected = await self._expect_preparation(posted)
+        elif role == ROLE_PROBE:
+            expected_name, expected = name, await self._expect_probe(name)
         else:
             raise BrokerError(
                 403, f"The broker refuses this container: no label {policy.LABEL_ROLE}."
@@ -171,6 +176,16 @@ class Broker:
         )
         return names.preparation_name(self._instance, account.uid), body
 
+    async def _expect_probe(self, name: str) -> dict[str, Any]:
+        """Return the body of a network probe; it may start without walls, because it looks for them."""
+        image_id = await self._image_id(HUB_IMAGE)
+        if image_id is None:
+            raise BrokerError(409, f"The image {HUB_IMAGE} is not on this host: run scripts/up.")
+        bodies = build_probes(self._instance, image_id)
+        if name not in bodies:
+            raise BrokerError(403, f"{name} is no network probe of {self._instance}.")
+        return bodies[name]
+
     async def _image_id(self, tag: str) -> str | None:
         reply = await self._engine.request("GET", f"images/{tag}/json")
         if reply.status == 404:
@@ -222,6 +237,10 @@ class Broker:
         return await self._engine.request("POST", f"{path}/start", seconds=_LAUNCH_SECONDS)
 
     async def _startable_lease(self, lease_id: str) -> Lease:
+        try:
+            self._require_walls()
+        except Unknown as error:
+            raise BrokerError(503, f"No server may start: {error}") from error
         lease = await self._in_ledger(lambda ledger: ledger.lease(lease_id))
         if lease is None:
             raise BrokerError(

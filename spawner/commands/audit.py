@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from spawner.audit.network import list_reachable, probe_network
 from spawner.audit.probes import ProbeTargets, probe
 from spawner.audit.rules import Finding, ObservedState, audit
 from spawner.commands.noun import Noun, add_json_flag
@@ -39,6 +40,9 @@ def add_audit_noun(nouns: Any) -> Noun:  # noqa: ANN401 - argparse keeps the typ
         default="sqlite:////data/jupyterhub.sqlite",
         help="JupyterHub's database (default: %(default)s)",
     )
+    command.add_argument(
+        "--no-network", action="store_true", help="leave the walls of the users' network untried"
+    )
     return noun
 
 
@@ -53,6 +57,8 @@ def _audit(flags: argparse.Namespace) -> int:
             hub_database_url=flags.hub_database,
         )
         world, findings = audit(partial(probe, places))
+        if not flags.no_network:
+            findings += list_reachable(probe_network(flags.socket, settings.instance))
     except (SettingsError, Unknown) as error:
         if flags.json:
             _print_json((), None, str(error))

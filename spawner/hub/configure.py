@@ -36,6 +36,7 @@ from spawner.hub.workbench import Workbench, supervise
 from spawner.model import SettingsError
 from spawner.policy.container import PORT
 from spawner.policy.formatting import format_gpu_name
+from spawner.policy.network import HUB_PORT
 from spawner.settings import Settings
 from spawner.version import VERSION
 
@@ -43,7 +44,6 @@ DATA = Path("/data")
 HUB_DATABASE_FILE = DATA / "jupyterhub.sqlite"
 HUB_DATABASE = f"sqlite:///{HUB_DATABASE_FILE}"
 DOCKER_SOCKET = "/run/workbench/docker.sock"
-HUB_PORT = 8081
 MIN_PASSWORD_LENGTH = 8
 # JupyterHub's start timeout includes the wait in the queue; the launch after the grant has its own bound
 MAX_WAIT_SECONDS = 7 * 24 * 3600

@@ -90,7 +90,7 @@ def build_server(
             LABEL_MIG_PROFILE: lease.mig_profile or "",
         },
         "HostConfig": {
-            **_hardening(limits.pids),
+            **hardening(limits.pids),
             "NetworkMode": network_name(instance),
             "Memory": limits.memory_bytes,
             "MemorySwap": limits.memory_bytes,
@@ -126,7 +126,7 @@ def build_home_preparation(account: Account, *, instance: str, image_id: str) ->
             LABEL_UID: str(account.uid),
         },
         "HostConfig": {
-            **_hardening(pids=64),
+            **hardening(pids=64),
             "CapAdd": ["CHOWN", "DAC_OVERRIDE", "FOWNER"],
             "NetworkMode": "none",
             "Mounts": [_home_mount(instance, account)],
@@ -134,7 +134,8 @@ def build_home_preparation(account: Account, *, instance: str, image_id: str) ->
     }
 
 
-def _hardening(pids: int) -> dict[str, Any]:
+def hardening(pids: int) -> dict[str, Any]:
+    """Return the part of ``HostConfig`` that every container has."""
     return {
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges:true"],

@@ -6,6 +6,7 @@ similar user names never collide.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 
@@ -13,7 +14,6 @@ from spawner.model import Lease
 
 MAX_CHARACTERS = 63  # one DNS label: the proxy reaches a container by its name
 _USER_CHARACTERS = 16
-_SERVER_CHARACTERS = 8
 
 
 def slug(text: str, max_characters: int) -> str:
@@ -23,10 +23,11 @@ def slug(text: str, max_characters: int) -> str:
 
 
 def container_name(instance: str, lease: Lease) -> str:
-    """Return the name of the lease's container: a DNS label, unique by the lease id."""
-    user = slug(lease.user, _USER_CHARACTERS)
-    server = slug(lease.server, _SERVER_CHARACTERS) if lease.server else "lab"
-    return f"{instance}-{user}-{server}-{lease.id}"
+    """Return the name of the lease's container: a DNS label, unique by the lease id.
+
+    Docker's DNS gives it to every neighbour, so it reveals nothing: user, server and lease are labels.
+    """
+    return f"{instance}-server-{hashlib.sha256(lease.id.encode()).hexdigest()[:16]}"
 
 
 def home_volume(instance: str, user: str, uid: int) -> str:

@@ -22,6 +22,7 @@ from spawner.policy import names
 from spawner.policy.container import LABEL_INSTANCE, build_home_preparation, build_server
 from spawner.settings import Settings
 from testing.eventually import eventually_sync
+from testing.guard_state import reporting_guard
 from testing.load import Load
 from testing.paths import ROOT
 from testing.stack import Stack, docker, run, running_stack
@@ -139,8 +140,9 @@ def bench(tiny_image: str, tmp_path: Path) -> Iterator[Bench]:
     docker("network", "create", f"{instance}-users")
     broker = _start_broker(tmp_path, variables, tiny_image, socket_path)
     try:
-        eventually_sync(socket_path.exists, seconds=20, what="the broker listens")
-        yield Bench(settings, tiny_image, socket_path, ledger)
+        with reporting_guard(tmp_path / "guard.json"):
+            eventually_sync(socket_path.exists, seconds=20, what="the broker listens")
+            yield Bench(settings, tiny_image, socket_path, ledger)
     finally:
         ledger.close()
         try:
@@ -184,7 +186,12 @@ def _start_broker(
     catalog.write_text(
         re.sub(r'^image = ".*"$', f'image = "{image}"', product, count=1, flags=re.M)
     )
-    flags = {"--listen": socket_path, "--catalog": catalog, "--group": os.getgid()}
+    flags = {
+        "--listen": socket_path,
+        "--catalog": catalog,
+        "--group": os.getgid(),
+        "--guard-state": folder / "guard.json",
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "spawner.broker", *(str(w) for pair in flags.items() for w in pair)],
         cwd=ROOT,

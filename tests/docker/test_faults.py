@@ -142,7 +142,8 @@ def stack() -> Iterator[Stack]:
 
 
 def audit(stack: Stack) -> tuple[int, object]:
-    done = run("/usr/bin/docker", "exec", f"{stack.instance}-hub-1", "workbench", "audit", "--json")
+    words = ("workbench", "audit", "run", "--no-network", "--json")
+    done = run("/usr/bin/docker", "exec", f"{stack.instance}-hub-1", *words)
     return done.returncode, json.loads(done.stdout)["findings"]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import sqlalchemy as sa
 from aiohttp import web
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
@@ -296,8 +297,12 @@ class HubEnvironment:
     def last_lease(self) -> Lease:
         """Return the lease whose container was asked for last, as the ledger has it now."""
         name = [name for operation, name in self.engine.calls if operation == "create"][-1]
-        lease = self.ledger.lease(name[-16:])
-        assert lease is not None, name
+        database = sa.create_engine(self.settings.ledger_url)
+        with database.connect() as connection:
+            ids = connection.execute(sa.text("SELECT id FROM leases")).scalars().all()
+        database.dispose()
+        leases = [self.ledger.lease(lease_id) for lease_id in ids]
+        (lease,) = (x for x in leases if x and container_name(self.settings.instance, x) == name)
         return lease
 
     def leftovers(self, name: str) -> dict[str, Any]:

@@ -151,7 +151,7 @@ async def test_who_chose_so_goes_on_without_gpus_and_requests_again_with_one_cli
         await eventually(lambda: goes_on(hub_env), "it goes on without GPUs")
         assert (await read_lease(hub_env, "alice"))["gpus_given_back"] == 2
         servers = {
-            name for what, name in hub_env.engine.calls if what == "create" and "-lab-" in name
+            name for what, name in hub_env.engine.calls if what == "create" and "-server-" in name
         }
         assert len(servers) == 2, "it was started anew once"
         assert hub_env.container(hub_env.last_lease()).body["HostConfig"]["Mounts"] == volume

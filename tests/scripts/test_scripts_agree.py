@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from spawner.model import SettingsError
+from spawner.policy.probe_container import HUB_IMAGE
 from spawner.settings import Settings
 from testing.paths import ROOT
 from testing.stack import run
@@ -83,7 +84,11 @@ def configured(instance: str) -> dict[str, Any]:
 def test_instances_share_no_name() -> None:
     stack = configured("second")
     assert stack["name"] == "second"
-    assert {volume["name"] for volume in stack["volumes"].values()} == {"second-data", "second-run"}
+    assert {volume["name"] for volume in stack["volumes"].values()} == {
+        "second-data",
+        "second-run",
+        "second-guard",
+    }
     assert {net["name"] for net in stack["networks"].values()} == {
         "second-control",
         "second-agent",
@@ -95,7 +100,23 @@ def test_instances_share_no_name() -> None:
     }
 
 
-@pytest.mark.parametrize("service", ["proxy", "hub", "broker", "gpu-agent"])
+def test_the_network_of_the_servers_has_no_way_between_them() -> None:
+    users = configured("workbench")["networks"]["users"]
+    assert users["driver_opts"]["com.docker.network.bridge.enable_icc"] == "false"
+    assert not users.get("enable_ipv6")
+
+
+def test_the_guard_has_the_host_s_network_and_one_capability() -> None:
+    guard = configured("workbench")["services"]["guard"]
+    assert (guard["network_mode"], guard["cap_add"]) == ("host", ["NET_ADMIN"])
+    assert {mount["target"] for mount in guard["volumes"]} == {"/run/guard", "/run/systemd/resolve"}
+
+
+def test_probes_run_on_the_image_of_the_hub() -> None:
+    assert configured("workbench")["services"]["hub"]["image"] == HUB_IMAGE
+
+
+@pytest.mark.parametrize("service", ["proxy", "hub", "broker", "gpu-agent", "guard"])
 def test_services_are_hardened(service: str) -> None:
     described = configured("workbench")["services"][service]
     assert described["cap_drop"] == ["ALL"]

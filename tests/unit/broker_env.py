@@ -13,7 +13,7 @@ from spawner.broker.__main__ import lazy_ledger, serve
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
 from spawner.ledger import Ledger
-from spawner.model import Lease, Options, Quota, Request
+from spawner.model import Lease, Options, Quota, Request, Unknown
 from spawner.policy import names
 from spawner.policy.container import ContainerLimits, build_server
 from testing.factories import make_account
@@ -35,8 +35,13 @@ class BrokerEnvironment:
         self.engine, self.ledger = engine, ledger
         self.socket_path = folder / "broker.sock"
         self.lease = self.grant("alice", UUID)
+        self.missing_wall = ""  # the guard's sentence
         self.http: aiohttp.ClientSession
         self.broker: Broker
+
+    def require_walls(self) -> None:
+        if self.missing_wall:
+            raise Unknown(self.missing_wall)
 
     def grant(self, user: str, *uuids: str) -> Lease:
         """Return a lease as the controller would have it when its turn has come."""
@@ -95,6 +100,7 @@ async def running_broker_env(
             instance=INSTANCE,
             limits=LIMITS,
             images={"v2.7": TAG, "v9.9": "not-built:v9.9"},
+            require_walls=broker_env.require_walls,
         )
         runner = await serve(
             broker_env.broker,

@@ -13,10 +13,19 @@ FLOORS = [
     {"model", "version"},
     {"policy"},
     {"serial_executor"},
-    {"ledger", "clock", "gpus", "containers", "settings", "catalog"},
+    {
+        "ledger",
+        "clock",
+        "gpus",
+        "containers",
+        "settings",
+        "catalog",
+        "guard_state",
+        "network_probe",
+    },
     {"controller", "sampling", "audit"},
     {"idle", "commands"},
-    {"hub", "agent", "broker", "cli"},
+    {"hub", "agent", "broker", "cli", "guard"},
 ]
 FLOORS_WITHIN = {
     "ledger": [
@@ -78,8 +87,8 @@ def test_imports_point_downward(file: Path) -> None:
 )
 def test_model_and_policy_do_no_io(file: Path) -> None:
     allowed = {
-        "__future__", "bisect", "collections", "dataclasses", "enum", "heapq", "itertools", "math",
-        "operator", "re", "spawner", "typing", "unicodedata"
+        "__future__", "bisect", "collections", "dataclasses", "enum", "hashlib", "heapq", "ipaddress", "itertools",
+        "math", "operator", "re", "spawner", "typing", "unicodedata"
     }  # fmt: skip
     assert {module.split(".")[0] for module in imported_modules(file)} <= allowed
 

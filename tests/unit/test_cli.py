@@ -18,7 +18,7 @@ def command(audit_env: AuditEnvironment, monkeypatch: pytest.MonkeyPatch) -> lis
     monkeypatch.setenv("WORKBENCH_FIRST_UID", str(audit_env.places.first_uid))
     monkeypatch.setenv("WORKBENCH_LEDGER_URL", audit_env.places.ledger_url)
     socket, hub = str(audit_env.places.docker_socket), audit_env.places.hub_database_url
-    return ["audit", "run", "--socket", socket, "--hub-database", hub]
+    return ["audit", "run", "--no-network", "--socket", socket, "--hub-database", hub]
 
 
 async def test_the_command_reports_clean(

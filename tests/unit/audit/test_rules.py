@@ -156,7 +156,9 @@ async def test_a_planted_violation_is_found_and_nothing_else(
 
 
 def test_every_rule_has_its_violation() -> None:
-    assert set().union(*(rules for _, rules in PLANTED)) == set(Rule)
+    planted = set().union(*(rules for _, rules in PLANTED))
+    # a probe finds that one, no comparison: tests/unit/audit/test_network.py
+    assert planted == set(Rule) - {Rule.REACHABLE_FROM_SERVERS}
 
 
 async def test_who_is_just_starting_or_ending_breaks_no_rule(audit_env: AuditEnvironment) -> None:
@@ -252,6 +254,14 @@ def test_the_auditor_shares_only_nouns_and_names() -> None:
         "spawner.policy.container.LABEL_ROLE",
         "spawner.policy.container.ROLE_SERVER",
         "spawner.ledger.tables.VERSION",
+        "spawner.network_probe.Attempt",
+        "spawner.network_probe.Outcome",
+        "spawner.network_probe.REACHED",
+        "spawner.network_probe.SERVER_PORT",
+        "spawner.network_probe.connect",
+        "spawner.policy.probe_container.HUB_IMAGE",
+        "spawner.policy.probe_container.build_probes",
+        "spawner.policy.probe_container.probe_names",
     }
 
 

@@ -125,6 +125,7 @@ class World:
             instance=SETTINGS.instance,
             limits=SETTINGS.limits,
             images={RELEASE.name: RELEASE.image},
+            require_walls=lambda: None,
         )
         for user in USERS[1:]:  # the first start of alice prepares her home
             self.ledger.mark_home_prepared(self.ledger.get_or_create_account(user, user).uid)

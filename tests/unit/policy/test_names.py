@@ -14,10 +14,16 @@ DOCKER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
 @given(st.text(), st.text())
-def test_a_container_name_is_a_dns_label_that_ends_in_the_lease(user: str, server: str) -> None:
+def test_a_container_name_is_a_dns_label_that_tells_nothing(user: str, server: str) -> None:
     name = names.container_name(INSTANCE, make_lease(user=user, server=server))
     assert DNS_LABEL.fullmatch(name)
-    assert name.endswith("-0123456789abcdef")
+    assert name == names.container_name(INSTANCE, make_lease())
+    assert "0123456789abcdef" not in name
+
+
+def test_two_leases_have_two_names() -> None:
+    one, other = make_lease(id="0123456789abcdef"), make_lease(id="0123456789abcdee")
+    assert names.container_name(INSTANCE, one) != names.container_name(INSTANCE, other)
 
 
 @given(st.text(), st.integers(1000, 2_000_000))
@@ -28,8 +34,7 @@ def test_a_home_volume_is_a_docker_name_that_ends_in_the_uid(user: str, uid: int
 
 
 def test_names_read_like_the_people_they_belong_to() -> None:
-    lease = make_lease(user="Zoë.Müller", server="")
-    assert names.container_name("workbench", lease) == "workbench-zoe-muller-lab-0123456789abcdef"
+    assert names.home_volume("workbench", "Zoë.Müller", 20001) == "workbench-home-zoe-muller-20001"
     assert names.home_volume("workbench", "张伟", 20007) == "workbench-home-x-20007"
 
 

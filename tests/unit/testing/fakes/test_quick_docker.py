@@ -32,6 +32,7 @@ class Bench:
             instance=SETTINGS.instance,
             limits=SETTINGS.limits,
             images={RELEASE.name: RELEASE.image},
+            require_walls=lambda: None,
         )
         self.containers: Containers = quick_containers(broker, SETTINGS.instance)
         self.lease = self.grant()

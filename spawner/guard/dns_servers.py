@@ -1,0 +1,26 @@
+"""DNS servers: reads the addresses that Docker asks for the containers of this host.
+
+Docker itself asks a server on the host's loopback; every other one is asked from a container's own network.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+# Docker reads the second where the first names a loopback address only: a stub of systemd-resolved
+FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+_SERVER = re.compile(r"^\s*nameserver\s+([0-9.]+)\s*$", re.MULTILINE)
+
+
+def read_dns_servers(files: Iterable[Path] = FILES) -> frozenset[ipaddress.IPv4Address]:
+    """Return the IPv4 servers outside loopback of the first file that has any; none when no file has."""
+    for file in files:
+        text = file.read_text() if file.exists() else ""
+        found = [ipaddress.IPv4Address(address) for address in _SERVER.findall(text)]
+        outside = frozenset(address for address in found if not address.is_loopback)
+        if outside:
+            return outside
+    return frozenset()
