@@ -96,7 +96,7 @@ async def test_a_silent_agent_gives_no_gpu_but_lets_the_others_work(
     controller_env.host.is_silent = True
     answer = refused(await controller_env.controller.acquire(make_request()))
     assert answer.reason is Reason.NOT_READY
-    assert "The GPU agent does not answer." in answer.message
+    assert "The GPU agent does not answer" in answer.message
     assert await controller_env.granted("bob", gpus=0)
 
 

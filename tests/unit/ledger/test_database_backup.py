@@ -1,4 +1,4 @@
-"""The backup that the README describes: taken while the hub works, and whole when it is restored."""
+"""The backup that the docs describe: taken while the hub works, and whole when it is restored."""
 
 import re
 import shutil
@@ -12,11 +12,11 @@ from spawner.ledger import Ledger
 from testing.paths import ROOT
 from testing.postgresql import PASSWORD, USER, PostgreSQL
 
-README = (ROOT / "README.md").read_text()
+DOCUMENTED = (ROOT / "docs/backup-upgrade.md").read_text()
 
 
 def test_a_sqlite_ledger_is_backed_up_and_restored(sqlite_url: str, tmp_path: Path) -> None:
-    command = re.search(r'python3 -c "(import sqlite3; .*)"', README)
+    command = re.search(r'python3 -c "(import sqlite3; .*)"', DOCUMENTED)
     assert command is not None
     ledger = Ledger.open(sqlite_url, first_uid=20000)
     alice = ledger.get_or_create_account("alice", "alice")
@@ -36,10 +36,10 @@ def test_a_sqlite_ledger_is_backed_up_and_restored(sqlite_url: str, tmp_path: Pa
 def test_a_postgresql_ledger_is_backed_up_and_restored(
     postgresql: PostgreSQL, postgresql_url: str, tmp_path: Path
 ) -> None:
-    """The words are those of the README; host and folder are the test's."""
+    """The words are those of the docs; host and folder are the test's."""
     dump, restore = (
         re.findall(r"\S+", line.split("  #")[0])
-        for line in re.findall(r"^pg_(?:dump|restore) .*$", README, re.MULTILINE)
+        for line in re.findall(r"^pg_(?:dump|restore) .*$", DOCUMENTED, re.MULTILINE)
     )
 
     where = f"postgresql://{USER}@127.0.0.1:{postgresql.port}/{make_url(postgresql_url).database}"

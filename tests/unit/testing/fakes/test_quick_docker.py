@@ -91,7 +91,7 @@ async def test_a_home_is_prepared(bench: Bench) -> None:
 
 
 async def test_the_broker_is_the_real_one(bench: Bench) -> None:
-    with pytest.raises(LaunchError, match="not what its lease and settings give"):
+    with pytest.raises(LaunchError, match="differs from its lease and settings"):
         await bench.containers.create(bench.name, {**bench.body, "User": "0:0"})
     await bench.containers.create(bench.name, bench.body)
     bench.ledger.move(bench.lease, LeaseState.CLOSING, now=2.0, cause=Cause.USER)
