@@ -18,6 +18,19 @@ async def test_everyone_meets_the_product_by_its_name(hub_env: HubEnvironment) -
             assert "GPU Workbench" in one(page, ".navbar-brand").text
 
 
+async def test_an_error_page_says_the_error_once_and_in_words(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+        unknown = parse((await browser.get("/hub/nowhere")).text)
+        refused = parse((await browser.get("/hub/audit")).text)
+        missing = parse((await browser.get("/hub/spawn/alice/second")).text)
+    assert one(unknown, ".error h1").text == one(missing, ".error h1").text == "Not found"
+    assert "This page does not exist." in one(unknown, ".error p").text
+    assert one(refused, ".error h1").text == "Not allowed"
+    assert "scope" not in one(refused, ".error").text
+    assert "alice has no server named 'second'" in one(missing, ".error p").text
+
+
 async def test_home_shows_what_the_server_holds(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")

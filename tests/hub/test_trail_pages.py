@@ -133,7 +133,10 @@ async def test_only_admins_and_who_has_the_scope_see_it(hub_env: HubEnvironment)
         assert (await stranger.get(TRAIL)).status_code == 403
         assert (await stranger.get("/hub/audit")).status_code == 302
         await join(hub_env, stranger, "carol")
-        assert (await stranger.get("/hub/audit")).status_code == 403
+        page = await stranger.get("/hub/audit")
+        assert page.status_code == 403
+        assert "Your account may not see this page." in page.text
+        assert "custom:workbench" not in page.text
         assert (await stranger.get("/hub/audit/trail.csv")).status_code == 403
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
@@ -11,15 +12,18 @@ from spawner.hub.identity import actor_name
 from spawner.hub.views.queue import Viewer
 from spawner.hub.workbench import Workbench
 
+PAGE_REFUSAL = "Your account may not see this page. Ask an admin if you need it."
+
 
 def require(handler: BaseHandler, scope: str, *instead: str) -> None:
     """Raise a 403 unless the request has ``scope`` or one of the scopes ``instead``."""
     if not handler.current_user:
         raise web.HTTPError(HTTPStatus.FORBIDDEN, "Missing or invalid credentials.")
     if not any(map(handler.has_scope, (scope, *instead))):
-        raise web.HTTPError(
-            HTTPStatus.FORBIDDEN, f"This needs the scope {scope.partition('!')[0]}."
-        )
+        needs = f"This needs the scope {scope.partition('!')[0]}."
+        # a page names no scope: its reader chose none
+        sentence = needs if isinstance(handler, APIHandler) else PAGE_REFUSAL
+        raise web.HTTPError(HTTPStatus.FORBIDDEN, sentence)
 
 
 def actor_of(handler: BaseHandler) -> str:
