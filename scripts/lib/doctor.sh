@@ -208,7 +208,7 @@ look_at_cdi_without_driver() {
 # systemd writes its own list of a container's devices back at every daemon-reload: it must know the GPUs.
 look_at_daemon_reload() {
   local cgroups legacy missing
-  if [ "$has_driver" = no ]; then found daemon-reload ok "takes no GPU from anybody: $no_driver" && return; fi
+  if [ "$has_driver" = no ]; then found daemon-reload ok "takes no GPU away: $no_driver" && return; fi
   if [ "$has_docker" = no ]; then found daemon-reload unknown "Docker does not say how it groups containers" && return; fi
   cgroups=$(docker info --format '{{.CgroupDriver}}' 2>/dev/null)
   legacy=$(legacy_containers | wc -l)
