@@ -81,6 +81,32 @@ class _PasswordForm:
 class SignUp(_PasswordForm, SignUpHandler):  # type: ignore[misc]
     """The page to sign up."""
 
+    def get_result_message(
+        self,
+        user: UserInfo | None,
+        assume_user_is_human: bool,
+        username_already_taken: bool,
+        confirmation_matches: bool,
+        user_is_admin: bool,
+    ) -> tuple[str, str]:
+        """Return the kind of the alert and its sentence: the cause of a refusal, and the next step."""
+        if username_already_taken:
+            return "alert-danger", "This username is taken: choose another one."
+        if not confirmation_matches:
+            return "alert-danger", "The two passwords differ: type them again."
+        if user is None:
+            return "alert-danger", (
+                "Choose another username or password. A username has letters, digits and . _ - + @ and begins with a "
+                f"letter. A password has at least {self.authenticator.minimum_password_length} characters and is not "
+                "a common one."
+            )
+        alert: str
+        message: str
+        alert, message = super().get_result_message(
+            user, assume_user_is_human, username_already_taken, confirmation_matches, user_is_admin
+        )
+        return alert, message
+
 
 class ChangePassword(_PasswordForm, ChangePasswordHandler):  # type: ignore[misc]
     """The page to change one's own password."""

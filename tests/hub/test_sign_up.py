@@ -102,7 +102,8 @@ async def test_names_that_no_one_can_sign_up_as(hub_env: HubEnvironment, name: s
 async def test_passwords_that_are_too_weak(hub_env: HubEnvironment, password: str) -> None:
     async with hub_env.browser() as browser:
         answer = await sign_up(browser, "alice", password)
-    assert "alert-danger" in answer.text
+    alert = one(parse(answer.text), ".alert-danger").text
+    assert "A password has at least 8 characters and is not a common one." in alert
     assert hub_env.hub.db.query(UserInfo).count() == 0
 
 
