@@ -181,6 +181,7 @@ async def test_people_in_line_are_no_load_for_those_who_start(
     await asyncio.gather(*(start(full, name, {"gpus": 1}) for name in names))
     await eventually(lambda: len(queued_users(full)) == len(names), "all stand in line")
     monkeypatch.setattr("spawner.controller.controller.TICK_SECONDS", 60)
+    monkeypatch.setattr("spawner.controller.queue.TICK_SECONDS", 60)
     await asyncio.sleep(0.5)  # the tick that was under way
     monkeypatch.setattr(full.ledger, "live_leases", count)
     calls = len(full.engine.calls)
