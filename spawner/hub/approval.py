@@ -40,6 +40,7 @@ MIN_PASSWORD_SCORE = 3
 WRONG_PASSWORDS_OF_NAME = 10
 WRONG_PASSWORDS_OF_ADDRESS = 60
 WRONG_PASSWORD_SECONDS = 60.0
+KNOWN_SECONDS = 30 * 24 * 3600.0
 SIGN_UPS_OF_ADDRESS = 20
 SIGN_UP_SECONDS = 3600.0
 
@@ -69,6 +70,7 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         self._hashing = PasswordHashing()
         self._wrong_for_name = Attempts(WRONG_PASSWORDS_OF_NAME, WRONG_PASSWORD_SECONDS)
         self._wrong = Attempts(WRONG_PASSWORDS_OF_ADDRESS, WRONG_PASSWORD_SECONDS)
+        self._known = Attempts(1, KNOWN_SECONDS)
         self._sign_ups = Attempts(SIGN_UPS_OF_ADDRESS, SIGN_UP_SECONDS)
         self._dummy_hash = bcrypt.hashpw(b"", bcrypt.gensalt())
 
@@ -95,17 +97,20 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         """Return whether ``password`` is that of the account ``name``; raises TooManyAttemptsError."""
         address = await self.client_addresses.find(handler.request)
         now = time.monotonic()
-        self._require_attempts_left(address, name, now)
+        is_known = self._known.count((address, name), now) > 0
+        self._require_attempts_left(address, name, now, is_known=is_known)
+        # a user who logged in from here before waits for no stranger behind the same address
+        lane = f"{address} {name}" if is_known else address
+        rank = -1 if is_known else self._wrong.count(address, now)
         # counted before the hash: requests at the same moment must not pass the limit together
         self._wrong_for_name.add((address, name), now)
-        rank = self._wrong.count(address, now)
         self._wrong.add(address, now)
         info: UserInfo | None = self.get_user(name) if self.validate_username(name) else None
         hashed = self._dummy_hash if info is None else info.password
         if not 0 < len(password.encode()) <= MAX_PASSWORD_BYTES:
             return False
         try:
-            is_right = await self._hash(address, rank, bcrypt.checkpw, password.encode(), hashed)
+            is_right = await self._hash(lane, rank, bcrypt.checkpw, password.encode(), hashed)
         except TooManyAttemptsError:
             self._wrong_for_name.take_back((address, name))
             self._wrong.take_back(address)
@@ -116,19 +121,21 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
             return False
         self._wrong_for_name.clear((address, name))
         self._wrong.take_back(address)
+        self._known.add((address, name), now)
         return True
 
-    def _require_attempts_left(self, address: str, name: str, now: float) -> None:
-        wait = max(
-            self._wrong_for_name.wait_seconds((address, name), now),
-            self._wrong.wait_seconds(address, now),
-        )
+    def _require_attempts_left(
+        self, address: str, name: str, now: float, *, is_known: bool
+    ) -> None:
+        wait = self._wrong_for_name.wait_seconds((address, name), now)
+        if not is_known:
+            wait = max(wait, self._wrong.wait_seconds(address, now))
         if wait > 0:
             raise TooManyAttemptsError("Too many wrong passwords: try again in a minute.", wait)
 
-    async def _hash(self, address: str, rank: int, compute: Any, *arguments: object) -> Any:  # noqa: ANN401
+    async def _hash(self, lane: str, rank: int, compute: Any, *arguments: object) -> Any:  # noqa: ANN401
         try:
-            return await self._hashing.run(address, rank, compute, *arguments)
+            return await self._hashing.run(lane, rank, compute, *arguments)
         except TooBusyError:
             raise TooManyAttemptsError(
                 "Too many log-ins at this moment: try again in a second.", 1
