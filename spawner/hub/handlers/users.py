@@ -107,7 +107,8 @@ class UserApiHandler(WorkbenchHandler, UserAPIHandler, ApiHandler):  # type: ign
         if is_other and self._may("delete:users", user):
             self._require_other_admin(user)
             await self._record(TrailAction.USER_DELETED, user.name)
-            order = Revocation(Extent.ACCOUNT, actor_of(self), "the user was deleted")
+            # the leases are ended, and waited for, below
+            order = Revocation(Extent.SESSIONS, actor_of(self), "the user was deleted")
             await revoke(self.workbench, user, order)
             await end_and_forget(self, self.workbench, user)
         await super().delete(user_name)
