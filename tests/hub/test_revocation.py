@@ -6,12 +6,14 @@ from typing import Any
 
 import httpx
 import pytest
+from nativeauthenticator.orm import UserInfo
 
+from spawner.hub.first_admin import create_admin
 from spawner.ledger.trail import TrailAction
 from spawner.model import Cause, LeaseState
 from spawner.policy.container import LAB_CACHE_SECONDS
 from testing.eventually import eventually
-from tests.hub.accounts import ADMIN_PASSWORD, admin, press
+from tests.hub.accounts import ADMIN_PASSWORD, admin, database, press
 from tests.hub.credentials import (
     EVERYTHING,
     Credentials,
@@ -261,3 +263,20 @@ async def test_an_admin_goes_when_another_can_log_in(
         answer = await post(approver, "/hub/authorize", "/hub/authorize/admin", approved="no")
         assert answer.status_code == 302
         assert not await is_let_in(approver)
+
+
+async def test_up_mends_a_workbench_that_no_admin_can_enter(
+    hub_env: HubEnvironment, alice: Credentials
+) -> None:
+    async with admin(hub_env):
+        pass
+    info = UserInfo.find(hub_env.hub.db, "admin")
+    info.is_authorized = False
+    hub_env.user("alice").admin = True
+    hub_env.hub.db.commit()
+    assert not create_admin(database(hub_env), "admin", ANOTHER), "alice can help"
+    hub_env.user("alice").admin = False
+    hub_env.hub.db.commit()
+    assert create_admin(database(hub_env), "admin", ANOTHER)
+    assert (await log_in(alice.browser, "admin", ADMIN_PASSWORD)).status_code == 403
+    assert (await log_in(alice.browser, "admin", ANOTHER)).status_code == 302
