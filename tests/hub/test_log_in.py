@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import statistics
+import threading
 import time
 from collections.abc import AsyncIterator
 
@@ -223,3 +224,34 @@ async def test_at_most_a_few_hashes_run_at_once() -> None:
     names = [str(n) for n in range(password_hashing.MAX_WAITING)]
     await asyncio.gather(*(hashing.run(name, 0, compute, name) for name in names))
     assert 0 < most <= password_hashing.MAX_AT_ONCE
+
+
+async def test_an_address_waits_in_a_short_queue_and_no_other_waits_for_it() -> None:
+    hashing, may_end = password_hashing.PasswordHashing(), threading.Event()
+    places = 1 + password_hashing.MAX_WAITING_PER_ADDRESS
+    crowd = [asyncio.create_task(hashing.run("crowd", 0, may_end.wait, 30)) for _ in range(places)]
+    await asyncio.sleep(0)
+    with pytest.raises(password_hashing.TooBusyError):
+        await hashing.run("crowd", 0, may_end.wait, 30)
+    if password_hashing.MAX_AT_ONCE > 1:
+        assert await hashing.run("colleague", 0, lambda: True)
+    may_end.set()
+    assert await asyncio.gather(*crowd) == [True] * places
+
+
+async def test_when_many_addresses_wait_those_that_failed_most_are_refused() -> None:
+    hashing, may_end = password_hashing.PasswordHashing(), threading.Event()
+    places = password_hashing.MAX_AT_ONCE + password_hashing.MAX_WAITING
+    crowd = [
+        asyncio.create_task(hashing.run(f"stranger {n}", 5, may_end.wait, 30))
+        for n in range(places)
+    ]
+    await asyncio.sleep(0)
+    colleague = asyncio.create_task(hashing.run("colleague", 0, may_end.wait, 30))
+    await asyncio.sleep(0)
+    may_end.set()
+    assert await colleague
+    answers = await asyncio.gather(*crowd, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, password_hashing.TooBusyError)]
+    assert len(refused) == 1
+    assert answers[-1] is refused[0], "the latest of those that failed most"

@@ -278,5 +278,6 @@ async def test_up_mends_a_workbench_that_no_admin_can_enter(
     hub_env.user("alice").admin = False
     hub_env.hub.db.commit()
     assert create_admin(database(hub_env), "admin", ANOTHER)
-    assert (await log_in(alice.browser, "admin", ADMIN_PASSWORD)).status_code == 403
-    assert (await log_in(alice.browser, "admin", ANOTHER)).status_code == 302
+    async with hub_env.browser() as browser:
+        assert (await log_in(browser, "admin", ADMIN_PASSWORD)).status_code == 403
+        assert (await log_in(browser, "admin", ANOTHER)).status_code == 302
