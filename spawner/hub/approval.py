@@ -192,6 +192,12 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         info.is_authorized = is_approved
         self.db.commit()
 
+    def get_user(self, username: str) -> UserInfo | None:
+        """Return the account as the database has it now; ``first_admin`` writes from another process."""
+        found = self.db.query(UserInfo).filter_by(username=self.normalize_username(username))
+        info: UserInfo | None = found.populate_existing().first()
+        return info
+
     def is_unapproved(self, name: str) -> bool:
         """Return whether ``name`` has an account that is not approved."""
         info: UserInfo | None = self.get_user(name)
