@@ -246,6 +246,7 @@ class Reason(StrEnum):
     NOT_ENOUGH_GPUS = "not_enough_gpus"  # more than the workbench has
     INCOMPATIBLE = "incompatible"  # the release does not run on the GPUs
     TOO_LONG = "too_long"  # more hours than the quota allows
+    NOT_APPROVED = "not_approved"  # the user's account is not approved
     GIVEN_UP = "given_up"  # left the queue before the grant
     OTHERS_WAIT = "others_wait"  # no extension while another user waits
     NO_LEASE = "no_lease"  # no lease to extend

@@ -6,6 +6,7 @@ An unknown name or an unusable value is an error with a fix. This module is the 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import sys
@@ -66,6 +67,15 @@ def _release_names(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+def _networks(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_network(part)) for part in text.split())
+    except ValueError:
+        raise ValueError(
+            "addresses or networks such as 10.0.0.5 192.168.7.0/24, separated by blanks"
+        ) from None
+
+
 def _yes_or_no(text: str) -> bool:
     if text not in ("yes", "no"):
         raise ValueError("yes or no")
@@ -116,6 +126,16 @@ class Settings:
         "admin",
         _matching(r"[a-z][a-z0-9._-]{0,31}", "a lower-case user name of at most 32 characters"),
         "User name of the first admin.",
+    )
+    max_sign_ups: int = _setting(
+        100,
+        _integer(0, 100000),
+        "Sign-ups that may wait for an admin's approval at once; 0 for no sign-ups.",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        _networks,
+        "Addresses of your own proxies before the workbench, whose `X-Forwarded-For` names the client; empty for none.",
     )
     releases: tuple[str, ...] = _setting(
         (),

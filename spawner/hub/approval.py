@@ -1,190 +1,212 @@
-"""Sign-up: creates accounts that can log in after an admin's approval.
+"""Sign-up: the authenticator of accounts with passwords, which can log in after an admin's approval.
 
-Approving and discarding are POST requests, so that following a link does neither.
+Wrong passwords count for an address and for an address with a name, never for a name alone: no stranger can lock a
+user out. Everything that needs no hash is checked before one, and an unknown name takes as long as a known one.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
-from typing import Any, TypeVar
+import re
+import time
+from http import HTTPStatus
+from ipaddress import ip_network
+from typing import Any
 
 import bcrypt
 from jupyterhub.app import JupyterHub
-from nativeauthenticator.handlers import (
-    AuthorizationAreaHandler,
-    ChangePasswordAdminHandler,
-    ChangePasswordHandler,
-    DiscardHandler,
-    SignUpHandler,
-    ToggleAuthorizationHandler,
-)
+from jupyterhub.user import User
 from nativeauthenticator.nativeauthenticator import NativeAuthenticator
 from nativeauthenticator.orm import UserInfo
+from sqlalchemy import func
 from tornado import web
+from traitlets import Integer, List, Unicode
+from zxcvbn import zxcvbn
+
+from spawner.hub.admins import require_other_admin
+from spawner.hub.attempts import Attempts
+from spawner.hub.client_address import PROXY_NAMES, ClientAddresses
+from spawner.hub.password_hashing import PasswordHashing, TooBusyError
 
 NAME_PATTERN = r"[a-z][a-z0-9._@+-]{0,63}\Z"
 MAX_PASSWORD_BYTES = 72  # bcrypt's own bound
+MIN_PASSWORD_LENGTH = 8
+COMMON_WORDS = ("workbench", "jupyter", "jupyterhub")
+MIN_WORD_CHARACTERS = 3
+# the time of the estimate grows with the square of the length
+MAX_RATED_CHARACTERS = 32
+MIN_PASSWORD_SCORE = 3
+"""On zxcvbn's scale from 0 to 4: at least 10^8 guesses."""
 
-_T = TypeVar("_T")
-# a separate pool: reads of the ledger do not wait when many users log in at once
-_threads = ThreadPoolExecutor(4, "bcrypt")
-_new_hash: ContextVar[bytes] = ContextVar("_new_hash")
-"""The hash of the new password in this request; computed off the event loop, because it takes 0.25 s."""
-
-
-class ToggleByPost(ToggleAuthorizationHandler):  # type: ignore[misc]
-    """Approves an account, or withdraws the approval."""
-
-    async def get(self, slug: str) -> None:
-        """Refuse: a link that an admin follows must not approve an account."""
-        raise web.HTTPError(405)
-
-    async def post(self, slug: str) -> None:
-        """Toggle the approval of ``slug``."""
-        if not self.authenticator.user_exists(slug):
-            raise web.HTTPError(404, f"There is no sign-up with the name {slug!r}.")
-        await super().get(slug)
+WRONG_PASSWORDS_OF_NAME = 10
+WRONG_PASSWORDS_OF_ADDRESS = 60
+WRONG_PASSWORD_SECONDS = 60.0
+KNOWN_SECONDS = 30 * 24 * 3600.0
+SIGN_UPS_OF_ADDRESS = 20
+SIGN_UP_SECONDS = 3600.0
 
 
-class DiscardByPost(DiscardHandler):  # type: ignore[misc]
-    """Removes a sign-up that is not approved."""
+class TooManyAttemptsError(web.HTTPError):
+    """A 429 with one sentence and ``Retry-After``."""
 
-    async def get(self, user_name: str) -> None:
-        """Refuse, as ToggleByPost does."""
-        raise web.HTTPError(405)
-
-    async def post(self, user_name: str) -> None:
-        """Discard the sign-up of ``user_name``."""
-        await super().get(user_name)
-
-
-class _PasswordForm:
-    """A page with password fields: refuses a password too long for bcrypt, and hashes a new one."""
-
-    async def prepare(self: Any) -> None:
-        await super().prepare()  # type: ignore[misc]
-        old, new, first = (
-            self.get_body_argument(field, "", strip=False).encode()
-            for field in ("old_password", "new_password", "signup_password")
-        )
-        if max(map(len, (old, new, first))) > MAX_PASSWORD_BYTES:
-            raise web.HTTPError(
-                400, f"A password has at most {MAX_PASSWORD_BYTES} bytes: choose a shorter one."
-            )
-        if given := first or new:
-            _new_hash.set(await _run_in_thread(bcrypt.hashpw, given, bcrypt.gensalt()))
-
-
-class SignUp(_PasswordForm, SignUpHandler):  # type: ignore[misc]
-    """The page to sign up."""
-
-    def get_result_message(
-        self,
-        user: UserInfo | None,
-        assume_user_is_human: bool,
-        username_already_taken: bool,
-        confirmation_matches: bool,
-        user_is_admin: bool,
-    ) -> tuple[str, str]:
-        """Return the kind of the alert and its sentence: the cause of a refusal, and the next step."""
-        if username_already_taken:
-            return "alert-danger", "This username is taken: choose another one."
-        if not confirmation_matches:
-            return "alert-danger", "The two passwords differ: type them again."
-        if user is None:
-            return "alert-danger", (
-                "Choose another username or password. A username has letters, digits and . _ - + @ and begins with a "
-                f"letter. A password has at least {self.authenticator.minimum_password_length} characters and is not "
-                "a common one."
-            )
-        alert: str
-        message: str
-        alert, message = super().get_result_message(
-            user, assume_user_is_human, username_already_taken, confirmation_matches, user_is_admin
-        )
-        return alert, message
-
-
-class ChangePassword(_PasswordForm, ChangePasswordHandler):  # type: ignore[misc]
-    """The page to change one's own password."""
-
-    @web.authenticated
-    async def post(self) -> None:
-        """Change the password; NativeAuthenticator's own handler would block the event loop with bcrypt."""
-        name, authenticator, alert = self.current_user.name, self.authenticator, "alert-danger"
-        old, new, confirmation = (
-            self.get_body_argument(field, strip=False)
-            for field in ("old_password", "new_password", "new_password_confirmation")
-        )
-        info: UserInfo | None = authenticator.get_user(name)
-        if info is None or not await _run_in_thread(_is_password, old, info.password):
-            message = "The current password is not correct: type it again."
-        elif new != confirmation:
-            message = "The two new passwords differ: type them again."
-        elif not authenticator.change_password(name, new):
-            message = (
-                f"The new password needs at least {authenticator.minimum_password_length} characters "
-                "and must not be a common one: choose another."
-            )
-        else:
-            message, alert = "Your password is changed.", "alert-success"
-        page = await self.render_template(
-            "change-password.html", user_name=name, result_message=message, alert=alert
-        )
-        self.finish(page)
-
-
-class ChangePasswordByAdmin(_PasswordForm, ChangePasswordAdminHandler):  # type: ignore[misc]
-    """The page on which an admin sets a user's password."""
+    def __init__(self, sentence: str, wait_seconds: float) -> None:
+        """Show ``sentence``; the client may try again after ``wait_seconds``."""
+        super().__init__(HTTPStatus.TOO_MANY_REQUESTS.value, "%s", sentence)
+        self.jupyterhub_message = sentence
+        self.headers = {"Retry-After": str(max(1, round(wait_seconds + 0.5)))}
 
 
 class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
     """NativeAuthenticator with JupyterHub's own log-in page; an admin's name cannot be signed up."""
+
+    max_sign_ups = Integer(100, min=0, config=True, help="Sign-ups that may wait for approval.")
+    trusted_proxies = List(Unicode(), config=True, help="Networks of proxies before ours.")
+    proxy_names = List(Unicode(), [*PROXY_NAMES], config=True, help="Host names of our proxy.")
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
+        """Start without counted attempts."""
+        super().__init__(**kwargs)
+        networks = map(ip_network, self.trusted_proxies)
+        self.client_addresses = ClientAddresses([*networks], self.proxy_names)
+        self._hashing = PasswordHashing()
+        self._wrong_for_name = Attempts(WRONG_PASSWORDS_OF_NAME, WRONG_PASSWORD_SECONDS)
+        self._wrong = Attempts(WRONG_PASSWORDS_OF_ADDRESS, WRONG_PASSWORD_SECONDS)
+        self._known = Attempts(1, KNOWN_SECONDS)
+        self._sign_ups = Attempts(SIGN_UPS_OF_ADDRESS, SIGN_UP_SECONDS)
+        self._dummy_hash = bcrypt.hashpw(b"", bcrypt.gensalt())
+
+    # --- log-in
 
     async def authenticate(self, handler: web.RequestHandler, data: dict[str, str]) -> str | None:
         """Return the user's name, None for a wrong password; raises a 403 when only the approval is missing.
 
         NativeAuthenticator's own method blocks the event loop with bcrypt for 0.25 s.
         """
+        if not {"username", "password"} <= data.keys():
+            raise web.HTTPError(HTTPStatus.BAD_REQUEST.value, "Send a username and a password.")
         name: str = self.normalize_username(data["username"])
+        if not await self.is_own_password(handler, name, data["password"]):
+            return None
         info: UserInfo | None = self.get_user(name)
-        if info is None or self.is_blocked(name):
-            return None
-        if not await _run_in_thread(_is_password, data["password"], info.password):
-            self.add_login_attempt(name)
-            return None
-        if not info.is_authorized:
+        if info is None or not info.is_authorized:
             raise web.HTTPError(
                 403, "An admin has not approved your account yet: ask an admin, then log in again."
             )
-        self.successful_login(name)
         return name
 
-    def create_user(self, username: str, password: str, **_: object) -> UserInfo | None:
-        """Store a sign-up with ``_new_hash``; return None when name or password is not acceptable.
+    async def is_own_password(self, handler: web.RequestHandler, name: str, password: str) -> bool:
+        """Return whether ``password`` is that of the account ``name``; raises TooManyAttemptsError."""
+        address = await self.client_addresses.find(handler.request)
+        now = time.monotonic()
+        is_known = self._known.count((address, name), now) > 0
+        self._require_attempts_left(address, name, now, is_known=is_known)
+        # a user who logged in from here before waits for no stranger behind the same address
+        lane = f"{address} {name}" if is_known else address
+        rank = -1 if is_known else self._wrong.count(address, now)
+        # counted before the hash: requests at the same moment must not pass the limit together
+        self._wrong_for_name.add((address, name), now)
+        self._wrong.add(address, now)
+        info: UserInfo | None = self.get_user(name) if self.validate_username(name) else None
+        hashed = self._dummy_hash if info is None else info.password
+        if not 0 < len(password.encode()) <= MAX_PASSWORD_BYTES:
+            return False
+        try:
+            is_right = await self._hash(lane, rank, bcrypt.checkpw, password.encode(), hashed)
+        except TooManyAttemptsError:
+            self._wrong_for_name.take_back((address, name))
+            self._wrong.take_back(address)
+            raise
+        # the password may have been changed, or the account removed, during the hash
+        current: UserInfo | None = self.get_user(name)
+        if not is_right or current is None or current.password != hashed:
+            return False
+        self._wrong_for_name.clear((address, name))
+        self._wrong.take_back(address)
+        self._known.add((address, name), now)
+        return True
 
-        NativeAuthenticator's own method hashes on the event loop and queries every user one by one.
-        """
-        name: str = self.normalize_username(username)
-        is_free = name not in self.admin_users and not self.user_exists(name)
-        if not (is_free and self.validate_username(name) and self.is_password_strong(password)):
-            return None
-        info = UserInfo(username=name, password=_new_hash.get())
-        self.db.add(info)
+    def _require_attempts_left(
+        self, address: str, name: str, now: float, *, is_known: bool
+    ) -> None:
+        wait = self._wrong_for_name.wait_seconds((address, name), now)
+        if not is_known:
+            wait = max(wait, self._wrong.wait_seconds(address, now))
+        if wait > 0:
+            raise TooManyAttemptsError("Too many wrong passwords: try again in a minute.", wait)
+
+    async def _hash(self, lane: str, rank: int, compute: Any, *arguments: object) -> Any:  # noqa: ANN401
+        try:
+            return await self._hashing.run(lane, rank, compute, *arguments)
+        except TooBusyError:
+            raise TooManyAttemptsError(
+                "Too many log-ins at this moment: try again in a second.", 1
+            ) from None
+
+    # --- accounts
+
+    async def sign_up(
+        self, handler: web.RequestHandler, name: str, password: str
+    ) -> dict[str, str]:
+        """Store a sign-up; return the sentences that say what is wrong, by field. Raises TooManyAttemptsError."""
+        address = await self.client_addresses.find(handler.request)
+        wait = self._sign_ups.wait_seconds(address, time.monotonic())
+        if wait > 0:
+            raise TooManyAttemptsError(
+                "Too many sign-ups from your network: try again in an hour.", wait
+            )
+        self._require_room()
+        name = self.normalize_username(name)
+        if (error := self._find_name_error(name)) is not None:
+            return {"username": error}
+        made = await self._hash(address, 0, hash_password, password, name)
+        if isinstance(made, str):
+            return {"password": made}
+        # others may have signed up during the hash
+        self._require_room()
+        if (error := self._find_name_error(name)) is not None:
+            return {"username": error}
+        self._sign_ups.add(address, time.monotonic())
+        self.db.add(UserInfo(username=name, password=made))
         self.db.commit()
+        return {}
+
+    async def set_password(
+        self, handler: web.RequestHandler, name: str, password: str
+    ) -> str | None:
+        """Store a new password of the account ``name``; return the sentence that says why not."""
+        address = await self.client_addresses.find(handler.request)
+        made = await self._hash(address, 0, hash_password, password, name)
+        if isinstance(made, str):
+            return made
+        info: UserInfo | None = self.get_user(name)
+        if info is None:
+            return f"{name} has no account any more."
+        info.password = made
+        self.db.commit()
+        return None
+
+    def set_approval(self, name: str, *, is_approved: bool) -> None:
+        """Approve the account ``name``, or take the approval back; raises a 409 for the only admin with a log-in."""
+        info: UserInfo = self.get_user(name)
+        if not is_approved:
+            require_other_admin(self.db, self.admin_users, name)
+        info.is_authorized = is_approved
+        self.db.commit()
+
+    def get_user(self, username: str) -> UserInfo | None:
+        """Return the account as the database has it now; ``first_admin`` writes from another process."""
+        found = self.db.query(UserInfo).filter_by(username=self.normalize_username(username))
+        info: UserInfo | None = found.populate_existing().first()
         return info
 
-    def change_password(self, username: str, new_password: str) -> bool:
-        """Store ``_new_hash`` as the user's password; False for a weak password or an unknown user."""
-        info: UserInfo | None = self.get_user(username)
-        if info is None or not self.is_password_strong(new_password):
-            return False
-        info.password = _new_hash.get()
-        self.db.commit()
-        return True
+    def is_unapproved(self, name: str) -> bool:
+        """Return whether ``name`` has an account that is not approved."""
+        info: UserInfo | None = self.get_user(name)
+        return info is not None and not info.is_authorized
+
+    def delete_user(self, user: User) -> None:
+        """Delete the account of a deleted user; raises a 409 for the only admin with a log-in."""
+        require_other_admin(self.db, self.admin_users, user.name)
+        super().delete_user(user)
 
     def rename_user(self, name: str, new_name: str) -> None:
         """Rename the sign-up of a user whom an admin renamed."""
@@ -193,22 +215,39 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
             info.username = new_name
             self.db.commit()
 
-    def get_handlers(self, app: JupyterHub) -> list[tuple[str, type[web.RequestHandler]]]:
-        """Return the pages of sign-up and approval; the log-in page is JupyterHub's own."""
-        return [
-            (r"/signup", SignUp),
-            (r"/authorize", AuthorizationAreaHandler),
-            (r"/authorize/([^/]+)", ToggleByPost),
-            (r"/discard/([^/]+)", DiscardByPost),
-            (r"/change-password", ChangePassword),
-            (r"/change-password/([^/]+)", ChangePasswordByAdmin),
-        ]
+    def get_handlers(self, app: JupyterHub) -> list[tuple[Any, ...]]:
+        """Return no pages: those of accounts need the workbench and are among its routes."""
+        return []
+
+    def _require_room(self) -> None:
+        pending = self.db.query(func.count(UserInfo.id)).filter(~UserInfo.is_authorized).scalar()
+        if pending >= self.max_sign_ups:
+            raise TooManyAttemptsError(
+                "Too many sign-ups wait for approval: ask an admin to decide on them.", 60
+            )
+
+    def _find_name_error(self, name: str) -> str | None:
+        if not name or not self.validate_username(name):
+            return (
+                "A username has at most 64 letters, digits and . _ - + @, beginning with a letter."
+            )
+        if name in self.admin_users or self.user_exists(name):
+            return "This username is taken: choose another one."
+        return None
 
 
-async def _run_in_thread(compute: Callable[..., _T], *arguments: object) -> _T:
-    return await asyncio.get_running_loop().run_in_executor(_threads, compute, *arguments)
-
-
-def _is_password(password: str, hashed: bytes) -> bool:
-    candidate = password.encode()
-    return len(candidate) <= MAX_PASSWORD_BYTES and bcrypt.checkpw(candidate, hashed)
+def hash_password(password: str, name: str) -> bytes | str:
+    """Return the hash of a new password for ``name``, or the sentence that says why it cannot be used."""
+    if not password.strip():
+        return "Type a password that is not blank."
+    if len(password.encode()) > MAX_PASSWORD_BYTES:
+        return f"A password has at most {MAX_PASSWORD_BYTES} bytes: choose a shorter one."
+    if len(password) < MIN_PASSWORD_LENGTH:
+        return f"A password has at least {MIN_PASSWORD_LENGTH} characters: choose a longer one."
+    # words that a guesser knows count as nothing
+    words = sorted({name, *COMMON_WORDS}, key=len, reverse=True)
+    known = "|".join(re.escape(word) for word in words if len(word) >= MIN_WORD_CHARACTERS)
+    rated = re.sub(known, "", password, flags=re.IGNORECASE)[:MAX_RATED_CHARACTERS]
+    if not rated or zxcvbn(rated)["score"] < MIN_PASSWORD_SCORE:
+        return "This password is easy to guess: choose a longer one, such as four unrelated words."
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt())

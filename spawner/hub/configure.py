@@ -27,6 +27,7 @@ from spawner.hub.hub_database import reduce_orm_queries, relax_sqlite_durability
 from spawner.hub.servers.idle_release import IdleRelease
 from spawner.hub.servers.resume_queue import SERVICE, SERVICE_SCOPES, resume_queue
 from spawner.hub.servers.spawner import WorkbenchSpawner
+from spawner.hub.sessions import bind_sessions
 from spawner.hub.single_instance import open_ledger
 from spawner.hub.unavailable import PATIENCE_SECONDS, answer_unavailable
 from spawner.hub.views.form import TEMPLATES
@@ -44,7 +45,6 @@ DATA = Path("/data")
 HUB_DATABASE_FILE = DATA / "jupyterhub.sqlite"
 HUB_DATABASE = f"sqlite:///{HUB_DATABASE_FILE}"
 DOCKER_SOCKET = "/run/workbench/docker.sock"
-MIN_PASSWORD_LENGTH = 8
 # JupyterHub's start timeout includes the wait in the queue; the launch after the grant has its own bound
 MAX_WAIT_SECONDS = 7 * 24 * 3600
 
@@ -109,6 +109,7 @@ def run_background_tasks(workbench: Workbench, api: str) -> None:
 def _configure_hub(c: Config) -> None:
     reduce_orm_queries()
     answer_unavailable()
+    bind_sessions()
     c.JupyterHub.hub_bind_url = f"http://0.0.0.0:{HUB_PORT}"
     c.JupyterHub.hub_connect_url = f"http://hub:{HUB_PORT}"
     c.JupyterHub.db_url = HUB_DATABASE
@@ -174,10 +175,8 @@ def _configure_users(c: Config, settings: Settings) -> None:
     c.ApprovedSignUp.allow_all = True
     c.ApprovedSignUp.open_signup = False
     c.ApprovedSignUp.username_pattern = NAME_PATTERN
-    c.ApprovedSignUp.minimum_password_length = MIN_PASSWORD_LENGTH
-    c.ApprovedSignUp.check_common_password = True
-    c.ApprovedSignUp.allowed_failed_logins = 10
-    c.ApprovedSignUp.seconds_before_next_try = 60
+    c.ApprovedSignUp.max_sign_ups = settings.max_sign_ups
+    c.ApprovedSignUp.trusted_proxies = [*settings.trusted_proxies]
 
 
 def _resolve_authenticator(name: str) -> type[Authenticator]:

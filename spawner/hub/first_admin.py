@@ -1,6 +1,7 @@
-"""First admin: creates the first admin's account, with a password read from standard input.
+"""First admin: makes sure that an admin can log in, with a password read from standard input.
 
-It runs in the hub's container after the hub's first start; an existing account stays unchanged.
+It runs in the hub's container at each ``scripts/up``. An account that can log in stays unchanged, and so does an
+unapproved account of the first admin while another admin can log in.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import sqlalchemy as sa
 from nativeauthenticator.orm import UserInfo
 from sqlalchemy.orm import Session
 
-from spawner.hub.configure import HUB_DATABASE, MIN_PASSWORD_LENGTH
+from spawner.hub.admins import find_usable_admins
+from spawner.hub.approval import MIN_PASSWORD_LENGTH
+from spawner.hub.configure import HUB_DATABASE
 from spawner.model import SettingsError
 from spawner.settings import Settings
 
 
 def create_admin(database: str, name: str, password: str) -> bool:
-    """Create the account; return False when it exists.
+    """Create the account, or give an unapproved one this password if no admin can log in; False if it stays.
 
     Raises SettingsError when the hub's tables are missing or the password is too short.
     """
@@ -30,10 +33,15 @@ def create_admin(database: str, name: str, password: str) -> bool:
         if not sa.inspect(engine).has_table(UserInfo.__tablename__):
             raise SettingsError("The hub has not started yet: start it, then create its admin.")
         with Session(engine) as session:
-            if UserInfo.find(session, name) is not None:
+            info: UserInfo | None = UserInfo.find(session, name)
+            if info is None:
+                info = UserInfo(username=name)
+                session.add(info)
+            elif find_usable_admins(session, {name}):
                 return False
-            hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt())
-            session.add(UserInfo(username=name, password=hashed, is_authorized=True))
+            # an unapproved account may be a stranger's sign-up: its password must not become the admin's
+            info.password = bcrypt.hashpw(password.encode(), bcrypt.gensalt())
+            info.is_authorized = True
             session.commit()
             return True
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from spawner.ledger import tables
-from spawner.ledger.database import read_transaction
+from spawner.ledger.database import read_transaction, transaction
 
 HUB = "(hub)"
 """The actor of automatic actions; the parentheses keep it apart from user names."""
@@ -36,6 +36,13 @@ class TrailAction(StrEnum):
     GPU_DRAINED = "gpu.drained"  # UUID
     GPU_UNDRAINED = "gpu.undrained"  # UUID
     QUOTA_CHANGED = "quota.changed"  # default, group NAME or user NAME
+    USER_APPROVED = "user.approved"  # user NAME; the account may log in
+    USER_UNAPPROVED = "user.unapproved"  # user NAME; the approval was taken back
+    USER_DISCARDED = "user.discarded"  # user NAME; the sign-up was removed
+    USER_DELETED = "user.deleted"  # user NAME
+    USER_PASSWORD_SET = "user.password_set"  # noqa: S105 - user NAME; by an admin
+    USER_LOGGED_OUT = "user.logged_out"  # user NAME; everywhere
+    USER_ADMIN_CHANGED = "user.admin_changed"  # user NAME
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,11 @@ class Trail:
     """The part of the ledger that reads the audit trail."""
 
     _engine: sa.Engine
+
+    def record_entry(self, entry: TrailEntry) -> None:
+        """Write the entry of an action outside the ledger, such as a change of an account; raises Unknown."""
+        with transaction(self._engine) as connection:
+            record(connection, entry)
 
     def trail(
         self,

@@ -15,6 +15,8 @@ from spawner.policy import names
 
 HOME = "/home/researcher"
 PORT = 8888
+LAB_CACHE_SECONDS = 30
+"""How long a server lets a browser in without asking the hub again; JupyterHub's default is 300 s."""
 LABEL_INSTANCE = "workbench.instance"
 LABEL_ROLE = "workbench.role"
 LABEL_LEASE = "workbench.lease"
@@ -71,7 +73,7 @@ def build_server(
     ours = {"USER": login, "LOGNAME": login, "HOME": HOME, "NVIDIA_VISIBLE_DEVICES": "void"}
     body: dict[str, Any] = {
         "Image": image_id,
-        "Cmd": ["jupyterhub-singleuser"],
+        "Cmd": ["jupyterhub-singleuser", f"--HubOAuth.cache_max_age={LAB_CACHE_SECONDS}"],
         "User": f"{account.uid}:{account.uid}",
         "WorkingDir": HOME,
         "Hostname": instance,

@@ -81,7 +81,7 @@ def test_sign_up_needs_an_approval(tmp_path: Path) -> None:
     assert issubclass(c.JupyterHub.authenticator_class, ApprovedSignUp)
     assert c.ApprovedSignUp.open_signup is False
     assert c.Authenticator.admin_users == {"root.of.all"}
-    assert c.ApprovedSignUp.minimum_password_length == 8
+    assert c.ApprovedSignUp.max_sign_ups == 100
 
 
 def test_another_authenticator_lets_no_one_in_by_itself(tmp_path: Path) -> None:

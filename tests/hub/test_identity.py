@@ -110,7 +110,7 @@ async def test_no_one_is_deleted_before_docker_has_shown_their_server_gone(
     hub_env.engine.plan("delete", *[Fault.ERROR] * 1000)
     hub_env.engine.plan("inspect", *[Fault.ERROR] * 1000)
     status, message = await delete(hub_env, "bob")
-    assert (status, "delete them again" in message) == (409, True)
+    assert (status, "delete the user again" in message) == (409, True)
     assert orm.User.find(hub_env.hub.db, "bob") is not None
     hub_env.engine.forget()
     await eventually(lambda: not hub_env.live(), "the server is gone")
@@ -236,7 +236,7 @@ async def test_no_one_is_given_a_name_that_another_user_signed_up_with(
         await join(hub_env, other, "robert")
     hub_env.hub.users.delete(hub_env.user("robert"))
     status, message = await rename(hub_env, "bob", "robert")
-    assert (status, "signed up" in message) == (409, True)
+    assert (status, "There is a sign-up as" in message) == (409, True)
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a/b", "x" * 65, "BOB\n", "carol"])

@@ -52,6 +52,7 @@ PAGES = [
     *("help", "help/toolkit"),
     *("quotas?user=alice", "quotas?user=bob", "audit", "audit/trail.csv", "audit/trail.jsonl"),
     *("spawn", "spawn/alice", "spawn/bob", "spawn/bob/second", "workbench/static/gpu-map.js"),
+    *("log-out-everywhere", "log-out-everywhere/bob"),
 ]
 
 Clients = dict[str, tuple[httpx.AsyncClient, httpx.AsyncClient | None]]

@@ -15,6 +15,7 @@ from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import Authenticator
 
+from spawner.hub.handlers.accounts import account_handlers, sign_up_handlers
 from spawner.hub.handlers.admin_actions import admin_action_handlers
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route
 from spawner.hub.handlers.gpus import gpu_handlers
@@ -40,7 +41,11 @@ def with_workbench_routes(
         def get_handlers(self, app: JupyterHub) -> list[tuple[Any, ...]]:
             workbench = get_workbench()
             workbench.run_in_background(delete_stale_rows(workbench, app.db))
-            return [*build_routes(get_workbench), *super().get_handlers(app)]
+            return [
+                *build_routes(get_workbench),
+                *sign_up_handlers(base, get_workbench),
+                *super().get_handlers(app),
+            ]
 
     WithRoutes.__name__ = base.__name__
     return WithRoutes
@@ -66,6 +71,7 @@ def build_routes(get_workbench: GetWorkbench) -> list[Route]:
         *trail_handlers(get_workbench),
         *openapi_handlers(),
         *help_handlers(),
+        *account_handlers(get_workbench),
         (r"/spawn", SpawnFormHandler, options),
         (r"/spawn/([^/]+)", SpawnFormHandler, options),
         (r"/spawn/([^/]+)/([^/]+)", SpawnFormHandler, options),

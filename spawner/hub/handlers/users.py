@@ -6,21 +6,27 @@ All servers of a user end before the user is deleted; a user with a live lease i
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from jupyterhub import orm
 from jupyterhub.apihandlers.auth import TokenAPIHandler
 from jupyterhub.apihandlers.groups import GroupAPIHandler
 from jupyterhub.apihandlers.users import UserAPIHandler
+from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.user import User
 from tornado import web
 
+from spawner.hub.admins import require_other_admin
 from spawner.hub.approval import ApprovedSignUp
 from spawner.hub.handlers.access import actor_of
 from spawner.hub.handlers.api_base import ApiHandler, WorkbenchHandler, bad_request
 from spawner.hub.handlers.subjects import delete_subject
 from spawner.hub.identity import quota_subject
+from spawner.hub.servers.revocation import Extent, Revocation, revoke
 from spawner.hub.servers.user_deletion import end_all_servers
+from spawner.hub.workbench import Workbench
+from spawner.ledger.trail import TrailAction, TrailEntry
 from spawner.policy.quota_rows import group
 
 _CHANGEABLE = frozenset({"name", "admin"})
@@ -63,7 +69,12 @@ class UserApiHandler(WorkbenchHandler, UserAPIHandler, ApiHandler):  # type: ign
         if body.get("name") == user_name:
             del body["name"]
         user = self.find_user(user_name)
-        if user is None or "name" not in body or not self._may("admin:users", user):
+        if user is None or not self._may("admin:users", user):
+            await super().patch(user_name)
+            return
+        if "admin" in body:
+            await self._record_admin(user, body["admin"])
+        if "name" not in body:
             await super().patch(user_name)
             return
         leases = await asyncio.to_thread(self.workbench.ledger.live_leases)
@@ -89,21 +100,58 @@ class UserApiHandler(WorkbenchHandler, UserAPIHandler, ApiHandler):  # type: ign
         self.users.pop(user.id, None)
 
     async def delete(self, user_name: str) -> None:
-        """End all servers of a user, then delete the user."""
+        """Revoke what a user was given, end all servers of the user, then delete the user."""
         user = self.find_user(user_name)
-        if user is not None and self._may("delete:users", user):
-            await self._end_and_forget(user)
+        # JupyterHub refuses the deletion of oneself
+        is_other = user is not None and user.name != self.current_user.name
+        if is_other and self._may("delete:users", user):
+            self._require_other_admin(user)
+            await self._record(TrailAction.USER_DELETED, user.name)
+            # the leases are ended, and waited for, below
+            order = Revocation(Extent.SESSIONS, actor_of(self), "the user was deleted")
+            await revoke(self.workbench, user, order)
+            await end_and_forget(self, self.workbench, user)
         await super().delete(user_name)
 
-    async def _end_and_forget(self, user: User) -> None:
-        if user.name == self.current_user.name:
-            return  # JupyterHub refuses it
-        if not await end_all_servers(self, self.workbench, user):
-            raise web.HTTPError(
-                HTTPStatus.CONFLICT.value,
-                f"Servers of {user.name} are still stopping: delete the user again in a minute.",
+    async def _record_admin(self, user: User, is_admin: object) -> None:
+        if is_admin is False:
+            self._require_other_admin(user)
+        if is_admin is not user.admin:
+            await self._record(
+                TrailAction.USER_ADMIN_CHANGED,
+                user.name,
+                before={"admin": user.admin},
+                after={"admin": is_admin},
             )
-        await delete_subject(self.workbench, quota_subject(user).subject, actor_of(self))
+        if is_admin is False:
+            # another change may have come between
+            self._require_other_admin(user)
+
+    async def _record(
+        self,
+        action: TrailAction,
+        name: str,
+        before: Mapping[str, object] | None = None,
+        after: Mapping[str, object] | None = None,
+    ) -> None:
+        entry = TrailEntry(
+            self.workbench.clock(), actor_of(self), action, f"user {name}", before, after
+        )
+        await asyncio.to_thread(self.workbench.ledger.record_entry, entry)
+
+    def _require_other_admin(self, user: User) -> None:
+        if isinstance(self.authenticator, ApprovedSignUp):
+            require_other_admin(self.db, self.authenticator.admin_users, user.name)
 
     def _may(self, scope: str, user: User) -> bool:
         return bool(self.get_scope_filter(scope)(user, kind="user"))
+
+
+async def end_and_forget(handler: BaseHandler, workbench: Workbench, user: User) -> None:
+    """End all servers of a user who will be deleted, and delete the quota row; raises a 409 while servers stop."""
+    if not await end_all_servers(handler, workbench, user):
+        raise web.HTTPError(
+            HTTPStatus.CONFLICT.value,
+            f"Servers of {user.name} are still stopping: delete the user again in a minute.",
+        )
+    await delete_subject(workbench, quota_subject(user).subject, actor_of(handler))

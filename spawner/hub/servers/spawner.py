@@ -19,6 +19,7 @@ from jupyterhub.traitlets import Callable
 from traitlets import Integer
 
 from spawner.controller.end_watcher import cause_of_end
+from spawner.hub.approval import ApprovedSignUp
 from spawner.hub.identity import quota_subject
 from spawner.hub.refusal import SpawnRefused
 from spawner.hub.servers.grant import release_until_gone, wait_for_grant
@@ -172,6 +173,13 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             self._report("report_refused", refused)
             raise
 
+    def _require_approval(self) -> None:
+        if isinstance(self.authenticator, ApprovedSignUp) and self.authenticator.is_unapproved(
+            self.user.name
+        ):
+            sentence = f"The account {self.user.name} is not approved: ask an admin."
+            raise SpawnRefused(Refused(Reason.NOT_APPROVED, sentence))
+
     def _report(self, method: str, *arguments: object) -> None:
         """Call ``method`` of the handler that asked for this start, if it is one of ours."""
         report = getattr(self.handler, method, None)
@@ -184,6 +192,7 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         Raises SpawnRefused after releasing the lease. A hub that shuts down releases nothing: the next one resumes.
         """
         workbench = self.get_workbench()
+        self._require_approval()
         options = self._parse(self.user_options)
         self._accepted_options = self.user_options
         owner = quota_subject(self.user)
@@ -193,6 +202,8 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         self._register()
         cause: Cause | None = Cause.FAILED
         try:
+            # the approval may have been taken back before the lease existed
+            self._require_approval()
             async with workbench.launch_slots, asyncio.timeout(self.answer_timeout):
                 self._host, self._gpus = await launch(
                     workbench, lease, self.get_env(), self.port, self._progress
