@@ -43,7 +43,7 @@ def lazy_ledger(url: str, first_uid: int) -> Callable[[], Ledger]:
     def ledger() -> Ledger:
         with lock:
             if not opened:
-                opened.append(Ledger.open_existing(url, first_uid=first_uid))
+                opened.append(Ledger.open_existing(url, first_uid=first_uid, read_only=True))
             return opened[0]
 
     return ledger
@@ -73,6 +73,7 @@ async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) 
         limits=settings.limits,
         require_walls=lambda: require_guard(flags.guard_state),
         images={name: release.image for name, release in catalog.releases.items()},
+        first_uid=settings.first_uid,
     )
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

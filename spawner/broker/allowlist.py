@@ -80,7 +80,7 @@ _RULES = (
         stdout=_FLAG,
         stderr=_FLAG,
         follow=_NO,
-        tail="[0-9]{1,3}",
+        tail="[1-9][0-9]?|100",
     ),
     _rule("POST", rf"/containers/{_NAME}/wait", Operation.WAIT),
     _rule("POST", rf"/containers/{_NAME}/stop", Operation.STOP, t="[0-9]{1,3}"),
@@ -97,7 +97,10 @@ def match_request(method: str, target: str) -> AllowedRequest:
         found = rule.path.fullmatch(path) if method == rule.method else None
         if found is not None:
             subject = found.groupdict().get("subject", "")
-            return AllowedRequest(rule.operation, subject, _match_query(rule, query))
+            allowed = AllowedRequest(rule.operation, subject, _match_query(rule, query))
+            if allowed.operation is Operation.LOG and "tail" not in allowed.query:
+                raise BrokerError(403, "The broker does not allow a log without a tail.")
+            return allowed
     raise BrokerError(403, f"The broker does not allow {method} {path[:200]!r}.")
 
 

@@ -37,7 +37,7 @@ class FakeEngine:
         self.calls: list[tuple[str, str]] = []
         self.exit_code = 0
         self.log: list[str] = []
-        self.volumes: set[str] = set()
+        self.volumes: dict[str, dict[str, str] | None] = {}
         self.events = Events()
         self.faults = Faults()
         self.date: Callable[[], str] = lambda: STARTED
@@ -190,7 +190,7 @@ class FakeEngine:
         name = request.match_info["subject"]
         if name not in self.volumes:
             return _error(404, f"get {name}: no such volume")
-        return _answer({"Name": name, "Driver": "local", "Labels": None})
+        return _answer({"Name": name, "Driver": "local", "Labels": self.volumes[name]})
 
     def _publish(self, action: str, container: FakeContainer) -> None:
         attributes = {**(container.body.get("Labels") or {}), "name": container.name}
@@ -212,7 +212,10 @@ class FakeEngine:
         container = FakeContainer(f"{self._born:064x}", name, body)
         self.containers[name] = container
         mounts = (body.get("HostConfig") or {}).get("Mounts") or []
-        self.volumes |= {mount["Source"] for mount in mounts if mount["Type"] == "volume"}
+        for mount in mounts:
+            if mount["Type"] == "volume":
+                labels = (mount.get("VolumeOptions") or {}).get("Labels")
+                self.volumes.setdefault(mount["Source"], labels)
         return _answer({"Id": container.id, "Warnings": []}, 201)
 
     async def _inspect(self, request: web.Request) -> web.Response:

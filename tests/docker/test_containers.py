@@ -74,7 +74,7 @@ async def test_a_server_that_ends_by_itself_leaves_its_exit_code_and_its_log(
     bench: Bench, containers: Containers
 ) -> None:
     lease = bench.grant()
-    await bench.launch(containers, lease, JUPYTERHUB_EXIT="3")
+    await bench.launch(containers, lease, JUPYTERHUB_DEFAULT_URL="3")
     name = bench.name(lease)
     await eventually(lambda: docker("inspect", "-f", "{{.State.Running}}", name) == "false")
     ended = await containers.inspect(name)
@@ -101,7 +101,7 @@ async def test_a_server_that_ignores_sigterm_is_killed_after_its_grace(
     bench: Bench, containers: Containers
 ) -> None:
     lease = bench.grant()
-    await bench.launch(containers, lease, JUPYTERHUB_STUBBORN="1")
+    await bench.launch(containers, lease, JUPYTERHUB_DEBUG="1")
     await eventually(
         lambda: asyncio.to_thread(docker, "logs", bench.name(lease)), "the server logs"
     )
