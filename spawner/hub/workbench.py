@@ -20,6 +20,7 @@ from spawner.controller import Controller
 from spawner.controller.queue import Inventory
 from spawner.hub.metrics import Metrics
 from spawner.hub.single_flight import SingleFlight
+from spawner.hub.start_rate import StartRate
 from spawner.idle import IdleTracker
 from spawner.ledger import Ledger, LedgerSnapshot
 from spawner.model import Lease, Options
@@ -64,6 +65,7 @@ class Workbench:
     """The services that spawners and pages use; belongs to one event loop.
 
     ``offered`` is the part of the catalog that users can choose; a lease of another release keeps it.
+    ``start_rate`` bounds the starts of each user.
     ``launch_slots`` bounds the containers that start at once; a request in the queue takes no slot.
     ``servers`` are the spawners of this process by (user, server). ``closed_listeners`` receive each lease whose
     container is proven gone.
@@ -91,6 +93,7 @@ class Workbench:
         self.idle_tracker = IdleTracker(settings.idle, self._live, settings.sample_period_seconds)
         self.metrics = Metrics(ledger, settings.sample_period_seconds)
         self.gpu_sampler.listeners += [self.idle_tracker.update, self.metrics.update]
+        self.start_rate = StartRate(settings.starts_per_hour)
         self.launch_slots = asyncio.Semaphore(MAX_CONCURRENT_LAUNCHES)
         self.servers: WeakValueDictionary[tuple[str, str], Server] = WeakValueDictionary()
         self.service_token = _make_service_token()

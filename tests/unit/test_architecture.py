@@ -50,6 +50,7 @@ FLOORS_WITHIN = {
             "metrics",
             "single_instance",
             "single_flight",
+            "start_rate",
             "unavailable",
         },
         {"refusal", "workbench"},

@@ -13,9 +13,8 @@ from spawner.ledger import tables
 from spawner.ledger.database import transaction
 from spawner.model import Account, Lease
 from spawner.policy import names
-from spawner.policy.claims import is_account_uid, is_gpu_uuid
 from spawner.policy.container import build_home_preparation
-from spawner.policy.uids import HUB_UID, LAST_ACCOUNT_UID
+from spawner.policy.uids import HUB_UID
 from testing.fakes.docker_container import FakeContainer
 from testing.fakes.docker_faults import Fault
 from tests.unit.broker_env import (
@@ -51,20 +50,6 @@ async def start(broker_env: BrokerEnvironment, lease: Lease) -> tuple[int, str]:
 async def launch(broker_env: BrokerEnvironment, lease: Lease) -> None:
     assert await broker_env.create(broker_env.body(lease), broker_env.name(lease)) == (201, "")
     assert await start(broker_env, lease) == (204, "")
-
-
-def test_only_uuids_name_a_gpu() -> None:
-    for uuid in (UUID, OTHER_UUID, "MIG" + UUID.removeprefix("GPU")):
-        assert is_gpu_uuid(uuid)
-    for text in ("all", "0", "", "GPU-0", "/dev/nvidia0", UUID + ",all", UUID + "\n", UUID.upper()):
-        assert not is_gpu_uuid(text)
-
-
-def test_accounts_have_uids_between_the_hosts_and_the_services() -> None:
-    assert is_account_uid(FIRST_UID, FIRST_UID)
-    assert is_account_uid(LAST_ACCOUNT_UID, FIRST_UID)
-    for uid in (-1, 0, 1000, FIRST_UID - 1, HUB_UID):
-        assert not is_account_uid(uid, FIRST_UID)
 
 
 @pytest.mark.parametrize("gpus", [["all"], ["0"], ["GPU-0"], ["/dev/nvidia0"], [UUID, UUID]])
