@@ -29,7 +29,6 @@ ROLE_SERVER = "server"
 ROLE_PREPARE_HOME = "prepare-home"
 
 _MAX_CPU_SHARES = 262144  # Docker's maximum
-_OPEN_FILES = 65536
 _LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 # the image dates its files to the year 2000 for reproducible builds; in a new home they get the current time
 _PREPARE_HOME = (
@@ -166,10 +165,8 @@ def hardening(pids: int) -> dict[str, Any]:
         "SecurityOpt": ["no-new-privileges:true"],
         # with a tmpfs where programs write, no user can fill the file system of the host's containers
         "ReadonlyRootfs": True,
-        "Ulimits": [
-            {"Name": "nofile", "Soft": _OPEN_FILES, "Hard": _OPEN_FILES},
-            {"Name": "core", "Soft": 0, "Hard": 0},
-        ],
+        # no core files in homes; open files have the daemon's own limit, which no container can raise
+        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
         "PidsLimit": pids,
         "LogConfig": _LOGS,
         "RestartPolicy": {"Name": "no"},
