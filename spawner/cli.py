@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from spawner.commands.audit import add_audit_noun
 from spawner.commands.gpu import add_gpu_noun
+from spawner.commands.home import add_home_noun
 from spawner.commands.network import add_network_noun
 from spawner.commands.noun import insert_default_verb
 from spawner.commands.queue import add_lease_noun, add_queue_noun
@@ -32,6 +33,7 @@ def main(words: Sequence[str] | None = None) -> int:
             add_lease_noun,
             add_queue_noun,
             add_quota_noun,
+            add_home_noun,
             add_usage_noun,
             add_trail_noun,
             add_audit_noun,

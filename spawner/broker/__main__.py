@@ -80,9 +80,13 @@ async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) 
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     runner = await serve(broker, flags.listen, flags.group)
     log.info("Listening: socket=%s", flags.listen)
-    agent_watch = asyncio.create_task(keep_agent_running(engine, settings.instance))
+    watches = (
+        asyncio.create_task(keep_agent_running(engine, settings.instance)),
+        asyncio.create_task(broker.homes.keep_measured()),
+    )
     await ended.wait()
-    agent_watch.cancel()
+    for watch in watches:
+        watch.cancel()
     broker.events.close()
     await runner.cleanup()
     await engine.close()

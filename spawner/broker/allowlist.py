@@ -31,6 +31,8 @@ class Operation(Enum):
     LIST = "list"
     WATCH = "watch"
     VOLUME = "volume"
+    HOMES = "homes"
+    REMOVE_HOME = "remove_home"
     INSPECT = "inspect"
     LOG = "log"
     WAIT = "wait"
@@ -41,6 +43,7 @@ class Operation(Enum):
 
 
 CHANGING = frozenset({Operation.STOP, Operation.REMOVE, Operation.CREATE, Operation.START})
+"""The operations on one container that change it."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ _RULES = (
     _rule("GET", "/containers/json", Operation.LIST, all=_FLAG),
     _rule("GET", "/events", Operation.WATCH),
     _rule("GET", rf"/volumes/{_NAME}", Operation.VOLUME),
+    _rule("GET", "/volumes", Operation.HOMES),
+    _rule("DELETE", rf"/volumes/{_NAME}", Operation.REMOVE_HOME, force=_NO),
     _rule("GET", rf"/containers/{_NAME}/json", Operation.INSPECT),
     _rule(
         "GET",

@@ -22,6 +22,7 @@ from spawner.broker.conflicts import Conflicts
 from spawner.broker.engine import Engine, Reply
 from spawner.broker.errors import BrokerError
 from spawner.broker.events import EventRelay
+from spawner.broker.homes import Homes, read_home_owner
 from spawner.broker.log_tail import read_log_tail
 from spawner.ledger import Ledger
 from spawner.model import Account, Lease, LeaseState, Unknown
@@ -74,6 +75,7 @@ class Broker:
         self._require_walls = require_walls
         self._first_uid = first_uid
         self._conflicts = Conflicts(engine, instance)
+        self.homes = Homes(engine, instance)
         self._running: Counter[Operation] = Counter()
         self.events = EventRelay(engine, instance)
 
@@ -125,9 +127,13 @@ class Broker:
         if allowed.operation is Operation.VOLUME:
             reply = await self._engine.request("GET", f"volumes/{allowed.subject}")
             # the name proves nothing: the homes of an instance "lab-home" begin like those of "lab"
-            if reply.status == 200 and _read_home_owner(reply, self._instance) is None:
+            if reply.status == 200 and read_home_owner(reply.parse(), self._instance) is None:
                 raise BrokerError(403, f"{allowed.subject} is no home of {self._instance}.")
             return reply
+        if allowed.operation is Operation.HOMES:
+            return await self.homes.list()
+        if allowed.operation is Operation.REMOVE_HOME:
+            return await self._remove_home(allowed.subject)
         if allowed.operation is Operation.CREATE:
             try:
                 raw = await request.read()
@@ -214,6 +220,16 @@ class Broker:
         if name not in bodies:
             raise BrokerError(403, f"{name} is no network probe of {self._instance}.")
         return bodies[name]
+
+    async def _remove_home(self, volume: str) -> Reply:
+        """Remove the home of an account that is over, if no lease and no container of it is left."""
+        account = await self._account(_read_uid(volume.rpartition("-")[2]))
+        if volume != names.home_volume(self._instance, account.user, account.uid):
+            raise BrokerError(403, f"{volume} is no home of {self._instance}.")
+        leases = await self._in_ledger(lambda ledger: ledger.live_leases())
+        if not account.is_home_removed or any(lease.uid == account.uid for lease in leases):
+            raise BrokerError(409, f"{volume} belongs to an account that is not over.")
+        return await self.homes.remove(volume, account)
 
     async def _image_id(self, tag: str) -> str | None:
         reply = await self._engine.request("GET", f"images/{tag}/json")
@@ -306,7 +322,7 @@ class Broker:
         home = await self._engine.request("GET", f"volumes/{volume}")
         if home.status not in (200, 404):
             raise BrokerError(503, f"Docker did not describe the volume {volume}.")
-        if home.status == 200 and _read_home_owner(home, self._instance) != account.user:
+        if home.status == 200 and read_home_owner(home.parse(), self._instance) != account.user:
             raise BrokerError(409, f"The volume {volume} is the home of another user or instance.")
         await self._conflicts.require_none(labels, container_id)
 
@@ -349,13 +365,6 @@ def _read_labels(container: Mapping[str, Any]) -> Mapping[str, str]:
 
 def _read_uid(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else -1
-
-
-def _read_home_owner(volume: Reply, instance: str) -> str | None:
-    """Return the user whose home a volume is by its labels, None if it is no home of ``instance``."""
-    labels = volume.parse().get("Labels") or {}
-    is_ours = labels.get(policy.LABEL_INSTANCE) == instance
-    return labels.get(policy.LABEL_USER) if is_ours else None
 
 
 def _error_response(status: int, sentence: str) -> web.Response:

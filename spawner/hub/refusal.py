@@ -33,6 +33,8 @@ STATUS = {
     Reason.NO_QUARANTINE: HTTPStatus.NOT_FOUND,
     Reason.NO_GPU: HTTPStatus.NOT_FOUND,
     Reason.DRAINED: HTTPStatus.CONFLICT,
+    Reason.NO_HOME: HTTPStatus.NOT_FOUND,
+    Reason.HOME_IN_USE: HTTPStatus.CONFLICT,
     Reason.NO_DRAIN: HTTPStatus.NOT_FOUND,
     Reason.CANNOT_MOVE: HTTPStatus.CONFLICT,
     Reason.ALREADY_HELD: HTTPStatus.CONFLICT,

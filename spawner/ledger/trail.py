@@ -35,6 +35,7 @@ class TrailAction(StrEnum):
     GPU_RETURNED = "gpu.returned"  # UUID
     GPU_DRAINED = "gpu.drained"  # UUID
     GPU_UNDRAINED = "gpu.undrained"  # UUID
+    HOME_REMOVED = "home.removed"  # home VOLUME
     QUOTA_CHANGED = "quota.changed"  # default, group NAME or user NAME
 
 

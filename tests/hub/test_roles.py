@@ -37,6 +37,8 @@ REST = [
     *(f"{method} /workbench/quotas/groups/chess" for method in BOTH),
     *(f"{method} /workbench/quotas/users/bob" for method in BOTH),
     *(f"GET /workbench/quotas/users/{name}/effective" for name in ("alice", "bob", "carl")),
+    "GET /workbench/homes",
+    "POST /workbench/homes/wb-home-alice-1/remove",
     "GET /workbench/trail",
     *(f"POST /workbench/{server}/{what}" for server in SERVERS for what in SERVER_ACTIONS),
     *(f"GET /workbench/usage?by={what}" for what in ("user", "group")),

@@ -39,7 +39,7 @@ FLOORS_WITHIN = {
     "controller": [
         {"lease_lifecycle", "queue"},
         {"end_watcher"},
-        {"reconcile", "health", "admin_actions"},
+        {"reconcile", "health", "admin_actions", "user_homes"},
         {"controller"},
     ],
     "hub": [
