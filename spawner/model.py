@@ -261,6 +261,7 @@ class Reason(StrEnum):
     CANNOT_MOVE = "cannot_move"  # has waited so long that no request may overtake it
     ALREADY_HELD = "already_held"  # the previous lease of this server is still closing
     NOT_READY = "not_ready"  # reconcile has not finished, or the agent has not answered
+    HOME_FULL = "home_full"  # larger than its quota
     TOO_MANY_STARTS = "too_many_starts"  # of one user, one after another
     IMAGE_MISSING = "image_missing"
     START_FAILED = "start_failed"

@@ -200,6 +200,11 @@ class Settings:
         _integer(1000, 2000000),
         "First Linux uid for hub users; the range must not overlap the host's own uids.",
     )
+    home_quota_bytes: int | None = _setting(
+        None,
+        _optional(parse_bytes),
+        "Size of one home above which its user starts no new server; empty for no quota.",
+    )
     starts_per_hour: int = _setting(
         60,
         _integer(1, 100000),

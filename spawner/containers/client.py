@@ -184,7 +184,7 @@ class Containers:
         """Return every home volume of this instance with its last measured size."""
         try:
             async with self._request("list the homes", self._timeouts.request_seconds) as docker:
-                return _read_homes(await docker.volumes.list())
+                return _read_homes(await docker.volumes.list())  # type: ignore[no-untyped-call]
         except _Rejected as refused:
             raise Unknown(f"Docker did not list the homes: {refused.sentence}") from refused
 
@@ -192,7 +192,7 @@ class Containers:
         """Remove a home and return None on proof of its absence, else why it was not removed."""
         try:
             async with self._request(f"remove {volume}", self._timeouts.prepare_seconds) as docker:
-                await DockerVolume(docker, volume).delete()
+                await DockerVolume(docker, volume).delete()  # type: ignore[no-untyped-call]
         except _Rejected as refused:
             is_gone = refused.status == 404 and "no such volume" in refused.sentence.lower()
             return None if is_gone else refused.sentence

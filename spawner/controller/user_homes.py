@@ -66,6 +66,16 @@ class UserHomes:
         homes.sort(key=lambda home: (home.user is not None, home.user or "", home.volume))
         return tuple(homes), listed.measured_at
 
+    async def sizes(self) -> dict[str, int]:
+        """Return the known sizes in bytes by the identity of the user; raises Unknown."""
+        listed = await self._containers.list_homes()
+        accounts = await self._in_ledger(self._ledger.accounts)
+        found = {
+            identity: listed.sizes.get(names.home_volume(self._instance, one.user, one.uid))
+            for identity, one in accounts.items()
+        }
+        return {identity: size for identity, size in found.items() if size is not None}
+
     async def remove(
         self, volume: str, users: Mapping[str, str], *, by: str, reason: str
     ) -> Refused | None:

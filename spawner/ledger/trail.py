@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from spawner.ledger import tables
-from spawner.ledger.database import read_transaction
+from spawner.ledger.database import read_transaction, transaction
 
 HUB = "(hub)"
 """The actor of automatic actions; the parentheses keep it apart from user names."""
@@ -35,6 +35,8 @@ class TrailAction(StrEnum):
     GPU_RETURNED = "gpu.returned"  # UUID
     GPU_DRAINED = "gpu.drained"  # UUID
     GPU_UNDRAINED = "gpu.undrained"  # UUID
+    DISK_LOW = "disk.low"  # disk
+    DISK_RECOVERED = "disk.recovered"  # disk
     HOME_REMOVED = "home.removed"  # home VOLUME
     QUOTA_CHANGED = "quota.changed"  # default, group NAME or user NAME
 
@@ -110,6 +112,11 @@ class Trail:
         with read_transaction(self._engine) as connection:
             rows = connection.execute(select.order_by(columns.id.desc()).limit(limit)).all()
         return tuple(_as_written(row) for row in rows)
+
+    def add_entry(self, entry: TrailEntry) -> None:
+        """Write an entry about something that no other part of the ledger records."""
+        with transaction(self._engine) as connection:
+            record(connection, entry)
 
     def trail_chunks(
         self, search: TrailFilter = TrailFilter()

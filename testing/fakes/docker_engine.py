@@ -38,6 +38,7 @@ class FakeEngine:
         self.exit_code = 0
         self.log: list[str] = []
         self.volumes: dict[str, dict[str, str] | None] = {}
+        self.usage: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
         self.events = Events()
         self.faults = Faults()
@@ -202,7 +203,13 @@ class FakeEngine:
             return fault
         wanted = json.loads(request.query.get("filters", "{}")).get("label", [])
         rows = [
-            {"Name": name, "Driver": "local", "Labels": labels}
+            {
+                "Name": name,
+                "Driver": "local",
+                "Labels": labels,
+                # only the broker's list has it
+                **({"UsageData": {"Size": self.usage[name]}} if name in self.usage else {}),
+            }
             for name, labels in self.volumes.items()
             if {f"{key}={value}" for key, value in (labels or {}).items()}.issuperset(wanted)
         ]

@@ -53,6 +53,7 @@ FLOORS_WITHIN = {
             "start_rate",
             "unavailable",
         },
+        {"disk"},
         {"refusal", "workbench"},
         {"views"},
         {"servers"},
