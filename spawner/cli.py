@@ -20,6 +20,8 @@ from spawner.commands.trail import add_trail_noun
 from spawner.commands.usage import add_usage_noun
 from spawner.version import VERSION
 
+INTERRUPTED = 130
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
@@ -42,7 +44,10 @@ def main(words: Sequence[str] | None = None) -> int:
     ]
     given = sys.argv[1:] if words is None else words
     flags = parser.parse_args(insert_default_verb(given, {noun.name: noun for noun in nouns}))
-    code: int = flags.run(flags)
+    try:
+        code: int = flags.run(flags)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return code
 
 

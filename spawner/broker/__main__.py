@@ -20,6 +20,7 @@ from aiohttp import web
 from spawner.broker.agent_restart import keep_agent_running
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
+from spawner.broker.trail_copy import TrailCopy
 from spawner.catalog import Catalog, load_catalog
 from spawner.guard_state import FILE, require_guard
 from spawner.ledger import Ledger
@@ -66,9 +67,10 @@ async def serve(broker: Broker, socket_path: Path, group: int) -> web.ServerRunn
 
 async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) -> None:
     engine = Engine(flags.docker)
+    ledger = lazy_ledger(settings.ledger_url, settings.first_uid)
     broker = Broker(
         engine,
-        lazy_ledger(settings.ledger_url, settings.first_uid),
+        ledger,
         instance=settings.instance,
         limits=settings.limits,
         require_walls=lambda: require_guard(flags.guard_state),
@@ -83,6 +85,7 @@ async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) 
     watches = (
         asyncio.create_task(keep_agent_running(engine, settings.instance)),
         asyncio.create_task(broker.homes.keep_measured()),
+        asyncio.create_task(TrailCopy(ledger).run()),
     )
     await ended.wait()
     for watch in watches:

@@ -113,6 +113,13 @@ class Trail:
             rows = connection.execute(select.order_by(columns.id.desc()).limit(limit)).all()
         return tuple(_as_written(row) for row in rows)
 
+    def trail_after(self, after_id: int, limit: int = CHUNK) -> tuple[StoredEntry, ...]:
+        """Return the oldest ``limit`` entries with ids above ``after_id``, oldest first."""
+        newer = sa.select(tables.trail).where(tables.trail.c.id > after_id)
+        with read_transaction(self._engine) as connection:
+            rows = connection.execute(newer.order_by(tables.trail.c.id).limit(limit)).all()
+        return tuple(_as_written(row) for row in rows)
+
     def add_entry(self, entry: TrailEntry) -> None:
         """Write an entry about something that no other part of the ledger records."""
         with transaction(self._engine) as connection:

@@ -17,13 +17,6 @@ from tests.hub.shell import Shell
 API = "/hub/api/workbench"
 
 
-@pytest.fixture
-def shell(
-    hub_env: HubEnvironment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Shell:
-    return Shell(hub_env, capsys, monkeypatch)
-
-
 async def use_home(hub_env: HubEnvironment, user: str) -> str:
     """Start a server of ``user`` once and return the name of the home."""
     before = set(hub_env.engine.volumes)

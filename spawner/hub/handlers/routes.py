@@ -18,6 +18,7 @@ from jupyterhub.auth import Authenticator
 from spawner.hub.handlers.admin_actions import admin_action_handlers
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route
 from spawner.hub.handlers.gpus import gpu_handlers
+from spawner.hub.handlers.health import health_handlers
 from spawner.hub.handlers.help import help_handlers
 from spawner.hub.handlers.homes import home_handlers
 from spawner.hub.handlers.idle import idle_handlers
@@ -64,6 +65,7 @@ def build_routes(get_workbench: GetWorkbench) -> list[Route]:
         *idle_handlers(get_workbench),
         *admin_action_handlers(get_workbench),
         *home_handlers(get_workbench),
+        *health_handlers(get_workbench),
         *quota_handlers(get_workbench),
         *trail_handlers(get_workbench),
         *openapi_handlers(),
