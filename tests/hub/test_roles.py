@@ -26,7 +26,10 @@ BOTH = ("GET", "PUT", "DELETE")
 SERVERS = ("server", "servers/lab")
 SERVER_ACTIONS = ("activity", "keep-alive", "requeue")
 REST = [
-    *(f"GET /workbench/{path}" for path in ("openapi.json", "queue", "gpus", "gpus/stream", "health")),
+    *(
+        f"GET /workbench/{path}"
+        for path in ("openapi.json", "queue", "gpus", "gpus/stream", "health")
+    ),
     *(f"{method} /workbench/{server}/lease" for server in SERVERS for method in ("GET", "POST")),
     *(f"POST /workbench/gpus/GPU-0/{order}" for order in ("release", "drain", "undrain")),
     "POST /workbench/leases/0123456789abcdef/end",

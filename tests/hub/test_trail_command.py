@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from spawner.commands import trail
 from spawner.commands.hub_client import HubClient
 from spawner.ledger.trail import TrailAction, TrailEntry
 from spawner.model import Unknown
@@ -38,7 +37,7 @@ async def test_new_entries_are_printed_as_they_come(
         return real(hub, *given, **more)
 
     add(hub_env, "before")
-    monkeypatch.setattr(trail.time, "sleep", wait)
+    monkeypatch.setattr("spawner.commands.trail.time.sleep", wait)
     monkeypatch.setattr(HubClient, "request", request)
     assert await shell.run("trail", "follow") == 130
     assert [json.loads(line)["reason"] for line in shell.out.splitlines()] == ["first", "second"]
