@@ -62,7 +62,7 @@ def add_trail_noun(nouns: Any) -> Noun:  # noqa: ANN401 - argparse keeps the typ
 
 
 def _follow(hub: HubClient, flags: argparse.Namespace) -> int:
-    """Print entries for ever; a hub that does not answer is asked again, so that no entry is left out."""
+    """Print entries until interrupted; ask a silent hub again, so that no entry is left out."""
     after = flags.after
     is_known = True
     while True:

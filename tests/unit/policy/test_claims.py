@@ -1,4 +1,4 @@
-"""What a row of the ledger or a label cannot truly say."""
+"""Claims: rows of the ledger and labels are recognised as false by their form."""
 
 import pytest
 
