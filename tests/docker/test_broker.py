@@ -88,7 +88,6 @@ CLIENT = (
     ("cp {own}:/etc/hostname -", "The broker does not allow GET"),
     ("update --memory=1g {own}", "The broker does not allow POST"),
     ("volume create x", "The broker does not allow POST"),
-    ("volume prune --force", "The broker does not allow POST"),
     ("info", "The broker does not allow GET"),
 )
 

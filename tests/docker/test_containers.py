@@ -15,11 +15,11 @@ from testing.stack import docker
 from tests.docker.conftest import Bench
 
 
-async def test_an_image_is_its_id_and_a_missing_one_names_the_remedy(
+async def test_an_image_is_its_id_and_one_outside_the_catalog_is_not_described(
     bench: Bench, containers: Containers
 ) -> None:
     assert await containers.image_id(bench.image) == bench.image_id()
-    with pytest.raises(LaunchError, match="run scripts/up"):
+    with pytest.raises(LaunchError, match="is no image of the catalog"):
         await containers.image_id("wbtest-never-built:v1")
 
 
