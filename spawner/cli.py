@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from spawner.commands.audit import add_audit_noun
 from spawner.commands.gpu import add_gpu_noun
+from spawner.commands.home import add_home_noun
 from spawner.commands.network import add_network_noun
 from spawner.commands.noun import insert_default_verb
 from spawner.commands.queue import add_lease_noun, add_queue_noun
@@ -18,6 +19,8 @@ from spawner.commands.quota import add_quota_noun
 from spawner.commands.trail import add_trail_noun
 from spawner.commands.usage import add_usage_noun
 from spawner.version import VERSION
+
+INTERRUPTED = 130
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -32,6 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
             add_lease_noun,
             add_queue_noun,
             add_quota_noun,
+            add_home_noun,
             add_usage_noun,
             add_trail_noun,
             add_audit_noun,
@@ -40,7 +44,10 @@ def main(words: Sequence[str] | None = None) -> int:
     ]
     given = sys.argv[1:] if words is None else words
     flags = parser.parse_args(insert_default_verb(given, {noun.name: noun for noun in nouns}))
-    code: int = flags.run(flags)
+    try:
+        code: int = flags.run(flags)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return code
 
 

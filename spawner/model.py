@@ -105,12 +105,14 @@ class WhenIdle(StrEnum):
 class Account:
     """Linux identity of a hub user; no other user ever gets this ``uid`` (= gid).
 
-    ``user`` is the first name of the user. The home volume keeps that name after a rename.
+    ``user`` is the first name of the user. The home volume keeps that name after a rename. ``is_home_removed``: an
+    admin removed the home of the deleted user, and the account is over.
     """
 
     uid: int
     user: str
     is_home_prepared: bool
+    is_home_removed: bool = False
 
 
 @dataclass(frozen=True)
@@ -254,10 +256,14 @@ class Reason(StrEnum):
     NO_QUARANTINE = "no_quarantine"  # no quarantine to release
     NO_GPU = "no_gpu"  # no GPU has this UUID
     DRAINED = "drained"  # the GPU is drained already
+    NO_HOME = "no_home"  # no home has this name
+    HOME_IN_USE = "home_in_use"  # its user exists, or a container uses it
     NO_DRAIN = "no_drain"  # no drain to undo
     CANNOT_MOVE = "cannot_move"  # has waited so long that no request may overtake it
     ALREADY_HELD = "already_held"  # the previous lease of this server is still closing
     NOT_READY = "not_ready"  # reconcile has not finished, or the agent has not answered
+    HOME_FULL = "home_full"  # larger than its quota
+    TOO_MANY_STARTS = "too_many_starts"  # of one user, one after another
     IMAGE_MISSING = "image_missing"
     START_FAILED = "start_failed"
 

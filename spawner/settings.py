@@ -15,7 +15,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar
 
 from spawner.model import Quota, SettingsError
-from spawner.policy.container import ContainerLimits
+from spawner.policy.container import ContainerLimits, default_cpus
 from spawner.policy.fair_share import HALF_LIFE_HOURS
 from spawner.policy.idle import IdleRules
 from spawner.policy.network import (
@@ -200,10 +200,14 @@ class Settings:
         True, _yes_or_no, "Whether terminal input or output counts as work (`yes` or `no`)."
     )
     memory_limit_bytes: int = _setting(
-        32 * 1024**3, parse_bytes, "Memory of one server, /dev/shm and /tmp included."
+        32 * 1024**3,
+        parse_bytes,
+        "Memory of one server, including /dev/shm and /tmp (8 GiB at most).",
     )
     cpu_limit: float | None = _setting(
-        None, _optional(_cpus), "CPUs of one server; empty for no limit."
+        None,
+        _optional(_cpus),
+        "CPUs of one server; empty for seven eighths of the host's, at least 2.",
     )
     pids_limit: int = _setting(4096, _integer(64, 4194304), "Processes and threads of one server.")
     shm_size_bytes: int = _setting(
@@ -215,6 +219,16 @@ class Settings:
         20000,
         _integer(1000, 2000000),
         "First Linux uid for hub users; the range must not overlap the host's own uids.",
+    )
+    home_quota_bytes: int | None = _setting(
+        None,
+        _optional(parse_bytes),
+        "Size of one home above which its user starts no new server; empty for no quota.",
+    )
+    starts_per_hour: int = _setting(
+        60,
+        _integer(1, 100000),
+        "Server starts of one user in an hour; ten of them may follow each other at once.",
     )
     start_timeout_seconds: int = _setting(
         120, _integer(10, 3600), "Seconds in which a started server has to answer."
@@ -313,7 +327,8 @@ class Settings:
         """Resource limits of one server."""
         return ContainerLimits(
             memory_bytes=self.memory_limit_bytes,
-            cpus=self.cpu_limit,
+            # hub and broker run on one host, so both count the same CPUs
+            cpus=self.cpu_limit or default_cpus(os.cpu_count() or 1),
             pids=self.pids_limit,
             shm_bytes=self.shm_size_bytes,
         )

@@ -67,6 +67,7 @@ class ProcessStack:
         self._token = secrets.token_hex(32)
         ours = {
             "AUTHENTICATOR": "dummy",
+            "STARTS_PER_HOUR": "100000",
             "LEDGER_URL": f"sqlite:///{folder}/data/ledger.sqlite",
             **settings,
         }

@@ -174,6 +174,7 @@ def running_stack(instance: str, gpus: int = 2, **settings: str) -> Iterator[Sta
         "WORKBENCH_BIND": "127.0.0.1",
         "WORKBENCH_MEMORY_LIMIT": "4G",
         "WORKBENCH_SHM_SIZE": "1G",
+        "WORKBENCH_STARTS_PER_HOUR": "100000",
         **settings,
     }
     down = (str(ROOT / "scripts/down"), "--purge", "--yes")

@@ -34,7 +34,7 @@ def probe_network(docker_socket: Path, instance: str) -> tuple[Attempt, ...]:
         _await_peer(peer)
         _request(docker_socket, "POST", f"/containers/{probe}/start")
         exit_code = _json(docker_socket, "POST", f"/containers/{probe}/wait")["StatusCode"]
-        log = _request(docker_socket, "GET", f"/containers/{probe}/logs?stdout=1&stderr=1")
+        log = _request(docker_socket, "GET", f"/containers/{probe}/logs?stdout=1&stderr=1&tail=100")
     if exit_code != 0:
         raise Unknown(f"The network probe failed with exit code {exit_code}: {log[-200:]}")
     attempts = read_attempts(log)

@@ -20,6 +20,7 @@ from aiohttp import web
 from spawner.broker.agent_restart import keep_agent_running
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
+from spawner.broker.trail_copy import TrailCopy
 from spawner.catalog import Catalog, load_catalog
 from spawner.guard_state import FILE, require_guard
 from spawner.ledger import Ledger
@@ -43,7 +44,7 @@ def lazy_ledger(url: str, first_uid: int) -> Callable[[], Ledger]:
     def ledger() -> Ledger:
         with lock:
             if not opened:
-                opened.append(Ledger.open_existing(url, first_uid=first_uid))
+                opened.append(Ledger.open_existing(url, first_uid=first_uid, read_only=True))
             return opened[0]
 
     return ledger
@@ -66,22 +67,29 @@ async def serve(broker: Broker, socket_path: Path, group: int) -> web.ServerRunn
 
 async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) -> None:
     engine = Engine(flags.docker)
+    ledger = lazy_ledger(settings.ledger_url, settings.first_uid)
     broker = Broker(
         engine,
-        lazy_ledger(settings.ledger_url, settings.first_uid),
+        ledger,
         instance=settings.instance,
         limits=settings.limits,
         require_walls=lambda: require_guard(flags.guard_state),
         images={name: release.image for name, release in catalog.releases.items()},
+        first_uid=settings.first_uid,
     )
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     runner = await serve(broker, flags.listen, flags.group)
     log.info("Listening: socket=%s", flags.listen)
-    agent_watch = asyncio.create_task(keep_agent_running(engine, settings.instance))
+    watches = (
+        asyncio.create_task(keep_agent_running(engine, settings.instance)),
+        asyncio.create_task(broker.homes.keep_measured()),
+        asyncio.create_task(TrailCopy(ledger).run()),
+    )
     await ended.wait()
-    agent_watch.cancel()
+    for watch in watches:
+        watch.cancel()
     broker.events.close()
     await runner.cleanup()
     await engine.close()

@@ -31,6 +31,8 @@ class Operation(Enum):
     LIST = "list"
     WATCH = "watch"
     VOLUME = "volume"
+    HOMES = "homes"
+    REMOVE_HOME = "remove_home"
     INSPECT = "inspect"
     LOG = "log"
     WAIT = "wait"
@@ -41,6 +43,7 @@ class Operation(Enum):
 
 
 CHANGING = frozenset({Operation.STOP, Operation.REMOVE, Operation.CREATE, Operation.START})
+"""The operations on one container that change it."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ _RULES = (
     _rule("GET", "/containers/json", Operation.LIST, all=_FLAG),
     _rule("GET", "/events", Operation.WATCH),
     _rule("GET", rf"/volumes/{_NAME}", Operation.VOLUME),
+    _rule("GET", "/volumes", Operation.HOMES),
+    _rule("DELETE", rf"/volumes/{_NAME}", Operation.REMOVE_HOME, force=_NO),
     _rule("GET", rf"/containers/{_NAME}/json", Operation.INSPECT),
     _rule(
         "GET",
@@ -80,7 +85,7 @@ _RULES = (
         stdout=_FLAG,
         stderr=_FLAG,
         follow=_NO,
-        tail="[0-9]{1,3}",
+        tail="[1-9][0-9]?|100",
     ),
     _rule("POST", rf"/containers/{_NAME}/wait", Operation.WAIT),
     _rule("POST", rf"/containers/{_NAME}/stop", Operation.STOP, t="[0-9]{1,3}"),
@@ -97,7 +102,10 @@ def match_request(method: str, target: str) -> AllowedRequest:
         found = rule.path.fullmatch(path) if method == rule.method else None
         if found is not None:
             subject = found.groupdict().get("subject", "")
-            return AllowedRequest(rule.operation, subject, _match_query(rule, query))
+            allowed = AllowedRequest(rule.operation, subject, _match_query(rule, query))
+            if allowed.operation is Operation.LOG and "tail" not in allowed.query:
+                raise BrokerError(403, "The broker does not allow a log without a tail.")
+            return allowed
     raise BrokerError(403, f"The broker does not allow {method} {path[:200]!r}.")
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -16,13 +18,17 @@ from aiohttp import web
 
 from spawner.broker.allowlist import CHANGING, AllowedRequest, Operation, match_request
 from spawner.broker.bodies import parse_body, read_hub_environment, read_label, require_equal
+from spawner.broker.conflicts import Conflicts
 from spawner.broker.engine import Engine, Reply
 from spawner.broker.errors import BrokerError
 from spawner.broker.events import EventRelay
+from spawner.broker.homes import Homes, read_home_owner
+from spawner.broker.log_tail import read_log_tail
 from spawner.ledger import Ledger
-from spawner.model import Lease, LeaseState, Unknown
+from spawner.model import Account, Lease, LeaseState, Unknown
 from spawner.policy import container as policy
 from spawner.policy import names
+from spawner.policy.claims import explain_false_lease, is_account_uid
 from spawner.policy.probe_container import HUB_IMAGE, ROLE_PROBE, build_probes
 
 log = logging.getLogger(__name__)
@@ -31,6 +37,14 @@ _LAUNCH_SECONDS = 120.0
 _WAIT_SECONDS = 120.0
 _STOP_MARGIN_SECONDS = 30.0
 _ROLES = (policy.ROLE_SERVER, policy.ROLE_PREPARE_HOME, ROLE_PROBE)
+_MAX_CONCURRENT = {
+    Operation.WAIT: 128,
+    Operation.STOP: 512,
+    Operation.LOG: 32,
+    Operation.CREATE: 128,
+    Operation.START: 128,
+    Operation.WATCH: 16,
+}
 _T = TypeVar("_T")
 
 
@@ -50,6 +64,7 @@ class Broker:
         limits: policy.ContainerLimits,
         images: Mapping[str, str],
         require_walls: Callable[[], None],
+        first_uid: int,
     ) -> None:
         """Take the dependencies; no request is sent yet."""
         self._engine = engine
@@ -58,15 +73,20 @@ class Broker:
         self._limits = limits
         self._images = images
         self._require_walls = require_walls
+        self._first_uid = first_uid
+        self._conflicts = Conflicts(engine, instance)
+        self.homes = Homes(engine, instance)
+        self._running: Counter[Operation] = Counter()
         self.events = EventRelay(engine, instance)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request."""
         try:
             allowed = _require_allowed(request)
-            if allowed.operation is Operation.WATCH:
-                return await self.events.relay(request)
-            reply = await self._reply_to(allowed, request)
+            with self._counted(allowed.operation):
+                if allowed.operation is Operation.WATCH:
+                    return await self.events.relay(request)
+                reply = await self._reply_to(allowed, request)
         except BrokerError as refusal:
             if request.method != "GET":
                 path = request.raw_path.partition("?")[0][:200]
@@ -82,19 +102,38 @@ class Broker:
             status=reply.status, body=reply.body or None, content_type=reply.content_type
         )
 
+    @contextmanager
+    def _counted(self, operation: Operation) -> Iterator[None]:
+        """Bound the requests of one kind that run at once; raises BrokerError (503), after which the hub retries."""
+        if self._running[operation] >= _MAX_CONCURRENT.get(operation, 256):
+            raise BrokerError(503, f"Too many {operation.value} requests run at once: try again.")
+        self._running[operation] += 1
+        try:
+            yield
+        finally:
+            self._running[operation] -= 1
+
     async def _reply_to(self, allowed: AllowedRequest, request: web.BaseRequest) -> Reply:
         if allowed.operation is Operation.PING:
             return await self._engine.request("GET", "_ping")
         if allowed.operation is Operation.VERSION:
             return await self._engine.request("GET", "version")
         if allowed.operation is Operation.IMAGE:
+            if allowed.subject not in (HUB_IMAGE, *self._images.values()):
+                raise BrokerError(403, f"{allowed.subject} is no image of the catalog.")
             return await self._engine.request("GET", f"images/{allowed.subject}/json")
         if allowed.operation is Operation.LIST:
             return await self._list(allowed)
         if allowed.operation is Operation.VOLUME:
-            if not allowed.subject.startswith(f"{self._instance}-home-"):
+            reply = await self._engine.request("GET", f"volumes/{allowed.subject}")
+            # the name proves nothing: the homes of an instance "lab-home" begin like those of "lab"
+            if reply.status == 200 and read_home_owner(reply.parse(), self._instance) is None:
                 raise BrokerError(403, f"{allowed.subject} is no home of {self._instance}.")
-            return await self._engine.request("GET", f"volumes/{allowed.subject}")
+            return reply
+        if allowed.operation is Operation.HOMES:
+            return await self.homes.list()
+        if allowed.operation is Operation.REMOVE_HOME:
+            return await self._remove_home(allowed.subject)
         if allowed.operation is Operation.CREATE:
             try:
                 raw = await request.read()
@@ -126,6 +165,8 @@ class Broker:
             raise BrokerError(
                 403, f"The broker refuses this container: its name is {expected_name}."
             )
+        if role != ROLE_PROBE:  # it has no user, GPU or home
+            await self._check_claims(expected["Labels"])
         reply = await self._engine.request(
             "POST",
             "containers/create",
@@ -146,9 +187,7 @@ class Broker:
             raise BrokerError(
                 409, f"The image {tag} is not on this host: run scripts/up to build it."
             )
-        account = await self._in_ledger(lambda ledger: ledger.account(lease.uid))
-        if account is None:
-            raise BrokerError(403, "The broker refuses this container: its uid is no account's.")
+        account = await self._account(lease.uid)
         body = policy.build_server(
             lease,
             account,
@@ -160,11 +199,7 @@ class Broker:
         return names.container_name(self._instance, lease), body
 
     async def _expect_preparation(self, posted: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        text = read_label(posted, policy.LABEL_UID)
-        uid = int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else -1
-        account = await self._in_ledger(lambda ledger: ledger.account(uid))
-        if account is None:
-            raise BrokerError(403, "The broker refuses this container: its uid is no account's.")
+        account = await self._account(_read_uid(read_label(posted, policy.LABEL_UID)))
         # any image of the catalog is allowed: the hub posts the one that the user starts
         image_ids = [await self._image_id(tag) for tag in self._images.values()]
         if posted.get("Image") is None or posted["Image"] not in image_ids:
@@ -185,6 +220,16 @@ class Broker:
         if name not in bodies:
             raise BrokerError(403, f"{name} is no network probe of {self._instance}.")
         return bodies[name]
+
+    async def _remove_home(self, volume: str) -> Reply:
+        """Remove the home of an account that is over, if no lease and no container of it is left."""
+        account = await self._account(_read_uid(volume.rpartition("-")[2]))
+        if volume != names.home_volume(self._instance, account.user, account.uid):
+            raise BrokerError(403, f"{volume} is no home of {self._instance}.")
+        leases = await self._in_ledger(lambda ledger: ledger.live_leases())
+        if not account.is_home_removed or any(lease.uid == account.uid for lease in leases):
+            raise BrokerError(409, f"{volume} belongs to an account that is not over.")
+        return await self.homes.remove(volume, account)
 
     async def _image_id(self, tag: str) -> str | None:
         reply = await self._engine.request("GET", f"images/{tag}/json")
@@ -208,9 +253,16 @@ class Broker:
             raise BrokerError(403, f"{allowed.subject} is not a container of {self._instance}.")
         if allowed.operation is Operation.INSPECT:
             return inspected
-        if allowed.operation is Operation.START and labels[policy.LABEL_ROLE] == policy.ROLE_SERVER:
-            await self._check_fence(labels)
-        reply = await self._forward(allowed, str(container["Id"]))
+        container_id = str(container["Id"])
+        if allowed.operation is Operation.START:
+            with self._conflicts.starting(labels, container_id):
+                if labels[policy.LABEL_ROLE] == policy.ROLE_SERVER:
+                    await self._check_fence(labels)
+                if labels[policy.LABEL_ROLE] != ROLE_PROBE:
+                    await self._check_claims(labels, container_id)
+                reply = await self._forward(allowed, container_id)
+        else:
+            reply = await self._forward(allowed, container_id)
         if allowed.operation in CHANGING:
             log.info(
                 "Docker answered: operation=%s container=%s status=%d",
@@ -224,7 +276,7 @@ class Broker:
         """Forward with the inspected id: the name could belong to another container by now."""
         path = f"containers/{container_id}"
         if allowed.operation is Operation.LOG:
-            return await self._engine.request("GET", f"{path}/logs", query=allowed.query)
+            return await read_log_tail(self._engine, f"{path}/logs", allowed.query)
         if allowed.operation is Operation.WAIT:
             return await self._engine.request("POST", f"{path}/wait", seconds=_WAIT_SECONDS)
         if allowed.operation is Operation.STOP:
@@ -250,7 +302,29 @@ class Broker:
             raise BrokerError(
                 409, f"Lease {lease.id} is {lease.state.value}: no container of it may start."
             )
+        lie = explain_false_lease(lease, self._first_uid)
+        if lie is not None:
+            raise BrokerError(403, f"The broker refuses this lease: {lie}.")
         return lease
+
+    async def _account(self, uid: int) -> Account:
+        account = None
+        if is_account_uid(uid, self._first_uid):
+            account = await self._in_ledger(lambda ledger: ledger.account(uid))
+        if account is None or account.uid != uid:
+            raise BrokerError(403, "The broker refuses this container: its uid is no account's.")
+        return account
+
+    async def _check_claims(self, labels: Mapping[str, str], container_id: str = "") -> None:
+        """Compare what a container claims with Docker: the owner of its home volume, and all running containers."""
+        account = await self._account(_read_uid(labels.get(policy.LABEL_UID, "")))
+        volume = names.home_volume(self._instance, account.user, account.uid)
+        home = await self._engine.request("GET", f"volumes/{volume}")
+        if home.status not in (200, 404):
+            raise BrokerError(503, f"Docker did not describe the volume {volume}.")
+        if home.status == 200 and read_home_owner(home.parse(), self._instance) != account.user:
+            raise BrokerError(409, f"The volume {volume} is the home of another user or instance.")
+        await self._conflicts.require_none(labels, container_id)
 
     async def _check_fence(self, labels: Mapping[str, str]) -> None:
         """Refuse a start unless the lease is unchanged since its container was created.
@@ -287,6 +361,10 @@ def _read_labels(container: Mapping[str, Any]) -> Mapping[str, str]:
         return dict(container["Config"]["Labels"] or {})
     except (LookupError, TypeError, ValueError) as error:
         raise BrokerError(502, "Docker's answer has no labels.") from error
+
+
+def _read_uid(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else -1
 
 
 def _error_response(status: int, sentence: str) -> web.Response:

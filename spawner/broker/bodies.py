@@ -1,18 +1,50 @@
 """Bodies: checks a posted create body against the one that policy builds.
 
-Both have to be equal. The hub chooses only the values of its own environment variables.
+Both have to be equal. The hub chooses only the values of a closed list of environment variables.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from spawner.broker.errors import BrokerError
 
-_HUB_VARIABLE = re.compile(r"(?:JUPYTERHUB|JPY)_[A-Z0-9_]{1,60}|(?:MEM|CPU)_(?:LIMIT|GUARANTEE)")
+# a closed list: JUPYTERHUB_SINGLEUSER_APP and _EXTENSION would choose the program of a server
+HUB_VARIABLES = frozenset(
+    {
+        "CPU_GUARANTEE",
+        "CPU_LIMIT",
+        "JPY_API_TOKEN",
+        "JUPYTERHUB_ACTIVITY_URL",
+        "JUPYTERHUB_ADMIN_ACCESS",
+        "JUPYTERHUB_API_TOKEN",
+        "JUPYTERHUB_API_URL",
+        "JUPYTERHUB_BASE_URL",
+        "JUPYTERHUB_CLIENT_ID",
+        "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED",
+        "JUPYTERHUB_COOKIE_OPTIONS",
+        "JUPYTERHUB_DEBUG",
+        "JUPYTERHUB_DEFAULT_URL",
+        "JUPYTERHUB_DISABLE_USER_CONFIG",
+        "JUPYTERHUB_HOST",
+        "JUPYTERHUB_OAUTH_ACCESS_SCOPES",
+        "JUPYTERHUB_OAUTH_CALLBACK_URL",
+        "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES",
+        "JUPYTERHUB_OAUTH_SCOPES",
+        "JUPYTERHUB_PUBLIC_HUB_URL",
+        "JUPYTERHUB_PUBLIC_URL",
+        "JUPYTERHUB_ROOT_DIR",
+        "JUPYTERHUB_SERVER_NAME",
+        "JUPYTERHUB_SERVICE_PREFIX",
+        "JUPYTERHUB_SERVICE_URL",
+        "JUPYTERHUB_USER",
+        "MEM_GUARANTEE",
+        "MEM_LIMIT",
+    }
+)
+_MAX_VALUE_CHARACTERS = 4096
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
@@ -36,18 +68,23 @@ def read_label(body: Mapping[str, Any], label: str) -> str:
 def read_hub_environment(body: Mapping[str, Any]) -> dict[str, str]:
     """Return the variables of a posted body that the hub may choose."""
     entries = body.get("Env")
-    if not isinstance(entries, list) or not all(
-        isinstance(e, str) and "\0" not in e for e in entries
-    ):
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise BrokerError(403, "The broker refuses this container: Env is not a list of strings.")
     pairs = (entry.partition("=") for entry in entries)
-    return {name: value for name, _, value in pairs if _HUB_VARIABLE.fullmatch(name)}
+    chosen = {name: value for name, _, value in pairs if name in HUB_VARIABLES}
+    for name, value in chosen.items():
+        if len(value) > _MAX_VALUE_CHARACTERS or not value.isprintable():
+            raise BrokerError(
+                403,
+                f"The broker refuses this container: Env {name} is too long or not printable.",
+            )
+    return chosen
 
 
 def require_equal(posted: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raise BrokerError (403) with the first key, or variable, in which the bodies differ."""
     where = _first_difference(posted, expected, "")
-    if where == "Env":
+    if where == "Env" and isinstance(posted.get("Env"), list):
         where = f"Env {_first_unexpected_variable(posted['Env'], expected['Env'])}".rstrip()
     if where is not None:
         raise BrokerError(
@@ -69,6 +106,7 @@ def _first_difference(posted: object, expected: object, where: str) -> str | Non
     return None if type(posted) is type(expected) and posted == expected else where
 
 
-def _first_unexpected_variable(posted: list[str], expected: list[str]) -> str:
+def _first_unexpected_variable(posted: list[object], expected: list[str]) -> str:
     """Return the name, never the value, of the first unexpected entry."""
-    return next((entry.partition("=")[0][:60] for entry in posted if entry not in expected), "")
+    unexpected = (str(entry) for entry in posted if entry not in expected)
+    return next((entry.partition("=")[0][:60] for entry in unexpected), "")

@@ -1,4 +1,4 @@
-"""``workbench trail``: searches the audit trail.
+"""``workbench trail``: searches the audit trail, or follows it.
 
 The table has the newest entries. JSON lines and CSV have all of them and are printed while they arrive.
 """
@@ -6,13 +6,18 @@ The table has the newest entries. JSON lines and CSV have all of them and are pr
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import time
 from typing import Any
 
 from spawner.commands.hub_client import DONE, HubClient, run_with_hub
 from spawner.commands.noun import Noun
 from spawner.commands.table import print_table
+from spawner.model import Unknown
 from spawner.policy.formatting import format_subject
+
+FOLLOW_SECONDS = 2.0
 
 _FILTERS = {
     "actor": "the exact actor",
@@ -42,7 +47,43 @@ def add_trail_noun(nouns: Any) -> Noun:  # noqa: ANN401 - argparse keeps the typ
         help="all entries as JSON lines",
     )
     form.add_argument("--csv", action="store_const", const="csv", dest="format", help="all entries")
+    follow = noun.add_verb(
+        "follow",
+        "print new entries as JSON lines while they are written, until interrupted",
+        lambda flags: run_with_hub(_follow, flags),
+    )
+    follow.add_argument(
+        "--after",
+        type=int,
+        metavar="ID",
+        help="begin after this entry, 0 for the whole trail; the default is after the newest",
+    )
     return noun
+
+
+def _follow(hub: HubClient, flags: argparse.Namespace) -> int:
+    """Print entries until interrupted; ask a silent hub again, so that no entry is left out."""
+    after = flags.after
+    is_known = True
+    while True:
+        try:
+            if after is None:
+                newest = hub.request("GET", "trail")["entries"]
+                after = newest[0]["id"] if newest else 0
+            answer = hub.request("GET", "trail", query={"after": after})
+        except Unknown as error:
+            if is_known:
+                sys.stderr.write(f"{error} The trail is read again when it does.\n")
+            is_known = False
+        else:
+            is_known = True
+            for entry in answer["entries"]:
+                sys.stdout.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+            after = answer["next"]
+            if answer["entries"]:
+                continue  # there may be more
+        time.sleep(FOLLOW_SECONDS)
 
 
 def _print(hub: HubClient, flags: argparse.Namespace) -> int:

@@ -3,7 +3,15 @@
 Only the daemon's own "No such container" proves absence; every other missing answer is ``Unknown``.
 """
 
-from spawner.containers.client import Containers, ContainerStatus, ListedServer, Timeouts
+from spawner.containers.client import Containers, ContainerStatus, HomeList, ListedServer, Timeouts
 from spawner.containers.events import ContainerEnd, EventGap
 
-__all__ = ["ContainerEnd", "ContainerStatus", "Containers", "EventGap", "ListedServer", "Timeouts"]
+__all__ = [
+    "ContainerEnd",
+    "ContainerStatus",
+    "Containers",
+    "EventGap",
+    "HomeList",
+    "ListedServer",
+    "Timeouts",
+]

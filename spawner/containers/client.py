@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 import aiohttp
 from aiodocker import Docker, DockerError
 from aiodocker.containers import DockerContainer
+from aiodocker.volumes import DockerVolume
 
 from spawner.containers.events import ContainerEnd, EventGap, watch_ends
 from spawner.model import LaunchError, Unknown
@@ -55,6 +56,17 @@ class ListedServer:
     name: str
     lease_id: str
     is_running: bool
+
+
+@dataclass(frozen=True)
+class HomeList:
+    """The home volumes of one instance: the size in bytes by name, None if it is unknown.
+
+    ``measured_at`` is the time of the measurement, None before the first one.
+    """
+
+    sizes: Mapping[str, int | None]
+    measured_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -168,6 +180,24 @@ class Containers:
         """
         return watch_ends(f"{_HOST}/{API_VERSION}/events", self._socket_path, self._instance)
 
+    async def list_homes(self) -> HomeList:
+        """Return every home volume of this instance with its last measured size."""
+        try:
+            async with self._request("list the homes", self._timeouts.request_seconds) as docker:
+                return _read_homes(await docker.volumes.list())  # type: ignore[no-untyped-call]
+        except _Rejected as refused:
+            raise Unknown(f"Docker did not list the homes: {refused.sentence}") from refused
+
+    async def remove_home(self, volume: str) -> str | None:
+        """Remove a home and return None on proof of its absence, else why it was not removed."""
+        try:
+            async with self._request(f"remove {volume}", self._timeouts.prepare_seconds) as docker:
+                await DockerVolume(docker, volume).delete()  # type: ignore[no-untyped-call]
+        except _Rejected as refused:
+            is_gone = refused.status == 404 and "no such volume" in refused.sentence.lower()
+            return None if is_gone else refused.sentence
+        return None
+
     async def log_tail(self, name: str, lines: int = 20) -> str:
         """Return a container's last log lines, printable characters only; "" if there are none."""
         try:
@@ -271,6 +301,17 @@ def _read_listed(seen: DockerContainer) -> ListedServer:
         name=str(seen["Names"][0]).removeprefix("/"),
         lease_id=str(seen["Labels"].get(LABEL_LEASE, "")),
         is_running=seen["State"] == "running",
+    )
+
+
+def _read_homes(seen: Mapping[str, Any]) -> HomeList:
+    at = seen.get("MeasuredAt")
+    return HomeList(
+        {
+            str(one["Name"]): int(one["UsageData"]["Size"]) if one.get("UsageData") else None
+            for one in seen["Volumes"] or ()
+        },
+        None if at is None else datetime.fromisoformat(at),
     )
 
 

@@ -21,6 +21,7 @@ from spawner.controller.health import HealthMonitor
 from spawner.controller.lease_lifecycle import LeaseLifecycle, log_fields
 from spawner.controller.queue import Inventory, LeaseQueue, PositionReport, QueueEntry
 from spawner.controller.reconcile import Reconciliation
+from spawner.controller.user_homes import UserHomes
 from spawner.ledger import Ledger
 from spawner.model import (
     ACTIVE_STATES,
@@ -74,6 +75,7 @@ class Controller(LeaseLifecycle):
         self.admin_actions = AdminActions(
             ledger, in_ledger, gpus, clock, self, self._queue.advance_soon
         )
+        self.homes = UserHomes(ledger, in_ledger, containers, clock, settings.instance)
         self._ready = asyncio.Event()
         self._ready_at = 0.0
         # ids of the leases whose spawn runs in this process; a spawn of an earlier hub is gone

@@ -6,9 +6,11 @@ CLOSING is written before the container is inspected.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from weakref import WeakValueDictionary
 
 from spawner.catalog import Catalog
 from spawner.clock import Clock
@@ -62,6 +64,7 @@ class LeaseLifecycle:
         self._clock = clock
         self._in_ledger = in_ledger
         self._freed = freed
+        self._home_locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self.on_closed: Callable[[Lease], None] = lambda _: None
         """Called with each lease that was closed on proof of absence; the hub sets it."""
         self.has_been_opened: Callable[[Lease], bool] = lambda _: False
@@ -74,16 +77,18 @@ class LeaseLifecycle:
         """
         instance = self._settings.instance
         image_id = await self._containers.image_id(self._catalog.releases[lease.release].image)
-        account = await self._in_ledger(self._ledger.account, lease.uid)
-        if account is None:
-            raise LaunchError("Your account is not in the ledger: contact an admin.")
-        if not account.is_home_prepared:
-            report(20, "Preparing your home folder (the first time only)")
-            await self._containers.prepare_home(
-                names.preparation_name(instance, account.uid),
-                policy.build_home_preparation(account, instance=instance, image_id=image_id),
-            )
-            await self._in_ledger(self._ledger.mark_home_prepared, account.uid)
+        # one start of a user at a time gets here: a home is prepared once, and before its first server runs
+        async with self._home_locks.setdefault(lease.uid, asyncio.Lock()):
+            account = await self._in_ledger(self._ledger.account, lease.uid)
+            if account is None:
+                raise LaunchError("Your account is not in the ledger: contact an admin.")
+            if not account.is_home_prepared:
+                report(20, "Preparing your home folder (the first time only)")
+                await self._containers.prepare_home(
+                    names.preparation_name(instance, account.uid),
+                    policy.build_home_preparation(account, instance=instance, image_id=image_id),
+                )
+                await self._in_ledger(self._ledger.mark_home_prepared, account.uid)
         report(40, f"Creating your container from {lease.release}")
         name = names.container_name(instance, lease)
         body = policy.build_server(

@@ -17,6 +17,8 @@ from spawner.controller.lease_lifecycle import LeaseLifecycle, log_fields
 from spawner.ledger import Ledger
 from spawner.model import Cause, Lease, LeaseState
 from spawner.policy import container as policy
+from spawner.policy.claims import explain_false_lease
+from spawner.policy.names import container_name
 from spawner.serial_executor import SerialExecutor
 from spawner.settings import Settings
 
@@ -122,9 +124,14 @@ class Reconciliation:
             # no work runs in it, and without a lease it can never start
             await self._containers.remove(status.name, grace_seconds=0)
             return True
-        if not status.labels.get(policy.LABEL_UID, "").isdigit():
-            return False
         lease = self._build_lease(lease_id, status)
+        lie = explain_false_lease(lease, self._settings.first_uid)
+        # under another name, the removal of this lease's container would prove the absence of a wrong one
+        if lie or status.name != container_name(self._settings.instance, lease):
+            if status.name not in self._unknown:
+                why = lie or "its name is not that of its lease"
+                log.warning("Not adopted: container=%s reason=%s", status.name, why)
+            return False
         is_adopted = await self._in_ledger(self._ledger.adopt, lease)
         if is_adopted:
             log.warning("Adopted %s", log_fields(lease))
@@ -139,7 +146,7 @@ class Reconciliation:
             epoch=1,
             user=labels.get(policy.LABEL_USER, ""),
             server=labels.get(policy.LABEL_SERVER, ""),
-            uid=int(labels[policy.LABEL_UID]),
+            uid=int(uid) if (uid := labels.get(policy.LABEL_UID, "")).isdecimal() else -1,
             release=labels.get(policy.LABEL_RELEASE, ""),
             gpu_count=len(gpu_uuids),
             mig_profile=labels.get(policy.LABEL_MIG_PROFILE) or None,

@@ -24,6 +24,7 @@ from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.routes import with_workbench_routes
 from spawner.hub.hub_database import reduce_orm_queries, relax_sqlite_durability
+from spawner.hub.identity import identify
 from spawner.hub.servers.idle_release import IdleRelease
 from spawner.hub.servers.resume_queue import SERVICE, SERVICE_SCOPES, resume_queue
 from spawner.hub.servers.spawner import WorkbenchSpawner
@@ -59,7 +60,7 @@ def build_workbench(settings: Settings, catalog_file: Path) -> Workbench:
     clock, agent = Clock(ledger), AgentClient(settings.agent_url)
     containers = Containers(DOCKER_SOCKET, settings.instance)
     controller = Controller(ledger, agent, containers, catalog, settings, clock)
-    return Workbench(controller, ledger, agent, clock, catalog, settings)
+    return Workbench(controller, ledger, agent, clock, catalog, settings, DATA)
 
 
 def configure(c: Config, settings: Settings, workbench: Workbench, docs: Path) -> None:
@@ -78,6 +79,8 @@ def configure(c: Config, settings: Settings, workbench: Workbench, docs: Path) -
         "claim_minutes": settings.claim_minutes,
         # JupyterHub calls a function here with the user; a page awaits the function that it returns
         "lease_of": lambda _user: functools.partial(build_lease_view, workbench),
+        "disk_trouble": lambda user: workbench.disk.trouble if user and user.admin else None,
+        "home_trouble": lambda user: workbench.disk.home_trouble(identify(user)) if user else None,
         "format_gpu_name": lambda _user: format_gpu_name,
         "help_pages": render_help_pages(docs),
         "workbench_version": VERSION,
@@ -102,6 +105,7 @@ def run_background_tasks(workbench: Workbench, api: str) -> None:
     workbench.run_in_background(
         supervise(workbench.controller),
         supervise(workbench.gpu_sampler),
+        supervise(workbench.disk),
         resume_queue(workbench, api),
     )
 

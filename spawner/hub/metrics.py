@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter as Count
 from collections.abc import Iterator, Mapping
 
-from prometheus_client import REGISTRY, Counter, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -30,6 +30,16 @@ _WAIT = Histogram(
 _REFUSALS = Counter("workbench_refusals", "Requests refused.", ["reason"])
 for _reason in Reason:
     _REFUSALS.labels(_reason.value)
+
+
+_DISK_FREE = Gauge("workbench_disk_free_bytes", "Free bytes on the disk of the homes.")
+_DISK_SIZE = Gauge("workbench_disk_size_bytes", "Size in bytes of the disk of the homes.")
+
+
+def publish_disk(free_bytes: int, size_bytes: int) -> None:
+    """Set the gauges of the disk."""
+    _DISK_FREE.set(free_bytes)
+    _DISK_SIZE.set(size_bytes)
 
 
 def count_grant(lease: Lease) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -18,8 +19,10 @@ from spawner.catalog import Catalog
 from spawner.clock import Clock
 from spawner.controller import Controller
 from spawner.controller.queue import Inventory
+from spawner.hub.disk import DiskWatch
 from spawner.hub.metrics import Metrics
 from spawner.hub.single_flight import SingleFlight
+from spawner.hub.start_rate import StartRate
 from spawner.idle import IdleTracker
 from spawner.ledger import Ledger, LedgerSnapshot
 from spawner.model import Lease, Options
@@ -64,6 +67,7 @@ class Workbench:
     """The services that spawners and pages use; belongs to one event loop.
 
     ``offered`` is the part of the catalog that users can choose; a lease of another release keeps it.
+    ``disk`` knows the free space and the sizes of homes. ``start_rate`` bounds the starts of each user.
     ``launch_slots`` bounds the containers that start at once; a request in the queue takes no slot.
     ``servers`` are the spawners of this process by (user, server). ``closed_listeners`` receive each lease whose
     container is proven gone.
@@ -79,8 +83,9 @@ class Workbench:
         clock: Clock,
         catalog: Catalog,
         settings: Settings,
+        disk_folder: Path,
     ) -> None:
-        """Connect the objects; no request is sent yet."""
+        """Connect the objects; no request is sent yet. ``disk_folder`` is on the file system of Docker's volumes."""
         self.controller = controller
         self.ledger = ledger
         self.gpus = gpus
@@ -91,6 +96,10 @@ class Workbench:
         self.idle_tracker = IdleTracker(settings.idle, self._live, settings.sample_period_seconds)
         self.metrics = Metrics(ledger, settings.sample_period_seconds)
         self.gpu_sampler.listeners += [self.idle_tracker.update, self.metrics.update]
+        self.disk = DiskWatch(
+            ledger, controller.homes, clock, settings.home_quota_bytes, disk_folder
+        )
+        self.start_rate = StartRate(settings.starts_per_hour)
         self.launch_slots = asyncio.Semaphore(MAX_CONCURRENT_LAUNCHES)
         self.servers: WeakValueDictionary[tuple[str, str], Server] = WeakValueDictionary()
         self.service_token = _make_service_token()

@@ -8,7 +8,10 @@ import sqlalchemy as sa
 
 from spawner.ledger import tables
 from spawner.ledger.database import read_transaction, transaction
-from spawner.model import Account
+from spawner.ledger.trail import TrailAction, TrailEntry, record
+from spawner.model import Account, LeaseState
+
+_REMOVED = "(removed) "  # the identity of no user of the hub begins like this
 
 
 class Accounts:
@@ -35,6 +38,52 @@ class Accounts:
             row = connection.execute(sa.select(tables.accounts).where(where)).one_or_none()
         return None if row is None else self._as_account(row)
 
+    def accounts(self) -> dict[str, Account]:
+        """Return every account by the identity of its user."""
+        with read_transaction(self._engine) as connection:
+            found = connection.execute(sa.select(tables.accounts)).all()
+        return {row.identity: self._as_account(row) for row in found}
+
+    def last_use_of_homes(self) -> dict[int, float | None]:
+        """Return by uid when the last lease of each account ended; None while one is live."""
+        columns = tables.leases.c
+        # a live lease has no end: its row counts once more than its end
+        latest = sa.select(
+            columns.uid,
+            sa.func.max(columns.ended_at),
+            sa.func.count(),
+            sa.func.count(columns.ended_at),
+        ).group_by(columns.uid)
+        with read_transaction(self._engine) as connection:
+            found = connection.execute(latest).all()
+        return {uid: at if leases == ended else None for uid, at, leases, ended in found}
+
+    def end_account(self, uid: int, volume: str, *, by: str, reason: str, now: float) -> bool:
+        """Record that an admin removes the home of ``uid``, whose user is deleted; False if it has a live lease.
+
+        No identity matches the account any more. A second call records nothing.
+        """
+        where = tables.accounts.c.number == uid - self._first_uid
+        is_live = (tables.leases.c.uid == uid) & (tables.leases.c.state != LeaseState.CLOSED.value)
+        with transaction(self._engine) as connection:
+            if connection.execute(sa.select(tables.leases.c.id).where(is_live)).first() is not None:
+                return False
+            row = connection.execute(sa.select(tables.accounts).where(where)).one()
+            if not self._as_account(row).is_home_removed:
+                values = {"identity": f"{_REMOVED}{row.number}", "is_home_prepared": False}
+                connection.execute(sa.update(tables.accounts).where(where).values(values))
+                entry = TrailEntry(
+                    now,
+                    by,
+                    TrailAction.HOME_REMOVED,
+                    f"home {volume}",
+                    {"user": row.user, "uid": uid},
+                    None,
+                    reason,
+                )
+                record(connection, entry)
+        return True
+
     def mark_home_prepared(self, uid: int) -> None:
         """Record that the home folder of ``uid`` exists and belongs to it."""
         with transaction(self._engine) as connection:
@@ -59,5 +108,8 @@ class Accounts:
 
     def _as_account(self, row: sa.Row[Any]) -> Account:
         return Account(
-            uid=self._first_uid + row.number, user=row.user, is_home_prepared=row.is_home_prepared
+            uid=self._first_uid + row.number,
+            user=row.user,
+            is_home_prepared=row.is_home_prepared,
+            is_home_removed=row.identity.startswith(_REMOVED),
         )

@@ -24,23 +24,32 @@ Guard = Callable[[sa.Connection], None]
 """Runs at the start of every transaction, before its first read; an exception ends the transaction."""
 
 
-def open_engine(url: str, *, may_create: bool, guard: Guard | None = None) -> sa.Engine:
+def open_engine(
+    url: str, *, may_create: bool, read_only: bool = False, guard: Guard | None = None
+) -> sa.Engine:
     """Return an engine with serial transactions; no connection is open yet.
 
-    Without ``may_create`` a missing SQLite file raises Unknown.
+    Without ``may_create`` a missing SQLite file raises Unknown. With ``read_only`` no statement writes, and a SQLite
+    file behind a symbolic link raises Unknown.
     """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = _open_sqlite(parsed, may_create)
+        engine = _open_sqlite(parsed, may_create=may_create, read_only=read_only)
     else:
-        engine = open_postgresql(url, lock_seconds=BUSY_TIMEOUT_SECONDS)
+        engine = open_postgresql(url, lock_seconds=BUSY_TIMEOUT_SECONDS, read_only=read_only)
         sa.event.listen(engine, "begin", _lock_ledger)
     if guard is not None:
         sa.event.listen(engine, "begin", guard)
     return engine
 
 
-def open_postgresql(url: str, *, lock_seconds: float, **engine_options: Any) -> sa.Engine:  # noqa: ANN401
+def open_postgresql(
+    url: str,
+    *,
+    lock_seconds: float,
+    read_only: bool = False,
+    **engine_options: Any,  # noqa: ANN401
+) -> sa.Engine:
     """Return an engine with durable connections that wait ``lock_seconds`` for a lock.
 
     Server and client each notice a dead peer within half a minute, so a lost host keeps no lock.
@@ -50,6 +59,7 @@ def open_postgresql(url: str, *, lock_seconds: float, **engine_options: Any) -> 
         "lock_timeout": int(lock_seconds * 1000),
         "idle_in_transaction_session_timeout": 3 * BUSY_TIMEOUT_SECONDS * 1000,
         "synchronous_commit": "on",
+        "default_transaction_read_only": "on" if read_only else "off",
         **{f"tcp_{name}": value for name, value in _TCP_KEEPALIVE.items()},
     }
     flags = " ".join(f"-c {name}={value}" for name, value in options.items())
@@ -112,23 +122,38 @@ def missing_ledger(url: str | sa.URL) -> Unknown:
     return Unknown(f"There is no ledger at {describe(url)} yet: start the hub.")
 
 
-def _open_sqlite(url: sa.URL, may_create: bool) -> sa.Engine:
+def _open_sqlite(url: sa.URL, *, may_create: bool, read_only: bool) -> sa.Engine:
+    file = Path(url.database or "").absolute()
     if not may_create:
-        file = Path(url.database or "").absolute()
         if not file.is_file():
             raise missing_ledger(url)
-        # mode=rw: if the file disappears later, a new connection must not create an empty one
-        url = url.set(database=file.as_uri(), query={"mode": "rw", "uri": "true"})
+        # if the file disappears later, a new connection must not create an empty one
+        mode = "ro" if read_only else "rw"
+        url = url.set(database=file.as_uri(), query={"mode": mode, "uri": "true"})
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
-    sa.event.listen(engine, "connect", _prepare_sqlite)
+    if read_only:
+        sa.event.listen(engine, "do_connect", lambda *_: _reject_link(file))
+        sa.event.listen(engine, "connect", _leave_begin_to_sqlalchemy)
+    else:
+        sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401
-    """Make a new connection durable and leave BEGIN to ``_begin_sqlite``."""
+def _reject_link(file: Path) -> None:
+    for path in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))):
+        if path.is_symlink():
+            raise Unknown(f"The ledger cannot be read: {path} is a symbolic link.")
+
+
+def _leave_begin_to_sqlalchemy(connection: Any, _record: object) -> None:  # noqa: ANN401
     # the driver's own BEGIN comes too late: only before the first write
     connection.isolation_level = None
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ANN401
+    """Make a new connection durable and leave BEGIN to ``_begin_sqlite``."""
+    _leave_begin_to_sqlalchemy(connection, record)
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 

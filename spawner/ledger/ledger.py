@@ -101,10 +101,18 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
 
     @classmethod
     def open_existing(
-        cls, url: str, *, first_uid: int, half_life_hours: float = HALF_LIFE_HOURS
+        cls,
+        url: str,
+        *,
+        first_uid: int,
+        half_life_hours: float = HALF_LIFE_HOURS,
+        read_only: bool = False,
     ) -> Ledger:
-        """Open a ledger that the hub has created; raises Unknown for a missing ledger or another version."""
-        engine = open_engine(url, may_create=False)
+        """Open a ledger that the hub has created; raises Unknown for a missing ledger or another version.
+
+        ``read_only`` is for a process that has more rights than the hub: it follows no link and writes no page.
+        """
+        engine = open_engine(url, may_create=False, read_only=read_only)
         try:
             with read_transaction(engine) as connection:
                 require_current(connection, url)
@@ -129,7 +137,11 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
         with self._transaction() as connection:
             own = rows.live_lease(connection, request.user, request.server)
             if own is not None and self._is_reusable(connection, own, request):
-                return own
+                when_idle = request.options.when_idle
+                if own.when_idle is when_idle:
+                    return own
+                # this choice claims nothing, so it changes without a loss of the position
+                return rows.write(connection, own, when_idle=when_idle)
             waiting_lease = own if own is not None and own.state is LeaseState.WAITING else None
             owner = Owner(request.user, request.identity, request.groups)
             entitlement = self._entitle(connection, owner, quota, now)

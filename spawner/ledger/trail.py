@@ -35,6 +35,9 @@ class TrailAction(StrEnum):
     GPU_RETURNED = "gpu.returned"  # UUID
     GPU_DRAINED = "gpu.drained"  # UUID
     GPU_UNDRAINED = "gpu.undrained"  # UUID
+    DISK_LOW = "disk.low"  # disk
+    DISK_RECOVERED = "disk.recovered"  # disk
+    HOME_REMOVED = "home.removed"  # home VOLUME
     QUOTA_CHANGED = "quota.changed"  # default, group NAME or user NAME
     USER_APPROVED = "user.approved"  # user NAME; the account may log in
     USER_UNAPPROVED = "user.unapproved"  # user NAME; the approval was taken back
@@ -121,6 +124,18 @@ class Trail:
         with read_transaction(self._engine) as connection:
             rows = connection.execute(select.order_by(columns.id.desc()).limit(limit)).all()
         return tuple(_as_written(row) for row in rows)
+
+    def trail_after(self, after_id: int, limit: int = CHUNK) -> tuple[StoredEntry, ...]:
+        """Return the oldest ``limit`` entries with ids above ``after_id``, oldest first."""
+        newer = sa.select(tables.trail).where(tables.trail.c.id > after_id)
+        with read_transaction(self._engine) as connection:
+            rows = connection.execute(newer.order_by(tables.trail.c.id).limit(limit)).all()
+        return tuple(_as_written(row) for row in rows)
+
+    def add_entry(self, entry: TrailEntry) -> None:
+        """Write an entry about something that no other part of the ledger records."""
+        with transaction(self._engine) as connection:
+            record(connection, entry)
 
     def trail_chunks(
         self, search: TrailFilter = TrailFilter()

@@ -30,8 +30,7 @@ LABEL_MIG_PROFILE = "workbench.mig-profile"
 ROLE_SERVER = "server"
 ROLE_PREPARE_HOME = "prepare-home"
 
-# exec: PyTorch compiles and loads kernels under /tmp, and Docker's default is noexec
-_TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=8g"}  # noqa: S108
+_MAX_CPU_SHARES = 262144  # Docker's maximum
 _LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 # the image dates its files to the year 2000 for reproducible builds; in a new home they get the current time
 _PREPARE_HOME = (
@@ -45,7 +44,7 @@ class ContainerLimits:
     """Resource limits of one server."""
 
     memory_bytes: int
-    cpus: float | None
+    cpus: float
     pids: int
     shm_bytes: int
 
@@ -53,6 +52,11 @@ class ContainerLimits:
 def network_name(instance: str) -> str:
     """Return the name of the network of user containers, hub and proxy."""
     return f"{instance}-users"
+
+
+def default_cpus(host_cpus: int) -> float:
+    """Return the CPUs of one server that no setting limits: an eighth stays with the services of the host."""
+    return float(min(host_cpus, max(2, host_cpus * 7 // 8)))
 
 
 def build_server(
@@ -70,7 +74,14 @@ def build_server(
     """
     login = names.linux_name(lease.user)
     # void: CDI alone injects GPUs; NVIDIA's legacy runtime hook, if it is the default, must add none
-    ours = {"USER": login, "LOGNAME": login, "HOME": HOME, "NVIDIA_VISIBLE_DEVICES": "void"}
+    ours = {
+        "USER": login,
+        "LOGNAME": login,
+        "HOME": HOME,
+        "NVIDIA_VISIBLE_DEVICES": "void",
+        # libraries count the host's CPUs and would start more threads than the limit lets run
+        "OMP_NUM_THREADS": str(max(1, int(limits.cpus / max(1, lease.gpu_count)))),
+    }
     body: dict[str, Any] = {
         "Image": image_id,
         "Cmd": ["jupyterhub-singleuser", f"--HubOAuth.cache_max_age={LAB_CACHE_SECONDS}"],
@@ -97,13 +108,14 @@ def build_server(
             "Memory": limits.memory_bytes,
             "MemorySwap": limits.memory_bytes,
             "ShmSize": limits.shm_bytes,
-            "Tmpfs": _TMPFS,
+            "NanoCpus": round(limits.cpus * 1e9),
+            # servers that want more CPUs than the host has get them by their GPUs
+            "CpuShares": min(1024 * max(1, lease.gpu_count), _MAX_CPU_SHARES),
+            "Tmpfs": _tmpfs(account.uid),
             "Init": True,
             "Mounts": [_home_mount(instance, account)],
         },
     }
-    if limits.cpus is not None:
-        body["HostConfig"]["NanoCpus"] = round(limits.cpus * 1e9)
     if lease.gpu_uuids:
         devices = [f"nvidia.com/gpu={uuid}" for uuid in lease.gpu_uuids]
         body["HostConfig"]["DeviceRequests"] = [{"Driver": "cdi", "DeviceIDs": devices}]
@@ -136,11 +148,27 @@ def build_home_preparation(account: Account, *, instance: str, image_id: str) ->
     }
 
 
+def _tmpfs(uid: int) -> dict[str, str]:
+    """Return the folders outside the home in which a server may write; their files count as its memory."""
+    own = f"mode=0755,uid={uid},gid={uid}"
+    return {
+        # exec: PyTorch compiles and loads kernels under /tmp, and Docker's default is noexec
+        "/tmp": "rw,exec,nosuid,nodev,mode=1777,size=8g",  # noqa: S108
+        "/var/tmp": "rw,exec,nosuid,nodev,mode=1777,size=1g",  # noqa: S108
+        "/run": f"rw,noexec,nosuid,nodev,{own},size=64m",
+        "/var/lib/extrausers": f"rw,noexec,nosuid,nodev,{own},size=64k",  # the entrypoint's passwd
+    }
+
+
 def hardening(pids: int) -> dict[str, Any]:
     """Return the part of ``HostConfig`` that every container has."""
     return {
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges:true"],
+        # with a tmpfs where programs write, no user can fill the file system of the host's containers
+        "ReadonlyRootfs": True,
+        # no core files in homes; open files have the daemon's own limit, which no container can raise
+        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
         "PidsLimit": pids,
         "LogConfig": _LOGS,
         "RestartPolicy": {"Name": "no"},

@@ -36,6 +36,15 @@ def format_gpu_name(gpu: Gpu) -> str:
     return whole if gpu.mig_index is None else f"MIG instance {gpu.mig_index} of {whole}"
 
 
+def format_bytes(size: int) -> str:
+    """Return ``"3.2 GiB"`` or ``"512 MiB"``, in the largest unit that leaves a number of at least 1."""
+    for unit, power in (("TiB", 4), ("GiB", 3), ("MiB", 2)):
+        if size >= 1024**power:
+            number = size / 1024**power
+            return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
+    return f"{-(-size // 1024)} KiB"
+
+
 def format_hours(hours: float) -> str:
     """Return ``"1 hour"``, ``"24 hours"`` or ``"1.5 hours"``, truncated to two decimals.
 

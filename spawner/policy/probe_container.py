@@ -53,7 +53,6 @@ def _build(instance: str, image_id: str, command: list[str]) -> dict[str, Any]:
             "NetworkMode": network_name(instance),
             "Memory": _MEMORY_BYTES,
             "MemorySwap": _MEMORY_BYTES,
-            "ReadonlyRootfs": True,
             "Init": True,
         },
     }

@@ -37,7 +37,9 @@ class FakeEngine:
         self.calls: list[tuple[str, str]] = []
         self.exit_code = 0
         self.log: list[str] = []
-        self.volumes: set[str] = set()
+        self.volumes: dict[str, dict[str, str] | None] = {}
+        self.usage: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
         self.events = Events()
         self.faults = Faults()
         self.date: Callable[[], str] = lambda: STARTED
@@ -107,7 +109,10 @@ class FakeEngine:
                 web.get(f"{prefix}/images/{{subject:.+}}/json", self._image),
                 web.get(f"{prefix}/containers/json", self._list),
                 web.get(f"{prefix}/events", self._events),
+                web.get(f"{prefix}/volumes", self._volumes),
                 web.get(f"{prefix}/volumes/{{subject}}", self._volume),
+                web.delete(f"{prefix}/volumes/{{subject}}", self._delete_volume),
+                web.get(f"{prefix}/system/df", self._disk_use),
                 web.post(f"{prefix}/containers/create", self._create),
                 web.get(f"{prefix}/containers/{{subject}}/json", self._inspect),
                 web.get(f"{prefix}/containers/{{subject}}/logs", self._logs),
@@ -190,7 +195,49 @@ class FakeEngine:
         name = request.match_info["subject"]
         if name not in self.volumes:
             return _error(404, f"get {name}: no such volume")
-        return _answer({"Name": name, "Driver": "local", "Labels": None})
+        return _answer({"Name": name, "Driver": "local", "Labels": self.volumes[name]})
+
+    async def _volumes(self, request: web.Request) -> web.Response:
+        fault = await self._fail("volumes", request)
+        if fault is not None:
+            return fault
+        wanted = json.loads(request.query.get("filters", "{}")).get("label", [])
+        rows = [
+            {
+                "Name": name,
+                "Driver": "local",
+                "Labels": labels,
+                # only the broker's list has it
+                **({"UsageData": {"Size": self.usage[name]}} if name in self.usage else {}),
+            }
+            for name, labels in self.volumes.items()
+            if {f"{key}={value}" for key, value in (labels or {}).items()}.issuperset(wanted)
+        ]
+        return _answer({"Volumes": rows, "Warnings": None})
+
+    async def _delete_volume(self, request: web.Request) -> web.Response:
+        fault = await self._fail("delete_volume", request)
+        if fault is not None:
+            return fault
+        name = request.match_info["subject"]
+        if name not in self.volumes:
+            return _error(404, f"get {name}: no such volume")
+        for container in self.containers.values():
+            mounts = (container.body.get("HostConfig") or {}).get("Mounts") or []
+            if name in [mount["Source"] for mount in mounts]:
+                return _error(409, f"remove {name}: volume is in use - [{container.id}]")
+        del self.volumes[name]
+        return web.Response(status=204)
+
+    async def _disk_use(self, request: web.Request) -> web.Response:
+        fault = await self._fail("disk_use", request)
+        if fault is not None:
+            return fault
+        rows = [
+            {"Name": name, "UsageData": {"RefCount": 1, "Size": self.sizes.get(name, 4096)}}
+            for name in self.volumes
+        ]
+        return _answer({"Volumes": rows})
 
     def _publish(self, action: str, container: FakeContainer) -> None:
         attributes = {**(container.body.get("Labels") or {}), "name": container.name}
@@ -212,7 +259,10 @@ class FakeEngine:
         container = FakeContainer(f"{self._born:064x}", name, body)
         self.containers[name] = container
         mounts = (body.get("HostConfig") or {}).get("Mounts") or []
-        self.volumes |= {mount["Source"] for mount in mounts if mount["Type"] == "volume"}
+        for mount in mounts:
+            if mount["Type"] == "volume":
+                labels = (mount.get("VolumeOptions") or {}).get("Labels")
+                self.volumes.setdefault(mount["Source"], labels)
         return _answer({"Id": container.id, "Warnings": []}, 201)
 
     async def _inspect(self, request: web.Request) -> web.Response:

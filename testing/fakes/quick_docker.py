@@ -114,6 +114,8 @@ class QuickDaemon(FakeEngine):
         parts = path.split("/")
         if parts[0] == "images":
             return "image", self._image, path.removeprefix("images/").removesuffix("/json")
+        if parts[0] == "volumes":
+            return "volume", self._volume, parts[1]
         if parts[-1] == "create":
             return "create", self._create, query.get("name", "")
         if path == "containers/json":

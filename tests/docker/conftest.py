@@ -27,15 +27,16 @@ from testing.load import Load
 from testing.paths import ROOT
 from testing.stack import Stack, docker, run, running_stack
 
-# As small as a single-user image can be: the command of real ones, and a home with a file in it.
+# As small as a single-user image can be: the command of real ones, and a home with a file in it. JUPYTERHUB_DEBUG makes
+# it ignore SIGTERM, JUPYTERHUB_DEFAULT_URL is its exit code: names that the broker lets the hub choose.
 DOCKERFILE = r"""
 FROM debian:bookworm-slim
 RUN mkdir /home/researcher && echo hello > /home/researcher/example.txt
 RUN printf '%s\n' '#!/bin/sh' \
     'trap "exit 0" TERM' \
-    '[ -z "$JUPYTERHUB_STUBBORN" ] || trap "" TERM' \
+    '[ -z "$JUPYTERHUB_DEBUG" ] || trap "" TERM' \
     'echo "up as $(id -u):$(id -g)"' \
-    '[ -z "$JUPYTERHUB_EXIT" ] || exit "$JUPYTERHUB_EXIT"' \
+    '[ -z "$JUPYTERHUB_DEFAULT_URL" ] || exit "$JUPYTERHUB_DEFAULT_URL"' \
     'while [ ! -e /tmp/hungry ]; do sleep 0.1; done' \
     'exec tail /dev/zero' \
     > /usr/local/bin/jupyterhub-singleuser && chmod +x /usr/local/bin/jupyterhub-singleuser

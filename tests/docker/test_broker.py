@@ -87,7 +87,7 @@ CLIENT = (
     ("rm --force {stranger}", "The broker does not allow 'force'"),
     ("cp {own}:/etc/hostname -", "The broker does not allow GET"),
     ("update --memory=1g {own}", "The broker does not allow POST"),
-    ("volume ls", "The broker does not allow GET"),
+    ("volume create x", "The broker does not allow POST"),
     ("info", "The broker does not allow GET"),
 )
 

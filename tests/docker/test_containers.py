@@ -15,11 +15,11 @@ from testing.stack import docker
 from tests.docker.conftest import Bench
 
 
-async def test_an_image_is_its_id_and_a_missing_one_names_the_remedy(
+async def test_an_image_is_its_id_and_one_outside_the_catalog_is_not_described(
     bench: Bench, containers: Containers
 ) -> None:
     assert await containers.image_id(bench.image) == bench.image_id()
-    with pytest.raises(LaunchError, match="run scripts/up"):
+    with pytest.raises(LaunchError, match="is no image of the catalog"):
         await containers.image_id("wbtest-never-built:v1")
 
 
@@ -74,7 +74,7 @@ async def test_a_server_that_ends_by_itself_leaves_its_exit_code_and_its_log(
     bench: Bench, containers: Containers
 ) -> None:
     lease = bench.grant()
-    await bench.launch(containers, lease, JUPYTERHUB_EXIT="3")
+    await bench.launch(containers, lease, JUPYTERHUB_DEFAULT_URL="3")
     name = bench.name(lease)
     await eventually(lambda: docker("inspect", "-f", "{{.State.Running}}", name) == "false")
     ended = await containers.inspect(name)
@@ -101,7 +101,7 @@ async def test_a_server_that_ignores_sigterm_is_killed_after_its_grace(
     bench: Bench, containers: Containers
 ) -> None:
     lease = bench.grant()
-    await bench.launch(containers, lease, JUPYTERHUB_STUBBORN="1")
+    await bench.launch(containers, lease, JUPYTERHUB_DEBUG="1")
     await eventually(
         lambda: asyncio.to_thread(docker, "logs", bench.name(lease)), "the server logs"
     )

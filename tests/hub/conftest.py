@@ -18,7 +18,11 @@ from tests.hub.shell import Shell
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Defaults, with the ledger in the test's folder; a module overrides this for other settings."""
-    return Settings(ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite", start_timeout_seconds=10)
+    return Settings(
+        ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite",
+        start_timeout_seconds=10,
+        starts_per_hour=100000,
+    )
 
 
 @pytest.fixture

@@ -206,7 +206,13 @@ class HubEnvironment:
             self.ledger, self.agent, self.containers, catalog, self.settings, clock
         )
         self.workbench = Workbench(
-            self.controller, self.ledger, self.agent, clock, catalog, self.settings
+            self.controller,
+            self.ledger,
+            self.agent,
+            clock,
+            catalog,
+            self.settings,
+            self.folder,
         )
         config = Config()
         configure(config, self.settings, self.workbench, ROOT / "docs")

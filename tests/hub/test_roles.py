@@ -26,7 +26,10 @@ BOTH = ("GET", "PUT", "DELETE")
 SERVERS = ("server", "servers/lab")
 SERVER_ACTIONS = ("activity", "keep-alive", "requeue")
 REST = [
-    *(f"GET /workbench/{path}" for path in ("openapi.json", "queue", "gpus", "gpus/stream")),
+    *(
+        f"GET /workbench/{path}"
+        for path in ("openapi.json", "queue", "gpus", "gpus/stream", "health")
+    ),
     *(f"{method} /workbench/{server}/lease" for server in SERVERS for method in ("GET", "POST")),
     *(f"POST /workbench/gpus/GPU-0/{order}" for order in ("release", "drain", "undrain")),
     "POST /workbench/leases/0123456789abcdef/end",
@@ -37,6 +40,8 @@ REST = [
     *(f"{method} /workbench/quotas/groups/chess" for method in BOTH),
     *(f"{method} /workbench/quotas/users/bob" for method in BOTH),
     *(f"GET /workbench/quotas/users/{name}/effective" for name in ("alice", "bob", "carl")),
+    "GET /workbench/homes",
+    "POST /workbench/homes/wb-home-alice-1/remove",
     "GET /workbench/trail",
     *(f"POST /workbench/{server}/{what}" for server in SERVERS for what in SERVER_ACTIONS),
     *(f"GET /workbench/usage?by={what}" for what in ("user", "group")),

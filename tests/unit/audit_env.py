@@ -39,7 +39,10 @@ class AuditEnvironment:
         uid = broker_env.ledger.get_or_create_account("alice", "alice").uid
         broker_env.ledger.mark_home_prepared(uid)
         self.home = names.home_volume(INSTANCE, "alice", uid)
-        broker_env.engine.volumes.add(self.home)
+        broker_env.engine.volumes[self.home] = {
+            "workbench.instance": INSTANCE,
+            "workbench.user": "alice",
+        }
         self.run(self.alice)
         self.serve("alice", broker_env.name(self.alice))
         self.serve("bob", "")

@@ -101,6 +101,7 @@ async def running_broker_env(
             limits=LIMITS,
             images={"v2.7": TAG, "v9.9": "not-built:v9.9"},
             require_walls=broker_env.require_walls,
+            first_uid=FIRST_UID,
         )
         runner = await serve(
             broker_env.broker,

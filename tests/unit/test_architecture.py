@@ -39,7 +39,7 @@ FLOORS_WITHIN = {
     "controller": [
         {"lease_lifecycle", "queue"},
         {"end_watcher"},
-        {"reconcile", "health", "admin_actions"},
+        {"reconcile", "health", "admin_actions", "user_homes"},
         {"controller"},
     ],
     "hub": [
@@ -54,8 +54,10 @@ FLOORS_WITHIN = {
             "sessions",
             "single_instance",
             "single_flight",
+            "start_rate",
             "unavailable",
         },
+        {"disk"},
         {"approval", "refusal", "workbench"},
         {"views"},
         {"servers"},

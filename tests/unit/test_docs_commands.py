@@ -13,11 +13,18 @@ from spawner import cli
 from testing.docs import PAGES, Page, code_words, page
 from testing.paths import ROOT
 
-NOUN = r"(?:gpu|lease|queue|quota|usage|trail|audit)"
+NOUN = r"(?:gpu|lease|queue|quota|home|usage|trail|audit)"
 COMMAND_LINE = page("docs/command-line.md")
 REST = page("docs/rest-api.md")
 OPENAPI = json.loads((ROOT / "spawner/hub/handlers/openapi.json").read_text())
-ROUTE_TABLES = ("Your servers", "Queue and leases", "GPUs", "Quotas", "Usage, trail, description")
+ROUTE_TABLES = (
+    "Your servers",
+    "Queue and leases",
+    "GPUs",
+    "Quotas",
+    "Homes and disk",
+    "Usage, trail, description",
+)
 GUIDES = [read for read in PAGES if read.name != "CHANGELOG.md"]
 OTHER_PROGRAMS = {
     "--gpus",

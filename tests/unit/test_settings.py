@@ -1,8 +1,11 @@
 """Settings: what an admin writes, and the sentence when it cannot be used."""
 
+import os
+
 import pytest
 
 from spawner.model import Quota, SettingsError
+from spawner.policy.container import default_cpus
 from spawner.settings import Settings
 
 
@@ -10,6 +13,7 @@ def test_defaults_need_no_environment() -> None:
     settings = Settings.from_environ({"PATH": "/bin"})
     assert settings == Settings()
     assert settings.quota.max_gpus is None
+    assert settings.limits.cpus == default_cpus(os.cpu_count() or 1)
 
 
 def test_values_are_read_with_their_units() -> None:

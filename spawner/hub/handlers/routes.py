@@ -19,7 +19,9 @@ from spawner.hub.handlers.accounts import account_handlers, sign_up_handlers
 from spawner.hub.handlers.admin_actions import admin_action_handlers
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route
 from spawner.hub.handlers.gpus import gpu_handlers
+from spawner.hub.handlers.health import health_handlers
 from spawner.hub.handlers.help import help_handlers
+from spawner.hub.handlers.homes import home_handlers
 from spawner.hub.handlers.idle import idle_handlers
 from spawner.hub.handlers.lease import lease_handlers
 from spawner.hub.handlers.openapi import openapi_handlers
@@ -67,6 +69,8 @@ def build_routes(get_workbench: GetWorkbench) -> list[Route]:
         *usage_handlers(get_workbench),
         *idle_handlers(get_workbench),
         *admin_action_handlers(get_workbench),
+        *home_handlers(get_workbench),
+        *health_handlers(get_workbench),
         *quota_handlers(get_workbench),
         *trail_handlers(get_workbench),
         *openapi_handlers(),

@@ -19,6 +19,7 @@ END = "custom:workbench:end"
 QUOTAS = "custom:workbench:quotas"
 READ_QUOTAS = "custom:workbench:read:quotas"
 READ_TRAIL = "custom:workbench:read:trail"
+HOMES = "custom:workbench:homes"
 LEASES = "custom:workbench:leases"
 READ_LEASES = "custom:workbench:read:leases"
 
@@ -37,6 +38,7 @@ DEFINITIONS = {
     QUOTAS: {"description": "See and set all quotas.", "subscopes": [READ_QUOTAS]},
     READ_QUOTAS: {"description": "See quotas; with a filter, those of a user or group."},
     READ_TRAIL: {"description": "See the audit trail: actor, action, time and reason."},
+    HOMES: {"description": "See all homes, and remove those of deleted users."},
     LEASES: {"description": "See and extend leases.", "subscopes": [READ_LEASES]},
     READ_LEASES: {"description": "See leases: number of GPUs and end."},
 }

@@ -73,8 +73,8 @@ class TrailHandlerBase(WorkbenchHandler):
             ) from error
         return wall - self.workbench.clock.to_wall(0.0)
 
-    def _read_before(self) -> int | None:
-        text = self.get_argument("before", "")
+    def _read_id(self, name: str) -> int | None:
+        text = self.get_argument(name, "")
         if not text:
             return None
         is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_ID))
@@ -84,7 +84,7 @@ class TrailHandlerBase(WorkbenchHandler):
 
     async def _read_page(self) -> tuple[tuple[StoredEntry, ...], int | None]:
         """Return one page, and the ``before`` of the next page, None after the last."""
-        search, before_id = self._read_search(), self._read_before()
+        search, before_id = self._read_search(), self._read_id("before")
         found = await self._read(search, before_id, PAGE_ENTRIES + 1)
         return found[:PAGE_ENTRIES], found[PAGE_ENTRIES - 1].id if len(
             found
@@ -99,7 +99,7 @@ class TrailHandlerBase(WorkbenchHandler):
 
     async def _stream(self, kind: str) -> None:
         """Send all entries of the search, some hundred at a time."""
-        search, before_id = self._read_search(), self._read_before()
+        search, before_id = self._read_search(), self._read_id("before")
         chunk = await self._read(search, before_id, CHUNK)
         self.set_header("Content-Type", FORMATS[kind])
         self.set_header("Content-Disposition", f'attachment; filename="trail.{kind}"')
@@ -169,6 +169,10 @@ class TrailApiHandler(TrailHandlerBase, ApiHandler):
     async def get(self) -> None:
         """Answer one page, with the ``before`` of the next as ``next``; ``format`` answers all entries as a file."""
         require(self, scopes.READ_TRAIL, scopes.ADMIN)
+        after_id = self._read_id("after")
+        if after_id is not None:
+            await self._answer_after(after_id)
+            return
         kind = self.get_argument("format", "json")
         if kind in FORMATS:
             await self._stream(kind)
@@ -178,6 +182,15 @@ class TrailApiHandler(TrailHandlerBase, ApiHandler):
         found, next_id = await self._read_page()
         entries = [self._as_json(written) for written in found]
         self.finish(json.dumps({"entries": entries, "next": next_id}))
+
+    async def _answer_after(self, after_id: int) -> None:
+        """Answer the next entries, oldest first; ``next`` is the ``after`` of the following request."""
+        if self._given() or self.get_argument("before", "") or self.get_argument("format", ""):
+            raise bad_request("'after' follows the whole trail: give no other parameter.")
+        found = await asyncio.to_thread(self.workbench.ledger.trail_after, after_id)
+        entries = [self._as_json(written) for written in found]
+        last = found[-1].id if found else after_id
+        self.finish(json.dumps({"entries": entries, "next": last}))
 
 
 def trail_handlers(get_workbench: GetWorkbench) -> list[Route]:

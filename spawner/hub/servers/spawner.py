@@ -196,6 +196,11 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         options = self._parse(self.user_options)
         self._accepted_options = self.user_options
         owner = quota_subject(self.user)
+        refused = workbench.disk.refuse_start(owner.identity) or workbench.start_rate.take(
+            owner.name
+        )
+        if refused is not None:
+            raise SpawnRefused(refused)
         request = Request(owner.name, self.name, options, owner.identity, owner.groups)
         lease = await wait_for_grant(workbench, request, self._report_position)
         self._lease_id, self._is_starting = lease.id, True

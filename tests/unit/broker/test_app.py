@@ -109,7 +109,7 @@ async def test_a_foreign_container_is_not_touched_and_not_called_absent(
     broker_env.engine.containers["x"] = FakeContainer("7", "x", {"Labels": labels}, is_running=True)
     for method, path in (
         ("GET", "containers/x/json"),
-        ("GET", "containers/x/logs?stdout=1"),
+        ("GET", "containers/x/logs?stdout=1&tail=20"),
         ("POST", "containers/x/start"),
         ("POST", "containers/x/stop"),
         ("POST", "containers/x/wait"),

@@ -123,7 +123,24 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "prefix in lower case": (adding_env("jupyterhub_x=1"), "Env jupyterhub_x"),
     "name with a line end": (adding_env("JUPYTERHUB_X\n=1"), "Env JUPYTERHUB_X"),
     "variable without value": (adding_env("JUPYTERHUB_X"), "Env JUPYTERHUB_X"),
-    "zero byte": (adding_env("JUPYTERHUB_X=a\0b"), "Env is not a list of"),
+    "program of the server": (
+        adding_env("JUPYTERHUB_SINGLEUSER_APP=evil.App"),
+        "Env JUPYTERHUB_SINGLEUSER_APP",
+    ),
+    "extension of the server": (
+        adding_env("JUPYTERHUB_SINGLEUSER_EXTENSION=0"),
+        "Env JUPYTERHUB_SINGLEUSER_EXTENSION",
+    ),
+    "zero byte": (adding_env("JUPYTERHUB_HOST=a\0b"), "Env JUPYTERHUB_HOST is too long or not"),
+    "line end in a value": (
+        adding_env("JUPYTERHUB_HOST=a\nb"),
+        "Env JUPYTERHUB_HOST is too long or not",
+    ),
+    "long value": (
+        adding_env("JUPYTERHUB_HOST=" + "a" * 4097),
+        "Env JUPYTERHUB_HOST is too long or not",
+    ),
+    "no env": (_without("Env"), "Env is not a list of"),
     "env of no strings": (at("Env", value=[1]), "Env"),
     "env as object": (at("Env", value={"PATH": "x"}), "Env"),
 }
@@ -216,6 +233,9 @@ async def test_a_home_is_prepared_for_an_account_only(broker_env: BrokerEnvironm
         build_home_preparation(account, instance=INSTANCE, image_id="sha256:2"),
         {**body, "Cmd": ["cat /etc/shadow"]},
         {**body, "Env": ["OWNER=0"]},
+        {**body, "Env": None},
+        {**body, "Env": [["OWNER=0"]]},
+        {key: value for key, value in body.items() if key != "Env"},
         {**body, "HostConfig": {**body["HostConfig"], "CapAdd": ["ALL"]}},
         {**body, "Labels": {**body["Labels"], "workbench.uid": "²"}},
     ):

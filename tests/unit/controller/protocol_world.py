@@ -126,6 +126,7 @@ class World:
             limits=SETTINGS.limits,
             images={RELEASE.name: RELEASE.image},
             require_walls=lambda: None,
+            first_uid=SETTINGS.first_uid,
         )
         for user in USERS[1:]:  # the first start of alice prepares her home
             self.ledger.mark_home_prepared(self.ledger.get_or_create_account(user, user).uid)

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,27 @@ async def test_a_running_container_that_the_ledger_forgot_is_adopted(
     )
     assert adopted.ends_at == controller_env.uptime + SETTINGS.max_lease_hours * 3600
     assert (await controller_env.granted("bob")).gpu_uuids == (GPU_1,)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"uid": 0}, {"gpu_uuids": ("all",)}, {"id": "x"}, {"id": "f" * 16}],
+    ids=lambda changes: next(iter(changes)),
+)
+async def test_a_container_whose_labels_cannot_be_true_is_not_adopted(
+    controller_env: ControllerEnvironment,
+    caplog: pytest.LogCaptureFixture,
+    changes: dict[str, Any],
+) -> None:
+    lease = make_lease(gpu_uuids=(GPU_0,))
+    other = controller_env.put(replace(lease, **changes), is_running=False)
+    forged = controller_env.engine.containers.pop(other).body["Labels"]
+    name = controller_env.put(lease, is_running=True)
+    controller_env.engine.containers[name].body["Labels"] = forged
+    await controller_env.restart_hub().reconcile()
+    assert controller_env.ledger.live_leases() == ()
+    assert f"Not adopted: container={name}" in caplog.text
+    assert controller_env.engine.containers[name].is_running
 
 
 async def test_a_forgotten_container_whose_gpu_is_held_is_left_for_the_admin(

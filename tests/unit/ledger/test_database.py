@@ -113,6 +113,30 @@ def test_who_only_reads_never_makes_a_file(sqlite_url: str) -> None:
     assert not path.exists()
 
 
+def test_a_read_only_ledger_reads_what_the_hub_writes_and_writes_nothing(ledger_url: str) -> None:
+    hub = Ledger.open(ledger_url, first_uid=20000)
+    reader = Ledger.open_existing(ledger_url, first_uid=20000, read_only=True)
+    account = hub.get_or_create_account("alice", "alice")
+    assert reader.account(account.uid) == account
+    with pytest.raises(Unknown, match=r"read-?only"):
+        reader.mark_home_prepared(account.uid)
+    assert reader.account(account.uid) == account
+    for ledger in (hub, reader):
+        ledger.close()
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal"])
+def test_a_read_only_ledger_follows_no_link(sqlite_url: str, end: str) -> None:
+    Ledger.open(sqlite_url, first_uid=20000).close()
+    link = Path(name_of(sqlite_url) + end)
+    target = link.with_name("elsewhere")
+    if link.exists():
+        link.rename(target)
+    link.symlink_to(target)
+    with pytest.raises(Unknown, match="is a symbolic link"):
+        Ledger.open_existing(sqlite_url, first_uid=20000, read_only=True)
+
+
 # --- PostgreSQL only
 
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -19,6 +20,7 @@ from spawner.model import (
     Request,
     StaleLease,
     Unknown,
+    WhenIdle,
 )
 from spawner.policy.queue import PRESENT_SECONDS
 from testing.factories import GPU_0, GPU_1, make_request
@@ -76,6 +78,16 @@ def test_a_spawn_that_is_issued_anew_keeps_its_place(ledger: Ledger) -> None:
     first, second = enqueue(ledger, "alice"), enqueue(ledger, "bob")
     assert enqueue(ledger, "alice", now=50.0) == first
     assert advance(ledger)[0] == [first.id, second.id]
+
+
+def test_another_choice_for_idle_gpus_keeps_the_position(ledger: Ledger) -> None:
+    first, second = enqueue(ledger, "alice"), enqueue(ledger, "bob")
+    request = make_request("alice")
+    changed = replace(request, options=replace(request.options, when_idle=WhenIdle.GO_ON))
+    lease = request_lease(ledger, changed)
+    assert lease == replace(first, epoch=first.epoch + 1, when_idle=WhenIdle.GO_ON)
+    assert ledger.live_leases() == (lease, second)
+    assert request_lease(ledger, changed) == lease
 
 
 def test_another_wish_goes_to_the_end_and_an_impossible_one_changes_nothing(

@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 
 from spawner.model import Account
-from spawner.policy.container import ContainerLimits, build_home_preparation, build_server
+from spawner.policy.container import (
+    ContainerLimits,
+    build_home_preparation,
+    build_server,
+    default_cpus,
+)
 from testing.factories import GPU_0, GPU_1, make_account, make_lease
 
 LIMITS = ContainerLimits(memory_bytes=2**30, cpus=1.5, pids=100, shm_bytes=2**20)
@@ -52,8 +57,30 @@ def test_a_server_without_gpus_gets_none_whatever_the_environment_states() -> No
     assert sum(entry.startswith("NVIDIA_VISIBLE_DEVICES") for entry in body["Env"]) == 1
 
 
-def test_no_cpu_limit_is_no_key() -> None:
-    assert "NanoCpus" not in build(ContainerLimits(2**30, None, 100, 2**20))["HostConfig"]
+@pytest.mark.parametrize(
+    ("host_cpus", "expected"), [(1, 1.0), (2, 2.0), (4, 3.0), (8, 7.0), (128, 112.0)]
+)
+def test_a_server_leaves_an_eighth_of_the_host_to_the_services(
+    host_cpus: int, expected: float
+) -> None:
+    assert default_cpus(host_cpus) == expected
+
+
+@pytest.mark.parametrize(("gpus", "threads"), [((), 7), ((GPU_0,), 7), ((GPU_0, GPU_1), 3)])
+def test_libraries_start_as_many_threads_as_may_run(gpus: tuple[str, ...], threads: int) -> None:
+    body = build(ContainerLimits(2**30, 7.5, 100, 2**20), gpu_uuids=gpus)
+    assert f"OMP_NUM_THREADS={threads}" in body["Env"]
+    assert body["HostConfig"]["CpuShares"] == 1024 * max(1, len(gpus))
+
+
+def test_a_server_writes_in_its_home_and_in_bounded_memory_only() -> None:
+    host = build()["HostConfig"]
+    assert host["ReadonlyRootfs"] is True
+    assert set(host["Tmpfs"]) == {"/tmp", "/var/tmp", "/run", "/var/lib/extrausers"}
+    for options in host["Tmpfs"].values():
+        assert {"nosuid", "nodev"} < set(options.split(","))
+        assert "size=" in options
+    assert host["Ulimits"] == [{"Name": "core", "Soft": 0, "Hard": 0}]
 
 
 def test_the_lease_is_in_labels_and_mount() -> None:

@@ -33,6 +33,7 @@ class Bench:
             limits=SETTINGS.limits,
             images={RELEASE.name: RELEASE.image},
             require_walls=lambda: None,
+            first_uid=SETTINGS.first_uid,
         )
         self.containers: Containers = quick_containers(broker, SETTINGS.instance)
         self.lease = self.grant()

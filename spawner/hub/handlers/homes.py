@@ -1,0 +1,72 @@
+"""REST API of homes: lists them with size and last use, and removes those of deleted users."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from jupyterhub import orm
+
+from spawner.controller.user_homes import UserHome
+from spawner.hub.handlers import scopes
+from spawner.hub.handlers.access import actor_of, require
+from spawner.hub.handlers.admin_actions import AdminActionHandler
+from spawner.hub.handlers.api_base import GetWorkbench, Route, WorkbenchApiHandler
+from spawner.hub.identity import identify_row
+from spawner.hub.views.timestamps import Timestamp
+
+
+class HomesHandler(WorkbenchApiHandler):
+    """``GET /hub/api/workbench/homes``."""
+
+    async def get(self) -> None:
+        """Answer all homes, those of deleted users first."""
+        require(self, scopes.HOMES, scopes.ADMIN)
+        homes, measured_at = await self.workbench.controller.homes.list(_users(self))
+        self.finish(
+            json.dumps(
+                {
+                    "homes": [self._as_json(home) for home in homes],
+                    "measured_at": None if measured_at is None else measured_at.isoformat(),
+                }
+            )
+        )
+
+    def _as_json(self, home: UserHome) -> dict[str, Any]:
+        last = home.last_used_at
+        return {
+            "home": home.volume,
+            "user": home.user,
+            "first_name": home.account.user,
+            "uid": home.account.uid,
+            "size_bytes": home.size_bytes,
+            "is_in_use": home.is_in_use,
+            "last_used_at": None
+            if last is None
+            else Timestamp(self.workbench.clock.to_wall(last)).iso,
+        }
+
+
+class HomeRemoveHandler(AdminActionHandler):
+    """``POST /hub/api/workbench/homes/<home>/remove``."""
+
+    async def post(self, volume: str) -> None:
+        """Remove this home of a deleted user, with all its files."""
+        reason = self.read_action(scopes.HOMES)["reason"]
+        homes = self.workbench.controller.homes
+        self.answer(await homes.remove(volume, _users(self), by=actor_of(self), reason=reason))
+
+
+def home_handlers(get_workbench: GetWorkbench) -> list[Route]:
+    """Return the routes, below the hub's prefix."""
+    options = {"get_workbench": get_workbench}
+    return [
+        ("/api/workbench/homes", HomesHandler, options),
+        ("/api/workbench/homes/([^/]+)/remove", HomeRemoveHandler, options),
+    ]
+
+
+def _users(handler: WorkbenchApiHandler) -> dict[str, str]:
+    """Return the names of the hub's users by identity."""
+    rows = handler.db.query(orm.User.id, orm.User.created, orm.User.name)
+    return {identify_row(row): row.name for row in rows}
