@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from tornado import web
 
 
-def find_usable_admins(db: Session, permanent: Collection[str]) -> set[str]:
+def select_usable_admins(db: Session, permanent: Collection[str]) -> set[str]:
     """Return the names of admins with an approved account; the names ``permanent`` are admins at each log-in."""
     approved = db.query(UserInfo.username).filter(UserInfo.is_authorized)
     admins = db.query(orm.User.name).filter(orm.User.admin)
@@ -24,7 +24,7 @@ def find_usable_admins(db: Session, permanent: Collection[str]) -> set[str]:
 
 def require_other_admin(db: Session, permanent: Collection[str], name: str) -> None:
     """Raise a 409 if no admin but ``name`` can log in."""
-    if find_usable_admins(db, permanent) == {name}:
+    if select_usable_admins(db, permanent) == {name}:
         raise web.HTTPError(
             HTTPStatus.CONFLICT.value,
             f"{name} is the only admin with a log-in: make another user an admin first.",

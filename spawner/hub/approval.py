@@ -95,7 +95,7 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
 
     async def is_own_password(self, handler: web.RequestHandler, name: str, password: str) -> bool:
         """Return whether ``password`` is that of the account ``name``; raises TooManyAttemptsError."""
-        address = await self.client_addresses.find(handler.request)
+        address = await self.client_addresses.get(handler.request)
         now = time.monotonic()
         is_known = self._known.count((address, name), now) > 0
         self._require_attempts_left(address, name, now, is_known=is_known)
@@ -147,7 +147,7 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         self, handler: web.RequestHandler, name: str, password: str
     ) -> dict[str, str]:
         """Store a sign-up; return the sentences that say what is wrong, by field. Raises TooManyAttemptsError."""
-        address = await self.client_addresses.find(handler.request)
+        address = await self.client_addresses.get(handler.request)
         wait = self._sign_ups.wait_seconds(address, time.monotonic())
         if wait > 0:
             raise TooManyAttemptsError(
@@ -155,14 +155,14 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
             )
         self._require_room()
         name = self.normalize_username(name)
-        if (error := self._find_name_error(name)) is not None:
+        if (error := self._name_error(name)) is not None:
             return {"username": error}
         made = await self._hash(address, 0, hash_password, password, name)
         if isinstance(made, str):
             return {"password": made}
         # others may have signed up during the hash
         self._require_room()
-        if (error := self._find_name_error(name)) is not None:
+        if (error := self._name_error(name)) is not None:
             return {"username": error}
         self._sign_ups.add(address, time.monotonic())
         self.db.add(UserInfo(username=name, password=made))
@@ -173,7 +173,7 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         self, handler: web.RequestHandler, name: str, password: str
     ) -> str | None:
         """Store a new password of the account ``name``; return the sentence that says why not."""
-        address = await self.client_addresses.find(handler.request)
+        address = await self.client_addresses.get(handler.request)
         made = await self._hash(address, 0, hash_password, password, name)
         if isinstance(made, str):
             return made
@@ -226,7 +226,7 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
                 "Too many sign-ups wait for approval: ask an admin to decide on them.", 60
             )
 
-    def _find_name_error(self, name: str) -> str | None:
+    def _name_error(self, name: str) -> str | None:
         if not name or not self.validate_username(name):
             return (
                 "A username has at most 64 letters, digits and . _ - + @, beginning with a letter."

@@ -35,14 +35,14 @@ class ClientAddresses:
         self._proxies: frozenset[Address] = frozenset()
         self._resolved_at = -MAX_AGE_SECONDS
 
-    async def find(self, request: HTTPServerRequest) -> str:
+    async def get(self, request: HTTPServerRequest) -> str:
         """Return the client's address, an IPv6 one as its /64 network."""
         # JupyterHub lets Tornado replace ``remote_ip`` by any header; this is the connection's own peer
         connection: Any = request.connection
         peer = parse_address(connection.context.address[0])
         if peer is None:
             return "unknown"
-        if peer in await self._find_proxies():
+        if peer in await self._resolve_proxies():
             peer = self._last_untrusted(peer, request.headers.get("X-Forwarded-For", ""))
         return format_client(peer)
 
@@ -56,7 +56,7 @@ class ClientAddresses:
                 return peer
         return peer
 
-    async def _find_proxies(self) -> frozenset[Address]:
+    async def _resolve_proxies(self) -> frozenset[Address]:
         if time.monotonic() - self._resolved_at >= MAX_AGE_SECONDS:
             self._resolved_at = time.monotonic()
             found = await asyncio.gather(*map(_resolve, self._proxy_names))

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from nativeauthenticator.orm import UserInfo
 from sqlalchemy.orm import Session
 
-from spawner.hub.admins import find_usable_admins
+from spawner.hub.admins import select_usable_admins
 from spawner.hub.approval import MIN_PASSWORD_LENGTH
 from spawner.hub.configure import HUB_DATABASE
 from spawner.model import SettingsError
@@ -37,7 +37,7 @@ def create_admin(database: str, name: str, password: str) -> bool:
             if info is None:
                 info = UserInfo(username=name)
                 session.add(info)
-            elif find_usable_admins(session, {name}):
+            elif select_usable_admins(session, {name}):
                 return False
             # an unapproved account may be a stranger's sign-up: its password must not become the admin's
             info.password = bcrypt.hashpw(password.encode(), bcrypt.gensalt())

@@ -44,7 +44,7 @@ def environment_of(hub_env: HubEnvironment, name: str) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in body["Env"])
 
 
-async def ask_for_code(browser: httpx.AsyncClient, name: str) -> str:
+async def request_code(browser: httpx.AsyncClient, name: str) -> str:
     """Return the OAuth code with which the browser is sent to the server of ``name``."""
     asked = {
         "client_id": f"jupyterhub-user-{name}",
@@ -75,7 +75,7 @@ async def exchange(hub_env: HubEnvironment, name: str, code: str, secret: str) -
 async def open_lab(hub_env: HubEnvironment, browser: httpx.AsyncClient, name: str) -> str:
     """Return the token with which JupyterLab of ``name`` recognizes ``browser`` from now on."""
     secret = environment_of(hub_env, name)["JUPYTERHUB_API_TOKEN"]
-    answer = await exchange(hub_env, name, await ask_for_code(browser, name), secret)
+    answer = await exchange(hub_env, name, await request_code(browser, name), secret)
     assert answer.status_code == HTTPStatus.OK, answer.text
     token: str = answer.json()["access_token"]
     return token
@@ -83,7 +83,7 @@ async def open_lab(hub_env: HubEnvironment, browser: httpx.AsyncClient, name: st
 
 @dataclass
 class Credentials:
-    """What alice has after a usual day: two browsers, a server, JupyterLab in both browsers, a token, an open code."""
+    """The credentials of alice after a usual day: two browsers, a server, JupyterLab in both browsers, a token, an open code."""
 
     hub_env: HubEnvironment
     browser: httpx.AsyncClient
@@ -129,7 +129,7 @@ async def make_credentials(
         lab_elsewhere=await open_lab(hub_env, elsewhere, "alice"),
         token=token,
         server_token=environment_of(hub_env, "alice")["JUPYTERHUB_API_TOKEN"],
-        code=await ask_for_code(elsewhere, "alice"),
+        code=await request_code(elsewhere, "alice"),
     )
 
 

@@ -22,7 +22,7 @@ from tests.hub.accounts import join, sign_up
 from tests.hub.hub_env import HubEnvironment, log_in, xsrf_of
 
 HASH_ROUNDS = 12
-"""The product's own: a hash takes 0.25 s, which is long beside everything else in a request."""
+"""The product's own: a hash takes 0.25 s, the longest part of a request."""
 
 
 def browser_at(hub_env: HubEnvironment, address: str) -> httpx.AsyncClient:

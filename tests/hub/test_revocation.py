@@ -17,11 +17,11 @@ from tests.hub.accounts import ADMIN_PASSWORD, admin, database, press
 from tests.hub.credentials import (
     EVERYTHING,
     Credentials,
-    ask_for_code,
     exchange,
     is_let_in,
     make_credentials,
     post,
+    request_code,
 )
 from tests.hub.hub_env import PASSWORD, HubEnvironment, log_in
 from tests.hub.people import make_service
@@ -150,7 +150,7 @@ async def test_a_password_set_by_an_admin_ends_all_but_the_server(
 async def test_a_log_out_ends_this_browser_and_its_copies(
     hub_env: HubEnvironment, alice: Credentials
 ) -> None:
-    thief_code = await ask_for_code(alice.browser, "alice")
+    thief_code = await request_code(alice.browser, "alice")
     cookies = httpx.Cookies(alice.browser.cookies)
     assert (await alice.browser.get("/hub/logout")).status_code == 302
     async with hub_env.browser() as copied:

@@ -40,7 +40,7 @@ class AccountHandler(WorkbenchHandler):
             order = Revocation(extent, actor_of(self), reason, kept_session)
             await revoke(self.workbench, user, order)
 
-    def find_account(self, name: str) -> UserInfo:
+    def get_account(self, name: str) -> UserInfo:
         """Return the account ``name``; raises a 404 without one."""
         info: UserInfo | None = self.authenticator.get_user(name)
         if info is None:
@@ -68,7 +68,7 @@ class SignUpPageHandler(AccountHandler):
         )
 
     async def post(self) -> None:
-        """Store a sign-up, or show the form again with an error beside each field and the typed name."""
+        """Store a sign-up, or show the form again with an error at each field and the typed name."""
         name, password, again = self.read_fields(
             "username", "signup_password", "signup_password_confirmation"
         )
@@ -110,7 +110,7 @@ class ApprovalHandler(AccountHandler):
     async def post(self, name: str) -> None:
         """Change the approval; without it the user's sessions, tokens, queue positions and servers end."""
         require(self, "admin:users")
-        info = self.find_account(name)
+        info = self.get_account(name)
         wanted = self.get_body_argument("approved", "no" if info.is_authorized else "yes")
         if wanted == "yes":
             if not info.is_authorized:
@@ -145,7 +145,7 @@ class DiscardHandler(AccountHandler):
                 self.users.delete(user)
             # an admin may have approved it meanwhile
             if self.authenticator.is_unapproved(name):
-                self.db.delete(self.find_account(name))
+                self.db.delete(self.get_account(name))
                 self.db.commit()
         self.redirect(f"{self.hub.base_url}authorize")
 
@@ -165,7 +165,7 @@ class PasswordPageHandler(AccountHandler):
         old, new, again = self.read_fields(
             "old_password", "new_password", "new_password_confirmation"
         )
-        self.find_account(name)
+        self.get_account(name)
         error: str | None
         if new != again:
             errors = {"again": "The two new passwords differ: type them again."}
@@ -197,14 +197,14 @@ class PasswordByAdminHandler(AccountHandler):
     async def get(self, name: str) -> None:
         """Show the form."""
         require(self, "admin:users")
-        self.find_account(name)
+        self.get_account(name)
         await self._finish(name, {}, is_done=False)
 
     async def post(self, name: str) -> None:
         """Set the password; the user's sessions, tokens and queue positions end."""
         require(self, "admin:users")
         new, again = self.read_fields("new_password", "new_password_confirmation")
-        self.find_account(name)
+        self.get_account(name)
         error: str | None
         if new != again:
             errors = {"again": "The two new passwords differ: type them again."}

@@ -1,14 +1,9 @@
 """Revocation: takes back what a user was given, by one function for every reason.
 
-========================== ================ ============= ====== =======
-event                      browser sessions tokens        queue  servers
-========================== ================ ============= ====== =======
-log-out                    this one         of this one   keeps  keep
-own password changed       all but this one all but those keeps  keep
-password set by an admin   all              all           leaves keep
-log out everywhere         all              all           leaves keep
-not approved, or deleted   all              all           leaves end
-========================== ================ ============= ====== =======
+- Log-out: ends this session and its tokens; queue and servers stay.
+- Own password changed: ends all other sessions and their tokens; queue and servers stay.
+- Password set by an admin, or *Log out everywhere*: ends all sessions and tokens, leaves the queue; servers stay.
+- Approval withdrawn, or account deleted: ends all sessions, tokens, queue positions and servers.
 
 *Tokens* are API tokens, OAuth tokens and OAuth codes. A server that goes on keeps its own token. JupyterLab asks the
 hub about a browser's OAuth token at least every ``policy.container.LAB_CACHE_SECONDS``, and then refuses the browser.
@@ -68,7 +63,7 @@ async def revoke(workbench: Workbench, user: User, order: Revocation) -> None:
 
 
 def _revoke_credentials(user: User, order: Revocation) -> None:
-    kept = set() if order.extent is Extent.ACCOUNT else _find_server_tokens(user)
+    kept = set() if order.extent is Extent.ACCOUNT else _select_server_tokens(user)
     for row in [*user.orm_user.api_tokens, *user.orm_user.oauth_codes]:
         is_kept_session = order.kept_session is not None and row.session_id == order.kept_session
         if not is_kept_session and not (isinstance(row, orm.APIToken) and row.id in kept):
@@ -77,7 +72,7 @@ def _revoke_credentials(user: User, order: Revocation) -> None:
     user.db.commit()
 
 
-def _find_server_tokens(user: User) -> set[int]:
+def _select_server_tokens(user: User) -> set[int]:
     """Return the ids of the tokens with which the user's servers reach the hub; a token's note proves nothing."""
     stored = [(row.state or {}).get("token_id") for row in user.orm_spawners.values()]
     tokens = [

@@ -278,7 +278,9 @@ def end_a_lost_lease_at_start(switch: Switch) -> None:
         else:
             await original(self, lease)
 
-    switch.replace(reconcile, "_runs_as_recorded", lambda lease, _: lease.state is LeaseState.RUNNING)
+    switch.replace(
+        reconcile, "_runs_as_recorded", lambda lease, _: lease.state is LeaseState.RUNNING
+    )
     switch.replace(Reconciliation, "_reconcile_lease", settle)
 
 

@@ -35,4 +35,4 @@ async def test_the_last_address_that_no_trusted_proxy_has(
     addresses = ClientAddresses([ip_network("192.168.7.0/24")], [PROXY, "no-such-host.invalid"])
     connection = SimpleNamespace(context=SimpleNamespace(address=(peer, 1)))
     request: Any = SimpleNamespace(connection=connection, headers={"X-Forwarded-For": forwarded})
-    assert await addresses.find(request) == client
+    assert await addresses.get(request) == client
