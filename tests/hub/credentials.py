@@ -83,7 +83,7 @@ async def open_lab(hub_env: HubEnvironment, browser: httpx.AsyncClient, name: st
 
 @dataclass
 class Credentials:
-    """The credentials of alice after a usual day: two browsers, a server, JupyterLab in both browsers, a token, an open code."""
+    """The credentials of alice: two browsers with JupyterLab, a server, a token, an open code."""
 
     hub_env: HubEnvironment
     browser: httpx.AsyncClient
