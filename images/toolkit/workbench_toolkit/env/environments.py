@@ -107,7 +107,14 @@ class Home:
         remove_folder(environment.folder)
 
     def reset(self) -> None:
-        """Remove the user's packages and make their environment again, without packages."""
+        """Remove the user's packages and make their environment again, without packages.
+
+        What is no folder on the way to it, or one without rights, gets another name.
+        """
+        for folder in (self.packages.parent.parent, self.packages.parent):
+            usable = folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+            if os.path.lexists(folder) and not usable:
+                _set_aside(folder)
         remove_folder(self.packages)
         make_environment(self.packages)
 
@@ -153,6 +160,13 @@ def remove_folder(folder: Path) -> None:
             gone.unlink()
     except OSError as error:
         raise ToolError(f"{error.filename} cannot be removed: {error.strerror}.") from error
+
+
+def _set_aside(folder: Path) -> None:
+    try:
+        folder.rename(folder.with_name(f"{folder.name}.{uuid4().hex[:8]}.old"))
+    except OSError as error:
+        raise ToolError(f"{folder} cannot be renamed: {error.strerror}.") from error
 
 
 def list_requirements(folder: Path) -> list[str]:
