@@ -14,7 +14,7 @@ from spawner.catalog import Release
 from tests.images.conftest import docker, run
 from tests.images.wheels import write_wheel
 
-ASK = Path(__file__).with_name("ask_server.py").read_text(encoding="utf-8")
+PROBE = Path(__file__).with_name("probe_server.py").read_text(encoding="utf-8")
 OFFLINE = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels PIP_QUIET=1; "
 IMPORTED = "python -c 'import {0}; print({0}.__version__)'"
 LISTED = "env -u PIP_QUIET pip list | grep '^six '"
@@ -197,7 +197,7 @@ def test_a_start_without_packages_has_those_of_the_image(
     release: Release, volume: str, wheels: Path
 ) -> None:
     in_home(release, volume, wheels, "pip install six==1.15.0")
-    option = "--env=WORKBENCH_PACKAGES="
+    option = "--env=WB_PACKAGES="
     script = "python -c 'import six, sys; print(six.__file__, sys.prefix)'; wb verify >/dev/null; echo $?"
     printed = in_home(release, volume, wheels, script, option)
     assert printed.split()[1:] == ["/opt/pytorch", "0"]
@@ -210,7 +210,7 @@ def test_the_server_imports_nothing_from_a_home_and_a_kernel_does(
     in_home(release, volume, wheels, SHADOWS.replace("tornado traitlets ", ""))
     options = (f"--volume={volume}:/home/researcher", "--env=JUPYTER_TOKEN=secret")
     docker("run", "-d", "--name", name, *options, release.image, "jupyter", "lab", "--ip=0.0.0.0")
-    words = ("exec", name, "/opt/pytorch/bin/python", "-I", "-c", ASK)
+    words = ("exec", name, "/opt/pytorch/bin/python", "-I", "-c", PROBE)
     assert json.loads(docker(*words)) == {"terminal": True, "kernel": packages_of(release)}
     maps = docker("exec", name, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
     assert "/opt/pytorch/bin/python -I /opt/pytorch/bin/jupyter-lab" in maps

@@ -12,10 +12,10 @@ PREFIX = Path("/opt/pytorch")
 LIBRARY = Path("lib", f"python{sys.version_info.major}.{sys.version_info.minor}", "site-packages")
 """The folder of the packages in every environment."""
 
-_PACKAGES = "WORKBENCH_PACKAGES"
+_PACKAGES = "WB_PACKAGES"
 
 
-def find_user_packages() -> Path | None:
+def get_user_packages() -> Path | None:
     """Return the environment with the user's packages; None in a start without them."""
     folder = os.environ.get(_PACKAGES)
     return Path(folder) if folder else None

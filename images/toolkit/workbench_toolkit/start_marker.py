@@ -17,5 +17,5 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(app: Any) -> None:  # noqa: ANN401 - the toolkit does not need Jupyter
     """Remove the file as soon as the server runs."""
-    if marker := os.environ.get("WORKBENCH_START_MARKER"):
+    if marker := os.environ.get("WB_START_MARKER"):
         app.io_loop.add_callback(Path(marker).unlink, missing_ok=True)

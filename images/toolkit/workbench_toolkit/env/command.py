@@ -42,19 +42,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
-    home = Home.find()
+    home = Home.load()
     if arguments.verb == "create":
         return _create(home, arguments.name, release_free=arguments.release_free)
     if arguments.verb == "remove":
         environment = home.get(arguments.name)
-        return _ask_and(
+        return _confirm(
             arguments,
             f"Remove {environment.folder} and its kernel",
             lambda: home.remove(environment),
         )
     if arguments.verb == "reset":
         question = f"Remove all packages in {home.packages}"
-        return _ask_and(arguments, question, home.reset)
+        return _confirm(arguments, question, home.reset)
     if arguments.verb == "export":
         folder = home.get(arguments.name).folder if arguments.name else home.packages
         sys.stdout.write("".join(f"{line}\n" for line in list_requirements(folder)))
@@ -91,7 +91,7 @@ def _shorten(folder: Path) -> str:
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
-def _ask_and(arguments: argparse.Namespace, question: str, act: Callable[[], None]) -> int:
+def _confirm(arguments: argparse.Namespace, question: str, act: Callable[[], None]) -> int:
     if not arguments.yes:
         if not sys.stdin.isatty():
             raise ToolError(f"{question} needs an answer: add --yes.")

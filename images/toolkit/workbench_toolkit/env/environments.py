@@ -49,7 +49,7 @@ class Home:
     packages: Path
 
     @classmethod
-    def find(cls) -> Home:
+    def load(cls) -> Home:
         """Return the folders of the current user's home."""
         home = Path.home()
         release = next((path.name for path in sorted((PREFIX / "lock").glob("*"))), "image")
@@ -109,7 +109,7 @@ class Home:
     def reset(self) -> None:
         """Remove the user's packages and make their environment again, without packages.
 
-        What is no folder on the way to it, or one without rights, gets another name.
+        Files in place of its parent folders, and parents without rights, get another name.
         """
         for folder in (self.packages.parent.parent, self.packages.parent):
             usable = folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench_toolkit.doctor.report import Check
-from workbench_toolkit.image import LIBRARY, PREFIX, find_user_packages
+from workbench_toolkit.image import LIBRARY, PREFIX, get_user_packages
 from workbench_toolkit.verify.compare import MAX_SHOWN, read_versions
 
 ADVICE = "Remove your packages with wb env reset, or start without them."
@@ -36,7 +36,7 @@ def check_home(
     user: Path | None = None,
 ) -> Iterator[Check]:
     """Run all checks; ``image`` has the image's packages, and ``user`` is the environment with the user's."""
-    user = user or find_user_packages()
+    user = user or get_user_packages()
     own = None if user is None else user / LIBRARY
     yield _join("imports", list_other_imports(manifest, search_path, image, own), ADVICE)
     yield _join("search path", list_other_folders(search_path, image, own), ADVICE)
@@ -63,7 +63,7 @@ def list_other_imports(
     places = [place for place in search_path if Path(place).resolve() != image]
     for module in list_modules(image):
         found = PathFinder.find_spec(module, [*search_path])
-        place = _find_place(found)
+        place = _get_place(found)
         if place is not None and not place.is_relative_to(image) and places:
             yield f"{module} from {place}"
 
@@ -88,12 +88,12 @@ def list_other_folders(search_path: Sequence[str], image: Path, own: Path | None
     for path in sorted(own.glob("*.pth")) if own else ():
         yield str(path)
     for name in ("sitecustomize", "usercustomize"):
-        found = _find_place(PathFinder.find_spec(name, [*search_path]))
+        found = _get_place(PathFinder.find_spec(name, [*search_path]))
         if found is not None and not found.is_relative_to(sys.base_prefix):
             yield str(found)
 
 
-def _find_place(spec: Any) -> Path | None:  # noqa: ANN401 - a module's specification, or None
+def _get_place(spec: Any) -> Path | None:  # noqa: ANN401 - a module's specification, or None
     return None if spec is None or spec.origin is None else Path(spec.origin)
 
 

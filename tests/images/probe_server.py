@@ -57,7 +57,7 @@ async def request(path: str, **options: Any) -> Any:
 async def read_until(
     socket: WebSocketClientConnection, find: Callable[[Any], str | None]
 ) -> str | None:
-    """Return what ``find`` finds in the messages; None when they end or nothing is found in time."""
+    """Return what ``extract`` returns in the messages; None when they end or nothing is found in time."""
     end = time.monotonic() + SECONDS
     while (left := end - time.monotonic()) > 0:
         try:
@@ -66,12 +66,12 @@ async def read_until(
             return None
         if message is None:
             return None
-        if isinstance(message, str) and (found := find(json.loads(message))):
+        if isinstance(message, str) and (found := extract(json.loads(message))):
             return found
     return None
 
 
-async def ask_terminal() -> bool:
+async def check_terminal() -> bool:
     """Return whether a terminal executes a command."""
     opened = await request("terminals", method="POST", body="")
     if opened is None:
@@ -82,15 +82,15 @@ async def ask_terminal() -> bool:
     await socket.write_message(json.dumps(["stdin", "echo ready-$((40+2))\r"]))
     seen: list[str] = []
 
-    def find(message: list[Any]) -> str | None:
+    def extract(message: list[Any]) -> str | None:
         if message[0] == "stdout":
             seen.append(message[1])
         return "yes" if "ready-42" in "".join(seen) else None
 
-    return await read_until(socket, find) is not None
+    return await read_until(socket, extract) is not None
 
 
-async def ask_kernel() -> str | None:
+async def check_kernel() -> str | None:
     """Return the ``sys.prefix`` of a kernel."""
     started = await request("kernels", method="POST", body="{}", request_timeout=SECONDS)
     if started is None:
@@ -100,12 +100,12 @@ async def ask_kernel() -> str | None:
     )
     await socket.write_message(json.dumps(EXECUTE))
 
-    def find(message: dict[str, Any]) -> str | None:
+    def extract(message: dict[str, Any]) -> str | None:
         return (
             str(message["content"]["text"]).strip() if message.get("msg_type") == "stream" else None
         )
 
-    return await read_until(socket, find)
+    return await read_until(socket, extract)
 
 
 async def main() -> None:
@@ -113,7 +113,7 @@ async def main() -> None:
     if await request("status") is None:
         answers: dict[str, bool | str | None] = {"terminal": False, "kernel": None}
     else:
-        answers = {"terminal": await ask_terminal(), "kernel": await ask_kernel()}
+        answers = {"terminal": await check_terminal(), "kernel": await check_kernel()}
     sys.stdout.write(json.dumps(answers) + "\n")
 
 
