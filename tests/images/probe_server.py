@@ -55,7 +55,7 @@ async def request(path: str, **options: Any) -> Any:
 
 
 async def read_until(
-    socket: WebSocketClientConnection, find: Callable[[Any], str | None]
+    socket: WebSocketClientConnection, extract: Callable[[Any], str | None]
 ) -> str | None:
     """Return what ``extract`` returns in the messages; None when they end or nothing is found in time."""
     end = time.monotonic() + SECONDS
@@ -95,9 +95,11 @@ async def check_kernel() -> str | None:
     started = await request("kernels", method="POST", body="{}", request_timeout=SECONDS)
     if started is None:
         return None
-    socket = await websocket_connect(
-        f"{SERVER.replace('http', 'ws')}/kernels/{started['id']}/channels{TOKEN}"
-    )
+    place = f"{SERVER.replace('http', 'ws')}/kernels/{started['id']}/channels{TOKEN}"
+    try:
+        socket = await websocket_connect(place)
+    except HTTPClientError:  # the kernel ended
+        return None
     await socket.write_message(json.dumps(EXECUTE))
 
     def extract(message: dict[str, Any]) -> str | None:

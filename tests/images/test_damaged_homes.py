@@ -168,7 +168,7 @@ def test_a_start_after_the_damage_is_mended_ignores_nothing(
     start_server(release, name, f"--volume={volume}:/home/researcher")
     assert probe_server(name)["terminal"] is True
     assert "The start before this one failed" in read_log(name)
-    docker("restart", "--timeout=20", name)
+    docker("restart", name)
     assert probe_server(name)["terminal"] is True
     assert read_log(name).count("The start before this one failed") == 1
     assert docker("exec", name, "bash", "-c", "ls /home/researcher/.workbench") == "packages"
