@@ -89,7 +89,8 @@ def list_other_folders(search_path: Sequence[str], image: Path, own: Path | None
         yield str(path)
     for name in ("sitecustomize", "usercustomize"):
         found = _get_place(PathFinder.find_spec(name, [*search_path]))
-        if found is not None and not found.is_relative_to(sys.base_prefix):
+        # --files compares those of the image
+        if found is not None and not any(map(found.is_relative_to, (sys.base_prefix, image))):
             yield str(found)
 
 
