@@ -27,7 +27,7 @@ run_in_image() {
   fi
   docker run --rm --init --network none --shm-size 2g --user "$(id -u):$(id -g)" "${devices[@]}" \
     --env HOME=/tmp --env PYTHONPATH=/repository/images/toolkit --env PYTHONDONTWRITEBYTECODE=1 \
-    --env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 --env OMP_NUM_THREADS=1 --env PYTHONUSERBASE=/tests --env HYPOTHESIS_STORAGE_DIRECTORY=/tmp \
+    --env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 --env OMP_NUM_THREADS=1 --env PYTHONNOUSERSITE= --env PYTHONUSERBASE=/tests --env HYPOTHESIS_STORAGE_DIRECTORY=/tmp \
     --volume "$repository:/repository:ro" --volume "$artifacts:/artifacts" --volume "$image_tests_home:/tests:ro" \
     --workdir /repository --entrypoint python "$image" -m pytest \
     -p no:cacheprovider "$@" --junitxml="/artifacts/$layer.xml" -o junit_suite_name="$layer"

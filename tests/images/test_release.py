@@ -115,7 +115,8 @@ def test_torch_compile_finds_its_compiler(release: Release) -> None:
 
 
 def test_login_shell_finds_the_stack(release: Release) -> None:
-    assert run(release.image, "bash", "-lc", "type -P python") == "/opt/pytorch/bin/python"
+    python = f"/home/researcher/.workbench/packages/{release.name}/bin/python"
+    assert run(release.image, "bash", "-lc", "type -P python") == python
 
 
 def test_panel_is_installed_and_news_are_off(release: Release) -> None:

@@ -14,8 +14,8 @@ PANEL = ROOT / "extensions" / "gpu-panel" / "gpu_panel"
 
 LAYERS: dict[Path, Layers] = {
     TOOLKIT: [
-        {"errors", "exit_codes", "cores", "distributed", "authentication", "shutdown_hook"},
-        {"checkpointing", "train", "pack", "doctor"},
+        {"errors", "exit_codes", "cores", "distributed", "authentication", "shutdown_hook", "start_marker", "image"},
+        {"checkpointing", "train", "pack", "doctor", "env"},
         {"data", "export", "verify"},
         {"bench_data", "serve"},
         {"cli"},
@@ -29,6 +29,7 @@ LAYERS: dict[Path, Layers] = {
         {"checks"},
         {"command"},
     ],
+    TOOLKIT / "env": [{"environments"}, {"command"}],
     TOOLKIT / "export": [
         {"contract", "torchscript"},
         {"inputs", "source", "convert"},
@@ -46,7 +47,7 @@ LAYERS: dict[Path, Layers] = {
         {"command"},
     ],
     TOOLKIT / "train": [{"supervisor", "rendezvous"}, {"agent", "command"}],
-    TOOLKIT / "verify": [{"files"}, {"compare"}, {"command"}],
+    TOOLKIT / "verify": [{"files"}, {"compare"}, {"home"}, {"command"}],
     PANEL: [
         {"message"},
         {"hub", "nvml"},

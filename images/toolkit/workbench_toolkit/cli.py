@@ -22,6 +22,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "workbench_toolkit.verify.command",
         "compare this image with its manifest",
     ),
+    "env": (
+        "workbench_toolkit.env.command",
+        "manage the packages and Python environments in your home",
+    ),
     "pack": ("workbench_toolkit.pack.command", "pack many small files into one, or verify a pack"),
     "bench-data": (
         "workbench_toolkit.bench_data.command",

@@ -6,15 +6,15 @@ A missing manifest or key is unknown; an unreadable manifest is an error.
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench_toolkit.doctor.compatibility import Stack
 from workbench_toolkit.errors import ToolError
+from workbench_toolkit.image import PREFIX
 
-MANIFEST = Path(sys.prefix) / "manifest.json"
+MANIFEST = PREFIX / "manifest.json"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Subcommand ``wb verify``: prints the comparison with the manifest as text or JSON.
 
-Exit code 0: the image is as declared; 1: it differs.
+Exit code 0: the image is as declared and its packages are those that Python imports; 1: something differs.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import sysconfig
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from typing import Any
 from workbench_toolkit.doctor.release import MANIFEST
 from workbench_toolkit.doctor.report import build_text
 from workbench_toolkit.errors import ToolError
+from workbench_toolkit.image import LIBRARY, PREFIX
 from workbench_toolkit.verify.compare import compare_all, compare_files, list_packages
 from workbench_toolkit.verify.files import LIST, hash_files, read_list
+from workbench_toolkit.verify.home import check_home
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,11 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print all comparisons and return the exit code."""
     manifest = _read(arguments.manifest)
-    packages = list_packages(Path(sysconfig.get_path("purelib")))
-    checks = list(compare_all(manifest, packages))
+    packages = list_packages(PREFIX / LIBRARY)
+    checks = [*compare_all(manifest, packages), *check_home(manifest, Path.home(), sys.path)]
     if arguments.files:
-        checks.append(compare_files(_read_files(), hash_files(Path(sys.prefix), _show_progress)))
-    agrees = all(check.state == "ok" for check in checks)
+        checks.append(compare_files(_read_files(), hash_files(PREFIX, _show_progress)))
+    agrees = all(check.state != "fails" for check in checks)
     if arguments.json:
         report = {"agrees": agrees, "checks": [asdict(check) for check in checks]}
         sys.stdout.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
@@ -70,7 +71,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _read_files() -> dict[str, str]:
     try:
-        return read_list(Path(sys.prefix, LIST).read_text(encoding="utf-8"))
+        return read_list(Path(PREFIX, LIST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from workbench_toolkit.doctor.report import Check
+from workbench_toolkit.image import PREFIX
 from workbench_toolkit.verify.files import UNREADABLE
 
 ADVICE = "Pull the image again, or start a new container of it."
@@ -89,7 +90,7 @@ def read_locks(folder: Path) -> Locks:
 
 def compare_all(manifest: Mapping[str, Any], packages: Sequence[Distribution]) -> Iterator[Check]:
     """Run all comparisons except the files."""
-    locks = read_locks(Path(sys.prefix) / "lock")
+    locks = read_locks(PREFIX / "lock")
     yield compare_texts("release", manifest.get("release"), locks.release)
     yield compare_texts("flavor", manifest.get("flavor"), locks.flavor)
     yield compare_texts("locks", manifest.get("lock_sha256"), locks.sha256)

@@ -1,0 +1,1 @@
+"""Environments: ``wb env`` manages the user's packages and environments of their own in the home."""
