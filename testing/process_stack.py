@@ -36,7 +36,7 @@ from testing.netns import enclosed
 from testing.paths import ROOT
 from testing.people import URL, Person
 
-PROXY = ROOT / "images/hub/proxy/node_modules/.bin"
+PROXY = ROOT / "images/hub/proxy"
 # the names that docker-compose.yml gives; each process listens at every address
 HOSTS = {"hub": "127.0.1.1", "proxy-api": "127.0.1.2", "gpu-agent": "127.0.1.3"}
 HUB_API = "http://127.0.0.1:8081/hub/api"
