@@ -1,0 +1,155 @@
+"""Page headers: give every answer of the hub the headers that limit what a browser does with it.
+
+Users' servers share the hub's origin unless they have domains of their own. A page of a user's server is then
+"same-origin" to the hub's pages, and the browser itself keeps nothing apart. These rules keep such a page from
+reading a page of the hub with the visitor's cookies, since every hub page holds an XSRF token:
+
+* ``frame-ancestors 'none'``: no page holds a hub page in a frame.
+* ``Cross-Origin-Opener-Policy``: a window opened on a hub page is out of the opener's reach. The proxy removes this
+  header from the answers of users' servers, because two pages with the same policy share a window again.
+* ``Sec-Fetch-Dest: empty`` marks a request of a script, which has to send the XSRF token, to read a page too.
+* The XSRF cookie is ``HttpOnly``: a script could otherwise read it after ``history.pushState("/hub/")``.
+
+Browsers apply the second and the third rule by https only, and on ``localhost``. By http the password protects an
+admin's orders alone, see ``confirmation``.
+
+Scripts run by nonce. A Jinja extension puts it into the source of the templates, before any data is filled in: a
+script that comes with the data has none.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+from jinja2 import Environment
+from jinja2.ext import Extension
+from jupyterhub.apihandlers.base import APIHandler
+from jupyterhub.handlers.base import BaseHandler
+from tornado import web
+
+from spawner.settings import Settings
+
+Prepare = Callable[[BaseHandler], Awaitable[None]]
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+"""Headers of every page and every REST answer."""
+VERSION_HEADER = "X-JupyterHub-Version"
+
+
+class ScriptNonces(Extension):
+    """Gives each script in a template's source the nonce of the request."""
+
+    def __init__(self, environment: Environment) -> None:
+        """Register the extension."""
+        super().__init__(environment)
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002
+        """Return ``source`` with a nonce in each script tag."""
+        return re.sub(r"<script\b", '<script nonce="{{ csp_nonce }}"', source)
+
+
+def set_page_headers(settings: Settings) -> None:
+    """Install the headers and the check in the base of all of JupyterHub's handlers; a second call replaces the first.
+
+    Call it after ``answer_unavailable``, which installs ``BaseHandler.prepare`` without the check.
+    """
+    forms = "'self'"
+    if settings.user_domains:
+        # a log-in ends with redirects to the user's own host
+        scheme, _, host = settings.public_url.partition("://")
+        forms = f"'self' {scheme}://*.{host}"
+    BaseHandler.content_security_policy = property(lambda handler: _page_policy(handler, forms))
+    APIHandler.content_security_policy = property(_rest_policy)
+    BaseHandler.set_default_headers = _set_default_headers
+    BaseHandler.template_namespace = property(_template_namespace)
+    BaseHandler.prepare = reject_scripts_without_token(BaseHandler.prepare)
+    web.StaticFileHandler.set_default_headers = _set_static_headers
+
+
+def reject_scripts_without_token(prepare: Prepare) -> Prepare:
+    """Return ``prepare`` that refuses a script's request by cookie without the page's XSRF token."""
+
+    async def prepare_and_check(handler: BaseHandler) -> None:
+        await prepare(handler)
+        if not handler._finished and is_read_by_script(handler):
+            token = handler.get_argument("_xsrf", None) or handler.request.headers.get(
+                "X-XSRFToken"
+            )
+            if token is None or not secrets.compare_digest(token.encode(), handler.xsrf_token):
+                raise web.HTTPError(
+                    HTTPStatus.FORBIDDEN.value, "A script has to send the page's XSRF token."
+                )
+
+    return prepare_and_check
+
+
+def is_read_by_script(handler: BaseHandler) -> bool:
+    """Return whether a script reads the answer with the cookies of its visitor."""
+    is_by_cookie = handler.current_user and not getattr(handler, "_token_authenticated", False)
+    headers = handler.request.headers
+    return (
+        bool(is_by_cookie)
+        and headers.get("Sec-Fetch-Dest") == "empty"
+        and headers.get("Sec-Fetch-Mode") not in ("navigate", "websocket")
+    )
+
+
+def nonce_of(handler: BaseHandler) -> str:
+    """Return the nonce of this request, the same one at each call."""
+    if not hasattr(handler, "_csp_nonce"):
+        handler._csp_nonce = secrets.token_urlsafe(16)
+    return str(handler._csp_nonce)
+
+
+def _page_policy(handler: BaseHandler, forms: str) -> str:
+    return "; ".join(
+        [
+            "default-src 'self'",
+            # no 'self': files of users' servers are of the same origin
+            f"script-src 'nonce-{nonce_of(handler)}' 'strict-dynamic'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data:",
+            "font-src 'self' data:",
+            "object-src 'none'",
+            "base-uri 'none'",
+            f"form-action {forms}",
+            "frame-ancestors 'none'",
+            f"report-uri {handler.csp_report_uri}",
+        ]
+    )
+
+
+def _rest_policy(handler: APIHandler) -> str:
+    return f"default-src 'none'; frame-ancestors 'none'; report-uri {handler.csp_report_uri}"
+
+
+def _set_default_headers(handler: BaseHandler) -> None:
+    _JUPYTERHUB_HEADERS(handler)
+    for name, value in HEADERS.items():
+        handler.set_header(name, value)
+    handler.clear_header("Server")
+    # a server compares its version with the hub's; its requests carry a token
+    if "Authorization" not in handler.request.headers:
+        handler.clear_header(VERSION_HEADER)
+
+
+def _set_static_headers(handler: web.StaticFileHandler) -> None:
+    handler.clear_header("Server")
+    handler.set_header("X-Content-Type-Options", "nosniff")
+
+
+def _template_namespace(handler: BaseHandler) -> dict[str, Any]:
+    return {**_JUPYTERHUB_NAMESPACE(handler), "csp_nonce": nonce_of(handler)}
+
+
+_JUPYTERHUB_HEADERS = BaseHandler.set_default_headers
+_JUPYTERHUB_NAMESPACE = BaseHandler.template_namespace.fget
