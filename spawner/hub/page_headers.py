@@ -52,7 +52,7 @@ class ScriptNonces(Extension):
         """Register the extension."""
         super().__init__(environment)
 
-    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         """Return ``source`` with a nonce in each script tag."""
         return re.sub(r"<script\b", '<script nonce="{{ csp_nonce }}"', source)
 
@@ -72,6 +72,7 @@ def set_page_headers(settings: Settings) -> None:
     BaseHandler.set_default_headers = _set_default_headers
     BaseHandler.template_namespace = property(_template_namespace)
     BaseHandler.prepare = reject_scripts_without_token(BaseHandler.prepare)
+    BaseHandler.write_error = _write_error
     web.StaticFileHandler.set_default_headers = _set_static_headers
 
 
@@ -80,27 +81,26 @@ def reject_scripts_without_token(prepare: Prepare) -> Prepare:
 
     async def prepare_and_check(handler: BaseHandler) -> None:
         await prepare(handler)
-        if not handler._finished and is_read_by_script(handler):
-            token = handler.get_argument("_xsrf", None) or handler.request.headers.get(
-                "X-XSRFToken"
+        if not handler._finished and is_unproven_script(handler):
+            raise web.HTTPError(
+                HTTPStatus.FORBIDDEN.value, "A script has to send the page's XSRF token."
             )
-            if token is None or not secrets.compare_digest(token.encode(), handler.xsrf_token):
-                raise web.HTTPError(
-                    HTTPStatus.FORBIDDEN.value, "A script has to send the page's XSRF token."
-                )
 
     return prepare_and_check
 
 
-def is_read_by_script(handler: BaseHandler) -> bool:
-    """Return whether a script reads the answer with the cookies of its visitor."""
-    is_by_cookie = handler.current_user and not getattr(handler, "_token_authenticated", False)
+def is_unproven_script(handler: BaseHandler) -> bool:
+    """Return whether a script reads the answer with its visitor's cookies and without the XSRF token of a page."""
+    # an error may come before the user is known
+    user = getattr(handler, "_jupyterhub_user", None)
     headers = handler.request.headers
-    return (
-        bool(is_by_cookie)
-        and headers.get("Sec-Fetch-Dest") == "empty"
-        and headers.get("Sec-Fetch-Mode") not in ("navigate", "websocket")
+    is_script = headers.get("Sec-Fetch-Dest") == "empty" and (
+        headers.get("Sec-Fetch-Mode") not in ("navigate", "websocket")
     )
+    if user is None or getattr(handler, "_token_authenticated", False) or not is_script:
+        return False
+    token = handler.get_argument("_xsrf", None) or headers.get("X-XSRFToken")
+    return token is None or not secrets.compare_digest(token.encode(), handler.xsrf_token)
 
 
 def nonce_of(handler: BaseHandler) -> str:
@@ -142,6 +142,15 @@ def _set_default_headers(handler: BaseHandler) -> None:
         handler.clear_header(VERSION_HEADER)
 
 
+def _write_error(handler: BaseHandler, status_code: int, **kwargs: Any) -> None:  # noqa: ANN401
+    """Write JupyterHub's error page, but no page to a script without a token: the page holds one."""
+    if isinstance(handler, APIHandler) or not is_unproven_script(handler):
+        _JUPYTERHUB_WRITE_ERROR(handler, status_code, **kwargs)
+        return
+    handler.set_header("Content-Type", "text/plain")
+    handler.finish(HTTPStatus(status_code).phrase)
+
+
 def _set_static_headers(handler: web.StaticFileHandler) -> None:
     handler.clear_header("Server")
     handler.set_header("X-Content-Type-Options", "nosniff")
@@ -152,4 +161,5 @@ def _template_namespace(handler: BaseHandler) -> dict[str, Any]:
 
 
 _JUPYTERHUB_HEADERS = BaseHandler.set_default_headers
+_JUPYTERHUB_WRITE_ERROR = BaseHandler.write_error
 _JUPYTERHUB_NAMESPACE = BaseHandler.template_namespace.fget
