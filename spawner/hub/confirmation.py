@@ -123,12 +123,12 @@ def _with_confirmation(prepare: Prepare, of_every_user: frozenset[str]) -> Prepa
         if handler._finished or not needs_confirmation(handler, of_every_user):
             return
         if not is_confirmed(handler):
-            _ask(handler)
+            _require_password(handler)
 
     return prepare_confirmed
 
 
-def _ask(handler: BaseHandler) -> None:
+def _require_password(handler: BaseHandler) -> None:
     """Lead a browser to the confirmation page; refuse a script's order, and name the page to it."""
     page = f"{handler.hub.base_url}confirm"
     if isinstance(handler, APIHandler):

@@ -73,7 +73,8 @@ def set_page_headers(settings: Settings) -> None:
     BaseHandler.template_namespace = property(_template_namespace)
     BaseHandler.prepare = reject_scripts_without_token(BaseHandler.prepare)
     BaseHandler.write_error = _write_error
-    web.StaticFileHandler.set_default_headers = _set_static_headers
+    static: Any = web.StaticFileHandler
+    static.set_default_headers = _set_static_headers
 
 
 def reject_scripts_without_token(prepare: Prepare) -> Prepare:

@@ -49,7 +49,7 @@ SCRIPTS = {
         return make(text(frame.contentWindow));
     """,
 }
-"""What a page of mallory's server does in the browser of an admin who has just logged in."""
+"""Scripts of a page of mallory's server, in the browser of an admin who has just logged in."""
 ISOLATED = "window of an isolated page"
 """The attack by a window, from a page with the hub's own opener policy."""
 

@@ -12,7 +12,7 @@ ACROSS = """
 """
 SAME_HOST = """
     const answer = await fetch("/hub/home");
-    return (await answer.text()).includes("admin");
+    return (await answer.text()).includes('user: "admin"');
 """
 
 
@@ -21,7 +21,8 @@ async def test_a_page_of_a_user_is_of_another_origin(tmp_path: Path) -> None:
     names = "--host-resolver-rules=MAP *.lab.test 127.0.0.1, MAP lab.test 127.0.0.1"
     async with hostile_stack(tmp_path, **settings), chromium(names) as browser:
         page = await log_in(await browser.new_context(), url=HUB)
-        answer = await page.goto(f"{HUB}/user/mallory/evil")
+        assert 'user: "admin"' in await page.content()
+        answer = await page.goto(f"{MALLORY}/user/mallory/evil")
         assert answer is not None
         assert page.url == f"{MALLORY}/user/mallory/evil"
         assert "hello" in await page.content()
