@@ -138,8 +138,8 @@ def _set_default_headers(handler: BaseHandler) -> None:
     for name, value in HEADERS.items():
         handler.set_header(name, value)
     handler.clear_header("Server")
-    # a server compares its version with the hub's; its requests carry a token
-    if "Authorization" not in handler.request.headers:
+    # a server compares its version with the hub's; it does not come through the proxy
+    if "X-Forwarded-For" in handler.request.headers:
         handler.clear_header(VERSION_HEADER)
 
 
