@@ -197,7 +197,7 @@ recommend_user_domains() {
   local host
   host=$(value_of WORKBENCH_PUBLIC_URL)
   host=${host#*://}
-  [[ $host =~ [a-z][a-z0-9-]*(:[0-9]+)?$ ]] && [ "$(value_of WORKBENCH_USER_DOMAINS)" != yes ] || return 0
+  [[ $host =~ \.[a-z][a-z0-9-]*(:[0-9]+)?$ ]] && [ "$(value_of WORKBENCH_USER_DOMAINS)" != yes ] || return 0
   note "WORKBENCH_USER_DOMAINS=yes keeps users' pages apart from the hub's; it needs a DNS record and a certificate for *.${host%:*}"
 }
 

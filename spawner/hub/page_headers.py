@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -73,6 +73,7 @@ def set_page_headers(settings: Settings) -> None:
     BaseHandler.template_namespace = property(_template_namespace)
     BaseHandler.prepare = reject_scripts_without_token(BaseHandler.prepare)
     BaseHandler.write_error = _write_error
+    BaseHandler.append_query_parameters = _append_query
     static: Any = web.StaticFileHandler
     static.set_default_headers = _set_static_headers
 
@@ -152,6 +153,12 @@ def _write_error(handler: BaseHandler, status_code: int, **kwargs: Any) -> None:
     handler.finish(HTTPStatus(status_code).phrase)
 
 
+def _append_query(handler: BaseHandler, url: str, exclude: Sequence[str] | None = None) -> str:
+    """Append the request's query without its token: a server that the visitor opens next reads the address."""
+    kept_out = [*(["next"] if exclude is None else exclude), "_xsrf"]
+    return str(_JUPYTERHUB_APPEND(handler, url, exclude=kept_out))
+
+
 def _set_static_headers(handler: web.StaticFileHandler) -> None:
     handler.clear_header("Server")
     handler.set_header("X-Content-Type-Options", "nosniff")
@@ -162,5 +169,6 @@ def _template_namespace(handler: BaseHandler) -> dict[str, Any]:
 
 
 _JUPYTERHUB_HEADERS = BaseHandler.set_default_headers
+_JUPYTERHUB_APPEND = BaseHandler.append_query_parameters
 _JUPYTERHUB_WRITE_ERROR = BaseHandler.write_error
 _JUPYTERHUB_NAMESPACE = BaseHandler.template_namespace.fget

@@ -95,6 +95,18 @@ async def test_ones_own_things_need_no_confirmation(hub_env: HubEnvironment) -> 
         assert made.status_code == 201
 
 
+async def test_a_redirect_takes_no_token_along(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "alice")
+        token = xsrf_of((await browser.get("/hub/spawn")).text)
+        answer = await browser.post(
+            f"/hub/spawn/alice?_xsrf={token}&theme=dark", data={"_xsrf": token, "gpus": "0"}
+        )
+        assert answer.status_code == 302, answer.text
+        assert token not in answer.headers["Location"]
+        assert "theme=dark" in answer.headers["Location"]
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_script_without_token_reads_no_page(hub_env: HubEnvironment, method: str) -> None:
     async with admin(hub_env) as browser:
