@@ -138,7 +138,8 @@ def _require_password(handler: BaseHandler) -> None:
     back = handler.request.uri
     if handler.request.method not in READING:
         referer = urlsplit(handler.request.headers.get("Referer", ""))
-        back = referer.path if referer.path.startswith(handler.hub.base_url) else ""
+        is_of_hub = referer.path.startswith(handler.hub.base_url)
+        back = referer._replace(scheme="", netloc="").geturl() if is_of_hub else ""
     handler.redirect(url_concat(page, {"next": back}), status=HTTPStatus.SEE_OTHER.value)
 
 

@@ -54,11 +54,11 @@ async def test_an_order_without_the_password_is_refused(hub_env: HubEnvironment)
         refused = await browser.post(
             "/hub/authorize/alice",
             data={"_xsrf": xsrf},
-            headers={"Referer": f"{hub_env.url}/hub/authorize"},
+            headers={"Referer": f"{hub_env.url}/hub/authorize?page=2"},
         )
         assert (refused.status_code, refused.headers["Location"]) == (
             303,
-            "/hub/confirm?next=%2Fhub%2Fauthorize",
+            "/hub/confirm?next=%2Fhub%2Fauthorize%3Fpage%3D2",
         )
         quota = {"max_gpus": 1}
         headers = {"X-XSRFToken": xsrf}
