@@ -35,6 +35,7 @@ _OWN = (
     "/logout",
     "/confirm",
     "/security/csp-report",
+    "/log-out-everywhere",
     "/change-password",  # it asks for the current password
     "/spawn",
     "/spawn/{me}",
