@@ -117,6 +117,16 @@ class Settings:
         "Address on which the proxy listens; use 127.0.0.1 behind a TLS proxy on the same host.",
     )
     port: int = _setting(8000, _integer(1, 65535), "Port on which the proxy listens.")
+    public_url: str = _setting(
+        "",
+        _matching(r"|https?://[a-z0-9.-]+(:[0-9]{1,5})?", "a URL such as https://gpu.lab.example"),
+        "URL of the workbench in browsers, such as `https://gpu.lab.example`; with https, cookies are Secure.",
+    )
+    user_domains: bool = _setting(
+        False,
+        _yes_or_no,
+        "Whether each user's servers have a host name of their own below the public URL's (`yes` or `no`).",
+    )
     authenticator: str = _setting(
         "native",
         _matching(r"[A-Za-z_][\w.:-]*", "a JupyterHub authenticator name such as native"),
@@ -289,12 +299,22 @@ class Settings:
                 "WORKBENCH_SHM_SIZE is larger than WORKBENCH_MEMORY_LIMIT, which includes it: "
                 "lower the first or raise the second."
             )
+        if settings.user_domains and not re.search(r"[a-z][a-z0-9-]*(:[0-9]+)?$", settings.public_url):
+            raise SettingsError(
+                "WORKBENCH_USER_DOMAINS=yes needs a host name in WORKBENCH_PUBLIC_URL, such as "
+                "https://gpu.lab.example, and a DNS record for *.gpu.lab.example."
+            )
         if not settings.idle.has_criteria:
             raise SettingsError(
                 "The WORKBENCH_IDLE_* settings disable every sign of work, so every server would be idle: set "
                 "WORKBENCH_IDLE_MINUTES=0, or enable one sign."
             )
         return settings
+
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers reach the workbench by https."""
+        return self.public_url.startswith("https://")
 
     @property
     def idle(self) -> IdleRules:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Collection
 from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
@@ -36,7 +37,8 @@ from testing.netns import enclosed
 from testing.paths import ROOT
 from testing.people import URL, Person
 
-PROXY = ROOT / "images/hub/proxy/node_modules/.bin"
+PROXY = ROOT / "images/hub/proxy"
+PLAIN_PROXY = "configurable-http-proxy"
 # the names that docker-compose.yml gives; each process listens at every address
 HOSTS = {"hub": "127.0.1.1", "proxy-api": "127.0.1.2", "gpu-agent": "127.0.1.3"}
 HUB_API = "http://127.0.0.1:8081/hub/api"
@@ -50,8 +52,11 @@ class ProcessStack:
     "broker", "proxy", "hub", and write to ``folder/NAME.log``.
     """
 
-    def __init__(self, folder: Path, gpus: int = 2, **settings: str) -> None:
-        """Start nothing yet."""
+    def __init__(
+        self, folder: Path, gpus: int = 2, *, weak: Collection[str] = (), **settings: str
+    ) -> None:
+        """Start nothing yet; ``weak`` are the parts, "proxy" or "hub", that protect as JupyterHub's own do."""
+        self._weak = weak
         self.folder = folder
         self.engine = FakeEngine(folder / "docker.sock")
         self.engine.date = lambda: datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -76,10 +81,11 @@ class ProcessStack:
         self._environment = {
             **self.gpus.environment,
             **workbench,
-            "PATH": f"{PROXY}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{PROXY}:{PROXY}/node_modules/.bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "CONFIGPROXY_AUTH_TOKEN": secrets.token_hex(32),
             "STACK_FOLDER": str(folder),
             "STACK_TOKEN": self._token,
+            **({"STACK_SHARED_ORIGIN": "yes"} if "hub" in weak else {}),
         }
 
     async def __aenter__(self) -> Self:
@@ -130,7 +136,8 @@ class ProcessStack:
     def start_proxy(self) -> None:
         """Start the proxy with the words of docker-compose.yml."""
         services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-        self._start("proxy", *services["proxy"]["command"])
+        program, *words = services["proxy"]["command"]
+        self._start("proxy", PLAIN_PROXY if "proxy" in self._weak else program, *words)
 
     def start_hub(self, name: str = "hub") -> subprocess.Popen[bytes]:
         """Start a hub on the process stack's data and return it at once."""

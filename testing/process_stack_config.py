@@ -1,6 +1,6 @@
 """The hub's configuration in a process stack: the product's file, on a folder of the test's.
 
-It adds one service with every right for the tests, and accepts any password.
+It adds one service with every right for the tests, and the password of everyone is ``any``.
 """
 
 import os
@@ -26,9 +26,12 @@ configure.HUB_DATABASE_FILE = configure.DATA / "jupyterhub.sqlite"
 configure.HUB_DATABASE = f"sqlite:///{configure.HUB_DATABASE_FILE}"
 configure.DOCKER_SOCKET = str(folder / "run/docker.sock")
 
+if "STACK_SHARED_ORIGIN" in os.environ:
+    configure._configure_origin = lambda *_: None
 load_subconfig(str(folder / "etc/jupyterhub_config.py"))
 c = get_config()
 c.Authenticator.allow_all = True
+c.DummyAuthenticator.password = "any"
 c.JupyterHub.services.append({"name": "test", "api_token": os.environ["STACK_TOKEN"]})
 c.JupyterHub.load_roles.append(
     {"name": "test", "services": ["test"], "scopes": ["admin:users", "admin:servers", "tokens"]}

@@ -178,13 +178,27 @@ ensure_admin() {
 }
 
 url() {
-  local bind
+  local bind public
+  public=$(value_of WORKBENCH_PUBLIC_URL)
+  if [ -n "$public" ]; then
+    printf '%s' "$public"
+    return
+  fi
   bind=$(value_of WORKBENCH_BIND)
   case $bind in
     0.0.0.0 | ::) bind=$(hostname -I 2>/dev/null | cut -d ' ' -f 1) ;;
     *:*) bind="[$bind]" ;;
   esac
   printf 'http://%s:%s' "${bind:-localhost}" "$(value_of WORKBENCH_PORT)"
+}
+
+# Users' servers share the hub's origin, unless the public URL has a host name and user domains are on.
+recommend_user_domains() {
+  local host
+  host=$(value_of WORKBENCH_PUBLIC_URL)
+  host=${host#*://}
+  [[ $host =~ \.[a-z][a-z0-9-]*(:[0-9]+)?$ ]] && [ "$(value_of WORKBENCH_USER_DOMAINS)" != yes ] || return 0
+  note "WORKBENCH_USER_DOMAINS=yes keeps users' pages apart from the hub's; it needs a DNS record and a certificate for *.${host%:*}"
 }
 
 # ids of the containers of people's servers (and of homes being prepared)

@@ -21,10 +21,12 @@ from spawner.containers import Containers
 from spawner.controller import Controller
 from spawner.gpus import AgentClient
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
+from spawner.hub.confirmation import confirm_orders
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.routes import with_workbench_routes
 from spawner.hub.hub_database import reduce_orm_queries, relax_sqlite_durability
 from spawner.hub.identity import identify
+from spawner.hub.page_headers import ScriptNonces, set_page_headers
 from spawner.hub.servers.idle_release import IdleRelease
 from spawner.hub.servers.resume_queue import SERVICE, SERVICE_SCOPES, resume_queue
 from spawner.hub.servers.spawner import WorkbenchSpawner
@@ -69,6 +71,7 @@ def configure(c: Config, settings: Settings, workbench: Workbench, docs: Path) -
     Raises SettingsError.
     """
     _configure_hub(c)
+    _configure_origin(c, settings)
     _configure_queue(c, workbench)
     _configure_servers(c, settings, workbench)
     _configure_users(c, settings)
@@ -138,6 +141,24 @@ def _configure_hub(c: Config) -> None:
     # the proxy is a separate process; both read CONFIGPROXY_AUTH_TOKEN
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = "http://proxy-api:8001"
+
+
+def _configure_origin(c: Config, settings: Settings) -> None:
+    set_page_headers(settings)
+    confirm_orders(frozenset(scopes.OF_EVERY_USER))
+    c.JupyterHub.jinja_environment_options = {"extensions": [ScriptNonces]}
+    # Lax, not Strict: a link in a chat leads to a page, not to the log-in
+    cookie = {"samesite": "Lax", "secure": settings.is_https}
+    c.JupyterHub.tornado_settings = {
+        "cookie_options": cookie,
+        "xsrf_cookie_kwargs": {**cookie, "httponly": True},
+    }
+    if settings.public_url:
+        c.JupyterHub.public_url = f"{settings.public_url}/"
+    if settings.user_domains:
+        c.JupyterHub.subdomain_host = settings.public_url
+        # a user's host can set cookies for the hub's; a cookie with the prefix is the hub's own
+        c.JupyterHub.cookie_host_prefix_enabled = settings.is_https
 
 
 def _configure_queue(c: Config, workbench: Workbench) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import heapq
 import json
 import socket
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from ipaddress import IPv4Address
 
@@ -22,19 +23,21 @@ from testing.fakes.name_server import ADDRESS, PORT, NameServer
 FIRST_ADDRESS = IPv4Address("127.66.0.1")
 SERVER_PORT = 8888
 JUPYTERHUB = version("jupyterhub")
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Network:
     """Give it the names of the hosts that are no containers, ``engine``, and a loopback device of its own.
 
     Each container answers every request with who it is: ``{"container", "user", "server"}``. ``mute`` are the names
-    of those that accept connections and answer nothing.
+    of those that accept connections and answer nothing. ``pages`` answers for all servers of a user, by user name.
     """
 
     def __init__(self, engine: FakeEngine, hosts: dict[str, str]) -> None:
         """Start without a listener."""
         self.addresses = dict(hosts)
         self.mute: set[str] = set()
+        self.pages: dict[str, Answer] = {}
         self._engine = engine
         self._free: list[int] = []
         self._used = 0
@@ -60,7 +63,7 @@ class Network:
         number = heapq.heappop(self._free) if self._free else self._used
         address = str(FIRST_ADDRESS + number - 1)
         self.addresses[container.name] = address
-        self._listeners[container.name] = _Listener(container, number, address, self.mute)
+        self._listeners[container.name] = _Listener(container, number, address, self)
 
     def _leave(self, container: FakeContainer) -> None:
         del self.addresses[container.name]
@@ -72,10 +75,12 @@ class Network:
 class _Listener:
     """The server at one container's address."""
 
-    def __init__(self, container: FakeContainer, number: int, address: str, mute: set[str]) -> None:
+    def __init__(
+        self, container: FakeContainer, number: int, address: str, network: Network
+    ) -> None:
         self.number = number
         self._container = container
-        self._mute = mute
+        self._network = network
         labels = container.body["Labels"]
         who = {"container": container.name, "user": labels["workbench.user"]}
         self._who = json.dumps({**who, "server": labels["workbench.server"]}).encode()
@@ -87,9 +92,12 @@ class _Listener:
         )
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if self._container.name in self._mute:
+        if self._container.name in self._network.mute:
             await asyncio.Event().wait()
         await request.read()
+        user = self._container.body["Labels"]["workbench.user"]
+        if user in self._network.pages:
+            return await self._network.pages[user](request)
         headers = {"Content-Type": "application/json", "X-JupyterHub-Version": JUPYTERHUB}
         return web.Response(body=self._who, headers=headers)
 

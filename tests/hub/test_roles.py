@@ -54,7 +54,7 @@ REST = [
 PAGES = [
     *("home", "token", "admin", "authorize", "change-password", "change-password/bob", "login"),
     *("signup", "metrics", "health", "queue", "gpus", "usage", "usage.csv", "quotas"),
-    *("help", "help/toolkit"),
+    *("help", "help/toolkit", "confirm"),
     *("quotas?user=alice", "quotas?user=bob", "audit", "audit/trail.csv", "audit/trail.jsonl"),
     *("spawn", "spawn/alice", "spawn/bob", "spawn/bob/second", "workbench/static/gpu-map.js"),
     *("log-out-everywhere", "log-out-everywhere/bob"),

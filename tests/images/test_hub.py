@@ -10,7 +10,7 @@ IMAGE = "gpu-workbench-hub:local"
 
 def test_hub_proxy_and_broker_are_there() -> None:
     assert run(IMAGE, "jupyterhub", "--version").startswith("6.1.")
-    assert run(IMAGE, "configurable-http-proxy", "--version").startswith("5.")
+    assert run(IMAGE, "workbench-proxy.mjs", "--version").startswith("5.")
     assert run(IMAGE, "python3", "-c", "import spawner.broker; print('ok')") == "ok"
 
 

@@ -18,6 +18,7 @@ from jupyterhub.auth import Authenticator
 from spawner.hub.handlers.accounts import account_handlers, sign_up_handlers
 from spawner.hub.handlers.admin_actions import admin_action_handlers
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route
+from spawner.hub.handlers.confirm import confirm_handlers
 from spawner.hub.handlers.gpus import gpu_handlers
 from spawner.hub.handlers.health import health_handlers
 from spawner.hub.handlers.help import help_handlers
@@ -76,6 +77,7 @@ def build_routes(get_workbench: GetWorkbench) -> list[Route]:
         *openapi_handlers(),
         *help_handlers(),
         *account_handlers(get_workbench),
+        *confirm_handlers(),
         (r"/spawn", SpawnFormHandler, options),
         (r"/spawn/([^/]+)", SpawnFormHandler, options),
         (r"/spawn/([^/]+)/([^/]+)", SpawnFormHandler, options),

@@ -92,7 +92,7 @@
   function refresh(id) {
     refreshing ??= new Promise((done) => setTimeout(done, Math.random() * 2000)).then(async () => {
       refreshing = null;
-      const answer = await fetch(window.location.pathname, { redirect: "manual" });
+      const answer = await fetch(window.location.pathname, wbRead());
       return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
     });
     refreshing.then((fresh) => {
@@ -290,6 +290,7 @@
       byId("wb-said").textContent = one.done;
       return;
     }
+    if (wbConfirm(answer?.headers.get("X-Workbench-Confirm"))) return;
     const refusal = answer && (await answer.json().catch(() => null));
     byId("wb-order-error").textContent = refusal?.message ?? "The hub does not answer: try again.";
     byId("wb-order-error").hidden = false;

@@ -1,0 +1,50 @@
+#!/usr/bin/env node
+// Workbench proxy: runs configurable-http-proxy and filters what users' servers answer.
+// Rule: an answer of a user's server changes nothing in a browser outside that server's own path.
+//
+// The options are those of configurable-http-proxy. With WORKBENCH_USER_DOMAINS=yes, routes are found by host name.
+
+import ConfigurableProxy from "configurable-http-proxy/lib/configproxy.js";
+import { filterHeaders, ownPath } from "./answer-filter.mjs";
+
+const findTarget = ConfigurableProxy.prototype.targetForReq;
+const answerError = ConfigurableProxy.prototype.handleProxyError;
+const filtered = new WeakSet();
+const PATH = Symbol("path of the user's server that answers this request");
+
+ConfigurableProxy.prototype.targetForReq = async function (req) {
+  installFilter(this);
+  const match = await findTarget.call(this, req);
+  const hub = this.options.defaultTarget;
+  const isHub = match && hub && new URL(match.target).origin === new URL(hub).origin;
+  req[PATH] = match && !isHub ? ownPath(match.prefix, Boolean(this.hostRouting)) : null;
+  return match;
+};
+
+ConfigurableProxy.prototype.handleProxyError = function (code, kind, req, res, error) {
+  // the error page is the hub's, at the address of a user's server
+  if (kind === "web" && !res.headersSent) {
+    res.setHeader("X-Content-Type-Options", "nosniff");
+    res.setHeader("X-Frame-Options", "DENY");
+    res.setHeader("Cache-Control", "no-store");
+  }
+  return answerError.call(this, code, kind, req, res, error);
+};
+
+function installFilter(proxy) {
+  if (filtered.has(proxy)) return;
+  filtered.add(proxy);
+  const filter = (answer, req) => {
+    if (req[PATH]) filterHeaders(answer.headers, req[PATH]);
+  };
+  proxy.proxy.on("proxyRes", filter);
+  // the answer to a websocket's handshake sets cookies too
+  proxy.proxy.on("proxyReqWs", (request, req) => {
+    for (const event of ["upgrade", "response"]) {
+      request.prependListener(event, (answer) => filter(answer, req));
+    }
+  });
+}
+
+if (process.env.WORKBENCH_USER_DOMAINS === "yes") process.argv.push("--host-routing");
+await import("configurable-http-proxy/bin/configurable-http-proxy");

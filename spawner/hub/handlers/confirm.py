@@ -1,0 +1,67 @@
+"""Confirmation page: takes the password of a user who is logged in, before an order over others.
+
+An authenticator without a password form asks at its provider: the page leads to its log-in.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from jupyterhub.handlers.base import BaseHandler
+from tornado import web
+from tornado.httputil import url_concat
+
+from spawner.hub.confirmation import MINUTES, set_confirmed
+from spawner.hub.handlers.api_base import Route
+
+
+class ConfirmPage(BaseHandler):  # type: ignore[misc]
+    """``/hub/confirm``: asks for the password and leads back to ``next``."""
+
+    @web.authenticated
+    async def get(self) -> None:
+        """Render the form."""
+        await self._render("")
+
+    @web.authenticated
+    async def post(self) -> None:
+        """Check the password as a log-in does, and leave the cookie."""
+        user = self.current_user
+        password = self.get_body_argument("password", "", strip=False)
+        authenticated = None
+        if not self._provider_url:
+            authenticated = await self.authenticate({"username": user.name, "password": password})
+        if authenticated is None or authenticated["name"] != user.name:
+            self.set_status(HTTPStatus.FORBIDDEN.value)
+            await self._render("The password is not correct: type it again.")
+            return
+        set_confirmed(self, user)
+        self.redirect(self._next_url)
+
+    async def _render(self, error: str) -> None:
+        page = await self.render_template(
+            "confirm.html",
+            error=error,
+            minutes=MINUTES,
+            next=self._next_url,
+            provider_url=self._provider_url,
+        )
+        self.finish(page)
+
+    @property
+    def _next_url(self) -> str:
+        asked = self._validate_next_url(self.get_argument("next", ""))
+        return asked or f"{self.hub.base_url}home"
+
+    @property
+    def _provider_url(self) -> str:
+        """The log-in of the authenticator's provider; empty where the hub itself takes passwords."""
+        if not self.authenticator.login_service:
+            return ""
+        url = self.authenticator.login_url(self.hub.base_url)
+        return str(url_concat(url, {"next": self._next_url}))
+
+
+def confirm_handlers() -> list[Route]:
+    """Return the route, below the hub's prefix."""
+    return [("/confirm", ConfirmPage, {})]
