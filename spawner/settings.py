@@ -299,7 +299,9 @@ class Settings:
                 "WORKBENCH_SHM_SIZE is larger than WORKBENCH_MEMORY_LIMIT, which includes it: "
                 "lower the first or raise the second."
             )
-        if settings.user_domains and not re.search(r"[a-z][a-z0-9-]*(:[0-9]+)?$", settings.public_url):
+        if settings.user_domains and not re.search(
+            r"[a-z][a-z0-9-]*(:[0-9]+)?$", settings.public_url
+        ):
             raise SettingsError(
                 "WORKBENCH_USER_DOMAINS=yes needs a host name in WORKBENCH_PUBLIC_URL, such as "
                 "https://gpu.lab.example, and a DNS record for *.gpu.lab.example."

@@ -14,7 +14,16 @@ PANEL = ROOT / "extensions" / "gpu-panel" / "gpu_panel"
 
 LAYERS: dict[Path, Layers] = {
     TOOLKIT: [
-        {"errors", "exit_codes", "cores", "distributed", "authentication", "shutdown_hook", "start_marker", "image"},
+        {
+            "errors",
+            "exit_codes",
+            "cores",
+            "distributed",
+            "authentication",
+            "shutdown_hook",
+            "start_marker",
+            "image",
+        },
         {"checkpointing", "train", "pack", "doctor", "env"},
         {"data", "export", "verify"},
         {"bench_data", "serve"},
