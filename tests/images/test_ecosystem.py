@@ -38,7 +38,7 @@ torch.from_numpy(numpy.ones(3)).sum()
     "bitsandbytes": "import bitsandbytes, torch; bitsandbytes.nn.Linear8bitLt(4, 4)",
     "deepspeed": "import deepspeed",
     "wandb": "import wandb; run = wandb.init(mode='offline', dir='/tmp'); run.log({'loss': 1}); run.finish()",
-    "lm-eval": "import lm_eval; lm_eval.tasks.TaskManager()",
+    "lm-eval": "import lm_eval.tasks; lm_eval.tasks.TaskManager()",
     "xformers": "import torch, xformers.ops",
 }
 """By the requirement: a program that uses it."""

@@ -90,7 +90,9 @@ def list_other_folders(search_path: Sequence[str], image: Path, own: Path | None
     for name in ("sitecustomize", "usercustomize"):
         found = _get_place(PathFinder.find_spec(name, [*search_path]))
         # --files compares those of the image
-        if found is not None and not any(map(found.is_relative_to, (sys.base_prefix, image))):
+        if found is not None and not any(
+            found.is_relative_to(known) for known in (sys.base_prefix, image)
+        ):
             yield str(found)
 
 
