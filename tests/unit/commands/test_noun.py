@@ -55,7 +55,9 @@ def test_only_a_missing_verb_is_inserted(
         ("queue", ["list", "move"]),
         ("quota", ["list", "show", "set", "clear", "export", "apply"]),
         ("usage", ["show"]),
-        ("trail", ["show"]),
+        ("trail", ["show", "follow"]),
+        ("home", ["list", "remove"]),
+        ("network", ["probe"]),
         ("audit", ["run"]),
     ],
 )

@@ -176,7 +176,7 @@ class LeaseProtocol(RuleBasedStateMachine):
     # --- what goes wrong
 
     @precondition(lambda self: not self.world.daemon.troubles)
-    @rule(troubles=st.lists(st.none() | st.sampled_from(Trouble), min_size=1, max_size=4))
+    @rule(troubles=st.lists(st.none() | st.sampled_from(Trouble), min_size=1, max_size=6))
     def docker_is_in_trouble(self, troubles: list[Trouble | None]) -> None:
         self.world.daemon.troubles.extend(troubles)
         self.done()
