@@ -102,8 +102,11 @@ def _user_for_cookie(
     )
     cookie_id, _, session = (signed or b"").decode("utf8", "replace").partition(":")
     row = None
-    if session and handler.db.get(EndedSession, session) is None:
-        row = handler.db.query(orm.User).filter(orm.User.cookie_id == cookie_id).first()
+    if session:
+        # one question: every request of a browser asks it
+        has_ended = handler.db.query(EndedSession).filter_by(id=session).exists()
+        users = handler.db.query(orm.User).filter(orm.User.cookie_id == cookie_id, ~has_ended)
+        row = users.first()
     if row is None:
         if handler.get_cookie(cookie_name):
             handler.log.warning("cookie=%s state=invalid", cookie_name)

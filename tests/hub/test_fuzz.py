@@ -138,6 +138,7 @@ class Guard:
         )
         assert canonical(received) == canonical(policy), told
         assert environment.pop("JUPYTERHUB_SERVER_NAME") == lease.server, told
+        environment.pop("OMP_NUM_THREADS")  # follows the number of GPUs, as policy's body does
         plain = {
             name: anonymous(value, person.name, lease.server, environment)
             for name, value in environment.items()

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
 from spawner.hub.handlers.api_base import GetWorkbench, Route, WorkbenchApiHandler
+from spawner.hub.unavailable import RETRY_AFTER_SECONDS
 from spawner.model import Unknown
 
 CHECK_SECONDS = 5.0
@@ -32,9 +33,14 @@ class HealthHandler(WorkbenchApiHandler):
         }
         answers = await asyncio.gather(*map(_explain, checks.values()))
         parts = {**dict(zip(checks, answers, strict=True)), "disk": workbench.disk.trouble}
-        is_healthy = not any(parts.values())
-        self.set_status(HTTPStatus.OK if is_healthy else HTTPStatus.SERVICE_UNAVAILABLE)
-        self.finish(json.dumps({"is_healthy": is_healthy, "parts": parts}))
+        failing = [name for name, reason in parts.items() if reason]
+        answer: dict[str, object] = {"is_healthy": not failing, "parts": parts}
+        if failing:
+            status = HTTPStatus.SERVICE_UNAVAILABLE.value
+            self.set_status(status)
+            self.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
+            answer |= {"status": status, "message": f"Not working: {', '.join(failing)}."}
+        self.finish(json.dumps(answer))
 
 
 def health_handlers(get_workbench: GetWorkbench) -> list[Route]:
