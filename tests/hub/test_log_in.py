@@ -243,6 +243,12 @@ async def test_at_most_a_few_hashes_run_at_once() -> None:
     assert 0 < most <= password_hashing.MAX_AT_ONCE
 
 
+async def test_a_class_behind_one_address_logs_in_at_once() -> None:
+    hashing = password_hashing.PasswordHashing()
+    people = [hashing.run("school", 0, time.sleep, 0.001) for _ in range(12)]
+    assert await asyncio.gather(*people) == [None] * 12
+
+
 async def test_an_address_waits_in_a_short_queue_and_no_other_waits_for_it() -> None:
     hashing, may_end = password_hashing.PasswordHashing(), threading.Event()
     places = 1 + password_hashing.MAX_WAITING_PER_ADDRESS
