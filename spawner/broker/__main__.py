@@ -61,7 +61,8 @@ async def serve(broker: Broker, socket_path: Path, group: int) -> web.ServerRunn
         await web.UnixSite(runner, str(socket_path)).start()
     finally:
         os.umask(before)
-    os.chown(socket_path, -1, group)
+    # the hub owns the folder: a link in the socket's place must not hand another file to it
+    os.chown(socket_path, -1, group, follow_symlinks=False)
     return runner
 
 

@@ -323,7 +323,11 @@ class Broker:
         if home.status not in (200, 404):
             raise BrokerError(503, f"Docker did not describe the volume {volume}.")
         if home.status == 200 and read_home_owner(home.parse(), self._instance) != account.user:
-            raise BrokerError(409, f"The volume {volume} is the home of another user or instance.")
+            raise BrokerError(
+                409,
+                f"The volume {volume} has not the labels of {account.user}'s home: "
+                "see 'Back up' in docs/backup-upgrade.md.",
+            )
         await self._conflicts.require_none(labels, container_id)
 
     async def _check_fence(self, labels: Mapping[str, str]) -> None:

@@ -30,15 +30,31 @@ class TrailCopy:
         self._open_ledger = ledger
         self._last: StoredEntry | None = None
         self._is_begun = False
+        self._problem = ""
 
     async def run(self) -> None:
         """Copy again and again until cancelled; an unreadable ledger is read again later."""
         while True:
-            try:
-                await asyncio.to_thread(self.copy_new)
-            except (Unknown, sa.exc.SQLAlchemyError, ValueError) as error:
-                log.debug("Trail not read: state=unknown reason=%s", error)
+            await asyncio.to_thread(self._try_copy)
             await asyncio.sleep(PERIOD_SECONDS)
+
+    def _try_copy(self) -> None:
+        """Copy once; a row that a fallen hub made unreadable must not end the copy in silence."""
+        try:
+            self.copy_new()
+            problem = ""
+        except (Unknown, sa.exc.SQLAlchemyError) as error:
+            log.debug("Trail not read: state=unknown reason=%s", error)
+            return
+        except Exception as error:  # noqa: BLE001 - the hub writes the rows
+            problem = repr(error)[:200]
+        if problem and problem != self._problem:
+            log.error("Trail unreadable: after=%d reason=%s", self._last_id, problem)
+        self._problem = problem
+
+    @property
+    def _last_id(self) -> int:
+        return self._last.id if self._last else 0
 
     def copy_new(self) -> None:
         """Log the entries since the last call; raises Unknown."""
@@ -47,7 +63,7 @@ class TrailCopy:
             newest = ledger.trail(limit=1)
             self._last = newest[0] if newest else None
             self._is_begun = True
-            log.info("Trail copied from here on: after=%d", self._last.id if self._last else 0)
+            log.info("Trail copied from here on: after=%d", self._last_id)
             return
         if self._last is not None:
             kept = ledger.trail_after(self._last.id - 1, 1)
@@ -56,7 +72,7 @@ class TrailCopy:
                 self._last = kept[0] if kept else None
                 self._is_begun = bool(kept)
                 return
-        while found := ledger.trail_after(self._last.id if self._last else 0):
+        while found := ledger.trail_after(self._last_id):
             for stored in found:
                 line = {"id": stored.id, **vars(stored.entry)}
                 log.info("Trail: %s", json.dumps(line, ensure_ascii=False))

@@ -19,8 +19,16 @@ def read_dns_servers(files: Iterable[Path] = FILES) -> frozenset[ipaddress.IPv4A
     """Return the IPv4 servers outside loopback of the first file that has any; none when no file has."""
     for file in files:
         text = file.read_text() if file.exists() else ""
-        found = [ipaddress.IPv4Address(address) for address in _SERVER.findall(text)]
+        found = filter(None, map(_parse, _SERVER.findall(text)))
         outside = frozenset(address for address in found if not address.is_loopback)
         if outside:
             return outside
     return frozenset()
+
+
+def _parse(text: str) -> ipaddress.IPv4Address | None:
+    """Return the address; a line that is none is ignored, as the resolver does, and ends no guard."""
+    try:
+        return ipaddress.IPv4Address(text)
+    except ValueError:
+        return None

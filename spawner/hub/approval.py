@@ -41,7 +41,10 @@ WRONG_PASSWORDS_OF_NAME = 10
 WRONG_PASSWORDS_OF_ADDRESS = 60
 WRONG_PASSWORD_SECONDS = 60.0
 KNOWN_SECONDS = 30 * 24 * 3600.0
-SIGN_UPS_OF_ADDRESS = 20
+# a class signs up from one address in its first lesson
+SIGN_UPS_OF_ADDRESS = 50
+REFUSED_NAMES_OF_ADDRESS = 50
+"""A refusal says whether a name is taken: without a limit, strangers could ask for every name."""
 SIGN_UP_SECONDS = 3600.0
 
 
@@ -72,6 +75,7 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         self._wrong = Attempts(WRONG_PASSWORDS_OF_ADDRESS, WRONG_PASSWORD_SECONDS)
         self._known = Attempts(1, KNOWN_SECONDS)
         self._sign_ups = Attempts(SIGN_UPS_OF_ADDRESS, SIGN_UP_SECONDS)
+        self._refused_names = Attempts(REFUSED_NAMES_OF_ADDRESS, SIGN_UP_SECONDS)
         self._dummy_hash = bcrypt.hashpw(b"", bcrypt.gensalt())
 
     # --- log-in
@@ -104,7 +108,9 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         rank = -1 if is_known else self._wrong.count(address, now)
         # counted before the hash: requests at the same moment must not pass the limit together
         self._wrong_for_name.add((address, name), now)
-        self._wrong.add(address, now)
+        # a full address forgets its oldest attempt for a new one: a known user's right password must not free a place
+        if not is_known:
+            self._wrong.add(address, now)
         info: UserInfo | None = self.get_user(name) if self.validate_username(name) else None
         hashed = self._dummy_hash if info is None else info.password
         if not 0 < len(password.encode()) <= MAX_PASSWORD_BYTES:
@@ -113,14 +119,16 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
             is_right = await self._hash(lane, rank, bcrypt.checkpw, password.encode(), hashed)
         except TooManyAttemptsError:
             self._wrong_for_name.take_back((address, name))
-            self._wrong.take_back(address)
+            if not is_known:
+                self._wrong.take_back(address)
             raise
         # the password may have been changed, or the account removed, during the hash
         current: UserInfo | None = self.get_user(name)
         if not is_right or current is None or current.password != hashed:
             return False
         self._wrong_for_name.clear((address, name))
-        self._wrong.take_back(address)
+        if not is_known:
+            self._wrong.take_back(address)
         self._known.add((address, name), now)
         return True
 
@@ -148,7 +156,10 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
     ) -> dict[str, str]:
         """Store a sign-up; return the sentences that say what is wrong, by field. Raises TooManyAttemptsError."""
         address = await self.client_addresses.get(handler.request)
-        wait = self._sign_ups.wait_seconds(address, time.monotonic())
+        now = time.monotonic()
+        wait = max(
+            each.wait_seconds(address, now) for each in (self._sign_ups, self._refused_names)
+        )
         if wait > 0:
             raise TooManyAttemptsError(
                 "Too many sign-ups from your network: try again in an hour.", wait
@@ -156,6 +167,7 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         self._require_room()
         name = self.normalize_username(name)
         if (error := self._name_error(name)) is not None:
+            self._refused_names.add(address, now)
             return {"username": error}
         made = await self._hash(address, 0, hash_password, password, name)
         if isinstance(made, str):

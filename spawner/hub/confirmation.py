@@ -66,7 +66,9 @@ def set_confirmed(handler: BaseHandler, user: User) -> None:
         COOKIE,
         _value(handler, user),
         path=handler.hub.base_url,
-        samesite="Strict",
+        # not Strict: a provider's page leads back after its log-in, the browser sends no Strict cookie, and the hub
+        # would ask for ever
+        samesite="Lax",
         expires_days=None,
         max_age=MINUTES * 60,
     )

@@ -7,7 +7,8 @@ reading a page of the hub with the visitor's cookies, since every hub page holds
 * ``frame-ancestors 'none'``: no page holds a hub page in a frame.
 * ``Cross-Origin-Opener-Policy``: a window opened on a hub page is out of the opener's reach. The proxy removes this
   header from the answers of users' servers, because two pages with the same policy share a window again.
-* ``Sec-Fetch-Dest: empty`` marks a request of a script, which has to send the XSRF token, to read a page too.
+* ``Sec-Fetch-Mode`` and ``Sec-Fetch-Dest`` mark a request of a script or an import, which has to send the XSRF token,
+  to read a page too.
 * The XSRF cookie is ``HttpOnly``: a script could otherwise read it after ``history.pushState("/hub/")``.
 
 Browsers apply the second and the third rule by https only, and on ``localhost``. By http the password protects an
@@ -96,8 +97,10 @@ def is_unproven_script(handler: BaseHandler) -> bool:
     # an error may come before the user is known
     user = getattr(handler, "_jupyterhub_user", None)
     headers = handler.request.headers
-    is_script = headers.get("Sec-Fetch-Dest") == "empty" and (
-        headers.get("Sec-Fetch-Mode") not in ("navigate", "websocket")
+    mode = headers.get("Sec-Fetch-Mode", "navigate")
+    # an import names its own kind, such as "json"; without CORS a page reads no other answer than that of a fetch
+    is_script = mode not in ("navigate", "websocket") and (
+        mode != "no-cors" or headers.get("Sec-Fetch-Dest") == "empty"
     )
     if user is None or getattr(handler, "_token_authenticated", False) or not is_script:
         return False

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 MAX_AT_ONCE = max(1, min(4, os.cpu_count() or 1))
-MAX_WAITING_PER_ADDRESS = 4
+MAX_WAITING_PER_ADDRESS = 12  # a class behind one address logs in within seconds
 MAX_WAITING = 16
 
 _T = TypeVar("_T")

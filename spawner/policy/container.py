@@ -132,7 +132,8 @@ def build_home_preparation(account: Account, *, instance: str, image_id: str) ->
         "Entrypoint": ["/bin/sh", "-c"],
         "Cmd": [_PREPARE_HOME],
         "User": "0:0",
-        "Env": [f"OWNER={account.uid}"],
+        # the image's own PATH begins in the home: this root must run no program of a user
+        "Env": [f"OWNER={account.uid}", "PATH=/usr/bin:/bin"],
         "Labels": {
             LABEL_INSTANCE: instance,
             LABEL_ROLE: ROLE_PREPARE_HOME,

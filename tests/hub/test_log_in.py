@@ -14,10 +14,11 @@ from nativeauthenticator.orm import UserInfo
 
 from spawner.hub import password_hashing
 from spawner.hub.approval import (
-    SIGN_UPS_OF_ADDRESS,
+    SIGN_UP_SECONDS,
     WRONG_PASSWORDS_OF_ADDRESS,
     WRONG_PASSWORDS_OF_NAME,
 )
+from spawner.hub.attempts import Attempts
 from tests.hub.accounts import join, sign_up
 from tests.hub.hub_env import HubEnvironment, log_in, xsrf_of
 
@@ -90,6 +91,8 @@ async def test_a_user_known_at_an_address_is_not_locked_with_it(
         await guess(stranger, f"person{number}")
     assert (await guess(stranger, "person")).status_code == 429
     assert (await log_in(stranger, "alice")).status_code == 302
+    await stranger.get("/hub/logout")
+    assert (await guess(stranger, "person")).status_code == 429, "a log-in frees no guess"
 
 
 async def test_only_our_own_proxy_names_the_client(
@@ -196,13 +199,22 @@ async def test_a_flood_of_log_ins_does_not_make_a_colleague_wait(
 async def test_sign_ups_are_limited_by_address(
     hub_env: HubEnvironment, stranger: httpx.AsyncClient
 ) -> None:
-    for number in range(SIGN_UPS_OF_ADDRESS):
+    hub_env.hub.authenticator._sign_ups = Attempts(3, SIGN_UP_SECONDS)
+    for number in range(3):
         assert (await sign_up(stranger, f"person{number}")).status_code == 200
     refused = await sign_up(stranger, "one-more")
     assert refused.status_code == 429
     assert "Too many sign-ups from your network" in refused.text
     async with browser_at(hub_env, "127.0.0.8") as browser:
         assert (await sign_up(browser, "alice")).status_code == 200
+
+
+async def test_names_that_are_taken_are_told_a_few_times_only(
+    hub_env: HubEnvironment, stranger: httpx.AsyncClient
+) -> None:
+    hub_env.hub.authenticator._refused_names = Attempts(3, SIGN_UP_SECONDS)
+    said = [(await sign_up(stranger, "admin")).status_code for _ in range(4)]
+    assert said == [400, 400, 400, 429]
 
 
 async def test_sign_ups_that_wait_are_capped(hub_env: HubEnvironment) -> None:
@@ -229,6 +241,12 @@ async def test_at_most_a_few_hashes_run_at_once() -> None:
     names = [str(n) for n in range(password_hashing.MAX_WAITING)]
     await asyncio.gather(*(hashing.run(name, 0, compute, name) for name in names))
     assert 0 < most <= password_hashing.MAX_AT_ONCE
+
+
+async def test_a_class_behind_one_address_logs_in_at_once() -> None:
+    hashing = password_hashing.PasswordHashing()
+    people = [hashing.run("school", 0, time.sleep, 0.001) for _ in range(12)]
+    assert await asyncio.gather(*people) == [None] * 12
 
 
 async def test_an_address_waits_in_a_short_queue_and_no_other_waits_for_it() -> None:

@@ -67,6 +67,10 @@ DAMAGE = {
     "bash becomes nothing": ("echo 'exec /nowhere' >.bash_profile", ""),
     "environment without an interpreter": ("mkdir -p $P/bin; ln -s /nowhere $P/bin/python3", ""),
     "interpreter is a folder": ("mkdir -p $P/bin/python3", "cannot be made"),
+    "programs of the start": (
+        "mkdir -p $P/bin; cd $P/bin; echo 'exit 9' | tee entrypoint make-environment setpriv; chmod 755 *",
+        "",
+    ),
     "environment is a pipe": ("mkdir -p $P; mkfifo $P/pyvenv.cfg", ""),
     "modules in the home": ("for m in tornado json site; do echo '1/0' >$m.py; done", ""),
     "packages of an earlier image": ("mkdir -p .local/$R/lib", "from an earlier image"),

@@ -88,6 +88,8 @@ case "$*" in
   *CgroupDriver*) echo "${CGROUPS-systemd}" ;;
   *CDISpecDirs*) [ -n "${CDI_OFF-}" ] || echo /etc/cdi ;;
   "image inspect"*) exit 1 ;;
+  *service=hub) echo the-hub ;;
+  "exec the-hub workbench network probe") echo "${PROBED-6 addresses tried}"; exit "${PROBE_CODE-0}" ;;
   "ps --quiet") echo "${RUNNING-}" ;;
   inspect*) echo "${INSPECTED-}" ;;
 esac"""
@@ -215,6 +217,8 @@ WRONG = {
     "a newer runc": ({"RUNC": "1.5.0"}, "", "runc", "ok", "1.5.0"),
     "an old containerd": ({"CONTAINERD": "1.6.20"}, "", "containerd", "fails", "1.6.20"),
     "an old kernel": ({}, "uname() { echo 5.10.0-8-amd64; }; export -f uname", "kernel", "fails", "5.10"),
+    "an open wall": ({"PROBE_CODE": "1", "PROBED": "10.0.0.1:22 open"}, "", "network", "fails", "10.0.0.1:22"),
+    "a probe that fails": ({"PROBE_CODE": "2", "PROBED": "no broker"}, "", "network", "unknown", "no broker"),
     "a full disk": ({"FREE": "3"}, "", "disk", "fails", "3 GB free at /var/lib"),
     "nouveau": ({}, "echo 'nouveau 1 0 -' >>/tmp/modules", "kernel modules", "fails", "nouveau"),
     "no uvm": ({}, "sed -i /uvm/d /tmp/modules", "kernel modules", "fails", "not loaded: nvidia_uvm"),

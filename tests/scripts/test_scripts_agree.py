@@ -124,6 +124,18 @@ def test_probes_run_on_the_image_of_the_hub() -> None:
     assert configured("workbench")["services"]["hub"]["image"] == HUB_IMAGE
 
 
+def test_up_refuses_before_it_takes_the_data_from_a_running_hub() -> None:
+    words = (ROOT / "scripts/up").read_text().split()
+    assert words.index("replace_old_networks") < words.index("ensure_data_owner")
+
+
+def test_no_service_imports_from_its_working_folder() -> None:
+    """The broker, root with Docker's socket, has the folder in which the hub may write a ``socket.py``."""
+    assert configured("workbench")["services"]["broker"]["working_dir"] == "/"
+    for image in ("hub", "agent", "guard"):
+        assert "PYTHONSAFEPATH=1" in (ROOT / f"images/{image}/Dockerfile").read_text(), image
+
+
 @pytest.mark.parametrize("service", ["proxy", "hub", "broker", "gpu-agent", "guard"])
 def test_services_are_hardened(service: str) -> None:
     described = configured("workbench")["services"][service]

@@ -19,7 +19,9 @@ SHARED_NETWORKS = {
     ("hub", "proxy"): {"control", "users"},
     ("gpu-agent", "hub"): {"agent"},
 }
-SHARED_VOLUMES = {("broker", "hub"): {"data", "run"}}
+SHARED_VOLUMES = {("broker", "hub"): {"data", "run"}, ("broker", "guard"): {"guard"}}
+# they need capabilities, which Docker gives to root only: the broker the socket, the guard the firewall
+ROOT_SERVICES = {"broker": ["CHOWN", "DAC_OVERRIDE"], "guard": ["NET_ADMIN"]}
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +38,10 @@ def stack() -> dict[str, Any]:
 def uid_of(service: dict[str, Any]) -> int:
     if "user" in service:
         return int(service["user"].partition(":")[0])
-    folder = "hub" if service["image"] == "gpu-workbench-hub:local" else "agent"
-    text = (ROOT / "images" / folder / "Dockerfile").read_text()
-    (user,) = re.findall(r"^USER (\d+):\1$", text, re.M)
-    return int(user)
+    (name,) = re.findall(r"^gpu-workbench-(\w+):local$", service["image"])
+    text = (ROOT / "images" / name / "Dockerfile").read_text()
+    users = re.findall(r"^USER (\d+):\1$", text, re.M)
+    return int(users[-1]) if users else 0
 
 
 def mounts(service: dict[str, Any]) -> set[str]:
@@ -48,7 +50,10 @@ def mounts(service: dict[str, Any]) -> set[str]:
 
 def test_each_service_has_a_uid_above_those_of_people(stack: dict[str, Any]) -> None:
     found = {name: uid_of(service) for name, service in stack.items()}
-    assert found == {**SERVICES, "broker": 0}
+    assert found == SERVICES | dict.fromkeys(ROOT_SERVICES, 0)
+    assert {
+        name: service["cap_add"] for name, service in stack.items() if service.get("cap_add")
+    } == ROOT_SERVICES
     assert min(SERVICES.values()) > uids.LAST_ACCOUNT_UID
 
 

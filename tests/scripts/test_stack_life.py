@@ -78,7 +78,7 @@ def test_a_failed_start_gives_the_reason_and_leaves_nothing_to_trip_on() -> None
     failed = up(WORKBENCH_AUTHENTICATOR="nonsense")
     assert failed.returncode == 1
     assert "--- hub is " in failed.stderr
-    assert "no authenticator of that name is installed" in failed.stderr
+    assert "no authenticator of this name is installed" in failed.stderr
     assert failed.stderr.splitlines()[-1].startswith("error: The workbench did not start")
     assert "password" not in failed.stdout
     assert containers() == []
@@ -113,7 +113,7 @@ def test_a_second_run_changes_nothing_and_down_keeps_the_data() -> None:
     down = script("down")
     assert down.returncode == 0, down.stderr
     assert containers() == []
-    assert volumes() == {f"{INSTANCE}-data", f"{INSTANCE}-run"}
+    assert volumes() == {f"{INSTANCE}-{name}" for name in ("data", "guard", "run")}
 
     third = up()
     assert third.returncode == 0, third.stderr
@@ -162,7 +162,7 @@ def test_a_server_is_stopped_and_a_purge_removes_all_of_the_instance() -> None:
     )  # fmt: skip
     assert refused.returncode == 1
     assert ": 1 home," in refused.stdout
-    assert len(containers()) == 4
+    assert len(containers()) == 5
     assert docker("ps", "--quiet", "--filter", f"label={label}")
 
     assert script("down").returncode == 0
@@ -201,10 +201,10 @@ def test_a_port_that_another_container_publishes_is_named() -> None:
     )
 
 
-def test_a_users_container_reaches_the_proxy_and_not_its_api() -> None:
+def test_a_users_container_reaches_the_hub_and_no_port_of_the_proxy() -> None:
     assert up().returncode == 0
     reached = docker(
         *("run", "--rm", "--network", f"{INSTANCE}-users", "gpu-workbench-hub:local"),
-        *("python3", "-c", REACH, "proxy:8000", "proxy:8001", "proxy-api:8001"),
+        *("python3", "-c", REACH, "hub:8081", "proxy:8000", "proxy:8001", "proxy-api:8001"),
     )
-    assert reached.split() == ["proxy:8000"]
+    assert reached.split() == ["hub:8081"]

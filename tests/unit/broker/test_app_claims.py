@@ -126,7 +126,7 @@ async def test_a_home_of_another_is_not_mounted(broker_env: BrokerEnvironment) -
         broker_env.engine.volumes[home] = labels
         assert await broker_env.create(broker_env.body()) == (
             409,
-            f"The volume {home} is the home of another user or instance.",
+            f"The volume {home} has not the labels of alice's home: see 'Back up' in docs/backup-upgrade.md.",
         )
     broker_env.engine.plan("volume", Fault.ERROR)
     assert (await broker_env.create(broker_env.body()))[0] == 503

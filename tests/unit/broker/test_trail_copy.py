@@ -55,3 +55,22 @@ def test_a_trail_that_a_fallen_hub_rewrote_is_reported(
     copy.copy_new()
     assert "Trail changed: entry=1" in caplog.text
     ledger.close()
+
+
+@pytest.mark.parametrize("damage", ["action = 'none'", "after = '[1'", "subject = x'ff'"])
+def test_a_row_that_cannot_be_read_is_reported_and_ends_no_copy(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    ledger = Ledger.open(sqlite_url, first_uid=20000)
+    copy = TrailCopy(lambda: ledger)
+    copy.copy_new()
+    add(ledger, "stolen")
+    with ledger._engine.begin() as connection:
+        triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        for (name,) in connection.exec_driver_sql(triggers).all():
+            connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        connection.exec_driver_sql(f"UPDATE trail SET {damage}")  # noqa: S608
+    for _ in range(2):
+        copy._try_copy()
+    assert caplog.text.count("Trail unreadable: after=0") == 1
+    ledger.close()

@@ -17,6 +17,7 @@ from spawner.guard.dns_servers import read_dns_servers
         ),
         ("nameserver 127.0.0.53\n", "nameserver 10.1.1.53\n", {"10.1.1.53"}),
         ("nameserver 10.1.1.53\n", "nameserver 10.9.9.9\n", {"10.1.1.53"}),
+        ("nameserver 10.1.1.530\nnameserver 10.1.1.53\n", "", {"10.1.1.53"}),
         ("nameserver 127.0.0.1\n", "", set()),
         ("#nameserver 10.1.1.53\nnameserver fd00::53\n", "", set()),
     ],
