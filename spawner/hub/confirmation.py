@@ -66,8 +66,8 @@ def set_confirmed(handler: BaseHandler, user: User) -> None:
         COOKIE,
         _value(handler, user),
         path=handler.hub.base_url,
-        # not Strict: a provider's page leads back after its log-in, the browser sends no Strict cookie, and the hub
-        # would ask for ever
+        # not Strict: after a log-in on a provider's page the browser sends no Strict cookie, and the hub would ask
+        # again each time
         samesite="Lax",
         expires_days=None,
         max_age=MINUTES * 60,

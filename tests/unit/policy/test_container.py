@@ -110,5 +110,5 @@ def test_the_home_is_prepared_by_root_that_can_do_nothing_else() -> None:
     assert host["CapDrop"] == ["ALL"]
     assert host["CapAdd"] == ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
     assert [mount["Source"] for mount in host["Mounts"]] == ["workbench-home-alice-20001"]
-    # root: no program of the home may stand in for find or chown
+    # root: no program of the home may replace find or chown
     assert body["Env"] == ["OWNER=20001", "PATH=/usr/bin:/bin"]
