@@ -64,7 +64,7 @@ def list_other_imports(
     for module in list_modules(image):
         found = PathFinder.find_spec(module, [*search_path])
         place = _get_place(found)
-        if place is not None and not place.is_relative_to(image) and places:
+        if place is not None and not _is_of_image(place, image) and places:
             yield f"{module} from {place}"
 
 
@@ -90,10 +90,13 @@ def list_other_folders(search_path: Sequence[str], image: Path, own: Path | None
     for name in ("sitecustomize", "usercustomize"):
         found = _get_place(PathFinder.find_spec(name, [*search_path]))
         # --files compares those of the image
-        if found is not None and not any(
-            found.is_relative_to(known) for known in (sys.base_prefix, image)
-        ):
+        if found is not None and not _is_of_image(found, image):
             yield str(found)
+
+
+def _is_of_image(place: Path, image: Path) -> bool:
+    """Return whether ``place`` is below the image's packages or its Python, which no user changes."""
+    return any(place.is_relative_to(folder) for folder in (image, sys.base_prefix))
 
 
 def _get_place(spec: Any) -> Path | None:  # noqa: ANN401 - a module's specification, or None
