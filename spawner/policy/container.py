@@ -153,10 +153,10 @@ def _tmpfs(uid: int) -> dict[str, str]:
     """Return the folders outside the home in which a server may write; their files count as its memory."""
     own = f"mode=0755,uid={uid},gid={uid}"
     return {
+        # none over /run: CDI mounts the driver's sockets there, and a tmpfs would hide them
         # exec: PyTorch compiles and loads kernels under /tmp, and Docker's default is noexec
         "/tmp": "rw,exec,nosuid,nodev,mode=1777,size=8g",  # noqa: S108
         "/var/tmp": "rw,exec,nosuid,nodev,mode=1777,size=1g",  # noqa: S108
-        "/run": f"rw,noexec,nosuid,nodev,{own},size=64m",
         "/var/lib/extrausers": f"rw,noexec,nosuid,nodev,{own},size=64k",  # the entrypoint's passwd
     }
 

@@ -170,7 +170,8 @@ def test_the_auditor_finds_a_home_that_was_removed(stack: Stack) -> None:
     assert code == 1
     assert isinstance(findings, list)
     assert [(f["rule"], f["subject"]) for f in findings] == [("home_missing", home)]
-    docker("volume", "create", "--label", f"workbench.instance={stack.instance}", home)
+    labels = (f"workbench.instance={stack.instance}", "workbench.user=cyd")
+    docker("volume", "create", *(f"--label={label}" for label in labels), home)
     assert audit(stack) == (0, [])
 
 
