@@ -78,7 +78,7 @@ def test_a_failed_start_gives_the_reason_and_leaves_nothing_to_trip_on() -> None
     failed = up(WORKBENCH_AUTHENTICATOR="nonsense")
     assert failed.returncode == 1
     assert "--- hub is " in failed.stderr
-    assert "no authenticator of this name is installed" in failed.stderr
+    assert "no authenticator with this name is installed" in failed.stderr
     assert failed.stderr.splitlines()[-1].startswith("error: The workbench did not start")
     assert "password" not in failed.stdout
     assert containers() == []
