@@ -1,4 +1,4 @@
-"""Every page of the hub works under its Content-Security-Policy, and an injected script does not run."""
+"""Every page of the hub works under its Content-Security-Policy."""
 
 from pathlib import Path
 

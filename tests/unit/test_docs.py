@@ -145,3 +145,11 @@ def test_the_changelog_begins_with_the_version_of_the_project() -> None:
     newest = re.search(r"^## (\S+)", page("CHANGELOG.md").text, re.MULTILINE)
     assert newest
     assert newest[1] == project["version"]
+
+
+def test_every_layer_of_the_tests_is_described() -> None:
+    script = (ROOT / "scripts/test").read_text()
+    layers = re.findall(r"^(?:all|disruptive)_layers=\((.*)\)$", script, re.M)
+    described = re.search(r"^\| layer \|.*?\n\n", page("docs/contributing.md").text, re.M | re.S)
+    assert described is not None
+    assert re.findall(r"^\| `(\w+)` \|", described[0], re.M) == " ".join(layers).split()

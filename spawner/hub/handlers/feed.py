@@ -4,8 +4,8 @@ Without subscribers nothing is sampled, and a slow subscriber costs no memory.
 
 The problem
 -----------
-Every open GPU page shows every GPU, second by second. A map of 512 GPUs is about 200 kB of JSON. Sent to 500 pages
-each second it would be 100 MB/s, and building it 500 times would take more than the second.
+Every open GPU page shows every GPU, second by second. The work would grow with GPUs times pages if each page built
+and sent the whole map each second.
 
 The rules
 ---------
