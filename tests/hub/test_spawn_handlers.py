@@ -268,7 +268,7 @@ async def test_the_form_states_what_is_wrong_and_can_be_sent_again(
             data={"gpus": "1", "release": "v2.7", "hours": "1.5"},
         )
     assert again.status_code == 302, again.text
-    await eventually(lambda: bool(hub_env.live()), "it was asked for")
+    await eventually(lambda: any(lease.gpu_uuids for lease in hub_env.live()), "it was granted")
     assert [(lease.gpu_uuids, lease.hours) for lease in hub_env.live()] == [(("GPU-0",), 1.5)]
 
 
