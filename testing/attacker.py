@@ -163,6 +163,8 @@ def other_machine(name: str, link: str, ports: Sequence[int], *addresses: str) -
             f"ip -n {name} address add {address}/32 dev lo",
             f"ip route add {address}/32 via {link}.2",
         ]
+    # an aborted run's pair: the kernel removes it some time after its namespace, unless it is deleted by name
+    run("ip", "link", "delete", here)
     run("ip", "netns", "delete", name)
     listeners = []
     try:
