@@ -13,9 +13,9 @@ from testing.process_stack import ProcessStack
 HOSTILE = {"Set-Cookie": "planted=1; Path=/", "Clear-Site-Data": '"*"'}
 
 
-def test_the_filter_of_headers() -> None:
-    tests = "images/hub/proxy/answer-filter.test.mjs"
-    subprocess.run(["node", "--test", tests], cwd=ROOT, check=True)
+def test_the_modules_of_the_proxy() -> None:
+    tests = ("images/hub/proxy/answer-filter.test.mjs", "images/hub/proxy/hub-away.test.mjs")
+    subprocess.run(["node", "--test", *tests], cwd=ROOT, check=True)
 
 
 async def test_streams_and_websockets_pass_the_filter(stack: ProcessStack) -> None:

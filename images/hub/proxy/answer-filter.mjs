@@ -58,6 +58,11 @@ export function filterHeaders(headers, path) {
   headers["x-content-type-options"] ??= "nosniff";
 }
 
+/** Mark an event stream, so that a proxy before this one, such as nginx, passes it on as it comes. */
+export function passStream(headers) {
+  if (/^text\/event-stream\b/i.test(headers["content-type"] ?? "")) headers["x-accel-buffering"] = "no";
+}
+
 function isWithin(asked, path) {
   if (!asked.startsWith("/")) return false; // a browser then takes the path of the request
   let decoded;

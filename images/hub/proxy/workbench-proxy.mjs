@@ -1,11 +1,12 @@
 #!/usr/bin/env node
-// Workbench proxy: runs configurable-http-proxy and filters what users' servers answer.
+// Workbench proxy: runs configurable-http-proxy, filters what users' servers answer, and answers for a hub that is away.
 // Rule: an answer of a user's server changes nothing in a browser outside that server's own path.
 //
 // The options are those of configurable-http-proxy. With WORKBENCH_USER_DOMAINS=yes, routes are found by host name.
 
 import ConfigurableProxy from "configurable-http-proxy/lib/configproxy.js";
-import { filterHeaders, ownPath } from "./answer-filter.mjs";
+import { filterHeaders, ownPath, passStream } from "./answer-filter.mjs";
+import { answerHubAway } from "./hub-away.mjs";
 
 const findTarget = ConfigurableProxy.prototype.targetForReq;
 const answerError = ConfigurableProxy.prototype.handleProxyError;
@@ -22,6 +23,10 @@ ConfigurableProxy.prototype.targetForReq = async function (req) {
 };
 
 ConfigurableProxy.prototype.handleProxyError = function (code, kind, req, res, error) {
+  if (kind === "web" && code === 503 && req[PATH] === null) {
+    this.log.error("503 %s the hub is away: %s", req.method, error?.code ?? error);
+    return answerHubAway(req, res);
+  }
   // the error page is the hub's, at the address of a user's server
   if (kind === "web" && !res.headersSent) {
     res.setHeader("X-Content-Type-Options", "nosniff");
@@ -31,13 +36,21 @@ ConfigurableProxy.prototype.handleProxyError = function (code, kind, req, res, e
   return answerError.call(this, code, kind, req, res, error);
 };
 
+// the hub does not send its error page
+ConfigurableProxy.prototype._handleProxyErrorDefault = (_code, _kind, req, res) => answerHubAway(req, res);
+
 function installFilter(proxy) {
   if (filtered.has(proxy)) return;
   filtered.add(proxy);
   const filter = (answer, req) => {
     if (req[PATH]) filterHeaders(answer.headers, req[PATH]);
+    passStream(answer.headers);
   };
   proxy.proxy.on("proxyRes", filter);
+  // http-proxy-3 leaves an answer open whose server died: a browser would wait for the next event of its stream without end
+  proxy.proxy.on("proxyRes", (answer, _req, res) => {
+    answer.on("close", () => answer.complete || res.destroy());
+  });
   // the answer to a websocket's handshake sets cookies too
   proxy.proxy.on("proxyReqWs", (request, req) => {
     for (const event of ["upgrade", "response"]) {

@@ -45,7 +45,6 @@ class GpuStream(WorkbenchApiHandler):
             self.workbench.ledger_snapshot()
         )  # a silent ledger is a 503, and no stream that ends at once
         self.set_header("Cache-Control", "no-store")
-        self.set_header("X-Accel-Buffering", "no")
         self.send(RETRY)
         subscriber = Subscriber(viewer.name, self, sees_names=viewer.sees_names)
         self._feed.subscribe(subscriber)
