@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from spawner.commands.audit import add_audit_noun
+from spawner.commands.config import add_config_noun
 from spawner.commands.gpu import add_gpu_noun
 from spawner.commands.home import add_home_noun
 from spawner.commands.network import add_network_noun
@@ -40,6 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
             add_trail_noun,
             add_audit_noun,
             add_network_noun,
+            add_config_noun,
         )
     ]
     given = sys.argv[1:] if words is None else words

@@ -130,7 +130,8 @@ class Settings:
     authenticator: str = _setting(
         "native",
         _matching(r"[A-Za-z_][\w.:-]*", "a JupyterHub authenticator name such as native"),
-        "Authenticator, by its JupyterHub entry point; `native` is sign-up with admin approval.",
+        "Authenticator, by its JupyterHub entry point; `native` is sign-up with admin approval, `site` the one that "
+        "`site.py` chooses.",
     )
     admin: str = _setting(
         "admin",
@@ -252,6 +253,13 @@ class Settings:
         (),
         parse_destinations,
         "Private IPv4 networks that servers may connect to as well (`10.1.2.0/24,10.1.3.4:443`); empty for none.",
+    )
+    config_dir: str = _setting(
+        "config",
+        _matching(
+            r"[A-Za-z0-9._/-]+", "the path of a folder, such as config or /srv/gpu-workbench"
+        ),
+        "Folder of `site.py`, `config.d/` and `secrets/`, from the folder of this repository or from `/`.",
     )
     ledger_url: str = _setting(
         "sqlite:////data/ledger.sqlite",

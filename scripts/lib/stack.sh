@@ -5,12 +5,15 @@
 hub_uid=2000000001
 proxy_uid=2000000002
 
+# Of the site files that the services read; a changed one makes Compose start them again.
+config_digest() { cat "$state/config/digest" 2>/dev/null || printf none; }
+
 compose() {
   local files=(-f "$repository/docker-compose.yml") broker_network=none
   if [ -e "$state/gpus.compose.yml" ]; then files+=(-f "$state/gpus.compose.yml"); fi
   if [[ $(value_of WORKBENCH_LEDGER_URL) == postgresql* ]]; then broker_network=bridge; fi
   plan_networks
-  BROKER_NETWORK=$broker_network docker compose --project-directory "$repository" --project-name "$instance" "${files[@]}" "$@"
+  BROKER_NETWORK=$broker_network CONFIG_DIGEST=$(config_digest) docker compose --project-directory "$repository" --project-name "$instance" "${files[@]}" "$@"
 }
 
 # Exports what docker-compose.yml says of the networks; a subnet is chosen once and stays as long as the network.
@@ -150,6 +153,10 @@ start_stack() {
   tail -n 5 "$log" >&2
   rm -f "$log"
   show_failed_services
+  if [ -n "$before" ] && restore_site_files; then
+    compose up --detach --wait --wait-timeout 120 >/dev/null 2>&1 || true
+    fail "The workbench did not start with the changed site files: it runs with those before; the lines above say why."
+  fi
   if [ -z "$before" ]; then compose down >/dev/null 2>&1 || true && remove_walls; fi
   fail "The workbench did not start: the lines above say why; correct it and run this again."
 }

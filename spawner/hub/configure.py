@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import nativeauthenticator.handlers
 from jupyterhub.app import JupyterHub
@@ -32,6 +33,7 @@ from spawner.hub.servers.resume_queue import SERVICE, SERVICE_SCOPES, resume_que
 from spawner.hub.servers.spawner import WorkbenchSpawner
 from spawner.hub.sessions import bind_sessions
 from spawner.hub.single_instance import open_ledger
+from spawner.hub.site import read_site_files
 from spawner.hub.unavailable import PATIENCE_SECONDS, answer_unavailable
 from spawner.hub.views.form import TEMPLATES
 from spawner.hub.views.help import render_help_pages
@@ -47,6 +49,8 @@ from spawner.version import VERSION
 DATA = Path("/data")
 HUB_DATABASE_FILE = DATA / "jupyterhub.sqlite"
 HUB_DATABASE = f"sqlite:///{HUB_DATABASE_FILE}"
+SITE = "site"
+"""The value of ``WORKBENCH_AUTHENTICATOR`` for an authenticator that the site files choose."""
 DOCKER_SOCKET = "/run/workbench/docker.sock"
 # JupyterHub's start timeout includes the wait in the queue; the launch after the grant has its own bound
 MAX_WAIT_SECONDS = 7 * 24 * 3600
@@ -75,8 +79,9 @@ def configure(c: Config, settings: Settings, workbench: Workbench, docs: Path) -
     _configure_queue(c, workbench)
     _configure_servers(c, settings, workbench)
     _configure_users(c, settings)
-    authenticator = _resolve_authenticator(settings.authenticator)
-    c.JupyterHub.authenticator_class = with_workbench_routes(authenticator, lambda: workbench)
+    if settings.authenticator != SITE:
+        authenticator = _resolve_authenticator(settings.authenticator)
+        c.JupyterHub.authenticator_class = with_workbench_routes(authenticator, lambda: workbench)
     c.JupyterHub.template_vars = {
         "has_sign_up": settings.authenticator == "native",
         "claim_minutes": settings.claim_minutes,
@@ -88,6 +93,31 @@ def configure(c: Config, settings: Settings, workbench: Workbench, docs: Path) -
         "help_pages": render_help_pages(docs),
         "workbench_version": VERSION,
     }
+
+
+def configure_site(
+    c: Config, settings: Settings, workbench: Workbench, folder: Path
+) -> dict[str, Any]:
+    """Read the site files of ``folder`` after ``configure``, and return the traits that they set.
+
+    Raises SettingsError.
+    """
+    ours = c.JupyterHub.get("authenticator_class")
+    changed = read_site_files(c, folder)
+    chosen = c.JupyterHub.get("authenticator_class")
+    if settings.authenticator == SITE:
+        if not isinstance(chosen, type):
+            raise SettingsError(
+                "WORKBENCH_AUTHENTICATOR=site needs c.JupyterHub.authenticator_class in site.py: set it, "
+                "or choose another authenticator."
+            )
+        c.JupyterHub.authenticator_class = with_workbench_routes(chosen, lambda: workbench)
+    elif chosen is not ours:
+        raise SettingsError(
+            "The site files set c.JupyterHub.authenticator_class: set WORKBENCH_AUTHENTICATOR=site as well, "
+            "so that the hub may connect to the provider of log-ins."
+        )
+    return changed
 
 
 def start_background_tasks(workbench: Workbench) -> None:

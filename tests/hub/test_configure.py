@@ -9,8 +9,14 @@ from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from spawner.catalog import load_catalog
+from spawner.hub import site_policy
 from spawner.hub.approval import ApprovedSignUp
-from spawner.hub.configure import build_workbench, configure, start_background_tasks
+from spawner.hub.configure import (
+    build_workbench,
+    configure,
+    configure_site,
+    start_background_tasks,
+)
 from spawner.hub.servers.spawner import WorkbenchSpawner
 from spawner.hub.workbench import Workbench
 from spawner.ledger import Ledger
@@ -153,3 +159,46 @@ def test_a_ledger_that_does_not_answer_ends_the_hub_with_one_sentence(
     with pytest.raises(SystemExit, match=r"^The ledger cannot be reached: [^\n]+\.$") as ended:
         PyFileConfigLoader("jupyterhub_config.py", str(installed)).load_config()
     assert "not-to-be-shown" not in str(ended.value)
+
+
+def test_each_trait_that_the_workbench_sets_has_a_decision_for_site_files(tmp_path: Path) -> None:
+    c = configured(tmp_path)
+    free = {*site_policy.MERGED, *site_policy.OPEN}
+    undecided = {
+        (section, trait)
+        for section, values in c.items()
+        for trait in values
+        if site_policy.explain_refusal(section, trait) is None and (section, trait) not in free
+    }
+    assert undecided == set()
+
+
+def with_site(tmp_path: Path, text: str, **changes: Any) -> Config:
+    config, workbench = Config(), built(tmp_path, **changes)
+    configure(config, workbench.settings, workbench, ROOT / "docs")
+    (tmp_path / "site.py").write_text(text)
+    configure_site(config, workbench.settings, workbench, tmp_path)
+    return config
+
+
+def test_a_site_file_may_choose_the_authenticator_where_the_setting_says_so(tmp_path: Path) -> None:
+    text = "c.JupyterHub.authenticator_class = 'dummy'\nc.DummyAuthenticator.password = 'x'"
+    c = with_site(tmp_path, text, authenticator="site")
+    assert issubclass(c.JupyterHub.authenticator_class, DummyAuthenticator)
+    assert "get_handlers" in vars(c.JupyterHub.authenticator_class)  # the workbench's routes
+    with pytest.raises(SettingsError, match="set WORKBENCH_AUTHENTICATOR=site as well"):
+        with_site(tmp_path, text)
+    with pytest.raises(
+        SettingsError, match=r"needs c\.JupyterHub\.authenticator_class in site\.py"
+    ):
+        with_site(tmp_path, "", authenticator="site")
+
+
+def test_the_file_reads_the_site_files_next_to_it(installed: Path) -> None:
+    (installed / "config").mkdir()
+    (installed / "config/site.py").write_text("c.JupyterHub.active_server_limit = 7")
+    config = PyFileConfigLoader("jupyterhub_config.py", str(installed)).load_config()
+    assert config.JupyterHub.active_server_limit == 7
+    (installed / "config/site.py").write_text("c.JupyterHub.port = 7")
+    with pytest.raises(SystemExit, match=r"site\.py cannot set c\.JupyterHub\.port"):
+        PyFileConfigLoader("jupyterhub_config.py", str(installed)).load_config()

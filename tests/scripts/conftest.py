@@ -19,7 +19,7 @@ from testing.stack import docker, run
 BASE = "debian:bookworm-slim"
 PARTS = (
     "scripts", "spawner", "images", "extensions/gpu-panel", "simulation",
-    "docs", "jupyterhub_config.py", "pyproject.toml", "docker-compose.yml", ".env.example", ".dockerignore",
+    "docs", "config", "jupyterhub_config.py", "pyproject.toml", "docker-compose.yml", ".env.example", ".dockerignore",
 )  # fmt: skip
 HARMLESS = ("/repository", "/stubs", "/root", "/tmp")
 

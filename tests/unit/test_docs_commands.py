@@ -13,7 +13,7 @@ from spawner import cli
 from testing.docs import PAGES, Page, code_words, page
 from testing.paths import ROOT
 
-NOUN = r"(?:gpu|lease|queue|quota|home|usage|trail|audit)"
+NOUN = r"(?:gpu|lease|queue|quota|home|usage|trail|audit|config)"
 COMMAND_LINE = page("docs/command-line.md")
 REST = page("docs/rest-api.md")
 OPENAPI = json.loads((ROOT / "spawner/hub/handlers/openapi.json").read_text())
