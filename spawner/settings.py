@@ -12,6 +12,8 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from spawner.model import Quota, SettingsError
@@ -28,6 +30,8 @@ from spawner.policy.network import (
 from spawner.policy.options import MAX_HOURS
 
 PREFIX = "WORKBENCH_"
+PROFILES = Path(__file__).parent / "profiles"
+"""One file per profile; the scripts read them too."""
 _T = TypeVar("_T")
 
 
@@ -110,6 +114,11 @@ class Settings:
         "workbench",
         _matching(r"[a-z][a-z0-9-]{0,18}[a-z0-9]", "2 to 20 characters of a-z, 0-9 and -"),
         "Name of this workbench; the prefix of its containers, volumes and networks.",
+    )
+    profile: str = _setting(
+        "team",
+        _matching(r"team|students", "team or students"),
+        "Defaults of the other settings: `team`, or `students` for users who do not trust each other.",
     )
     bind: str = _setting(
         "0.0.0.0",  # noqa: S104
@@ -218,7 +227,7 @@ class Settings:
     cpu_limit: float | None = _setting(
         None,
         _optional(_cpus),
-        "CPUs of one server; empty for seven eighths of the host's, at least 2.",
+        "CPUs of one server, at most the host's; empty for seven eighths of them, at least 2.",
     )
     pids_limit: int = _setting(4096, _integer(64, 4194304), "Processes and threads of one server.")
     shm_size_bytes: int = _setting(
@@ -287,7 +296,8 @@ class Settings:
         """Return the settings of ``environ``; the SettingsError names the variable and the fix."""
         known = {variable_name(f): f for f in fields(cls)}
         values: dict[str, Any] = {}
-        for name, text in environ.items():
+        profile = _parse_setting(known[f"{PREFIX}PROFILE"], environ)
+        for name, text in {**read_profile(profile), **environ}.items():
             if not name.startswith(PREFIX):
                 continue
             if name not in known:
@@ -295,12 +305,7 @@ class Settings:
                 likely = difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1)
                 hint = f"did you mean {bare[likely[0]]}?" if likely else "see .env.example."
                 raise SettingsError(f"{name} is not a setting: {hint}")
-            setting = known[name]
-            try:
-                values[setting.name] = setting.metadata["parse"](text.strip())
-            except ValueError as error:
-                shown = name if setting.metadata["is_secret"] else f"{name}={text!r}"
-                raise SettingsError(f"{shown} cannot be used: it must be {error}.") from None
+            values[known[name].name] = _parse_setting(known[name], {name: text})
         settings = cls(**values)
         if settings.shm_size_bytes > settings.memory_limit_bytes:
             raise SettingsError(
@@ -311,8 +316,8 @@ class Settings:
             r"[a-z][a-z0-9-]*(:[0-9]+)?$", settings.public_url
         ):
             raise SettingsError(
-                "WORKBENCH_USER_DOMAINS=yes needs a host name in WORKBENCH_PUBLIC_URL, such as "
-                "https://gpu.lab.example, and a DNS record for *.gpu.lab.example."
+                "WORKBENCH_USER_DOMAINS=yes, which the profile students sets, needs a host name in "
+                "WORKBENCH_PUBLIC_URL, such as https://gpu.lab.example, and a DNS record for *.gpu.lab.example."
             )
         if not settings.idle.has_criteria:
             raise SettingsError(
@@ -344,29 +349,42 @@ class Settings:
         return build_egress(self.egress, self.egress_allow)
 
     @property
-    def hub_has_egress(self) -> bool:
-        """Whether the hub itself connects to anything but this host: a provider of log-ins, a database, an agent."""
-        return (
-            self.authenticator != "native"
-            or self.ledger_url.startswith("postgresql")
-            or not self.agent_url.startswith("http://gpu-agent:")
-        )
-
-    @property
     def limits(self) -> ContainerLimits:
-        """Resource limits of one server."""
+        """Limits of one server."""
+        # hub and broker run on one host, so both count the same CPUs; Docker refuses more than there are
+        host_cpus = os.cpu_count() or 1
         return ContainerLimits(
             memory_bytes=self.memory_limit_bytes,
-            # hub and broker run on one host, so both count the same CPUs
-            cpus=self.cpu_limit or default_cpus(os.cpu_count() or 1),
+            cpus=min(self.cpu_limit or default_cpus(host_cpus), host_cpus),
             pids=self.pids_limit,
             shm_bytes=self.shm_size_bytes,
+            has_dns=self.egress_rules.has_dns,
         )
 
     @property
     def quota(self) -> Quota:
         """Quota of a user without a quota row."""
         return Quota(max_gpus=self.max_gpus, max_lease_hours=self.max_lease_hours)
+
+
+@cache
+def read_profile(name: str) -> dict[str, str]:
+    """Return the variables that the profile ``name`` sets."""
+    text = (PROFILES / f"{name}.env").read_text()
+    return dict(re.findall(r"^(WORKBENCH_\w+)=(.*)$", text, re.MULTILINE))
+
+
+def _parse_setting(setting: Field[Any], environ: Mapping[str, str]) -> Any:  # noqa: ANN401
+    """Return the value of ``setting``; raises SettingsError."""
+    name = variable_name(setting)
+    text = environ.get(name)
+    if text is None:
+        return setting.default
+    try:
+        return setting.metadata["parse"](text.strip())
+    except ValueError as error:
+        shown = name if setting.metadata["is_secret"] else f"{name}={text!r}"
+        raise SettingsError(f"{shown} cannot be used: it must be {error}.") from None
 
 
 def variable_name(setting: Field[Any]) -> str:

@@ -29,6 +29,21 @@ def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
+class Loopback(httpx.HTTPTransport):
+    """Connects to this machine, whichever host a URL names: a workbench with host names needs no DNS record."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request as it is to 127.0.0.1."""
+        here = httpx.Request(
+            request.method,
+            request.url.copy_with(host="127.0.0.1"),
+            headers=request.headers,
+            stream=request.stream,
+            extensions=request.extensions,
+        )
+        return super().handle_request(here)
+
+
 @dataclass
 class Person:
     """Someone with a browser session at the hub, seen through HTTP."""
@@ -40,7 +55,9 @@ class Person:
 
     def __post_init__(self) -> None:
         """Start with no cookies."""
-        self.client = httpx.Client(base_url=self.url, follow_redirects=True, timeout=90)
+        self.client = httpx.Client(
+            base_url=self.url, follow_redirects=True, timeout=90, transport=Loopback()
+        )
 
     @property
     def xsrf_token(self) -> str:
@@ -164,9 +181,13 @@ def docker(*words: str) -> str:
 
 
 @contextmanager
-def running_stack(instance: str, gpus: int = 2, **settings: str) -> Iterator[Stack]:
-    """Bring up an instance with simulated GPUs, and remove it with all its data afterwards."""
+def running_stack(instance: str, gpus: int = 2, host: str = "", **settings: str) -> Iterator[Stack]:
+    """Bring up an instance with simulated GPUs, and remove it with all its data afterwards.
+
+    With ``host``, its public URL has that name.
+    """
     port = free_port()
+    url = f"http://{host or '127.0.0.1'}:{port}"
     environment = {
         **os.environ,
         "WORKBENCH_INSTANCE": instance,
@@ -175,6 +196,7 @@ def running_stack(instance: str, gpus: int = 2, **settings: str) -> Iterator[Sta
         "WORKBENCH_MEMORY_LIMIT": "4G",
         "WORKBENCH_SHM_SIZE": "1G",
         "WORKBENCH_STARTS_PER_HOUR": "100000",
+        **({"WORKBENCH_PUBLIC_URL": url} if host else {}),
         **settings,
     }
     down = (str(ROOT / "scripts/down"), "--purge", "--yes")
@@ -188,6 +210,6 @@ def running_stack(instance: str, gpus: int = 2, **settings: str) -> Iterator[Sta
         assert password, f"scripts/up printed no password:\n{up.stdout}"
         states = Path(f"/var/lib/{instance}/simulated-gpus")
         uuids = sorted(path.name for path in states.iterdir() if path.name.startswith("GPU-"))
-        yield Stack(instance, f"http://127.0.0.1:{port}", password[1], tuple(uuids))
+        yield Stack(instance, url, password[1], tuple(uuids))
     finally:
         run(*down, env=environment)

@@ -135,6 +135,21 @@ look_at_network() {
   esac
 }
 
+# A setting of the admin's own may open what the profile closes.
+look_at_profile() {
+  local profile open=""
+  profile=$(value_of WORKBENCH_PROFILE)
+  if [ "$profile" = students ]; then
+    if [ "$(value_of WORKBENCH_USER_DOMAINS)" != yes ]; then open="users' pages share the hub's address"; fi
+    if [ "$(value_of WORKBENCH_EGRESS)" = open ]; then open=${open:+$open, }"servers reach the internet"; fi
+    if [ -z "$(value_of WORKBENCH_HOME_QUOTA)" ]; then open=${open:+$open, }"homes have no quota"; fi
+  fi
+  if [ -n "$open" ]; then
+    found profile note "$profile, but $open" "Remove WORKBENCH_USER_DOMAINS, WORKBENCH_EGRESS or WORKBENCH_HOME_QUOTA from .env for the profile's own."
+  else found profile ok "$profile; docs/security.md lists what it allows"
+  fi
+}
+
 look_at_shm() {
   local size plain
   size=$(value_of WORKBENCH_SHM_SIZE)

@@ -9,7 +9,7 @@ value_of() {
   if [ -n "${!1+set}" ]; then printf '%s' "${!1}"; else default_of "$1"; fi
 }
 
-# Exports what .env sets and the environment does not, so that Compose and the scripts see the same values.
+# Exports what a file such as .env sets and the environment does not, so that Compose and the scripts see the same values.
 read_env_file() {
   local file=$1 line name value
   [ -e "$file" ] || return 0
@@ -81,6 +81,8 @@ load_settings() {
   local name
   while IFS= read -r name; do require_known "$name" "the environment"; done < <(compgen -e WORKBENCH_ || true)
   read_env_file "$repository/.env"
+  require_value WORKBENCH_PROFILE 'team|students' "team or students"
+  read_env_file "$repository/spawner/profiles/$(value_of WORKBENCH_PROFILE).env"
   require_value WORKBENCH_INSTANCE '[a-z][a-z0-9-]{0,18}[a-z0-9]' "2 to 20 characters of a-z, 0-9 and -"
   require_value WORKBENCH_BIND '[0-9a-fA-F.:]+' "an IP address"
   require_between WORKBENCH_PORT 1 65535

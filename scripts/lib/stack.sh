@@ -13,7 +13,17 @@ compose() {
   if [ -e "$state/gpus.compose.yml" ]; then files+=(-f "$state/gpus.compose.yml"); fi
   if [[ $(value_of WORKBENCH_LEDGER_URL) == postgresql* ]]; then broker_network=bridge; fi
   plan_networks
-  BROKER_NETWORK=$broker_network CONFIG_DIGEST=$(config_digest) docker compose --project-directory "$repository" --project-name "$instance" "${files[@]}" "$@"
+  BROKER_NETWORK=$broker_network HUB_EGRESS=$(hub_egress) CONFIG_DIGEST=$(config_digest) \
+    docker compose --project-directory "$repository" --project-name "$instance" "${files[@]}" "$@"
+}
+
+# Prints whether the hub itself connects to anything but this host: a provider of log-ins, a database, an agent.
+hub_egress() {
+  if [ "$(value_of WORKBENCH_AUTHENTICATOR)" = native ] && [[ $(value_of WORKBENCH_LEDGER_URL) != postgresql* ]] \
+    && [[ $(value_of WORKBENCH_AGENT_URL) == http://gpu-agent:* ]]; then
+    printf no
+  else printf yes
+  fi
 }
 
 # Exports what docker-compose.yml says of the networks; a subnet is chosen once and stays as long as the network.

@@ -25,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m spawner.guard", description=__doc__)
     parser.add_argument("command", choices=("keep", "remove", "check"))
     parser.add_argument("--subnet", default="172.28.0.0/16", help="subnet of the users' network")
+    parser.add_argument("--hub-egress", choices=("yes", "no"), default="no")
     parser.add_argument("--state", type=Path, default=FILE, help="file of the state")
     flags = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -34,7 +35,8 @@ def main() -> int:
             return 0
         settings = Settings.from_environ(os.environ)
         network = instance_network(settings.instance, parse_subnet(flags.subnet))
-        guard = Guard(settings, network)
+        hub_has_egress = flags.hub_egress == "yes"
+        guard = Guard(settings.egress_rules, network, hub_has_egress=hub_has_egress)
         if flags.command == "remove":
             guard.remove()
             return 0

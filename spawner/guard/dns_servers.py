@@ -15,6 +15,11 @@ FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _SERVER = re.compile(r"^\s*nameserver\s+([0-9.]+)\s*$", re.MULTILINE)
 
 
+def is_replaced(file: Path = FILES[0]) -> bool:
+    """Return whether the host has another file in the place of the one that is mounted here."""
+    return file.exists() and file.stat().st_nlink == 0
+
+
 def read_dns_servers(files: Iterable[Path] = FILES) -> frozenset[ipaddress.IPv4Address]:
     """Return the IPv4 servers outside loopback of the first file that has any; none when no file has."""
     for file in files:

@@ -6,7 +6,7 @@ import logging
 import threading
 from pathlib import Path
 
-from spawner.guard.dns_servers import read_dns_servers
+from spawner.guard.dns_servers import is_replaced, read_dns_servers
 from spawner.guard.firewall import FORWARD, Firewall, Wanted
 from spawner.guard.second_wall import SecondWall
 from spawner.guard_state import write_guard_state
@@ -14,12 +14,12 @@ from spawner.model import Unknown
 from spawner.policy.network import (
     INPUT_CHAIN,
     USER_CHAIN,
+    Egress,
     UsersNetwork,
     build_rules,
     build_rules_v6,
     build_second_wall,
 )
-from spawner.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,10 @@ IPV6 = Path("/proc/net/if_inet6")
 class Guard:
     """Keeps the rules of one workbench's networks in place."""
 
-    def __init__(self, settings: Settings, network: UsersNetwork) -> None:
-        self._settings = settings
+    def __init__(self, egress: Egress, network: UsersNetwork, *, hub_has_egress: bool) -> None:
+        self._egress = egress
         self._network = network
+        self._hub_has_egress = hub_has_egress
         self._v4, self._v6 = Firewall("iptables-nft"), Firewall("ip6tables-nft")
         self._second = SecondWall(network.bridge)
 
@@ -66,15 +67,15 @@ class Guard:
 
     @property
     def _has_dns(self) -> bool:
-        return self._settings.egress_rules.has_dns or self._settings.hub_has_egress
+        return self._egress.has_dns or self._hub_has_egress
 
     def _families(self) -> list[tuple[Firewall, Wanted]]:
-        network, settings = self._network, self._settings
+        network = self._network
         rules = build_rules(
             network,
-            settings.egress_rules,
+            self._egress,
             dns_servers=read_dns_servers(),
-            hub_has_egress=settings.hub_has_egress,
+            hub_has_egress=self._hub_has_egress,
         )
         families = [(self._v4, Wanted(network.chains, rules, network.jumps))]
         if IPV6.exists():
@@ -84,9 +85,15 @@ class Guard:
 
 
 def keep(guard: Guard, state_file: Path, ended: threading.Event) -> None:
-    """Check every few seconds until ``ended``, and report each time."""
+    """Check every few seconds until ``ended``, and report each time.
+
+    A replaced ``resolv.conf`` ends it too: a new start of the container mounts the host's present file.
+    """
     reported: str | None = None
     while not ended.is_set():
+        if is_replaced():
+            log.warning("guard=restarting reason=the host's resolv.conf was replaced")
+            return
         try:
             guard.ensure()
             problem = ""

@@ -41,12 +41,13 @@ _PREPARE_HOME = (
 
 @dataclass(frozen=True)
 class ContainerLimits:
-    """Resource limits of one server."""
+    """Limits of one server; ``has_dns`` is whether it may ask the host's DNS servers."""
 
     memory_bytes: int
     cpus: float
     pids: int
     shm_bytes: int
+    has_dns: bool = True
 
 
 def network_name(instance: str) -> str:
@@ -116,6 +117,9 @@ def build_server(
             "Mounts": [_home_mount(instance, account)],
         },
     }
+    if not limits.has_dns:
+        # Docker asks a server on the host's loopback from the host, past the walls; its own loopback has none
+        body["HostConfig"]["Dns"] = ["127.0.0.1"]
     if lease.gpu_uuids:
         devices = [f"nvidia.com/gpu={uuid}" for uuid in lease.gpu_uuids]
         body["HostConfig"]["DeviceRequests"] = [{"Driver": "cdi", "DeviceIDs": devices}]

@@ -1,5 +1,6 @@
 """A workbench with two users' servers, and the same without walls: every attack has to succeed there first.
 
+Every attack on a running workbench is tried in both profiles; docs/security.md lists what each one allows.
 ``alice`` and ``bob`` are names of the containers of two users; ``mallory`` and ``victim`` share a plain network.
 """
 
@@ -54,11 +55,21 @@ def host_port() -> Iterator[int]:
         server.shutdown()
 
 
+@pytest.fixture(scope="session", params=["team", "students"])
+def profile(request: pytest.FixtureRequest) -> str:
+    """The profile of the workbench under attack."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
-def stack(machine: None) -> Iterator[Stack]:
-    """A workbench in its default profile, but that one private address and port is allowed."""
-    allowed = f"{PRIVATE_ALLOWED}:{MACHINE_PORTS[0]}"
-    with running_stack(INSTANCE, WORKBENCH_EGRESS_ALLOW=allowed) as running:
+def stack(machine: None, profile: str) -> Iterator[Stack]:
+    """A workbench in a profile; in the default one, one private address and port is allowed."""
+    settings, host = {"WORKBENCH_PROFILE": profile}, ""
+    if profile == "team":
+        settings["WORKBENCH_EGRESS_ALLOW"] = f"{PRIVATE_ALLOWED}:{MACHINE_PORTS[0]}"
+    else:
+        host = "lab.test"
+    with running_stack(INSTANCE, 2, host, **settings) as running:
         for name in ("alice", "bob"):
             assert running.person(name).start(gpus=1).is_success
         yield running
@@ -90,7 +101,8 @@ def lab_image() -> str:
 
 @pytest.fixture(scope="session")
 def weak_network() -> Iterator[str]:
-    with plain_network(f"{INSTANCE}-weak") as name:
+    # Docker's own pools have the private addresses that the machine has
+    with plain_network(f"{INSTANCE}-weak", "--subnet", "10.213.16.0/24") as name:
         yield name
 
 

@@ -313,3 +313,13 @@ def test_cuda_cores_come_from_the_drivers_own_library(tmp_path: Path) -> None:
     script = str(ROOT / "scripts/lib/gpu_cores.py")
     done = run(sys.executable, script, env=simulated.environment)
     assert (done.stdout, done.stderr) == (f"{uuid} 6912\n", "")
+
+
+def test_a_setting_that_opens_what_the_profile_closes_is_named(machine: BareMachine) -> None:
+    machine.environment |= {"WORKBENCH_PROFILE": "students", "WORKBENCH_EGRESS": "open"}
+    checks = {
+        one["name"]: one
+        for one in json.loads(machine.run("scripts/doctor --json").stdout)["checks"]
+    }
+    assert checks["profile"]["state"] == "note"
+    assert checks["profile"]["found"] == "students, but servers reach the internet"

@@ -9,7 +9,7 @@ import pytest
 
 from spawner.model import SettingsError
 from spawner.policy.probe_container import HUB_IMAGE
-from spawner.settings import Settings
+from spawner.settings import Settings, read_profile
 from testing.paths import ROOT
 from testing.stack import run
 from tests.scripts.conftest import BareMachine
@@ -18,6 +18,7 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text()
 EXAMPLE = dict(re.findall(r"^#(WORKBENCH_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.M))
 VALUES = {
     "WORKBENCH_INSTANCE": ["a", "ab", "a-", "1a", "team-2", "x" * 20, "x" * 21, "ä", ""],
+    "WORKBENCH_PROFILE": ["team", "", "Team", "students "],
     "WORKBENCH_BIND": ["127.0.0.1", "::1", "localhost", "", "0.0.0.0:80"],
     "WORKBENCH_PORT": ["1", "65535", "0", "65536", "080", "1.5", "+1", "99999999999", ""],
     "WORKBENCH_PUBLIC_URL": [
@@ -59,6 +60,19 @@ def test_shell_and_python_accept_the_same_settings(machine: BareMachine) -> None
     )
     answers = [answer == "yes" for answer in machine.run(look).stdout.split()]
     assert dict(zip(cases, answers, strict=True)) == {case: accepts(*case) for case in cases}
+
+
+def test_shell_and_python_read_the_same_profile(machine: BareMachine) -> None:
+    look = (
+        "set -eu; repository=$PWD; . scripts/lib/terminal.sh; . scripts/lib/settings.sh\n"
+        "export WORKBENCH_PROFILE=students WORKBENCH_EGRESS=open; load_settings; env | grep ^WORKBENCH_"
+    )
+    said = dict(line.split("=", 1) for line in machine.run(look).stdout.splitlines())
+    assert said == {
+        **read_profile("students"),
+        "WORKBENCH_PROFILE": "students",
+        "WORKBENCH_EGRESS": "open",
+    }
 
 
 def test_compose_passes_on_every_setting_and_no_other() -> None:
@@ -117,7 +131,11 @@ def test_the_network_of_the_servers_has_no_way_between_them() -> None:
 def test_the_guard_has_the_host_s_network_and_one_capability() -> None:
     guard = configured("workbench")["services"]["guard"]
     assert (guard["network_mode"], guard["cap_add"]) == ("host", ["NET_ADMIN"])
-    assert {mount["target"] for mount in guard["volumes"]} == {"/run/guard", "/run/systemd/resolve"}
+    assert {mount["target"] for mount in guard["volumes"]} == {
+        "/run/guard",
+        "/etc/resolv.conf",
+        "/run/systemd/resolve",
+    }
 
 
 def test_probes_run_on_the_image_of_the_hub() -> None:
@@ -167,7 +185,10 @@ def test_the_broker_has_a_network_only_where_its_ledger_is_on_one(url: str, netw
     services = json.loads(done.stdout)["services"]
     assert services["broker"]["network_mode"] == network
     assert services["broker"]["environment"]["WORKBENCH_LEDGER_URL"] == url
-    assert "WORKBENCH_LEDGER_URL" not in (services["gpu-agent"].get("environment") or {})
+    egress = services["guard"]["command"][-2:]
+    assert egress == ["--hub-egress", "no" if network == "none" else "yes"]
+    knowing = {name for name, one in services.items() if url in json.dumps(one)}
+    assert knowing == {"hub", "broker"}, "a service that opens no ledger has its password"
 
 
 @pytest.mark.parametrize("script", ["up", "down", "test"])

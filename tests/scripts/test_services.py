@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from spawner.policy import uids
+from spawner.settings import Settings, variable_name
 from testing.paths import ROOT
 from testing.stack import run
 
@@ -20,6 +22,7 @@ SHARED_NETWORKS = {
     ("gpu-agent", "hub"): {"agent"},
 }
 SHARED_VOLUMES = {("broker", "hub"): {"data", "run"}, ("broker", "guard"): {"guard"}}
+SECRET_SETTINGS = {variable_name(one) for one in fields(Settings) if one.metadata["is_secret"]}
 # they need capabilities, which Docker gives to root only: the broker the socket, the guard the firewall
 ROOT_SERVICES = {"broker": ["CHOWN", "DAC_OVERRIDE"], "guard": ["NET_ADMIN"]}
 
@@ -75,6 +78,14 @@ def test_services_share_no_files_without_need(stack: dict[str, Any]) -> None:
     for pair in combinations(sorted(stack), 2):
         first, second = (mounts(stack[name]) for name in pair)
         assert first & second == SHARED_VOLUMES.get(pair, set()), pair
+
+
+def test_the_ledger_s_address_is_where_the_ledger_is_read(stack: dict[str, Any]) -> None:
+    """It may hold a password."""
+    told = {
+        name for name, one in stack.items() if SECRET_SETTINGS & set(one.get("environment") or ())
+    }
+    assert told == {"hub", "broker"}
 
 
 def test_no_secret_is_in_a_services_description(stack: dict[str, Any]) -> None:

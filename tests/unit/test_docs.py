@@ -9,16 +9,17 @@ import pytest
 from spawner.audit.rules import Rule
 from spawner.hub.handlers import scopes
 from spawner.policy.quota_rows import QuotaRow
-from spawner.settings import Settings, variable_name
+from spawner.settings import Settings, read_profile, variable_name
 from testing.docs import PAGES, Page, code_words, page
 from testing.paths import ROOT
 
 README_BYTES = 6000
-ROWS = {
-    match[1]: (match[2].strip().strip("`"), match[3])
-    for match in re.finditer(
-        r"^\| `(WORKBENCH_\w+)` \|([^|]*)\| (.+) \|$", page("docs/settings.md").text, re.MULTILINE
-    )
+_PROFILES, _, _SETTINGS = page("docs/settings.md").text.partition("## The workbench")
+_ROW = re.compile(r"^\| `(WORKBENCH_\w+)` \|([^|]*)\| (.*) \|$", re.MULTILINE)
+ROWS = {match[1]: (match[2].strip().strip("`"), match[3]) for match in _ROW.finditer(_SETTINGS)}
+PROFILE_ROWS = {
+    match[1]: (match[2].strip().strip("`"), match[3].strip("`"))
+    for match in _ROW.finditer(_PROFILES)
 }
 EXAMPLE = dict(
     re.findall(r"^#(WORKBENCH_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
@@ -36,6 +37,13 @@ every_guide = pytest.mark.parametrize("read", GUIDES, ids=lambda one: one.name)
 def test_the_settings_page_and_the_example_list_exactly_the_settings() -> None:
     assert list(ROWS) == list(SETTINGS)
     assert list(EXAMPLE) == list(SETTINGS)
+
+
+def test_the_table_of_profiles_has_the_defaults_of_both() -> None:
+    students = read_profile("students")
+    assert {name: (EXAMPLE[name], value) for name, value in students.items()} == PROFILE_ROWS
+    assert list(PROFILE_ROWS) == [name for name in SETTINGS if name in students]
+    assert read_profile("team") == {}
 
 
 @pytest.mark.parametrize("name", SETTINGS)

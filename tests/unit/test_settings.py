@@ -24,14 +24,14 @@ def test_values_are_read_with_their_units() -> None:
             "WORKBENCH_SHOW_QUEUE_NAMES": "no",
             "WORKBENCH_MEMORY_LIMIT": "1.5G",
             "WORKBENCH_SHM_SIZE": "512m",
-            "WORKBENCH_CPU_LIMIT": "7.5",
+            "WORKBENCH_CPU_LIMIT": "1.5",
         }
     )
     assert settings.quota == Quota(max_gpus=2, max_lease_hours=48)
     assert settings.show_queue_names is False
     assert settings.limits.memory_bytes == 1536 * 1024**2
     assert settings.limits.shm_bytes == 512 * 1024**2
-    assert settings.limits.cpus == 7.5
+    assert settings.limits.cpus == 1.5
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def test_values_are_read_with_their_units() -> None:
         ("WORKBENCH_LEDGER_URL", "mysql://x", "sqlite:///PATH or postgresql+psycopg://USER"),
         ("WORKBENCH_LEDGER_URL", "postgresql+psycopg://u:p@ss@host/db", "written as %3A"),
         ("WORKBENCH_LEDGER_URL", "postgresql+psycopg://u:p@host", "written as %3A"),
+        ("WORKBENCH_PROFILE", "lab", "team or students"),
         ("WORKBENCH_SHM_SIZE", "64G", "lower the first or raise the second"),
     ],
 )
@@ -62,6 +63,31 @@ def test_what_cannot_be_used_is_named_with_its_fix(name: str, value: str, said: 
         Settings.from_environ({name: value})
     assert name in str(error.value)
     assert said in str(error.value)
+
+
+HOST_NAME = {"WORKBENCH_PUBLIC_URL": "https://gpu.lab.example"}
+
+
+def test_a_profile_sets_defaults_and_what_is_set_wins() -> None:
+    students = Settings.from_environ({"WORKBENCH_PROFILE": "students", **HOST_NAME})
+    assert (students.user_domains, students.egress, students.home_quota_bytes) == (
+        True,
+        "none",
+        20 * 1024**3,
+    )
+    own = {"WORKBENCH_EGRESS": "open", "WORKBENCH_HOME_QUOTA": "", "WORKBENCH_USER_DOMAINS": "no"}
+    chosen = Settings.from_environ({"WORKBENCH_PROFILE": "students", **own})
+    assert (chosen.user_domains, chosen.egress, chosen.home_quota_bytes) == (False, "open", None)
+    assert Settings.from_environ({"WORKBENCH_PROFILE": "team"}) == Settings()
+
+
+def test_students_need_a_host_name() -> None:
+    with pytest.raises(SettingsError, match="which the profile students sets, needs a host name"):
+        Settings.from_environ({"WORKBENCH_PROFILE": "students"})
+
+
+def test_a_server_has_at_most_the_cpus_of_the_host() -> None:
+    assert Settings.from_environ({"WORKBENCH_CPU_LIMIT": "9999"}).limits.cpus == os.cpu_count()
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ from spawner.guard.guard import Guard, keep
 from spawner.guard.second_wall import SecondWall
 from spawner.guard_state import require_guard
 from spawner.model import Unknown
-from spawner.policy.network import UsersNetwork
-from spawner.settings import Settings
+from spawner.policy.network import UsersNetwork, build_egress
 
 NETWORK = UsersNetwork(
     "wb-01234567", ("wbc-01234567", "wba-01234567"), ipaddress.IPv4Network("172.28.0.0/16")
 )
+
+OPEN = build_egress("open", ())
 
 
 @pytest.fixture
@@ -33,13 +34,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_host_with_everything_is_walled(host: Path) -> None:
-    Guard(Settings(), NETWORK).ensure()
+    Guard(OPEN, NETWORK, hub_has_egress=False).ensure()
 
 
 def test_a_missing_bridge_is_said(host: Path) -> None:
     (host / "wb-01234567").rmdir()
     with pytest.raises(Unknown, match="no bridge wb-01234567: run scripts/up"):
-        Guard(Settings(), NETWORK).ensure()
+        Guard(OPEN, NETWORK, hub_has_egress=False).ensure()
 
 
 @pytest.mark.parametrize("value", ["0\n", None])
@@ -48,7 +49,7 @@ def test_packets_that_pass_no_firewall_are_said(host: Path, value: str | None) -
     if value is not None:
         (host / "bridge-nf-call-iptables").write_text(value)
     with pytest.raises(Unknown, match="sysctl -w net"):
-        Guard(Settings(), NETWORK).ensure()
+        Guard(OPEN, NETWORK, hub_has_egress=False).ensure()
 
 
 def test_the_report_follows_the_walls(host: Path, tmp_path: Path) -> None:
@@ -64,9 +65,17 @@ def test_the_report_follows_the_walls(host: Path, tmp_path: Path) -> None:
 
     for expected in ("", "The chain is gone.", ""):
         ended.clear()
-        keep(Once(Settings(), NETWORK), file, ended)
+        keep(Once(OPEN, NETWORK, hub_has_egress=False), file, ended)
         if expected:
             with pytest.raises(Unknown, match=expected):
                 require_guard(file)
         else:
             require_guard(file)
+
+
+def test_a_replaced_resolv_conf_ends_the_guard(
+    host: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mounted file keeps what it was: only a new start of the container sees the host's present one."""
+    monkeypatch.setattr(guard_module, "is_replaced", lambda: True)
+    keep(Guard(OPEN, NETWORK, hub_has_egress=False), tmp_path / "state.json", threading.Event())

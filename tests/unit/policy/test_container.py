@@ -44,6 +44,13 @@ def test_a_server_is_hardened() -> None:
     assert "Privileged" not in host
 
 
+def test_a_server_without_dns_asks_its_own_loopback_where_nothing_answers() -> None:
+    """Docker asks a loopback server of the host's resolv.conf from the host, past every wall."""
+    assert "Dns" not in build()["HostConfig"]
+    closed = ContainerLimits(2**30, 1.5, 100, 2**20, has_dns=False)
+    assert build(closed)["HostConfig"]["Dns"] == ["127.0.0.1"]
+
+
 def test_gpus_come_by_uuid_through_cdi() -> None:
     requests = build(gpu_uuids=(GPU_0, GPU_1))["HostConfig"]["DeviceRequests"]
     devices = [f"nvidia.com/gpu={GPU_0}", f"nvidia.com/gpu={GPU_1}"]
