@@ -83,6 +83,7 @@ class ProcessStack:
             **workbench,
             "PATH": f"{PROXY}:{PROXY}/node_modules/.bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "CONFIGPROXY_AUTH_TOKEN": secrets.token_hex(32),
+            "SOCKET_CHECK_MS": "300",
             "STACK_FOLDER": str(folder),
             "STACK_TOKEN": self._token,
             **({"STACK_SHARED_ORIGIN": "yes"} if "hub" in weak else {}),

@@ -46,6 +46,30 @@ def renew_session(handler: BaseHandler, user: User) -> None:
     )
 
 
+def watch_credential(handler: BaseHandler) -> Callable[[], bool]:
+    """Return a function that says whether the cookie or token of a request would still let it in."""
+    db = handler.db
+    token = handler.get_token()
+    if token is not None:
+        token_id = token.id
+
+        def is_token_valid() -> bool:
+            row = db.query(orm.APIToken).filter_by(id=token_id).populate_existing().first()
+            return row is not None and (row.expires_at is None or row.expires_at > orm.utcnow())
+
+        return is_token_valid
+    user = handler.get_current_user_cookie()
+    session = vars(handler).get("_session_id")
+    cookie_id = None if user is None else user.orm_user.cookie_id
+
+    def is_session_valid() -> bool:
+        has_ended = db.query(EndedSession).filter_by(id=session).exists()
+        users = db.query(orm.User).filter(orm.User.cookie_id == cookie_id, ~has_ended)
+        return users.first() is not None
+
+    return is_session_valid
+
+
 def current_session(handler: BaseHandler) -> str | None:
     """Return the session of a request that a cookie authenticates, None for one with a token."""
     session: str | None = vars(handler).get("_session_id")

@@ -11,8 +11,8 @@ ACROSS = """
     return answer.ok;
 """
 SAME_HOST = """
-    const answer = await fetch("/hub/home");
-    return (await answer.text()).includes('user: "admin"');
+    const answers = await Promise.all(["/hub/home", "/hub/login", "/hub/api/"].map((path) => fetch(path)));
+    return answers.some((answer) => answer.status !== 404);
 """
 
 

@@ -181,6 +181,39 @@ async def test_a_stream_ends_after_a_while(
                 await watcher.next_event()
 
 
+async def test_a_stream_ends_with_the_log_in(
+    hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "CHECK_SECONDS", 0.2)
+    async with hub_env.browser() as browser, hub_env.browser() as other:
+        await join(hub_env, browser, "alice")
+        await join(hub_env, other, "bob")
+        async with browser.stream("GET", STREAM) as ending, other.stream("GET", STREAM) as going_on:
+            alice, bob = Watcher(ending), Watcher(going_on)
+            await alice.until(lambda told: told["gpus"])
+            assert (await browser.get("/hub/logout")).status_code == 302
+            with pytest.raises(EOFError):
+                while True:
+                    await alice.next_event()
+            await asyncio.sleep(0.5)
+            for _ in range(3):
+                await bob.next_event()
+
+
+async def test_a_stream_ends_with_the_token(
+    hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "CHECK_SECONDS", 0.2)
+    async with watching(hub_env, "alice") as watcher:
+        await watcher.next_event()
+        for token in hub_env.user("alice").orm_user.api_tokens:
+            hub_env.hub.db.delete(token)
+        hub_env.hub.db.commit()
+        with pytest.raises(EOFError):
+            while True:
+                await watcher.next_event()
+
+
 async def test_who_may_view(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         assert (await browser.get(STREAM)).status_code == 403

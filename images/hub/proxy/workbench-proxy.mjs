@@ -2,16 +2,21 @@
 // Workbench proxy: runs configurable-http-proxy, filters what users' servers answer, and answers for a hub that is away.
 // Rule: an answer of a user's server changes nothing in a browser outside that server's own path.
 //
-// The options are those of configurable-http-proxy. With WORKBENCH_USER_DOMAINS=yes, routes are found by host name.
+// The options are those of configurable-http-proxy. With WORKBENCH_USER_DOMAINS=yes, routes are found by host name, and
+// the hub answers at the host name of WORKBENCH_PUBLIC_URL only.
 
 import ConfigurableProxy from "configurable-http-proxy/lib/configproxy.js";
 import { filterHeaders, ownPath, passStream } from "./answer-filter.mjs";
 import { answerHubAway } from "./hub-away.mjs";
+import { mayReachHub } from "./hub-host.mjs";
+import { PERIOD_MS, SocketCheck } from "./socket-check.mjs";
 
 const findTarget = ConfigurableProxy.prototype.targetForReq;
 const answerError = ConfigurableProxy.prototype.handleProxyError;
 const filtered = new WeakSet();
 const PATH = Symbol("path of the user's server that answers this request");
+const hasDomains = process.env.WORKBENCH_USER_DOMAINS === "yes";
+const hubHost = hasDomains ? new URL(process.env.WORKBENCH_PUBLIC_URL).host : "";
 
 ConfigurableProxy.prototype.targetForReq = async function (req) {
   installFilter(this);
@@ -19,7 +24,7 @@ ConfigurableProxy.prototype.targetForReq = async function (req) {
   const hub = this.options.defaultTarget;
   const isHub = match && hub && new URL(match.target).origin === new URL(hub).origin;
   req[PATH] = match && !isHub ? ownPath(match.prefix, Boolean(this.hostRouting)) : null;
-  return match;
+  return isHub && !mayReachHub(req.headers.host, req.url, hubHost) ? undefined : match;
 };
 
 ConfigurableProxy.prototype.handleProxyError = function (code, kind, req, res, error) {
@@ -51,13 +56,15 @@ function installFilter(proxy) {
   proxy.proxy.on("proxyRes", (answer, _req, res) => {
     answer.on("close", () => answer.complete || res.destroy());
   });
+  const check = new SocketCheck(Number(process.env.SOCKET_CHECK_MS ?? PERIOD_MS)); // tests wait less
   // the answer to a websocket's handshake sets cookies too
-  proxy.proxy.on("proxyReqWs", (request, req) => {
+  proxy.proxy.on("proxyReqWs", (request, req, socket, options) => {
+    if (req[PATH]) check.watch(socket, req, options.target, req[PATH]);
     for (const event of ["upgrade", "response"]) {
       request.prependListener(event, (answer) => filter(answer, req));
     }
   });
 }
 
-if (process.env.WORKBENCH_USER_DOMAINS === "yes") process.argv.push("--host-routing");
+if (hasDomains) process.argv.push("--host-routing");
 await import("configurable-http-proxy/bin/configurable-http-proxy");

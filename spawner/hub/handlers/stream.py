@@ -1,11 +1,13 @@
 """GPU stream: serves the live feed as Server-Sent Events.
 
-A stream ends after some minutes, so that a user who has logged out loses it; a browser reconnects by itself.
+A stream ends within half a minute after the viewer's session or token; rights are checked when a browser reconnects,
+which each one does after some minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +15,10 @@ from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require, viewer_of
 from spawner.hub.handlers.api_base import GetWorkbench, WorkbenchApiHandler
 from spawner.hub.handlers.feed import Feed, Subscriber
+from spawner.hub.sessions import watch_credential
 
 MAX_STREAM_SECONDS = 600.0
+CHECK_SECONDS = 20.0
 RETRY = b"retry: 2000\n\n"
 
 
@@ -49,12 +53,20 @@ class GpuStream(WorkbenchApiHandler):
         subscriber = Subscriber(viewer.name, self, sees_names=viewer.sees_names)
         self._feed.subscribe(subscriber)
         try:
-            async with asyncio.timeout(MAX_STREAM_SECONDS):
-                await self._closed.wait()
-        except TimeoutError:
-            pass  # the browser reconnects, with its cookie checked again
+            await self._await_end(watch_credential(self))
         finally:
             self._feed.unsubscribe(subscriber)
+
+    async def _await_end(self, is_valid: Callable[[], bool]) -> None:
+        """Return when the browser has left, its log-in is over, or the time limit is reached."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + MAX_STREAM_SECONDS
+        while (left := ends_at - loop.time()) > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), min(CHECK_SECONDS, left))
+                return
+            if not is_valid():
+                return
 
     def send(self, data: bytes) -> asyncio.Future[Any]:
         """Send ``data``; the future is done once the connection took it or was lost."""
