@@ -147,8 +147,10 @@ class Stack:
         person = Person(name, PASSWORD, self.url)
         person.sign_up()
         admin = self.admin()
-        admin.client.get("/hub/authorize")
-        approved = admin.client.post(f"/hub/authorize/{name}", data={"_xsrf": admin.xsrf_token})
+        admin.client.get("/hub/people")
+        approved = admin.client.post(
+            f"/hub/people/{name}/approve", data={"_xsrf": admin.xsrf_token}
+        )
         assert approved.status_code == httpx.codes.OK, approved.text
         person.log_in()
         return person

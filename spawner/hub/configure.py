@@ -38,6 +38,7 @@ from spawner.hub.unavailable import PATIENCE_SECONDS, answer_unavailable
 from spawner.hub.views.form import TEMPLATES
 from spawner.hub.views.help import render_help_pages
 from spawner.hub.views.lease import build_lease_view
+from spawner.hub.views.people import count_waiting_for
 from spawner.hub.workbench import Workbench, supervise
 from spawner.model import SettingsError
 from spawner.policy.container import PORT
@@ -89,6 +90,8 @@ def configure(c: Config, settings: Settings, workbench: Workbench, docs: Path) -
         "lease_of": lambda _user: functools.partial(build_lease_view, workbench),
         "disk_trouble": lambda user: workbench.disk.trouble if user and user.admin else None,
         "home_trouble": lambda user: workbench.disk.home_trouble(identify(user)) if user else None,
+        # the navigation bar of an admin calls it
+        "count_waiting": lambda user: functools.partial(count_waiting_for, user),
         "format_gpu_name": lambda _user: format_gpu_name,
         "help_pages": render_help_pages(docs),
         "workbench_version": VERSION,

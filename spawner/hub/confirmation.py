@@ -45,7 +45,7 @@ _OWN = (
     "/api/workbench/servers?/.+",
 )
 # pages whose purpose is an order: the password is asked for before the page, not after its form
-_PAGES = ("/token", "/admin", "/authorize", "/change-password/[^/]+")
+_PAGES = ("/token", "/admin", "/people/.+", "/change-password/[^/]+")
 
 Prepare = Callable[[BaseHandler], Awaitable[None]]
 LogIn = Callable[..., Awaitable[User | None]]

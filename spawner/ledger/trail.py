@@ -46,6 +46,11 @@ class TrailAction(StrEnum):
     USER_PASSWORD_SET = "user.password_set"  # noqa: S105 - user NAME; by an admin
     USER_LOGGED_OUT = "user.logged_out"  # user NAME; everywhere
     USER_ADMIN_CHANGED = "user.admin_changed"  # user NAME
+    USER_GROUPS_CHANGED = "user.groups_changed"  # user NAME
+    GROUP_CREATED = "group.created"  # group NAME
+    GROUP_DELETED = "group.deleted"  # group NAME
+    SERVER_OPENED = "server.opened"  # user NAME, the owner; by another user
+    LOG_INS_FAILED = "log_ins.failed"  # log-in; many of them in a short time
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tests.attacks.hostile_pages import chromium
 PASSWORD = "a-password-of-the-admin"
 STRANGERS_PAGES = ("login", "signup", "nowhere")
 PAGES = (
-    "home", "spawn", "token", "admin", "gpus", "queue", "quotas", "usage", "audit", "help", "authorize",
+    "home", "spawn", "token", "admin", "gpus", "queue", "quotas", "usage", "audit", "help", "people",
     "change-password", "change-password/alice", "confirm", "nowhere", "user/alice/", "user/admin/",
 )  # fmt: skip
 HEADERS = {

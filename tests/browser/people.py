@@ -61,8 +61,8 @@ class People:
     def approve(self, name: str) -> None:
         """Press the admin's button in this person's row."""
         page = self.page("admin")
-        page.goto("/hub/authorize")
-        page.locator("tr", has_text=name).get_by_role("button").first.click()
+        page.goto("/hub/people")
+        page.locator(f"#person-{name}").get_by_role("button", name="Approve").click()
         page.wait_for_load_state()
 
     def start(self, name: str, gpus: int) -> Page:

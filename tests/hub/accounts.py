@@ -37,15 +37,17 @@ async def admin(hub_env: HubEnvironment) -> AsyncIterator[httpx.AsyncClient]:
         yield browser
 
 
-async def press(browser: httpx.AsyncClient, verb: str, name: str) -> httpx.Response:
-    page = await browser.get("/hub/authorize")
-    return await browser.post(f"/hub/{verb}/{name}", data={"_xsrf": xsrf_of(page.text)})
+async def press(browser: httpx.AsyncClient, order: str, name: str, **fields: str) -> httpx.Response:
+    """Send the form of an order over a person, such as "approve"."""
+    page = await browser.get("/hub/people")
+    form = {**fields, "_xsrf": xsrf_of(page.text)}
+    return await browser.post(f"/hub/people/{name}/{order}", data=form)
 
 
 async def join(hub_env: HubEnvironment, browser: httpx.AsyncClient, name: str) -> None:
     """Sign up, be approved, log in."""
     await sign_up(browser, name)
     async with admin(hub_env) as approver:
-        assert (await press(approver, "authorize", name)).status_code == 302
+        assert (await press(approver, "approve", name)).status_code == 302
     answer = await log_in(browser, name)
     assert answer.status_code == 302, answer.text

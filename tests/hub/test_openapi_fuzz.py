@@ -27,6 +27,7 @@ async def test_every_answer_is_one_that_the_document_promises(
         ),
         *("--header", f"Authorization: {token}", "--checks", CHECKS),
         *("--exclude-path", "/workbench/gpus/stream"),  # has no end
+        *("--exclude-path", "/workbench/people/{name}/log-out"),  # it ends the token of this test
         *("--max-examples", "60", "--seed", "5", "--generation-database", "none"),
         *("--no-color", "--output-sanitize", "false"),
     ]

@@ -56,7 +56,7 @@ async def test_without_the_approval_nothing_works(
     lease = lease_of(hub_env, "alice")
     await hub_env.user("alice").spawner.poll_and_notify()
     async with admin(hub_env) as approver:
-        answer = await post(approver, "/hub/authorize", "/hub/authorize/alice", approved="no")
+        answer = await press(approver, "unapprove", "alice")
         assert answer.status_code == 302
     assert await alice.valid() == set()
     await eventually(lambda: not hub_env.live(), "the server of alice ends")
@@ -77,7 +77,7 @@ async def test_a_user_without_approval_starts_nothing(
 ) -> None:
     service = make_service(hub_env, "starter", "servers")
     async with admin(hub_env) as approver:
-        await post(approver, "/hub/authorize", "/hub/authorize/alice", approved="no")
+        await press(approver, "unapprove", "alice")
         await eventually(lambda: not hub_env.live(), "the server of alice ends")
         await eventually(lambda: not hub_env.user("alice").active, "the hub has noticed")
         # a credential that the revocation could not know, and those of others
@@ -85,7 +85,7 @@ async def test_a_user_without_approval_starts_nothing(
         async with forgotten, service:
             assert [await start_of(forgotten), await start_of(service)] == [403, 403]
         assert hub_env.live() == []
-        await post(approver, "/hub/authorize", "/hub/authorize/alice", approved="yes")
+        await press(approver, "approve", "alice")
     assert (await log_in(alice.browser, "alice")).status_code == 302
     assert await start(hub_env, "alice", {"gpus": 0}) == (201, "")
 
@@ -95,7 +95,7 @@ async def test_a_stale_page_approves_no_one_by_taking_back_twice(
 ) -> None:
     async with admin(hub_env) as approver:
         for _ in range(2):
-            await post(approver, "/hub/authorize", "/hub/authorize/alice", approved="no")
+            await press(approver, "unapprove", "alice")
     assert (await log_in(alice.browser, "alice")).status_code == 403
 
 
@@ -107,7 +107,7 @@ async def test_a_place_in_the_queue_ends_with_the_approval(
         await client.post("/hub/api/users/alice/servers/second", json={"gpus": 2, "hours": 1})
     await eventually(partial(is_queued, hub_env, "alice"), "alice waits")
     async with admin(hub_env) as approver:
-        await post(approver, "/hub/authorize", "/hub/authorize/alice", approved="no")
+        await press(approver, "unapprove", "alice")
     await eventually(lambda: queued_users(hub_env) == [], "alice has left the queue")
     await eventually(lambda: not hub_env.live(), "both leases end")
 
@@ -189,7 +189,7 @@ async def test_an_admin_logs_a_user_out_everywhere(
     await wait_in_queue(hub_env, "carol")
     async with admin(hub_env) as approver:
         for name in ("alice", "carol"):
-            await post(approver, "/hub/authorize", f"/hub/log-out-everywhere/{name}")
+            await press(approver, "log-out", name)
     assert await alice.valid() == {"server"}
     await eventually(lambda: queued_users(hub_env) == [], "carol has left the queue")
     assert lease_of(hub_env, "bob").state is LeaseState.RUNNING
@@ -203,7 +203,7 @@ async def test_a_user_logs_out_no_other(hub_env: HubEnvironment, alice: Credenti
     assert (await alice.browser.get("/hub/log-out-everywhere")).status_code == 405
 
 
-@pytest.mark.parametrize("verb", ["delete", "discard"])
+@pytest.mark.parametrize("verb", ["delete", "decline"])
 async def test_a_user_who_is_removed_leaves_nothing(
     hub_env: HubEnvironment, alice: Credentials, verb: str
 ) -> None:
@@ -212,8 +212,8 @@ async def test_a_user_who_is_removed_leaves_nothing(
             async with hub_env.client("root", is_admin=True) as root:
                 assert (await root.delete("/hub/api/users/alice")).status_code == 204
         else:
-            await post(approver, "/hub/authorize", "/hub/authorize/alice", approved="no")
-            assert (await press(approver, "discard", "alice")).status_code == 302
+            await press(approver, "unapprove", "alice")
+            assert (await press(approver, "decline", "alice")).status_code == 302
     assert await alice.valid() == set()
     assert hub_env.live() == []
     assert (await log_in(alice.browser, "alice")).status_code == 403
@@ -233,8 +233,7 @@ async def refusals(hub_env: HubEnvironment, approver: httpx.AsyncClient) -> list
     root = make_service(hub_env, "root", "admin:users", "delete:users", "admin:groups")
     async with root:
         return [
-            await post(approver, "/hub/authorize", "/hub/authorize/admin", approved="no"),
-            await post(approver, "/hub/authorize", "/hub/authorize/admin"),
+            await press(approver, "unapprove", "admin"),
             await root.delete("/hub/api/users/admin"),
         ]
 
@@ -247,7 +246,7 @@ async def test_the_last_admin_is_not_locked_out(hub_env: HubEnvironment) -> None
         async with hub_env.client("root", is_admin=True) as root:
             answer = await root.patch("/hub/api/users/admin", json={"admin": False})
             assert answer.status_code == 409
-            await post(approver, "/hub/authorize", "/hub/discard/admin")
+            await press(approver, "decline", "admin")
             assert (await root.delete("/hub/api/users/admin")).status_code == 409
         assert await is_let_in(approver)
     async with hub_env.browser() as browser:
@@ -260,7 +259,7 @@ async def test_an_admin_goes_when_another_can_log_in(
     async with admin(hub_env) as approver:
         hub_env.user("alice").admin = True
         hub_env.hub.db.commit()
-        answer = await post(approver, "/hub/authorize", "/hub/authorize/admin", approved="no")
+        answer = await press(approver, "unapprove", "admin")
         assert answer.status_code == 302
         assert not await is_let_in(approver)
 

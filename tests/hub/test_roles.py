@@ -23,6 +23,7 @@ from tests.hub.routes import METHODS, PREFIX, answers, own_routes
 TABLE = Path(__file__).with_name("roles.json")
 ROLES = ("anonymous", "user", "group admin", "admin", "service")
 BOTH = ("GET", "PUT", "DELETE")
+PEOPLE_ORDERS = ("approve", "unapprove", "decline", "log-out")
 SERVERS = ("server", "servers/lab")
 SERVER_ACTIONS = ("activity", "keep-alive", "requeue")
 REST = [
@@ -43,6 +44,10 @@ REST = [
     "GET /workbench/homes",
     "POST /workbench/homes/wb-home-alice-1/remove",
     "GET /workbench/trail",
+    "GET /workbench/people",
+    "GET /workbench/people/bob",
+    *(f"POST /workbench/people/bob/{what}" for what in PEOPLE_ORDERS),
+    "PUT /workbench/people/bob/groups",
     *(f"POST /workbench/{server}/{what}" for server in SERVERS for what in SERVER_ACTIONS),
     *(f"GET /workbench/usage?by={what}" for what in ("user", "group")),
     *(f"GET /{path}" for path in ("users", "users/alice", "users/bob", "groups", "groups/vision")),
@@ -52,12 +57,12 @@ REST = [
     "POST /groups/vision/users",
 ]
 PAGES = [
-    *("home", "token", "admin", "authorize", "change-password", "change-password/bob", "login"),
+    *("home", "token", "admin", "people", "change-password", "change-password/bob", "login"),
     *("signup", "metrics", "health", "queue", "gpus", "usage", "usage.csv", "quotas"),
     *("help", "help/toolkit", "confirm"),
     *("quotas?user=alice", "quotas?user=bob", "audit", "audit/trail.csv", "audit/trail.jsonl"),
     *("spawn", "spawn/alice", "spawn/bob", "spawn/bob/second", "workbench/static/gpu-map.js"),
-    *("log-out-everywhere", "log-out-everywhere/bob"),
+    *("log-out-everywhere", "people/bob", "people/bob/approve"),
 ]
 
 Clients = dict[str, tuple[httpx.AsyncClient, httpx.AsyncClient | None]]

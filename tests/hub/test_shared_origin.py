@@ -48,31 +48,31 @@ class TestByHttps:
 async def test_an_order_without_the_password_is_refused(hub_env: HubEnvironment) -> None:
     async with admin(hub_env) as browser:
         await sign_up(hub_env.browser(), "alice")
-        page = await browser.get("/hub/authorize")
+        page = await browser.get("/hub/people/alice")
         xsrf = xsrf_of(page.text)
         browser.cookies.delete(COOKIE)
         refused = await browser.post(
-            "/hub/authorize/alice",
+            "/hub/people/alice/approve",
             data={"_xsrf": xsrf},
-            headers={"Referer": f"{hub_env.url}/hub/authorize?page=2"},
+            headers={"Referer": f"{hub_env.url}/hub/people?page=2"},
         )
         assert (refused.status_code, refused.headers["Location"]) == (
             303,
-            "/hub/confirm?next=%2Fhub%2Fauthorize%3Fpage%3D2",
+            "/hub/confirm?next=%2Fhub%2Fpeople%3Fpage%3D2",
         )
         quota = {"max_gpus": 1}
         headers = {"X-XSRFToken": xsrf}
         path = "/hub/api/workbench/quotas/default"
         refused = await browser.put(path, json=quota, headers=headers)
         assert (refused.status_code, refused.headers[HEADER]) == (403, "/hub/confirm")
-        form = {"_xsrf": xsrf, "password": ADMIN_PASSWORD, "next": "/hub/authorize"}
+        form = {"_xsrf": xsrf, "password": ADMIN_PASSWORD, "next": "/hub/people/alice"}
         wrong = await browser.post("/hub/confirm", data={**form, "password": "a guess"})
         assert wrong.status_code == 403
         assert (await browser.put(path, json=quota, headers=headers)).status_code == 403
         right = await browser.post("/hub/confirm", data=form)
-        assert right.headers["Location"] == "/hub/authorize"
+        assert right.headers["Location"] == "/hub/people/alice"
         assert (await browser.put(path, json=quota, headers=headers)).is_success
-        assert (await press(browser, "authorize", "alice")).headers["Location"] != "/hub/confirm"
+        assert (await press(browser, "approve", "alice")).headers["Location"] != "/hub/confirm"
 
 
 async def test_the_confirmation_belongs_to_its_session(hub_env: HubEnvironment) -> None:

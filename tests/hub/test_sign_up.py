@@ -43,8 +43,8 @@ async def test_a_newcomer_is_let_in_only_after_an_admin_approved(hub_env: HubEnv
         refused = await log_in(browser, "alice")
         assert refused.status_code == 403
         assert "An admin has not approved your account yet" in refused.text
-        assert "alice" in (await approver.get("/hub/authorize")).text
-        await press(approver, "authorize", "alice")
+        assert "alice" in (await approver.get("/hub/people")).text
+        await press(approver, "approve", "alice")
         accepted = await log_in(browser, "alice")
         assert accepted.status_code == 302
         home = await browser.get("/hub/home")
@@ -61,32 +61,33 @@ async def test_a_wrong_password_states_nothing_about_the_account(hub_env: HubEnv
     assert "approve" not in known.text
 
 
-@pytest.mark.parametrize("verb", ["authorize", "discard"])
+@pytest.mark.parametrize("verb", ["approve", "decline"])
 async def test_an_admin_who_follows_a_link_decides_nothing(
     hub_env: HubEnvironment, verb: str
 ) -> None:
     async with hub_env.browser() as browser, admin(hub_env) as approver:
         await sign_up(browser, "mallory")
-        assert (await approver.get(f"/hub/{verb}/mallory")).status_code == 405
-        forged = await approver.post(f"/hub/{verb}/mallory")
+        followed = await approver.get(f"/hub/people/mallory/{verb}")
+        assert followed.headers["Location"] == "/hub/people/mallory"
+        forged = await approver.post(f"/hub/people/mallory/{verb}")
         assert forged.status_code == 403
-        assert "mallory" in (await approver.get("/hub/authorize")).text
+        assert "mallory" in (await approver.get("/hub/people")).text
         assert (await log_in(browser, "mallory")).status_code == 403
 
 
 async def test_a_sign_up_can_be_discarded(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser, admin(hub_env) as approver:
         await sign_up(browser, "alice")
-        assert (await press(approver, "discard", "alice")).status_code == 302
-        assert "alice" not in (await approver.get("/hub/authorize")).text
-        assert (await press(approver, "authorize", "alice")).status_code == 404
+        assert (await press(approver, "decline", "alice")).status_code == 302
+        assert "alice" not in (await approver.get("/hub/people")).text
+        assert (await press(approver, "approve", "alice")).status_code == 404
 
 
 async def test_only_admins_see_who_waits(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
-        assert (await browser.get("/hub/authorize")).status_code == 403
-        assert "Approve people" not in (await browser.get("/hub/home")).text
+        assert (await browser.get("/hub/people")).status_code == 403
+        assert "/hub/people" not in (await browser.get("/hub/home")).text
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ async def test_passwords_are_hashed_and_compared_once_and_off_the_event_loop(
         for name in ("hashpw", "checkpw"):
             monkeypatch.setattr(bcrypt, name, partial(note, name, getattr(bcrypt, name)))
         await sign_up(browser, "alice")
-        await press(approver, "authorize", "alice")
+        await press(approver, "approve", "alice")
         assert (await log_in(browser, "alice")).status_code == 302
         await change_password(browser, PASSWORD, "another long password")
     assert done == ["hashpw", "checkpw", "checkpw", "hashpw"]

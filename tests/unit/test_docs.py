@@ -112,8 +112,7 @@ def test_every_page_of_the_hub_is_in_the_admins_guide() -> None:
     }
     bar = (ROOT / "spawner/hub/templates/page.html").read_text()
     linked = {
-        (title, f"/hub/{path}")
-        for path, title in re.findall(r'href="\{\{ base_url \}\}([\w-]+)">(.+?)</a>', bar)
+        (title, f"/hub/{path}") for path, title in re.findall(r'nav\("([\w-]+)", "(.+?)"\)', bar)
     }
     assert linked
     assert linked - documented == set()

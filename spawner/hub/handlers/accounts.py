@@ -1,4 +1,4 @@
-"""Account pages: sign up, approve and discard sign-ups, change passwords, log out everywhere.
+"""Account pages: sign up, change passwords, log out everywhere.
 
 Every change is a POST, so that following a link changes nothing. A change that takes something back calls ``revoke``.
 An admin's change is written to the audit trail first; without the trail nothing changes.
@@ -7,17 +7,16 @@ An admin's change is written to the audit trail first; without the trail nothing
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
-from jupyterhub.user import User
 from nativeauthenticator.orm import UserInfo
 from tornado import web
 
-from spawner.hub.admins import require_other_admin
 from spawner.hub.approval import ApprovedSignUp, TooManyAttemptsError
 from spawner.hub.handlers.access import actor_of, require
 from spawner.hub.handlers.api_base import GetWorkbench, Route, WorkbenchHandler
-from spawner.hub.handlers.users import end_and_forget
 from spawner.hub.servers.revocation import Extent, Revocation, revoke
 from spawner.hub.sessions import current_session, renew_session
 from spawner.ledger.trail import TrailAction, TrailEntry
@@ -26,9 +25,18 @@ from spawner.ledger.trail import TrailAction, TrailEntry
 class AccountHandler(WorkbenchHandler):
     """Base of the account pages."""
 
-    async def record(self, action: TrailAction, name: str) -> None:
+    async def record(
+        self,
+        action: TrailAction,
+        name: str,
+        *,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+    ) -> None:
         """Write ``action`` on the user ``name`` to the audit trail; raises Unknown."""
-        entry = TrailEntry(self.workbench.clock(), actor_of(self), action, f"user {name}")
+        now, by = self.workbench.clock(), actor_of(self)
+        entry = TrailEntry(now, by, action, f"user {name}", before, after, reason)
         await asyncio.to_thread(self.workbench.ledger.record_entry, entry)
 
     async def revoke(
@@ -85,69 +93,6 @@ class SignUpPageHandler(AccountHandler):
             self.finish(await self.render_template("signup.html", is_done=False, **page))
             return
         await self.finish_form("signup.html", errors, username=name, is_done=not errors)
-
-
-class ApprovalPageHandler(AccountHandler):
-    """``/authorize``: the accounts, with those that wait for approval first."""
-
-    async def get(self) -> None:
-        """Show all accounts."""
-        require(self, "admin:users")
-        accounts = self.db.query(UserInfo).order_by(UserInfo.is_authorized, UserInfo.username)
-        self.finish(await self.render_template("authorization-area.html", users=accounts.all()))
-
-
-class ApprovalHandler(AccountHandler):
-    """``/authorize/<name>``: approves an account, or takes the approval back.
-
-    The field ``approved`` is ``yes`` or ``no``; without it the approval is toggled.
-    """
-
-    async def get(self, name: str) -> None:
-        """Refuse: a link that an admin follows must not approve an account."""
-        raise web.HTTPError(405)
-
-    async def post(self, name: str) -> None:
-        """Change the approval; without it the user's sessions, tokens, queue positions and servers end."""
-        require(self, "admin:users")
-        info = self.get_account(name)
-        wanted = self.get_body_argument("approved", "no" if info.is_authorized else "yes")
-        if wanted == "yes":
-            if not info.is_authorized:
-                await self.record(TrailAction.USER_APPROVED, name)
-            self.authenticator.set_approval(name, is_approved=True)
-        else:
-            require_other_admin(self.db, self.authenticator.admin_users, name)
-            if info.is_authorized:
-                await self.record(TrailAction.USER_UNAPPROVED, name)
-            self.authenticator.set_approval(name, is_approved=False)
-            await self.revoke(name, Extent.ACCOUNT, "the account is not approved any more")
-        self.redirect(f"{self.hub.base_url}authorize#{name}")
-
-
-class DiscardHandler(AccountHandler):
-    """``/discard/<name>``: removes an account that is not approved, with its user."""
-
-    async def get(self, name: str) -> None:
-        """Refuse, as ApprovalHandler does."""
-        raise web.HTTPError(405)
-
-    async def post(self, name: str) -> None:
-        """Discard the account, and end all that its user has."""
-        require(self, "admin:users")
-        if self.authenticator.is_unapproved(name):
-            await self.record(TrailAction.USER_DISCARDED, name)
-            await self.revoke(name, Extent.ACCOUNT, "the account was removed")
-            user = self.find_user(name)
-            if user is not None:
-                await end_and_forget(self, self.workbench, user)
-                await user.delete_spawners()
-                self.users.delete(user)
-            # an admin may have approved it meanwhile
-            if self.authenticator.is_unapproved(name):
-                self.db.delete(self.get_account(name))
-                self.db.commit()
-        self.redirect(f"{self.hub.base_url}authorize")
 
 
 class PasswordPageHandler(AccountHandler):
@@ -223,31 +168,22 @@ class PasswordByAdminHandler(AccountHandler):
 
 
 class LogOutEverywhereHandler(AccountHandler):
-    """``/log-out-everywhere`` of the user, and ``/log-out-everywhere/<name>`` for an admin."""
+    """``/log-out-everywhere``: ends all that the user is logged in with."""
 
     @web.authenticated
-    async def post(self, name: str = "") -> None:
+    async def post(self) -> None:
         """End every session, token and queue position of the user; servers go on."""
-        own: User = self.current_user
-        target = self.find_user(name) if name else own
-        if target is None or (
-            target is not own and not self.has_scope(f"admin:users!user={target.name}")
-        ):
-            raise web.HTTPError(404, f"There is no user {name[:40]!r}.")
-        await self.record(TrailAction.USER_LOGGED_OUT, target.name)
-        await self.revoke(target.name, Extent.QUEUE, "log out everywhere")
-        if target is own:
-            self.clear_login_cookie()
-            self.redirect(self.settings["login_url"])
-        else:
-            self.redirect(f"{self.hub.base_url}authorize#{target.name}")
+        name = self.current_user.name
+        await self.record(TrailAction.USER_LOGGED_OUT, name)
+        await self.revoke(name, Extent.QUEUE, "log out everywhere")
+        self.clear_login_cookie()
+        self.redirect(self.settings["login_url"])
 
 
 def account_handlers(get_workbench: GetWorkbench) -> list[Route]:
     """Return the routes of every authenticator."""
     return [
         (r"/log-out-everywhere", LogOutEverywhereHandler, {"get_workbench": get_workbench}),
-        (r"/log-out-everywhere/([^/]+)", LogOutEverywhereHandler, {"get_workbench": get_workbench}),
     ]
 
 
@@ -258,9 +194,6 @@ def sign_up_handlers(authenticator: type, get_workbench: GetWorkbench) -> list[R
     options = {"get_workbench": get_workbench}
     return [
         (r"/signup", SignUpPageHandler, options),
-        (r"/authorize", ApprovalPageHandler, options),
-        (r"/authorize/([^/]+)", ApprovalHandler, options),
-        (r"/discard/([^/]+)", DiscardHandler, options),
         (r"/change-password", PasswordPageHandler, options),
         (r"/change-password/([^/]+)", PasswordByAdminHandler, options),
     ]

@@ -26,6 +26,7 @@ from spawner.hub.handlers.homes import home_handlers
 from spawner.hub.handlers.idle import idle_handlers
 from spawner.hub.handlers.lease import lease_handlers
 from spawner.hub.handlers.openapi import openapi_handlers
+from spawner.hub.handlers.people import people_handlers
 from spawner.hub.handlers.queue import queue_handlers
 from spawner.hub.handlers.quotas import quota_handlers
 from spawner.hub.handlers.spawn_handlers import ServerApiHandler, SpawnFormHandler
@@ -74,6 +75,7 @@ def build_routes(get_workbench: GetWorkbench) -> list[Route]:
         *health_handlers(get_workbench),
         *quota_handlers(get_workbench),
         *trail_handlers(get_workbench),
+        *people_handlers(get_workbench),
         *openapi_handlers(),
         *help_handlers(),
         *account_handlers(get_workbench),

@@ -6,7 +6,6 @@ All servers of a user end before the user is deleted; a user with a live lease i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from http import HTTPStatus
 
 from jupyterhub import orm
@@ -15,6 +14,7 @@ from jupyterhub.apihandlers.groups import GroupAPIHandler
 from jupyterhub.apihandlers.users import UserAPIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.user import User
+from jupyterhub.utils import maybe_future
 from tornado import web
 
 from spawner.hub.admins import require_other_admin
@@ -73,7 +73,7 @@ class UserApiHandler(WorkbenchHandler, UserAPIHandler, ApiHandler):  # type: ign
             await super().patch(user_name)
             return
         if "admin" in body:
-            await self._record_admin(user, body["admin"])
+            await record_admin(self, self.workbench, user, is_admin=body["admin"])
         if "name" not in body:
             await super().patch(user_name)
             return
@@ -104,47 +104,62 @@ class UserApiHandler(WorkbenchHandler, UserAPIHandler, ApiHandler):  # type: ign
         user = self.find_user(user_name)
         # JupyterHub refuses the deletion of oneself
         is_other = user is not None and user.name != self.current_user.name
-        if is_other and self._may("delete:users", user):
-            self._require_other_admin(user)
-            await self._record(TrailAction.USER_DELETED, user.name)
-            # the leases are ended, and waited for, below
-            order = Revocation(Extent.SESSIONS, actor_of(self), "the user was deleted")
-            await revoke(self.workbench, user, order)
-            await end_and_forget(self, self.workbench, user)
-        await super().delete(user_name)
-
-    async def _record_admin(self, user: User, is_admin: object) -> None:
-        if is_admin is False:
-            self._require_other_admin(user)
-        if is_admin is not user.admin:
-            await self._record(
-                TrailAction.USER_ADMIN_CHANGED,
-                user.name,
-                before={"admin": user.admin},
-                after={"admin": is_admin},
-            )
-        if is_admin is False:
-            # another change may have come between
-            self._require_other_admin(user)
-
-    async def _record(
-        self,
-        action: TrailAction,
-        name: str,
-        before: Mapping[str, object] | None = None,
-        after: Mapping[str, object] | None = None,
-    ) -> None:
-        entry = TrailEntry(
-            self.workbench.clock(), actor_of(self), action, f"user {name}", before, after
-        )
-        await asyncio.to_thread(self.workbench.ledger.record_entry, entry)
-
-    def _require_other_admin(self, user: User) -> None:
-        if isinstance(self.authenticator, ApprovedSignUp):
-            require_other_admin(self.db, self.authenticator.admin_users, user.name)
+        if not is_other or not self._may("delete:users", user):
+            await super().delete(user_name)
+            return
+        await delete_user(self, self.workbench, user)
+        self.set_status(HTTPStatus.NO_CONTENT)
 
     def _may(self, scope: str, user: User) -> bool:
         return bool(self.get_scope_filter(scope)(user, kind="user"))
+
+
+async def record_admin(
+    handler: BaseHandler, workbench: Workbench, user: User, *, is_admin: object
+) -> None:
+    """Write a change of admin's rights to the trail; raises a 409 for the only admin with a log-in."""
+    if is_admin is False:
+        _require_other_admin(handler, user)
+    if is_admin is not user.admin:
+        before, after = {"admin": user.admin}, {"admin": is_admin}
+        entry = TrailEntry(
+            workbench.clock(),
+            actor_of(handler),
+            TrailAction.USER_ADMIN_CHANGED,
+            f"user {user.name}",
+            before,
+            after,
+        )
+        await asyncio.to_thread(workbench.ledger.record_entry, entry)
+    if is_admin is False:
+        # another change may have come between
+        _require_other_admin(handler, user)
+
+
+async def delete_user(
+    handler: BaseHandler, workbench: Workbench, user: User, reason: str | None = None
+) -> None:
+    """Delete ``user`` with sessions, tokens, queue positions, servers and quota row; the home stays.
+
+    Raises a 409 for the only admin with a log-in and while servers stop, Unknown.
+    """
+    _require_other_admin(handler, user)
+    by = actor_of(handler)
+    entry = TrailEntry(
+        workbench.clock(), by, TrailAction.USER_DELETED, f"user {user.name}", reason=reason
+    )
+    await asyncio.to_thread(workbench.ledger.record_entry, entry)
+    order = Revocation(Extent.ACCOUNT, by, reason or "the user was deleted")
+    await revoke(workbench, user, order)
+    await end_and_forget(handler, workbench, user)
+    await maybe_future(handler.authenticator.delete_user(user))
+    await user.delete_spawners()
+    handler.users.delete(user)
+
+
+def _require_other_admin(handler: BaseHandler, user: User) -> None:
+    if isinstance(handler.authenticator, ApprovedSignUp):
+        require_other_admin(handler.db, handler.authenticator.admin_users, user.name)
 
 
 async def end_and_forget(handler: BaseHandler, workbench: Workbench, user: User) -> None:
