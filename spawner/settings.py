@@ -32,6 +32,8 @@ from spawner.policy.options import MAX_HOURS
 PREFIX = "WORKBENCH_"
 PROFILES = Path(__file__).parent / "profiles"
 """One file per profile; the scripts read them too."""
+GENERIC_OAUTH = "generic-oauth"
+NATIVE = "native"
 _T = TypeVar("_T")
 
 
@@ -78,6 +80,30 @@ def _networks(text: str) -> tuple[str, ...]:
         raise ValueError(
             "addresses or networks such as 10.0.0.5 192.168.7.0/24, separated by blanks"
         ) from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Return names, such as of users or groups, separated by commas: a group's name may have blanks."""
+    names = [name.strip() for name in text.split(",")] if text else []
+    if not all(names):
+        raise ValueError("names separated by commas")
+    return tuple(names)
+
+
+def _scopes(text: str) -> tuple[str, ...]:
+    if "openid" not in text.split():
+        raise ValueError("scopes separated by blanks, with openid among them")
+    return tuple(text.split())
+
+
+def _issuer(text: str) -> str:
+    if not re.fullmatch(
+        r"|https://[^\s?#]+|http://(localhost|127\.[0-9.]+)(:[0-9]+)?(/[^\s?#]*)?", text
+    ):
+        raise ValueError(
+            "the https URL of an OpenID provider, such as https://login.lab.example/realms/lab"
+        )
+    return text.rstrip("/")
 
 
 def _yes_or_no(text: str) -> bool:
@@ -139,12 +165,14 @@ class Settings:
     authenticator: str = _setting(
         "native",
         _matching(r"[A-Za-z_][\w.:-]*", "a JupyterHub authenticator name such as native"),
-        "Authenticator, by its JupyterHub entry point; `native` is sign-up with admin approval, `site` the one that "
-        "`site.py` chooses.",
+        "Authenticator: `native` (sign-up with admin approval), `generic-oauth`, "
+        "another entry point, or `site` (`site.py` chooses).",
     )
     admin: str = _setting(
         "admin",
-        _matching(r"[a-z][a-z0-9._-]{0,31}", "a lower-case user name of at most 32 characters"),
+        _matching(
+            r"[a-z0-9][a-z0-9._@+-]{0,63}", "a lower-case user name of at most 64 characters"
+        ),
         "User name of the first admin.",
     )
     max_sign_ups: int = _setting(
@@ -156,6 +184,56 @@ class Settings:
         (),
         _networks,
         "Addresses of your own proxies before the workbench, whose `X-Forwarded-For` names the client; empty for none.",
+    )
+    oauth_issuer: str = _setting(
+        "",
+        _issuer,
+        "Issuer of the OpenID provider, such as `https://login.lab.example/realms/lab`; for `generic-oauth`.",
+    )
+    oauth_client_id: str = _setting(
+        "",
+        _matching(r"\S*", "an id without blanks"),
+        "Client id of the workbench at the provider.",
+    )
+    oauth_client_secret_file: str = _setting(
+        "",
+        _matching(r"|/\S+", "an absolute path without blanks"),
+        "File on this host with the client secret; `scripts/up` gives the hub a copy.",
+    )
+    oauth_allowed_users: tuple[str, ...] = _setting(
+        (),
+        _names,
+        "Users of the provider who may log in, separated by commas; `*` for every account of the provider.",
+    )
+    oauth_allowed_groups: tuple[str, ...] = _setting(
+        (),
+        _names,
+        "Groups of the provider whose members may log in, separated by commas.",
+    )
+    oauth_admin_groups: tuple[str, ...] = _setting(
+        (),
+        _names,
+        "Groups of the provider whose members may log in and are admins, separated by commas.",
+    )
+    oauth_username_claim: str = _setting(
+        "preferred_username",
+        _matching(r"[\w:/.-]+", "the name of a claim"),
+        "Claim of the provider that becomes the user name; the provider must keep it unique and unchanged.",
+    )
+    oauth_groups_claim: str = _setting(
+        "groups",
+        _matching(r"[\w:/-]+(\.[\w:/-]+)*", "the name of a claim"),
+        "Claim of the provider that lists a user's groups (`realm_access.roles` for one inside another).",
+    )
+    oauth_scopes: tuple[str, ...] = _setting(
+        ("openid", "profile", "email"),
+        _scopes,
+        "Scopes that the hub asks the provider for, separated by blanks.",
+    )
+    oauth_service: str = _setting(
+        "single sign-on",
+        _matching(r"[^<>\n]{1,40}", "1 to 40 characters"),
+        "Name of the provider on the log-in button.",
     )
     releases: tuple[str, ...] = _setting(
         (),
@@ -307,6 +385,7 @@ class Settings:
                 raise SettingsError(f"{name} is not a setting: {hint}")
             values[known[name].name] = _parse_setting(known[name], {name: text})
         settings = cls(**values)
+        _check_sign_in(settings, {name for name, text in environ.items() if text.strip()})
         if settings.shm_size_bytes > settings.memory_limit_bytes:
             raise SettingsError(
                 "WORKBENCH_SHM_SIZE is larger than WORKBENCH_MEMORY_LIMIT, which includes it: "
@@ -325,6 +404,11 @@ class Settings:
                 "WORKBENCH_IDLE_MINUTES=0, or enable one sign."
             )
         return settings
+
+    @property
+    def has_openid(self) -> bool:
+        """Whether users log in at the OpenID provider that the settings name."""
+        return self.authenticator == GENERIC_OAUTH
 
     @property
     def is_https(self) -> bool:
@@ -385,6 +469,38 @@ def _parse_setting(setting: Field[Any], environ: Mapping[str, str]) -> Any:  # n
     except ValueError as error:
         shown = name if setting.metadata["is_secret"] else f"{name}={text!r}"
         raise SettingsError(f"{shown} cannot be used: it must be {error}.") from None
+
+
+def _check_sign_in(settings: Settings, given: set[str]) -> None:
+    """Raise SettingsError unless it is explicit where users log in, which users may, and which one is an admin."""
+    prefix = f"{PREFIX}OAUTH_"
+    # an authenticator of the site file reads both as well
+    shared = {f"{prefix}CLIENT_ID", f"{prefix}CLIENT_SECRET_FILE"}
+    if not settings.has_openid:
+        of_other = {name for name in given if name.startswith(prefix)}
+        unused = of_other if settings.authenticator == NATIVE else of_other - shared
+        if unused:
+            raise SettingsError(
+                f"{min(unused)} has no effect with WORKBENCH_AUTHENTICATOR={settings.authenticator}: remove it, "
+                f"or set WORKBENCH_AUTHENTICATOR={GENERIC_OAUTH}."
+            )
+        return
+    for name in ("oauth_issuer", "oauth_client_id", "oauth_client_secret_file"):
+        if not getattr(settings, name):
+            variable = f"{PREFIX}{name.upper()}"
+            raise SettingsError(
+                f"WORKBENCH_AUTHENTICATOR={GENERIC_OAUTH} needs {variable}: set it as docs/sign-in.md shows."
+            )
+    if not settings.oauth_allowed_users and not settings.oauth_allowed_groups:
+        raise SettingsError(
+            f"No user may log in: name users in {prefix}ALLOWED_USERS or groups in {prefix}ALLOWED_GROUPS, "
+            f"or set {prefix}ALLOWED_USERS=* for every account of the provider."
+        )
+    if f"{PREFIX}ADMIN" not in given:
+        # at a provider anyone may have the name "admin"
+        raise SettingsError(
+            "The first admin is not named: set WORKBENCH_ADMIN to the user name that this person has at the provider."
+        )
 
 
 def variable_name(setting: Field[Any]) -> str:

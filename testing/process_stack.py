@@ -49,7 +49,7 @@ class ProcessStack:
     """One running workbench; use it as an async context manager in the main thread.
 
     ``settings`` are ``WORKBENCH_*`` variables without the prefix. The processes are in ``processes`` by name: "agent",
-    "broker", "proxy", "hub", and write to ``folder/NAME.log``.
+    "broker", "proxy", "hub", and write to ``folder/NAME.log``. A test may add secrets to ``environment``.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ProcessStack:
         }
         workbench = {f"WORKBENCH_{name}": value for name, value in ours.items()}
         self.settings = Settings.from_environ(workbench)
-        self._environment = {
+        self.environment = {
             **self.gpus.environment,
             **workbench,
             "PATH": f"{PROXY}:{PROXY}/node_modules/.bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -120,7 +120,7 @@ class ProcessStack:
 
     def start_agent(self) -> None:
         """Start the gpu-agent."""
-        self._start("agent", sys.executable, "-m", "spawner.agent")
+        self.start("agent", sys.executable, "-m", "spawner.agent")
 
     def start_broker(self) -> None:
         """Start the broker."""
@@ -132,18 +132,18 @@ class ProcessStack:
             "guard-state": self.folder / "run/guard.json",
         }
         words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-        self._start("broker", sys.executable, "-m", "spawner.broker", *words)
+        self.start("broker", sys.executable, "-m", "spawner.broker", *words)
 
     def start_proxy(self) -> None:
         """Start the proxy with the words of docker-compose.yml."""
         services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
         program, *words = services["proxy"]["command"]
-        self._start("proxy", PLAIN_PROXY if "proxy" in self._weak else program, *words)
+        self.start("proxy", PLAIN_PROXY if "proxy" in self._weak else program, *words)
 
     def start_hub(self, name: str = "hub") -> subprocess.Popen[bytes]:
         """Start a hub on the process stack's data and return it at once."""
         config = str(ROOT / "testing/process_stack_config.py")
-        return self._start(name, sys.executable, "-m", "jupyterhub", "-f", config)
+        return self.start(name, sys.executable, "-m", "jupyterhub", "-f", config)
 
     def kill(self, *names: str) -> None:
         """Kill these processes with SIGKILL, where they run, and wait for their ends."""
@@ -178,13 +178,14 @@ class ProcessStack:
         """Return the end of what a process wrote."""
         return "".join((self.folder / f"{name}.log").read_text().splitlines(keepends=True)[-200:])
 
-    def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        """Start a process of the stack; it is in ``processes`` as ``name``."""
         with (self.folder / f"{name}.log").open("ab") as log:
             # it ends with its parent process, however that ends
             self.processes[name] = process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *command],
                 cwd=self.folder / "data",
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

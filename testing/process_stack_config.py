@@ -30,8 +30,10 @@ if "STACK_SHARED_ORIGIN" in os.environ:
     configure._configure_origin = lambda *_: None
 load_subconfig(str(folder / "etc/jupyterhub_config.py"))
 c = get_config()
-c.Authenticator.allow_all = True
+c.DummyAuthenticator.allow_all = True
 c.DummyAuthenticator.password = "any"
+if "STACK_REFRESH_SECONDS" in os.environ:
+    c.Authenticator.auth_refresh_age = int(os.environ["STACK_REFRESH_SECONDS"])
 c.JupyterHub.services.append({"name": "test", "api_token": os.environ["STACK_TOKEN"]})
 c.JupyterHub.load_roles.append(
     {"name": "test", "services": ["test"], "scopes": ["admin:users", "admin:servers", "tokens"]}

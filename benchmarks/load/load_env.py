@@ -46,7 +46,7 @@ class LoadEnvironment(ProcessStack):
 
     def start_agent(self) -> None:
         """Start an agent that needs no library for any number of GPUs."""
-        self._start(
+        self.start(
             "agent", sys.executable, "-m", "benchmarks.load.agent", "9201", str(self._gpu_count)
         )
 

@@ -115,6 +115,18 @@ check_settings() {
   docker run --rm --network none "${arguments[@]}" "$hub_image" python3 -m spawner.settings >&2 || exit 2
 }
 
+# Asks the OpenID provider of the settings: a wrong issuer ends the script, a silent provider is a note.
+check_provider() {
+  local name arguments=() secret
+  secret=$(value_of WORKBENCH_OAUTH_CLIENT_SECRET_FILE)
+  if [ -n "$secret" ] && [ ! -s "$secret" ]; then
+    fail "WORKBENCH_OAUTH_CLIENT_SECRET_FILE=$secret has no client secret: write the secret to this file." 2
+  fi
+  [ "$(value_of WORKBENCH_AUTHENTICATOR)" = generic-oauth ] || return 0
+  while IFS= read -r name; do arguments+=(--env "$name"); done < <(compgen -e WORKBENCH_ || true)
+  docker run --rm "${arguments[@]}" "$hub_image" python3 -m spawner.hub.openid >&2 || exit 2
+}
+
 # Each service has a folder of secrets that its uid alone reads; hub and proxy share the proxy's token.
 ensure_secrets() {
   local folder=$state/secrets
@@ -122,10 +134,28 @@ ensure_secrets() {
   ensure_secret "$folder/hub/JUPYTERHUB_CRYPT_KEY" "$(random_hex 32)"
   ensure_secret "$folder/hub/CONFIGPROXY_AUTH_TOKEN" "$(random_hex 32)"
   ensure_secret "$folder/proxy/CONFIGPROXY_AUTH_TOKEN" "$(cat "$folder/hub/CONFIGPROXY_AUTH_TOKEN")"
+  copy_client_secret "$folder/hub/OAUTH_CLIENT_SECRET"
   chmod 0711 "$state" "$folder"
   chmod 0500 "$folder/hub" "$folder/proxy"
   chown -R "$hub_uid:$hub_uid" "$folder/hub"
   chown -R "$proxy_uid:$proxy_uid" "$folder/proxy"
+  # a hub that runs reads it at its start; where none runs, there is nothing to restart
+  [ -z "$has_new_client_secret" ] || compose restart --no-deps hub >/dev/null 2>&1 || true
+}
+
+# copy_client_secret FILE: the hub's copy of the client secret follows the admin's file.
+copy_client_secret() {
+  local source
+  has_new_client_secret=""
+  source=$(value_of WORKBENCH_OAUTH_CLIENT_SECRET_FILE)
+  if [ -z "$source" ]; then
+    rm -f "$1"
+    return
+  fi
+  if [ -e "$1" ] && [ "$(cat "$1")" = "$(cat "$source")" ]; then return; fi
+  rm -f "$1"
+  ensure_secret "$1" "$(cat "$source")"
+  has_new_client_secret=yes
 }
 
 # ensure_secret FILE VALUE: writes it unless it is there.

@@ -55,6 +55,9 @@ ensure_panel_modules() { ensure_modules "$panel"; }
 # The proxy as the hub image has it, for stacks of processes.
 ensure_proxy_modules() { ensure_modules "$repository/images/hub/proxy" --ignore-scripts; }
 
+# The OpenID provider at which the users of tests log in.
+ensure_provider_modules() { ensure_modules "$repository/testing/openid_provider" --ignore-scripts; }
+
 # ensure_modules FOLDER OPTION...: installs what the folder's lock names, with npm's options.
 ensure_modules() {
   local folder=$1

@@ -21,7 +21,7 @@ from typing import Any
 from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
-from spawner.hub.configure import build_workbench, configure, configure_site
+from spawner.hub.configure import CLIENT_SECRET, build_workbench, configure, configure_site
 from spawner.hub.site import list_site_files
 from spawner.ledger import Ledger
 from spawner.model import SettingsError, Unknown
@@ -94,8 +94,8 @@ def _explain(error: BaseException) -> str:
 
 def main() -> int:
     """Check the site files of the hub's own folder; return 0, or 1 after one sentence on stderr."""
-    # a hub without auth_state needs neither, and one with it only asks whether the key is there
-    for name in ("JUPYTERHUB_CRYPT_KEY", "CONFIGPROXY_AUTH_TOKEN"):
+    # a hub that starts nothing only asks whether they are there
+    for name in ("JUPYTERHUB_CRYPT_KEY", "CONFIGPROXY_AUTH_TOKEN", CLIENT_SECRET):
         os.environ.setdefault(name, secrets.token_hex(32))
     logging.disable()  # every error is an exception here
     config = _FOLDER / "config"

@@ -6,6 +6,7 @@ No other module sets a trait. An admin's choices are fields of ``Settings``.
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import nativeauthenticator.handlers
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import Authenticator
 from jupyterhub.proxy import ConfigurableHTTPProxy
+from oauthenticator.oauth2 import OAuthenticator
 from traitlets import TraitError
 from traitlets.config import Config
 
@@ -24,9 +26,11 @@ from spawner.gpus import AgentClient
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.confirmation import confirm_orders
 from spawner.hub.handlers import scopes
+from spawner.hub.handlers.provider_sign_in import with_provider_rules
 from spawner.hub.handlers.routes import with_workbench_routes
 from spawner.hub.hub_database import reduce_orm_queries, relax_sqlite_durability
 from spawner.hub.identity import identify
+from spawner.hub.openid import CONNECT_SECONDS, REQUEST_SECONDS
 from spawner.hub.page_headers import ScriptNonces, set_page_headers
 from spawner.hub.servers.idle_release import IdleRelease
 from spawner.hub.servers.resume_queue import SERVICE, SERVICE_SCOPES, resume_queue
@@ -44,7 +48,7 @@ from spawner.model import SettingsError
 from spawner.policy.container import PORT
 from spawner.policy.formatting import format_gpu_name
 from spawner.policy.network import HUB_PORT
-from spawner.settings import Settings
+from spawner.settings import NATIVE, Settings
 from spawner.version import VERSION
 
 DATA = Path("/data")
@@ -52,6 +56,10 @@ HUB_DATABASE_FILE = DATA / "jupyterhub.sqlite"
 HUB_DATABASE = f"sqlite:///{HUB_DATABASE_FILE}"
 SITE = "site"
 """The value of ``WORKBENCH_AUTHENTICATOR`` for an authenticator that the site files choose."""
+CLIENT_SECRET = "OAUTH_CLIENT_SECRET"  # noqa: S105 - the variable that ``with-secrets`` sets
+EVERY_USER = "*"
+# no slash, backslash or control character: a name is a part of addresses and of the environment
+PROVIDER_NAME_PATTERN = r"[^/\\\x00-\x1f\x7f-\x9f]{1,64}\Z"
 DOCKER_SOCKET = "/run/workbench/docker.sock"
 # JupyterHub's start timeout includes the wait in the queue; the launch after the grant has its own bound
 MAX_WAIT_SECONDS = 7 * 24 * 3600
@@ -82,9 +90,9 @@ def configure(c: Config, settings: Settings, workbench: Workbench, docs: Path) -
     _configure_users(c, settings)
     if settings.authenticator != SITE:
         authenticator = _resolve_authenticator(settings.authenticator)
-        c.JupyterHub.authenticator_class = with_workbench_routes(authenticator, lambda: workbench)
+        c.JupyterHub.authenticator_class = _with_workbench(authenticator, workbench)
     c.JupyterHub.template_vars = {
-        "has_sign_up": settings.authenticator == "native",
+        "has_sign_up": settings.authenticator == NATIVE,
         "claim_minutes": settings.claim_minutes,
         # JupyterHub calls a function here with the user; a page awaits the function that it returns
         "lease_of": lambda _user: functools.partial(build_lease_view, workbench),
@@ -114,7 +122,7 @@ def configure_site(
                 "WORKBENCH_AUTHENTICATOR=site needs c.JupyterHub.authenticator_class in site.py: set it, "
                 "or choose another authenticator."
             )
-        c.JupyterHub.authenticator_class = with_workbench_routes(chosen, lambda: workbench)
+        c.JupyterHub.authenticator_class = _with_workbench(chosen, workbench)
     elif chosen is not ours:
         raise SettingsError(
             "The site files set c.JupyterHub.authenticator_class: set WORKBENCH_AUTHENTICATOR=site as well, "
@@ -227,7 +235,8 @@ def _configure_servers(c: Config, settings: Settings, workbench: Workbench) -> N
 
 def _configure_users(c: Config, settings: Settings) -> None:
     c.Authenticator.admin_users = {settings.admin}
-    if settings.authenticator != "native":
+    _configure_provider(c, settings)
+    if settings.authenticator != NATIVE:
         return
     # only an approved account can authenticate: the approvals are the list of allowed users
     c.ApprovedSignUp.allow_all = True
@@ -237,8 +246,51 @@ def _configure_users(c: Config, settings: Settings) -> None:
     c.ApprovedSignUp.trusted_proxies = [*settings.trusted_proxies]
 
 
+def _configure_provider(c: Config, settings: Settings) -> None:
+    """Set what every authenticator of ``oauthenticator`` reads, and all of the one that settings alone describe."""
+    c.OAuthenticator.enable_auth_state = True  # encrypted with JUPYTERHUB_CRYPT_KEY
+    c.OAuthenticator.http_request_kwargs = {
+        "connect_timeout": CONNECT_SECONDS,
+        "request_timeout": REQUEST_SECONDS,
+    }
+    if settings.public_url:
+        c.OAuthenticator.oauth_callback_url = f"{settings.public_url}/hub/oauth_callback"
+    if settings.oauth_client_id:
+        c.OAuthenticator.client_id = settings.oauth_client_id
+    if settings.oauth_client_secret_file:
+        if not os.environ.get(CLIENT_SECRET):
+            raise SettingsError(
+                f"The hub has no client secret: write it to {settings.oauth_client_secret_file} "
+                "(WORKBENCH_OAUTH_CLIENT_SECRET_FILE) and run scripts/up."
+            )
+        c.OAuthenticator.client_secret = os.environ[CLIENT_SECRET]
+    if not settings.has_openid:
+        return
+    users = frozenset(settings.oauth_allowed_users)
+    c.ProviderSignIn.issuer = settings.oauth_issuer
+    c.GenericOAuthenticator.login_service = settings.oauth_service
+    c.GenericOAuthenticator.scope = [*settings.oauth_scopes]
+    c.GenericOAuthenticator.username_claim = settings.oauth_username_claim
+    c.GenericOAuthenticator.username_pattern = PROVIDER_NAME_PATTERN
+    c.GenericOAuthenticator.manage_groups = True
+    c.GenericOAuthenticator.auth_state_groups_key = f"oauth_user.{settings.oauth_groups_claim}"
+    c.GenericOAuthenticator.allow_all = EVERY_USER in users
+    c.GenericOAuthenticator.allowed_users = {*users - {EVERY_USER}}
+    c.GenericOAuthenticator.allowed_groups = {*settings.oauth_allowed_groups}
+    c.GenericOAuthenticator.admin_groups = {*settings.oauth_admin_groups}
+
+
+def _with_workbench(
+    authenticator: type[Authenticator], workbench: Workbench
+) -> type[Authenticator]:
+    """Return ``authenticator`` with the workbench's routes and, for one of ``oauthenticator``, its rules."""
+    if issubclass(authenticator, OAuthenticator):
+        authenticator = with_provider_rules(authenticator, lambda: workbench)
+    return with_workbench_routes(authenticator, lambda: workbench)
+
+
 def _resolve_authenticator(name: str) -> type[Authenticator]:
-    if name == "native":
+    if name == NATIVE:
         return ApprovedSignUp
     try:
         found: type[Authenticator] = JupyterHub.authenticator_class.validate(None, name)

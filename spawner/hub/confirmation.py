@@ -27,6 +27,10 @@ COOKIE = "workbench-confirmed"
 HEADER = "X-Workbench-Confirm"
 """Header of a refusal, with the address of the confirmation page: the hub's scripts lead there."""
 REFUSAL = "Confirm your password first: open /hub/confirm, then repeat the order."
+UNPROVEN = (
+    "The log-in provider did not prove that it has just asked for your password, so this is no confirmation. "
+    "Give the order with an API token, or ask an admin of the host about WORKBENCH_USER_DOMAINS."
+)
 READING = ("GET", "HEAD", "OPTIONS")
 
 # paths below the hub's prefix; {me} is the user's name
@@ -62,6 +66,7 @@ def confirm_orders(of_every_user: frozenset[str]) -> None:
 
 def set_confirmed(handler: BaseHandler, user: User) -> None:
     """Leave the cookie: the user has just given a password to the hub."""
+    handler._has_confirmed = True
     handler._set_cookie(
         COOKIE,
         _value(handler, user),
@@ -72,6 +77,26 @@ def set_confirmed(handler: BaseHandler, user: User) -> None:
         expires_days=None,
         max_age=MINUTES * 60,
     )
+
+
+def has_confirmed(handler: BaseHandler) -> bool:
+    """Return whether this very request left the cookie."""
+    return bool(vars(handler).get("_has_confirmed"))
+
+
+def can_prove(handler: BaseHandler) -> bool:
+    """Return whether a log-in here can count as a confirmation at all."""
+    authenticator = handler.authenticator
+    has_form = not authenticator.login_service and not authenticator.auto_login
+    # with domains of their own, users' pages cannot begin a log-in whose result they may use
+    return has_form or bool(handler.subdomain_host) or hasattr(authenticator, "proves_password")
+
+
+async def _is_proven(handler: BaseHandler, user: User) -> bool:
+    prove = getattr(handler.authenticator, "proves_password", None)
+    if prove is None or handler.subdomain_host:
+        return can_prove(handler)
+    return bool(await prove(user))
 
 
 def is_confirmed(handler: BaseHandler) -> bool:
@@ -149,7 +174,7 @@ def _require_password(handler: BaseHandler) -> None:
 def _with_cookie(log_in: LogIn) -> LogIn:
     async def log_in_and_confirm(handler: BaseHandler, data: Any = None) -> User | None:  # noqa: ANN401
         user = await log_in(handler, data)
-        if user is not None:
+        if user is not None and await _is_proven(handler, user):
             set_confirmed(handler, user)
         return user
 

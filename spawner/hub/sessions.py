@@ -34,6 +34,8 @@ def bind_sessions() -> None:
     """Make every handler of JupyterHub use cookies that name their session."""
     BaseHandler._set_user_cookie = _set_user_cookie
     BaseHandler._user_for_cookie = _user_for_cookie
+    # JupyterHub reads it at each refresh, and sets it only where a handler accepts tokens
+    BaseHandler._token_authenticated = False
     BaseHandler.clear_login_cookie = end_session_with(_JUPYTERHUB_CLEAR)
 
 

@@ -114,6 +114,11 @@ OPEN = (
     ("JupyterHub", "authenticator_class"),  # with WORKBENCH_AUTHENTICATOR=site alone
     ("Spawner", "http_timeout"),
     ("Spawner", "default_url"),
+    ("OAuthenticator", "enable_auth_state"),
+    ("OAuthenticator", "http_request_kwargs"),
+    ("OAuthenticator", "oauth_callback_url"),
+    ("OAuthenticator", "client_id"),
+    ("OAuthenticator", "client_secret"),
 )
 """Traits that the workbench sets, and a site file may set otherwise."""
 

@@ -51,6 +51,7 @@ FLOORS_WITHIN = {
             "hub_database",
             "identity",
             "metrics",
+            "openid",
             "page_headers",
             "password_hashing",
             "sessions",

@@ -111,3 +111,60 @@ def test_the_password_of_the_ledger_is_never_shown(host: str) -> None:
     except SettingsError as error:
         shown = str(error)
     assert "hunter2" not in shown
+
+
+OPENID = {
+    "WORKBENCH_AUTHENTICATOR": "generic-oauth",
+    "WORKBENCH_ADMIN": "ada",
+    "WORKBENCH_OAUTH_ISSUER": "https://login.lab.example/realms/lab/",
+    "WORKBENCH_OAUTH_CLIENT_ID": "workbench",
+    "WORKBENCH_OAUTH_CLIENT_SECRET_FILE": "/root/secret",
+    "WORKBENCH_OAUTH_ALLOWED_GROUPS": "lab, GPU users",
+}
+
+
+def test_an_openid_provider_is_described_by_settings() -> None:
+    settings = Settings.from_environ(OPENID)
+    assert settings.has_openid
+    assert settings.oauth_issuer == "https://login.lab.example/realms/lab"
+    assert settings.oauth_allowed_groups == ("lab", "GPU users")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"WORKBENCH_OAUTH_ISSUER": ""}, "needs WORKBENCH_OAUTH_ISSUER"),
+        ({"WORKBENCH_OAUTH_ISSUER": "http://login.lab.example"}, "the https URL of an OpenID"),
+        ({"WORKBENCH_OAUTH_CLIENT_ID": ""}, "needs WORKBENCH_OAUTH_CLIENT_ID"),
+        ({"WORKBENCH_OAUTH_CLIENT_SECRET_FILE": ""}, "needs WORKBENCH_OAUTH_CLIENT_SECRET_FILE"),
+        ({"WORKBENCH_OAUTH_ALLOWED_GROUPS": ""}, "No user may log in"),
+        ({"WORKBENCH_OAUTH_ALLOWED_USERS": "ada,,bob"}, "names separated by commas"),
+        ({"WORKBENCH_OAUTH_SCOPES": "profile"}, "with openid among them"),
+        (
+            {"WORKBENCH_AUTHENTICATOR": "native"},
+            "has no effect with WORKBENCH_AUTHENTICATOR=native",
+        ),
+        (
+            {"WORKBENCH_AUTHENTICATOR": "github"},
+            "has no effect with WORKBENCH_AUTHENTICATOR=github",
+        ),
+        ({"WORKBENCH_ADMIN": " "}, "a lower-case user name"),
+    ],
+)
+def test_a_provider_that_is_described_in_part_is_refused(
+    changes: dict[str, str], said: str
+) -> None:
+    with pytest.raises(SettingsError, match=r"^[^\n]+$") as error:
+        Settings.from_environ({**OPENID, **changes})
+    assert said in str(error.value)
+
+
+def test_the_admin_at_a_provider_is_named() -> None:
+    environ = {name: value for name, value in OPENID.items() if name != "WORKBENCH_ADMIN"}
+    with pytest.raises(SettingsError, match="set WORKBENCH_ADMIN"):
+        Settings.from_environ(environ)
+
+
+def test_an_authenticator_of_the_site_file_has_its_client_from_the_settings() -> None:
+    shared = {name: OPENID[name] for name in OPENID if "CLIENT" in name}
+    assert Settings.from_environ({"WORKBENCH_AUTHENTICATOR": "github", **shared}).oauth_client_id

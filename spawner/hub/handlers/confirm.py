@@ -1,6 +1,7 @@
 """Confirmation page: takes the password of a user who is logged in, before an order over others.
 
-An authenticator without a password form asks at its provider: the page leads to its log-in.
+An authenticator without a password form asks at its provider: the page leads to its log-in, which has to ask for the
+password again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 from tornado.httputil import url_concat
 
-from spawner.hub.confirmation import MINUTES, set_confirmed
+from spawner.hub.confirmation import MINUTES, UNPROVEN, can_prove, set_confirmed
 from spawner.hub.handlers.api_base import Route
 
 
@@ -45,6 +46,8 @@ class ConfirmPage(BaseHandler):  # type: ignore[misc]
             minutes=MINUTES,
             next=self._next_url,
             provider_url=self._provider_url,
+            provider=self.authenticator.login_service,
+            unproven="" if can_prove(self) else UNPROVEN,
         )
         self.finish(page)
 
@@ -58,6 +61,9 @@ class ConfirmPage(BaseHandler):  # type: ignore[misc]
         """The log-in of the authenticator's provider; empty where the hub itself takes passwords."""
         if not self.authenticator.login_service:
             return ""
+        confirmation_url = getattr(self.authenticator, "confirmation_url", None)
+        if confirmation_url is not None:
+            return str(confirmation_url(self.hub.base_url, self._next_url))
         url = self.authenticator.login_url(self.hub.base_url)
         return str(url_concat(url, {"next": self._next_url}))
 

@@ -19,7 +19,6 @@ from jupyterhub.traitlets import Callable
 from traitlets import Integer
 
 from spawner.controller.end_watcher import cause_of_end
-from spawner.hub.approval import ApprovedSignUp
 from spawner.hub.identity import quota_subject
 from spawner.hub.refusal import SpawnRefused
 from spawner.hub.servers.grant import release_until_gone, wait_for_grant
@@ -174,9 +173,9 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
             raise
 
     def _require_approval(self) -> None:
-        if isinstance(self.authenticator, ApprovedSignUp) and self.authenticator.is_unapproved(
-            self.user.name
-        ):
+        # sign-up and the log-in at a provider know it; a site's own authenticator may not
+        is_unapproved = getattr(self.authenticator, "is_unapproved", None)
+        if is_unapproved is not None and is_unapproved(self.user.name):
             sentence = f"The account {self.user.name} is not approved: ask an admin."
             raise SpawnRefused(Refused(Reason.NOT_APPROVED, sentence))
 
