@@ -6,12 +6,14 @@ refuses the container too: an unknown GPU counts as used.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from spawner.broker.engine import Engine
 from spawner.broker.errors import BrokerError
+from spawner.broker.gpu_nodes import get_related_gpu, read_gpu_nodes
 from spawner.policy import container as policy
 
 _OK = 200
@@ -20,9 +22,15 @@ _OK = 200
 class Conflicts:
     """The running containers of one instance, and the starts that have not ended."""
 
-    def __init__(self, engine: Engine, instance: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        instance: str,
+        read_nodes: Callable[[], Mapping[str, frozenset[str]]] = read_gpu_nodes,
+    ) -> None:
         """Take the dependencies; no request is sent yet."""
         self._engine = engine
+        self._read_nodes = read_nodes
         self._filters = json.dumps({"label": [f"{policy.LABEL_INSTANCE}={instance}"]})
         self._starting: dict[str, Mapping[str, str]] = {}
 
@@ -31,8 +39,9 @@ class Conflicts:
 
         Its status is 409, or 503 if Docker does not list the running containers.
         """
+        nodes = await asyncio.to_thread(self._read_nodes) if _read_gpus(labels) else {}
         for other_id, other in {**self._starting, **await self._list_running()}.items():
-            reason = None if other_id == container_id else _explain_conflict(labels, other)
+            reason = None if other_id == container_id else _explain_conflict(labels, other, nodes)
             if reason is not None:
                 raise BrokerError(409, reason)
 
@@ -61,10 +70,19 @@ class Conflicts:
             del self._starting[container_id]
 
 
-def _explain_conflict(labels: Mapping[str, str], other: Mapping[str, str]) -> str | None:
-    used = _read_gpus(labels) & _read_gpus(other)
+def _explain_conflict(
+    labels: Mapping[str, str], other: Mapping[str, str], nodes: Mapping[str, frozenset[str]]
+) -> str | None:
+    wanted, held = _read_gpus(labels), _read_gpus(other)
+    used = wanted & held
+    holder = other.get(policy.LABEL_LEASE, "")
+    related = get_related_gpu(sorted(wanted), sorted(held), nodes)
+    if related is not None and not used:
+        return (
+            f"GPU {related} is the parent or an instance of a GPU in use by lease {holder}: "
+            "no other container may have it."
+        )
     if used:
-        holder = other.get(policy.LABEL_LEASE, "")
         return f"GPU {min(used)} is in use by lease {holder}: no other container may have it."
     roles = {labels.get(policy.LABEL_ROLE), other.get(policy.LABEL_ROLE)}
     same_home = labels.get(policy.LABEL_UID) == other.get(policy.LABEL_UID)

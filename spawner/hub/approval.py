@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from ipaddress import ip_network
 from typing import Any
@@ -182,9 +183,16 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         return {}
 
     async def set_password(
-        self, handler: web.RequestHandler, name: str, password: str
+        self,
+        handler: web.RequestHandler,
+        name: str,
+        password: str,
+        record: Callable[[], Awaitable[None]] | None = None,
     ) -> str | None:
-        """Store a new password of the account ``name``; return the sentence that says why not."""
+        """Store a new password of the account ``name``; return the sentence that says why not.
+
+        ``record`` is awaited before the change, once nothing speaks against it.
+        """
         address = await self.client_addresses.get(handler.request)
         made = await self._hash(address, 0, hash_password, password, name)
         if isinstance(made, str):
@@ -192,6 +200,11 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         info: UserInfo | None = self.get_user(name)
         if info is None:
             return f"{name} has no account any more."
+        if record is not None:
+            await record()
+            info = self.get_user(name)
+            if info is None:
+                return f"{name} has no account any more."
         info.password = made
         self.db.commit()
         return None

@@ -47,6 +47,7 @@ class TrailAction(StrEnum):
     USER_LOGGED_OUT = "user.logged_out"  # user NAME; everywhere
     USER_ADMIN_CHANGED = "user.admin_changed"  # user NAME
     USER_GROUPS_CHANGED = "user.groups_changed"  # user NAME
+    USER_CONFIRMED = "user.confirmed"  # user NAME; the password was typed again before an order
     GROUP_CREATED = "group.created"  # group NAME
     GROUP_DELETED = "group.deleted"  # group NAME
     SERVER_OPENED = "server.opened"  # user NAME, the owner; by another user

@@ -10,7 +10,7 @@ from nativeauthenticator.orm import UserInfo
 
 from spawner.hub.first_admin import create_admin
 from spawner.ledger.trail import TrailAction
-from spawner.model import Cause, LeaseState
+from spawner.model import Cause, LeaseState, Unknown
 from spawner.policy.container import LAB_CACHE_SECONDS
 from testing.eventually import eventually
 from tests.hub.accounts import ADMIN_PASSWORD, admin, database, press
@@ -40,6 +40,10 @@ def actions(hub_env: HubEnvironment) -> list[tuple[TrailAction, str, str]]:
     """Return the entries of the trail about alice's account, the oldest first."""
     entries = [stored.entry for stored in reversed(hub_env.ledger.trail())]
     return [(e.action, e.actor, e.subject) for e in entries if e.action.startswith("user.")]
+
+
+def raise_unknown(*_: object) -> None:
+    raise Unknown("The ledger does not answer.")
 
 
 async def start_of(client: httpx.AsyncClient, name: str = "alice") -> int:
@@ -145,6 +149,20 @@ async def test_a_password_set_by_an_admin_ends_all_but_the_server(
     assert await alice.valid() == {"server"}
     assert lease_of(hub_env, "alice").state is LeaseState.RUNNING
     assert actions(hub_env)[-1] == (TrailAction.USER_PASSWORD_SET, "admin", "user alice")
+
+
+async def test_a_password_is_set_only_with_its_entry_in_the_trail(
+    hub_env: HubEnvironment, alice: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"new_password": ANOTHER, "new_password_confirmation": ANOTHER}
+    path = "/hub/change-password/alice"
+    async with admin(hub_env) as approver:
+        with monkeypatch.context() as patch:
+            patch.setattr(hub_env.ledger, "record_entry", raise_unknown)
+            assert (await post(approver, path, path, **fields)).status_code == 503
+        assert await alice.valid() == EVERYTHING
+    async with hub_env.browser() as fresh:
+        assert (await log_in(fresh, "alice")).status_code == 302
 
 
 async def test_a_log_out_ends_this_browser_and_its_copies(

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from spawner.hub.confirmation import COOKIE, HEADER, has_rights_over_others
+from spawner.ledger.trail import TrailAction, TrailFilter
 from spawner.settings import Settings
 from tests.hub.accounts import ADMIN_PASSWORD, admin, join, press, sign_up
 from tests.hub.hub_env import HubEnvironment, log_in, xsrf_of
@@ -71,6 +72,8 @@ async def test_an_order_without_the_password_is_refused(hub_env: HubEnvironment)
         assert (await browser.put(path, json=quota, headers=headers)).status_code == 403
         right = await browser.post("/hub/confirm", data=form)
         assert right.headers["Location"] == "/hub/people/alice"
+        confirmed = [one.entry for one in hub_env.ledger.trail(TrailFilter(actor="admin"))]
+        assert [one.action for one in confirmed].count(TrailAction.USER_CONFIRMED) == 1
         assert (await browser.put(path, json=quota, headers=headers)).is_success
         assert (await press(browser, "approve", "alice")).headers["Location"] != "/hub/confirm"
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from spawner.hub.views.trail import ACTION_WORDS
 from spawner.ledger.database import transaction
 from spawner.ledger.trail import CHUNK, TrailAction, TrailEntry, record
 from testing.eventually import eventually
@@ -159,3 +160,7 @@ async def test_the_page_shows_searches_and_hands_out_files(hub_env: HubEnvironme
     assert "No entry matches this search." in nothing.text
     assert "&#39;yesterday&#39; is no time" in wrong.text
     assert [json.loads(line)["after"] for line in file.text.splitlines()] == [{"n": 60}]
+
+
+def test_every_action_has_words() -> None:
+    assert set(ACTION_WORDS) == set(TrailAction)

@@ -7,6 +7,7 @@ An admin's change is written to the audit trail first; without the trail nothing
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -150,15 +151,15 @@ class PasswordByAdminHandler(AccountHandler):
         require(self, "admin:users")
         new, again = self.read_fields("new_password", "new_password_confirmation")
         self.get_account(name)
+        record = functools.partial(self.record, TrailAction.USER_PASSWORD_SET, name)
         error: str | None
         if new != again:
             errors = {"again": "The two new passwords differ: type them again."}
-        elif (error := await self.authenticator.set_password(self, name, new)) is not None:
+        elif (error := await self.authenticator.set_password(self, name, new, record)) is not None:
             errors = {"new": error}
         else:
             errors = {}
             await self.revoke(name, Extent.QUEUE, "an admin set a new password")
-            await self.record(TrailAction.USER_PASSWORD_SET, name)
         await self._finish(name, errors, is_done=not errors)
 
     async def _finish(self, name: str, errors: dict[str, str], *, is_done: bool) -> None:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 from tornado.httputil import url_concat
 
 from spawner.hub.confirmation import MINUTES, UNPROVEN, can_prove, set_confirmed
-from spawner.hub.handlers.api_base import Route
+from spawner.hub.handlers.accounts import AccountHandler
+from spawner.hub.handlers.api_base import GetWorkbench, Route
+from spawner.ledger.trail import TrailAction
 
 
-class ConfirmPage(BaseHandler):  # type: ignore[misc]
+class ConfirmPage(AccountHandler):
     """``/hub/confirm``: asks for the password and leads back to ``next``."""
 
     @web.authenticated
@@ -36,6 +37,7 @@ class ConfirmPage(BaseHandler):  # type: ignore[misc]
             self.set_status(HTTPStatus.FORBIDDEN.value)
             await self._render("The password is not correct: type it again.")
             return
+        await self.record(TrailAction.USER_CONFIRMED, user.name)
         set_confirmed(self, user)
         self.redirect(self._next_url)
 
@@ -68,6 +70,6 @@ class ConfirmPage(BaseHandler):  # type: ignore[misc]
         return str(url_concat(url, {"next": self._next_url}))
 
 
-def confirm_handlers() -> list[Route]:
+def confirm_handlers(get_workbench: GetWorkbench) -> list[Route]:
     """Return the route, below the hub's prefix."""
-    return [("/confirm", ConfirmPage, {})]
+    return [("/confirm", ConfirmPage, {"get_workbench": get_workbench})]

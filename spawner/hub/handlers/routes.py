@@ -79,7 +79,7 @@ def build_routes(get_workbench: GetWorkbench) -> list[Route]:
         *openapi_handlers(),
         *help_handlers(),
         *account_handlers(get_workbench),
-        *confirm_handlers(),
+        *confirm_handlers(get_workbench),
         (r"/spawn", SpawnFormHandler, options),
         (r"/spawn/([^/]+)", SpawnFormHandler, options),
         (r"/spawn/([^/]+)/([^/]+)", SpawnFormHandler, options),

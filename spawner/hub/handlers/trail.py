@@ -27,6 +27,7 @@ from spawner.hub.handlers.api_base import (
     bad_request,
 )
 from spawner.hub.views.timestamps import Timestamp
+from spawner.hub.views.trail import ACTION_WORDS
 from spawner.ledger.trail import CHUNK, StoredEntry, TrailAction, TrailFilter
 from spawner.policy.formatting import format_subject
 
@@ -145,7 +146,7 @@ class AuditPage(TrailHandlerBase):
                 format_subject=format_subject,
                 given=given,
                 error=error,
-                actions=list(TrailAction),
+                action_words={action.value: words for action, words in ACTION_WORDS.items()},
                 query=urlencode(given),
                 older=None if next_id is None else urlencode({**given, "before": next_id}),
                 is_later_page=bool(self.get_argument("before", "")),

@@ -76,6 +76,31 @@ async def test_an_account_outside_the_range_gets_no_container(
     assert broker_env.engine.containers == {}
 
 
+MIG = "MIG-51a0c0de-0000-4000-8000-0000000000f0"
+OTHER_MIG = "MIG-51a0c0de-0000-4000-8000-0000000000f1"
+NODES = {
+    UUID: frozenset({"/dev/nvidia0"}),
+    OTHER_UUID: frozenset({"/dev/nvidia1"}),
+    MIG: frozenset({"/dev/nvidia0"}),
+    OTHER_MIG: frozenset({"/dev/nvidia0"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "status"),
+    [(MIG, UUID, 409), (UUID, MIG, 409), (MIG, OTHER_MIG, 201), (MIG, OTHER_UUID, 201)],
+)
+async def test_a_gpu_and_its_mig_instance_are_not_in_two_containers(
+    broker_env: BrokerEnvironment, held: str, wanted: str, status: int
+) -> None:
+    broker_env.broker._conflicts._read_nodes = lambda: NODES
+    await launch(broker_env, forge(broker_env, broker_env.lease, gpu_uuids=[held]))
+    forged = forge(broker_env, broker_env.grant("bob", "GPU-51a0c0de-7"), gpu_uuids=[wanted])
+    answer = await broker_env.create(broker_env.body(forged), broker_env.name(forged))
+    assert answer[0] == status, answer
+    assert status == 201 or "is the parent or an instance of a GPU in use" in answer[1]
+
+
 async def test_a_gpu_in_use_is_not_given_again(broker_env: BrokerEnvironment) -> None:
     await launch(broker_env, broker_env.lease)
     bobs = broker_env.grant("bob", OTHER_UUID)
