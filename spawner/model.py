@@ -252,6 +252,7 @@ class Reason(StrEnum):
     GIVEN_UP = "given_up"  # left the queue before the grant
     OTHERS_WAIT = "others_wait"  # no extension while another user waits
     NO_LEASE = "no_lease"  # no lease to extend
+    UNKNOWN_LEASE = "unknown_lease"  # no lease has this id
     GPU_FAILED = "gpu_failed"  # a GPU of the lease, or a GPU to release that still fails
     NO_QUARANTINE = "no_quarantine"  # no quarantine to release
     NO_GPU = "no_gpu"  # no GPU has this UUID

@@ -89,7 +89,12 @@ class AdminActions:
         The end is recorded before this returns; the container ends in the background.
         """
         lease = await self._in_ledger(self._ledger.lease, lease_id)
-        if lease is None or lease.state in _OVER:
+        if lease is None:
+            return Refused(
+                Reason.UNKNOWN_LEASE,
+                f"There is no lease {lease_id[:40]!r}: take its id from the map.",
+            )
+        if lease.state in _OVER:
             return Refused(Reason.NO_LEASE, "This lease is over already: nothing to end.")
         log.warning(
             "Ended by an admin: lease=%s user=%s admin=%s reason=%s",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 import time
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ class ClientAddresses:
 
     def _last_untrusted(self, peer: Address, forwarded: str) -> Address:
         for text in reversed(forwarded.split(",")):
-            address = parse_address(text.strip())
+            address = parse_forwarded(text.strip())
             if address is None:
                 return peer
             peer = address
@@ -63,6 +64,12 @@ class ClientAddresses:
             # a name server that does not answer changes nothing
             self._proxies = frozenset().union(*found) or self._proxies
         return self._proxies
+
+
+def parse_forwarded(text: str) -> Address | None:
+    """Return the address of an ``X-Forwarded-For`` field, to which some proxies append the client's port."""
+    match = re.fullmatch(r"\[([^\]]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+", text)
+    return parse_address(text if match is None else match[1] or match[2])
 
 
 def parse_address(text: str) -> Address | None:

@@ -30,6 +30,7 @@ STATUS = {
     Reason.GIVEN_UP: HTTPStatus.CONFLICT,
     Reason.OTHERS_WAIT: HTTPStatus.CONFLICT,
     Reason.NO_LEASE: HTTPStatus.CONFLICT,
+    Reason.UNKNOWN_LEASE: HTTPStatus.NOT_FOUND,
     Reason.GPU_FAILED: HTTPStatus.CONFLICT,
     Reason.NO_QUARANTINE: HTTPStatus.NOT_FOUND,
     Reason.NO_GPU: HTTPStatus.NOT_FOUND,

@@ -111,6 +111,8 @@ async def test_an_ended_lease_is_shown_to_its_user_with_the_reason(hub_env: HubE
     await eventually(lambda: hub_env.user("bob").spawner.ready, "bob's turn")
     status, message = await order(hub_env, f"leases/{lease.id}/end")
     assert (status, message) == (409, "This lease is over already: nothing to end.")
+    unknown = await order(hub_env, "leases/0123456789abcdef/end")
+    assert unknown == (404, "There is no lease '0123456789abcdef': take its id from the map.")
 
 
 async def test_who_is_taken_out_of_line_sees_why(hub_env: HubEnvironment) -> None:

@@ -83,7 +83,10 @@ def test_the_line_gives_a_tokenised_address(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--volume={folder}:/workspace",), "error: /workspace is not writable for uid 1000"),
+        (
+            ("--volume={folder}:/workspace",),
+            "error: /workspace is not writable for uid 1000: run 'chown 1000' on the folder",
+        ),
         (("--user=0", "--cap-drop=ALL"), "error: this would run as root"),
         (("--read-only",), "error: /tmp is not writable for uid 1000 either"),
     ],
