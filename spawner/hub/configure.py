@@ -25,6 +25,7 @@ from spawner.controller import Controller
 from spawner.gpus import AgentClient
 from spawner.hub.approval import NAME_PATTERN, ApprovedSignUp
 from spawner.hub.confirmation import confirm_orders
+from spawner.hub.failed_log_ins import count_failed_log_ins
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.provider_sign_in import with_provider_rules
 from spawner.hub.handlers.routes import with_workbench_routes
@@ -43,6 +44,7 @@ from spawner.hub.views.form import TEMPLATES
 from spawner.hub.views.help import render_help_pages
 from spawner.hub.views.lease import build_lease_view
 from spawner.hub.views.people import count_waiting_for
+from spawner.hub.views.scope_sentences import describe_scopes
 from spawner.hub.workbench import Workbench, supervise
 from spawner.model import SettingsError
 from spawner.policy.container import PORT
@@ -88,6 +90,7 @@ def configure(c: Config, settings: Settings, workbench: Workbench, docs: Path) -
     _configure_queue(c, workbench)
     _configure_servers(c, settings, workbench)
     _configure_users(c, settings)
+    count_failed_log_ins(workbench)
     if settings.authenticator != SITE:
         authenticator = _resolve_authenticator(settings.authenticator)
         c.JupyterHub.authenticator_class = _with_workbench(authenticator, workbench)
@@ -100,6 +103,9 @@ def configure(c: Config, settings: Settings, workbench: Workbench, docs: Path) -
         "home_trouble": lambda user: workbench.disk.home_trouble(identify(user)) if user else None,
         # the navigation bar of an admin calls it
         "count_waiting": lambda user: functools.partial(count_waiting_for, user),
+        "describe_scopes": lambda user: functools.partial(
+            describe_scopes, user.name if user else ""
+        ),
         "format_gpu_name": lambda _user: format_gpu_name,
         "help_pages": render_help_pages(docs),
         "workbench_version": VERSION,

@@ -12,9 +12,9 @@ from tests.hub.servers import start
 
 async def test_everyone_meets_the_product_by_its_name(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser:
-        for path in ("/hub/login", "/hub/signup", "/hub/nowhere"):
-            page = parse((await browser.get(path)).text)
-            assert one(page, "title").text.strip() == "GPU Workbench"
+        for path, title in (("login", "Log in"), ("signup", "Sign up"), ("nowhere", "Not found")):
+            page = parse((await browser.get(f"/hub/{path}")).text)
+            assert one(page, "title").text.strip() == f"{title} · GPU Workbench"
             assert "GPU Workbench" in one(page, ".navbar-brand").text
 
 

@@ -62,7 +62,7 @@ PAGES = [
     *("help", "help/toolkit", "confirm"),
     *("quotas?user=alice", "quotas?user=bob", "audit", "audit/trail.csv", "audit/trail.jsonl"),
     *("spawn", "spawn/alice", "spawn/bob", "spawn/bob/second", "workbench/static/gpu-map.js"),
-    *("log-out-everywhere", "people/bob", "people/bob/approve"),
+    *("log-out-everywhere", "people/bob", "people/bob/approve", "token/a1/revoke"),
 ]
 
 Clients = dict[str, tuple[httpx.AsyncClient, httpx.AsyncClient | None]]

@@ -63,6 +63,7 @@ FLOORS_WITHIN = {
         },
         {"disk", "site"},
         {"approval", "refusal", "workbench"},
+        {"failed_log_ins"},
         {"views"},
         {"servers"},
         {"handlers"},

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+from jupyterhub.user import User
 from jupyterhub.utils import utcnow
 from tornado import web
 
@@ -19,6 +20,7 @@ from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route, bad_request
 from spawner.hub.handlers.people_orders import PeopleOrders, read_reason
+from spawner.hub.servers.revocation import select_server_tokens
 from spawner.hub.views.people import (
     MAX_PAGE,
     MAX_SEARCH_CHARACTERS,
@@ -26,7 +28,6 @@ from spawner.hub.views.people import (
     PeopleQuery,
     Person,
     Show,
-    count_tokens,
     group_names,
 )
 
@@ -120,7 +121,7 @@ class PersonPage(PeopleBase):
             error=error,
             said=said,
             all_groups=group_names(self.db),
-            tokens=count_tokens(self.db, name, utcnow(with_tz=False)),
+            tokens=0 if user is None else count_tokens(user),
             is_managed=bool(self.authenticator.manage_groups),
             is_permanent=name in self.authenticator.admin_users,
             url_of=None if user is None else user.server_url,
@@ -262,6 +263,17 @@ def read_said(handler: PeopleBase) -> str | None:
     done = DONE.get(handler.get_query_argument("done", ""))
     names = handler.path_args or [handler.get_query_argument("name", "")]
     return None if done is None else done.format(names[0])
+
+
+def count_tokens(user: User) -> int:
+    """Return the number of valid API tokens of ``user``, without those of running servers."""
+    servers, now = select_server_tokens(user), utcnow(with_tz=False)
+    return sum(
+        token.client_id == "jupyterhub"
+        and token.id not in servers
+        and (token.expires_at is None or token.expires_at > now)
+        for token in user.api_tokens
+    )
 
 
 def people_handlers(get_workbench: GetWorkbench) -> list[Route]:

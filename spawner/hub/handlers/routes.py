@@ -8,9 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from jupyterhub import apihandlers
-from jupyterhub.apihandlers.auth import TokenAPIHandler
+from jupyterhub.apihandlers.auth import OAuthAuthorizeHandler, TokenAPIHandler
 from jupyterhub.apihandlers.base import API404, APIHandler
-from jupyterhub.apihandlers.groups import GroupAPIHandler
+from jupyterhub.apihandlers.groups import (
+    GroupAPIHandler,
+    GroupListAPIHandler,
+    GroupUsersAPIHandler,
+)
 from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import Authenticator
@@ -19,7 +23,13 @@ from spawner.hub.handlers.accounts import account_handlers, sign_up_handlers
 from spawner.hub.handlers.admin_actions import admin_action_handlers
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route
 from spawner.hub.handlers.confirm import confirm_handlers
+from spawner.hub.handlers.consent import ConsentPage
 from spawner.hub.handlers.gpus import gpu_handlers
+from spawner.hub.handlers.groups import (
+    GroupApiHandler,
+    GroupListApiHandler,
+    GroupUsersApiHandler,
+)
 from spawner.hub.handlers.health import health_handlers
 from spawner.hub.handlers.help import help_handlers
 from spawner.hub.handlers.homes import home_handlers
@@ -31,9 +41,10 @@ from spawner.hub.handlers.queue import queue_handlers
 from spawner.hub.handlers.quotas import quota_handlers
 from spawner.hub.handlers.spawn_handlers import ServerApiHandler, SpawnFormHandler
 from spawner.hub.handlers.subjects import delete_stale_rows
+from spawner.hub.handlers.tokens import token_handlers
 from spawner.hub.handlers.trail import trail_handlers
 from spawner.hub.handlers.usage import usage_handlers
-from spawner.hub.handlers.users import GroupApiHandler, TokenApiHandler, UserApiHandler
+from spawner.hub.handlers.users import TokenApiHandler, UserApiHandler
 
 
 def with_workbench_routes(
@@ -62,7 +73,10 @@ def build_routes(get_workbench: GetWorkbench) -> list[Route]:
         UserServerAPIHandler: ServerApiHandler,
         UserAPIHandler: UserApiHandler,
         GroupAPIHandler: GroupApiHandler,
+        GroupListAPIHandler: GroupListApiHandler,
+        GroupUsersAPIHandler: GroupUsersApiHandler,
         TokenAPIHandler: TokenApiHandler,
+        OAuthAuthorizeHandler: ConsentPage,
     }
     routes: list[Route] = [
         *queue_handlers(get_workbench),
@@ -76,6 +90,7 @@ def build_routes(get_workbench: GetWorkbench) -> list[Route]:
         *quota_handlers(get_workbench),
         *trail_handlers(get_workbench),
         *people_handlers(get_workbench),
+        *token_handlers(),
         *openapi_handlers(),
         *help_handlers(),
         *account_handlers(get_workbench),

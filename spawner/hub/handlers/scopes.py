@@ -32,11 +32,9 @@ DEFINITIONS = {
     END: {"description": "End any lease, and take any request out of the queue."},
     READ_GPUS: {"description": "See every GPU, its health and its holder."},
     READ_QUEUE: {"description": "See the queue: leases that hold GPUs and requests that wait."},
-    READ_USAGE: {
-        "description": "See GPU-hours held and used: one's own, a group's (!group=NAME), or all."
-    },
+    READ_USAGE: {"description": "See GPU-hours held and used."},
     QUOTAS: {"description": "See and set all quotas.", "subscopes": [READ_QUOTAS]},
-    READ_QUOTAS: {"description": "See quotas; with a filter, those of a user or group."},
+    READ_QUOTAS: {"description": "See quotas."},
     READ_TRAIL: {"description": "See the audit trail: actor, action, time and reason."},
     HOMES: {"description": "See all homes, and remove those of deleted users."},
     LEASES: {"description": "See and extend leases.", "subscopes": [READ_LEASES]},

@@ -27,9 +27,14 @@ from spawner.hub.handlers.api_base import (
     bad_request,
 )
 from spawner.hub.views.timestamps import Timestamp
-from spawner.hub.views.trail import ACTION_WORDS
+from spawner.hub.views.trail import (
+    ACTION_WORDS,
+    describe_action,
+    explain,
+    name_actor,
+    name_subject,
+)
 from spawner.ledger.trail import CHUNK, StoredEntry, TrailAction, TrailFilter
-from spawner.policy.formatting import format_subject
 
 PAGE_ENTRIES = 50
 MAX_ID = 2**31 - 1
@@ -142,11 +147,10 @@ class AuditPage(TrailHandlerBase):
         self.finish(
             await self.render_template(
                 "audit.html",
-                entries=[self._as_json(written) for written in found],
-                format_subject=format_subject,
+                entries=[{**self._as_json(written), **_in_words(written)} for written in found],
                 given=given,
                 error=error,
-                action_words={action.value: words for action, words in ACTION_WORDS.items()},
+                action_words=ACTION_WORDS,
                 query=urlencode(given),
                 older=None if next_id is None else urlencode({**given, "before": next_id}),
                 is_later_page=bool(self.get_argument("before", "")),
@@ -202,6 +206,15 @@ def trail_handlers(get_workbench: GetWorkbench) -> list[Route]:
         ("/audit/trail[.](csv|jsonl)", AuditFile, options),
         ("/api/workbench/trail", TrailApiHandler, options),
     ]
+
+
+def _in_words(written: StoredEntry) -> dict[str, str | None]:
+    return {
+        "who": name_actor(written),
+        "did": describe_action(written),
+        "to": name_subject(written),
+        "why": explain(written),
+    }
 
 
 def _cells(entry: dict[str, Any]) -> list[str]:

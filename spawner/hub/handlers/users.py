@@ -1,4 +1,4 @@
-"""Users and groups: create, rename and delete them by JupyterHub's REST API.
+"""Users: create, rename and delete them by JupyterHub's REST API.
 
 All servers of a user end before the user is deleted; a user with a live lease is not renamed.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 
-from jupyterhub import orm
 from jupyterhub.apihandlers.auth import TokenAPIHandler
-from jupyterhub.apihandlers.groups import GroupAPIHandler
 from jupyterhub.apihandlers.users import UserAPIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.user import User
@@ -27,21 +25,8 @@ from spawner.hub.servers.revocation import Extent, Revocation, revoke
 from spawner.hub.servers.user_deletion import end_all_servers
 from spawner.hub.workbench import Workbench
 from spawner.ledger.trail import TrailAction, TrailEntry
-from spawner.policy.quota_rows import group
 
 _CHANGEABLE = frozenset({"name", "admin"})
-
-
-class GroupApiHandler(WorkbenchHandler, GroupAPIHandler, ApiHandler):  # type: ignore[misc]
-    """``/groups/<group>``: deletes the quota row of a group with the group."""
-
-    async def delete(self, group_name: str) -> None:
-        """Delete the group and its quota row."""
-        found = orm.Group.find(self.db, name=group_name)
-        may_delete = self.get_scope_filter("delete:groups")
-        if found is not None and may_delete(found, kind="group"):
-            await delete_subject(self.workbench, group(group_name), actor_of(self))
-        super().delete(group_name)
 
 
 class TokenApiHandler(WorkbenchHandler, TokenAPIHandler, ApiHandler):  # type: ignore[misc]

@@ -63,7 +63,7 @@ async def revoke(workbench: Workbench, user: User, order: Revocation) -> None:
 
 
 def _revoke_credentials(user: User, order: Revocation) -> None:
-    kept = set() if order.extent is Extent.ACCOUNT else _select_server_tokens(user)
+    kept = set() if order.extent is Extent.ACCOUNT else select_server_tokens(user)
     for row in [*user.orm_user.api_tokens, *user.orm_user.oauth_codes]:
         is_kept_session = order.kept_session is not None and row.session_id == order.kept_session
         if not is_kept_session and not (isinstance(row, orm.APIToken) and row.id in kept):
@@ -72,7 +72,7 @@ def _revoke_credentials(user: User, order: Revocation) -> None:
     user.db.commit()
 
 
-def _select_server_tokens(user: User) -> set[int]:
+def select_server_tokens(user: User) -> set[int]:
     """Return the ids of the tokens with which the user's servers reach the hub; a token's note proves nothing."""
     stored = [(row.state or {}).get("token_id") for row in user.orm_spawners.values()]
     tokens = [

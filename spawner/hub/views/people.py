@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from enum import StrEnum
 from typing import Any
 
@@ -278,16 +278,6 @@ def count_waiting_for(user: User) -> int:
 def group_names(db: Session) -> list[str]:
     """Return the names of all groups of the hub."""
     return list(db.scalars(sa.select(_GROUPS.c.name).order_by(_GROUPS.c.name)))
-
-
-def count_tokens(db: Session, name: str, now: datetime) -> int:
-    """Return the number of valid API tokens that the user ``name`` made."""
-    tokens = orm.APIToken.__table__
-    is_valid = sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now)
-    owned = sa.select(sa.func.count()).join_from(tokens, _USERS, tokens.c.user_id == _USERS.c.id)
-    is_own = (_USERS.c.name == name) & (tokens.c.client_id == "jupyterhub")
-    is_server = tokens.c.note.like("Server at %")
-    return db.scalar(owned.where(is_own, is_valid, sa.not_(is_server))) or 0
 
 
 def _everyone(*, has_sign_up: bool) -> sa.CompoundSelect[Any] | sa.Select[Any]:
