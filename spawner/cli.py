@@ -19,6 +19,7 @@ from spawner.commands.queue import add_lease_noun, add_queue_noun
 from spawner.commands.quota import add_quota_noun
 from spawner.commands.trail import add_trail_noun
 from spawner.commands.usage import add_usage_noun
+from spawner.commands.user import add_user_noun
 from spawner.version import VERSION
 
 INTERRUPTED = 130
@@ -38,6 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
             add_quota_noun,
             add_home_noun,
             add_usage_noun,
+            add_user_noun,
             add_trail_noun,
             add_audit_noun,
             add_network_noun,

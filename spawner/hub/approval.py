@@ -6,9 +6,11 @@ user out. Everything that needs no hash is checked before one, and an unknown na
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_network
 from typing import Any
@@ -28,7 +30,8 @@ from spawner.hub.attempts import Attempts
 from spawner.hub.client_address import PROXY_NAMES, ClientAddresses
 from spawner.hub.password_hashing import PasswordHashing, TooBusyError
 
-NAME_PATTERN = r"[a-z][a-z0-9._@+-]{0,63}\Z"
+NAME_PATTERN = r"[a-z0-9][a-z0-9._@+-]{0,63}\Z"
+MAX_NAME_CHARACTERS = 64
 MAX_PASSWORD_BYTES = 72  # bcrypt's own bound
 MIN_PASSWORD_LENGTH = 8
 COMMON_WORDS = ("workbench", "jupyter", "jupyterhub")
@@ -59,6 +62,13 @@ class TooManyAttemptsError(web.HTTPError):
         self.headers = {"Retry-After": str(max(1, round(wait_seconds + 0.5)))}
 
 
+@dataclass(frozen=True)
+class SignUpProof:
+    """A log-in by the browser that chose the account's password; no form can send it."""
+
+    name: str
+
+
 class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
     """NativeAuthenticator with JupyterHub's own log-in page; an admin's name cannot be signed up."""
 
@@ -86,11 +96,15 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
 
         NativeAuthenticator's own method blocks the event loop with bcrypt for 0.25 s.
         """
-        if not {"username", "password"} <= data.keys():
+        proof: object = data.get("proof")
+        if isinstance(proof, SignUpProof):
+            name = proof.name
+        elif not {"username", "password"} <= data.keys():
             raise web.HTTPError(HTTPStatus.BAD_REQUEST.value, "Send a username and a password.")
-        name: str = self.normalize_username(data["username"])
-        if not await self.is_own_password(handler, name, data["password"]):
-            return None
+        else:
+            name = self.normalize_username(data["username"])
+            if not await self.is_own_password(handler, name, data["password"]):
+                return None
         info: UserInfo | None = self.get_user(name)
         if info is None or not info.is_authorized:
             raise web.HTTPError(
@@ -153,7 +167,7 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
     # --- accounts
 
     async def sign_up(
-        self, handler: web.RequestHandler, name: str, password: str
+        self, handler: web.RequestHandler, name: str, password: str, again: str
     ) -> dict[str, str]:
         """Store a sign-up; return the sentences that say what is wrong, by field. Raises TooManyAttemptsError."""
         address = await self.client_addresses.get(handler.request)
@@ -170,6 +184,8 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         if (error := self._name_error(name)) is not None:
             self._refused_names.add(address, now)
             return {"username": error}
+        if password != again:
+            return {"again": "The two passwords differ: type them again."}
         made = await self._hash(address, 0, hash_password, password, name)
         if isinstance(made, str):
             return {"password": made}
@@ -188,10 +204,12 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         name: str,
         password: str,
         record: Callable[[], Awaitable[None]] | None = None,
+        stamp: str | None = None,
     ) -> str | None:
         """Store a new password of the account ``name``; return the sentence that says why not.
 
-        ``record`` is awaited before the change, once nothing speaks against it.
+        ``record`` is awaited before the change, once nothing speaks against it. With a ``stamp`` the account must still
+        have it then.
         """
         address = await self.client_addresses.get(handler.request)
         made = await self._hash(address, 0, hash_password, password, name)
@@ -205,6 +223,8 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
             info = self.get_user(name)
             if info is None:
                 return f"{name} has no account any more."
+        if stamp is not None and self.stamp(name) != stamp:
+            return "The password was changed a moment ago: ask an admin for a new link."
         info.password = made
         self.db.commit()
         return None
@@ -222,6 +242,13 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
         found = self.db.query(UserInfo).filter_by(username=self.normalize_username(username))
         info: UserInfo | None = found.populate_existing().first()
         return info
+
+    def stamp(self, name: str) -> str | None:
+        """Return a text that holds until the account ``name`` gets another password or ends, None without one."""
+        info: UserInfo | None = self.get_user(name)
+        if info is None:
+            return None
+        return hashlib.sha256(f"{info.id}:".encode() + bytes(info.password)).hexdigest()
 
     def is_unapproved(self, name: str) -> bool:
         """Return whether ``name`` has an account that is not approved."""
@@ -252,13 +279,33 @@ class ApprovedSignUp(NativeAuthenticator):  # type: ignore[misc]
             )
 
     def _name_error(self, name: str) -> str | None:
-        if not name or not self.validate_username(name):
-            return (
-                "A username has at most 64 letters, digits and . _ - + @, beginning with a letter."
-            )
+        if not self.validate_username(name):
+            return explain_name(name)
         if name in self.admin_users or self.user_exists(name):
             return "This username is taken: choose another one."
         return None
+
+
+def explain_name(name: str) -> str:
+    """Return the sentence that says why ``name`` cannot be a username."""
+    if not name:
+        return "Type a username."
+    if len(name) > MAX_NAME_CHARACTERS:
+        return f"This username has {len(name)} characters: choose one of at most {MAX_NAME_CHARACTERS}."
+    strange = next(
+        (character for character in name if not re.match(r"[a-z0-9._@+-]", character)), ""
+    )
+    if strange.isspace():
+        return "A username has no blanks: write a hyphen or a dot instead."
+    if strange.isalpha():
+        return (
+            f"A username has the letters a to z only, because names that look alike must not be different: "
+            f"replace {strange}."
+        )
+    if strange:
+        shown = strange if strange.isprintable() else "the invisible character"
+        return f"A username has letters, digits and . _ - + @ only: replace {shown}."
+    return f"A username begins with a letter or a digit, not with {name[0]}."
 
 
 def hash_password(password: str, name: str) -> bytes | str:

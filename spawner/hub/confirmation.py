@@ -40,6 +40,8 @@ _OWN = (
     "/confirm",
     "/security/csp-report",
     "/log-out-everywhere",
+    "/reset-password",  # it needs the token of its link
+    "/signup",
     "/change-password",  # it asks for the current password
     "/spawn",
     "/spawn/{me}",

@@ -44,6 +44,7 @@ class TrailAction(StrEnum):
     USER_DISCARDED = "user.discarded"  # user NAME; the sign-up was removed
     USER_DELETED = "user.deleted"  # user NAME
     USER_PASSWORD_SET = "user.password_set"  # noqa: S105 - user NAME; by an admin
+    USER_PASSWORD_LINK = "user.password_link"  # noqa: S105 - user NAME; an admin made a link to choose a password
     USER_LOGGED_OUT = "user.logged_out"  # user NAME; everywhere
     USER_ADMIN_CHANGED = "user.admin_changed"  # user NAME
     USER_GROUPS_CHANGED = "user.groups_changed"  # user NAME

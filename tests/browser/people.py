@@ -53,10 +53,12 @@ class People:
         return page
 
     def join(self, name: str) -> Page:
-        """Sign up, be approved, log in."""
-        self.sign_up(name)
+        """Sign up and be approved: the page that waits opens the workbench."""
+        page = self.sign_up(name)
+        page.wait_for_url("**/hub/signup/waiting")
         self.approve(name)
-        return self.log_in(name)
+        page.wait_for_url(lambda url: "/hub/signup" not in url)
+        return page
 
     def approve(self, name: str) -> None:
         """Press the admin's button in this person's row."""

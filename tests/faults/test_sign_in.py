@@ -37,9 +37,9 @@ START = """async (gpus) => {
         headers: {"Content-Type": "application/json", "X-XSRFToken": window.jhdata.xsrf_token}});
     return [answer.status, await answer.text()];
 }"""
-READ_AT_ONCE = """async () => {
-    const read = () => fetch("/hub/api/user", {headers: {"X-XSRFToken": window.jhdata.xsrf_token}});
-    return (await Promise.all(Array.from({length: 8}, read))).map((answer) => answer.status);
+READ_AT_ONCE = """async (token) => {
+    const read = () => fetch("/hub/api/user", {headers: {"X-XSRFToken": token}});
+    return (await Promise.all(Array.from({length: 6}, read))).map((answer) => answer.status);
 }"""
 
 
@@ -167,11 +167,20 @@ async def confirm_orders_at_the_provider(ada: Page) -> None:
     assert await ada.evaluate(SET_QUOTA, 1) in (200, 201)
 
 
+async def read_at_once(page: Page) -> list[int]:
+    """Return the answers to six requests at the same moment, with an access token that has expired."""
+    token = await page.evaluate("window.jhdata.xsrf_token")
+    await page.goto(f"{URL}/hub/health")  # it asks the hub for nothing more, and names no user
+    await asyncio.sleep(TOKEN_SECONDS + 0.5)
+    answers: list[int] = await page.evaluate(READ_AT_ONCE, token)
+    await page.goto(f"{URL}/hub/home")
+    return answers
+
+
 async def be_refreshed_with_one_token_at_a_time(bob: Page) -> None:
-    """The provider takes each refresh token once, and eight requests come at the same moment."""
+    """The provider takes each refresh token once, and ends the session of one that comes again."""
     for _ in range(2):
-        await asyncio.sleep(TOKEN_SECONDS + 0.5)
-        assert await bob.evaluate(READ_AT_ONCE) == [200] * 8
+        assert await read_at_once(bob) == [200] * 6
 
 
 async def lose_the_rights_of_an_admin(stack: ProcessStack, accounts: Accounts, carol: Page) -> None:
@@ -200,7 +209,7 @@ async def go_on_while_the_provider_is_away(
     await asyncio.sleep(1.1)
     await bob.goto(f"{URL}/hub/home")
     assert await bob.inner_text("h1") != "Sign in"
-    assert await bob.evaluate(READ_AT_ONCE) == [200] * 8
+    assert await read_at_once(bob) == [200] * 6
     assert stack.lease("bob").state is LeaseState.RUNNING
     async with httpx.AsyncClient() as stranger:
         refused = await stranger.get(f"{URL}/hub/oauth_login")

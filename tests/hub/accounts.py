@@ -25,7 +25,7 @@ async def sign_up(
         "signup_password_confirmation": password,
         "_xsrf": xsrf_of(page.text),
     }
-    return await browser.post("/hub/signup", data=form)
+    return await browser.post("/hub/signup", data=form, follow_redirects=True)
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from tests.hub.routes import METHODS, PREFIX, answers, own_routes
 TABLE = Path(__file__).with_name("roles.json")
 ROLES = ("anonymous", "user", "group admin", "admin", "service")
 BOTH = ("GET", "PUT", "DELETE")
-PEOPLE_ORDERS = ("approve", "unapprove", "decline", "log-out")
+PEOPLE_ORDERS = ("approve", "unapprove", "decline", "log-out", "password-link")
 SERVERS = ("server", "servers/lab")
 SERVER_ACTIONS = ("activity", "keep-alive", "requeue")
 REST = [

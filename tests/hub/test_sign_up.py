@@ -39,7 +39,7 @@ async def change_password(
 async def test_a_newcomer_is_let_in_only_after_an_admin_approved(hub_env: HubEnvironment) -> None:
     async with hub_env.browser() as browser, admin(hub_env) as approver:
         thanks = await sign_up(browser, "alice")
-        assert "An admin has to approve" in thanks.text
+        assert "Waiting for an admin" in thanks.text
         refused = await log_in(browser, "alice")
         assert refused.status_code == 403
         assert "An admin has not approved your account yet" in refused.text
@@ -91,13 +91,94 @@ async def test_only_admins_see_who_waits(hub_env: HubEnvironment) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["admin", "Admin", "a b", "<script>", "-x", "a/b", "x" * 65, "1st", "é", "a\n"]
+    "name", ["admin", "Admin", "a b", "<script>", "-x", "a/b", "x" * 65, "é", "a\n"]
 )
 async def test_names_that_no_one_can_sign_up_as(hub_env: HubEnvironment, name: str) -> None:
     async with hub_env.browser() as browser:
         answer = await sign_up(browser, name)
-    assert "An admin has to approve" not in answer.text
+    assert "Waiting for an admin" not in answer.text
     assert hub_env.hub.db.query(UserInfo).count() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (
+            "josé",
+            "the letters a to z only, because names that look alike must not be different: replace é",
+        ),
+        ("аda", "replace а"),  # noqa: RUF001 - Cyrillic
+        ("李", "replace 李"),
+        ("a b", "no blanks"),
+        ("a/b", "replace /"),
+        ("-x", "begins with a letter or a digit, not with -"),
+        ("x" * 65, "has 65 characters"),
+        ("", "Type a username"),
+        ("admin", "is taken"),
+    ],
+)
+async def test_a_refused_name_has_its_true_reason_at_its_field(
+    hub_env: HubEnvironment, name: str, reason: str
+) -> None:
+    async with hub_env.browser() as browser:
+        answer = await sign_up(browser, name)
+    page = parse(answer.text)
+    assert reason in one(page, "#username_hint.invalid-feedback").text
+    assert one(page, "#username_input")["value"] == name
+
+
+async def test_a_name_that_begins_with_a_digit_works(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser:
+        await join(hub_env, browser, "1st.year")
+        assert (await browser.get("/hub/home")).status_code == 200
+
+
+async def state_of(browser: httpx.AsyncClient) -> str:
+    return str((await browser.get("/hub/signup/state")).json()["state"])
+
+
+async def test_the_waiting_page_opens_the_workbench_after_the_approval(
+    hub_env: HubEnvironment,
+) -> None:
+    async with hub_env.browser() as browser, admin(hub_env) as approver:
+        page = await sign_up(browser, "alice")
+        assert page.url.path == "/hub/signup/waiting"
+        assert "Every admin sees it" in page.text
+        assert await state_of(browser) == "waiting"
+        assert (await browser.get("/hub/home")).status_code == 302, "not logged in"
+        await press(approver, "approve", "alice")
+        assert await state_of(browser) == "approved"
+        opened = await browser.get("/hub/signup/waiting")
+        assert opened.status_code == 302
+        assert "/hub/login" not in opened.headers["location"]
+        assert (await browser.get("/hub/home")).status_code == 200
+        assert await state_of(browser) == "gone", "it opens once"
+
+
+async def test_the_waiting_page_ends_with_a_refusal(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser, admin(hub_env) as approver:
+        await sign_up(browser, "alice")
+        await press(approver, "decline", "alice")
+        assert await state_of(browser) == "gone"
+        # another person signs up with the name and is approved: the first browser gets nothing
+        async with hub_env.browser() as another:
+            await sign_up(another, "alice", "quite-another-person")
+            await press(approver, "approve", "alice")
+            assert await state_of(another) == "approved"
+        assert await state_of(browser) == "gone"
+        assert "No sign-up waits here" in (await browser.get("/hub/signup/waiting")).text
+
+
+@pytest.mark.parametrize("cookie", ["alice:", "alice:0", "", "2|1:0|10:1"])
+async def test_a_forged_sign_up_opens_nothing(hub_env: HubEnvironment, cookie: str) -> None:
+    async with hub_env.browser() as browser, hub_env.browser() as forger:
+        await join(hub_env, browser, "alice")
+        forger.cookies.set("workbench-sign-up", cookie)
+        assert await state_of(forger) == "gone"
+        form = {"username": "alice", "proof": "alice", "_xsrf": ""}
+        page = await forger.get("/hub/login")
+        form["_xsrf"] = xsrf_of(page.text)
+        assert (await forger.post("/hub/login", data=form)).status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ ROUTE_TABLES = (
     "Queue and leases",
     "GPUs",
     "Quotas",
+    "People",
     "Homes and disk",
     "Usage, trail, description",
 )

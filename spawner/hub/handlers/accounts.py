@@ -1,4 +1,4 @@
-"""Account pages: sign up, change passwords, log out everywhere.
+"""Account pages: change passwords, log out everywhere.
 
 Every change is a POST, so that following a link changes nothing. A change that takes something back calls ``revoke``.
 An admin's change is written to the audit trail first; without the trail nothing changes.
@@ -15,7 +15,7 @@ from typing import Any
 from nativeauthenticator.orm import UserInfo
 from tornado import web
 
-from spawner.hub.approval import ApprovedSignUp, TooManyAttemptsError
+from spawner.hub.approval import ApprovedSignUp
 from spawner.hub.handlers.access import actor_of, require
 from spawner.hub.handlers.api_base import GetWorkbench, Route, WorkbenchHandler
 from spawner.hub.servers.revocation import Extent, Revocation, revoke
@@ -34,19 +34,25 @@ class AccountHandler(WorkbenchHandler):
         before: Mapping[str, Any] | None = None,
         after: Mapping[str, Any] | None = None,
         reason: str | None = None,
+        by: str | None = None,
     ) -> None:
         """Write ``action`` on the user ``name`` to the audit trail; raises Unknown."""
-        now, by = self.workbench.clock(), actor_of(self)
-        entry = TrailEntry(now, by, action, f"user {name}", before, after, reason)
+        now, actor = self.workbench.clock(), by or actor_of(self)
+        entry = TrailEntry(now, actor, action, f"user {name}", before, after, reason)
         await asyncio.to_thread(self.workbench.ledger.record_entry, entry)
 
     async def revoke(
-        self, name: str, extent: Extent, reason: str, kept_session: str | None = None
+        self,
+        name: str,
+        extent: Extent,
+        reason: str,
+        kept_session: str | None = None,
+        by: str | None = None,
     ) -> None:
         """Revoke what the user ``name`` was given; an account that never logged in has nothing."""
         user = self.find_user(name)
         if user is not None:
-            order = Revocation(extent, actor_of(self), reason, kept_session)
+            order = Revocation(extent, by or actor_of(self), reason, kept_session)
             await revoke(self.workbench, user, order)
 
     def get_account(self, name: str) -> UserInfo:
@@ -65,35 +71,6 @@ class AccountHandler(WorkbenchHandler):
         if errors:
             self.set_status(HTTPStatus.BAD_REQUEST)
         self.finish(await self.render_template(template, errors=errors, **names))
-
-
-class SignUpPageHandler(AccountHandler):
-    """``/signup``."""
-
-    async def get(self) -> None:
-        """Show the form."""
-        self.finish(
-            await self.render_template("signup.html", errors={}, username="", is_done=False)
-        )
-
-    async def post(self) -> None:
-        """Store a sign-up, or show the form again with an error at each field and the typed name."""
-        name, password, again = self.read_fields(
-            "username", "signup_password", "signup_password_confirmation"
-        )
-        try:
-            if password != again:
-                errors = {"again": "The two passwords differ: type them again."}
-            else:
-                errors = await self.authenticator.sign_up(self, name, password)
-        except TooManyAttemptsError as error:
-            self.set_status(error.status_code)
-            for header, value in error.headers.items():
-                self.set_header(header, value)
-            page = {"errors": {"form": error.jupyterhub_message}, "username": name}
-            self.finish(await self.render_template("signup.html", is_done=False, **page))
-            return
-        await self.finish_form("signup.html", errors, username=name, is_done=not errors)
 
 
 class PasswordPageHandler(AccountHandler):
@@ -188,13 +165,12 @@ def account_handlers(get_workbench: GetWorkbench) -> list[Route]:
     ]
 
 
-def sign_up_handlers(authenticator: type, get_workbench: GetWorkbench) -> list[Route]:
-    """Return the routes of sign-up and approval, if ``authenticator`` has them."""
+def password_handlers(authenticator: type, get_workbench: GetWorkbench) -> list[Route]:
+    """Return the routes of passwords, if ``authenticator`` has them."""
     if not issubclass(authenticator, ApprovedSignUp):
         return []
     options = {"get_workbench": get_workbench}
     return [
-        (r"/signup", SignUpPageHandler, options),
         (r"/change-password", PasswordPageHandler, options),
         (r"/change-password/([^/]+)", PasswordByAdminHandler, options),
     ]

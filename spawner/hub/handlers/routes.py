@@ -19,7 +19,7 @@ from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import Authenticator
 
-from spawner.hub.handlers.accounts import account_handlers, sign_up_handlers
+from spawner.hub.handlers.accounts import account_handlers, password_handlers
 from spawner.hub.handlers.admin_actions import admin_action_handlers
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route
 from spawner.hub.handlers.confirm import confirm_handlers
@@ -36,9 +36,14 @@ from spawner.hub.handlers.homes import home_handlers
 from spawner.hub.handlers.idle import idle_handlers
 from spawner.hub.handlers.lease import lease_handlers
 from spawner.hub.handlers.openapi import openapi_handlers
+from spawner.hub.handlers.password_reset import (
+    password_link_handlers,
+    password_reset_handlers,
+)
 from spawner.hub.handlers.people import people_handlers
 from spawner.hub.handlers.queue import queue_handlers
 from spawner.hub.handlers.quotas import quota_handlers
+from spawner.hub.handlers.sign_up import sign_up_handlers
 from spawner.hub.handlers.spawn_handlers import ServerApiHandler, SpawnFormHandler
 from spawner.hub.handlers.subjects import delete_stale_rows
 from spawner.hub.handlers.tokens import token_handlers
@@ -57,8 +62,10 @@ def with_workbench_routes(
             workbench = get_workbench()
             workbench.run_in_background(delete_stale_rows(workbench, app.db))
             return [
-                *build_routes(get_workbench),
                 *sign_up_handlers(base, get_workbench),
+                *password_handlers(base, get_workbench),
+                *password_reset_handlers(base, get_workbench),
+                *build_routes(get_workbench),
                 *super().get_handlers(app),
             ]
 
@@ -91,6 +98,7 @@ def build_routes(get_workbench: GetWorkbench) -> list[Route]:
         *trail_handlers(get_workbench),
         *people_handlers(get_workbench),
         *token_handlers(),
+        *password_link_handlers(get_workbench),
         *openapi_handlers(),
         *help_handlers(),
         *account_handlers(get_workbench),
