@@ -24,6 +24,7 @@ _PATTERNS = {
     "cudnn": r"[0-9]+\.[0-9]+\.[0-9]+",
     "nccl": r"[0-9]+\.[0-9]+\.[0-9]+",
     "driver": r"[0-9]+(\.[0-9]+){0,2}",
+    "packages_before": r"20[0-9]{2}-[0-9]{2}-[0-9]{2}",
 }
 _LISTS = {
     "architectures": (r"(sm|compute)_[1-9][0-9]{1,2}", '["sm_80", "sm_90", "compute_90"]'),
@@ -40,6 +41,7 @@ _EXAMPLES = {
     "cudnn": "9.5.1",
     "nccl": "2.26.2",
     "driver": "525.60.13",
+    "packages_before": "2025-12-01",
 }
 
 
@@ -48,7 +50,8 @@ class Release:
     """One release of the image; ``torch``, ``cuda``, ``python``, ``cudnn`` and ``nccl`` are versions.
 
     ``driver`` is the minimum NVIDIA driver of its CUDA version. ``architectures`` are the build targets of its PyTorch:
-    ``sm_90`` is machine code, and ``compute_90`` is PTX, which the driver compiles for newer GPUs. ``constraints``
+    ``sm_90`` is machine code, and ``compute_90`` is PTX, which the driver compiles for newer GPUs. ``packages_before``
+    is a date: other packages are older, so that they were tested with this PyTorch. ``constraints``
     pins packages that fit its PyTorch but do not declare it. ``without`` lists packages that have no fitting version,
     so the image omits them.
     """
@@ -62,6 +65,7 @@ class Release:
     cudnn: str
     nccl: str
     driver: str
+    packages_before: str
     architectures: tuple[str, ...]
     constraints: tuple[str, ...]
     without: tuple[str, ...]

@@ -26,6 +26,7 @@ def make_release(**changes: Any) -> Release:
         "python": "3.11",
         "cudnn": "9.5.1",
         "nccl": "2.26.2",
+        "packages_before": "2025-12-01",
         "driver": "525.60.13",
         "architectures": ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"),
         "constraints": ("torchaudio==2.7.1",),

@@ -24,6 +24,7 @@ python = "3.11"
 cudnn = "9.5.1"
 nccl = "2.26.2"
 driver = "525.60.13"
+packages_before = "2025-12-01"
 architectures = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
 constraints = ["torchaudio==2.7.1"]
 without = []
@@ -68,6 +69,7 @@ def test_catalog_cannot_be_changed(tmp_path: Path) -> None:
         ('image = "pytorch-cuda:v2.7"', 'image = "pytorch-cuda"', "image = 'pytorch-cuda'"),
         ('image = "pytorch-cuda:v2.7"', 'image = "--privileged:x"', "image = '--privileged:x'"),
         ('driver = "525.60.13"', 'driver = "new"', "driver = 'new'"),
+        ('"2025-12-01"', '"today"', "packages_before = 'today'"),
         ('cudnn = "9.5.1"', "cudnn = 9", "cudnn = 9"),
         ('"sm_50", ', '"sm_5.0", ', "architectures = ['sm_5.0'"),
         ('"sm_50", ', "50, ", "architectures = [50"),
