@@ -40,6 +40,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "export a model to TorchScript and ONNX, and compare the results",
     ),
     "serve": ("workbench_toolkit.serve.command", "serve an exported model over HTTP"),
+    "health": (
+        "workbench_toolkit.serve.health",
+        "ask the model server of this container whether it answers",
+    ),
 }
 """Each subcommand's module and its purpose in one line."""
 

@@ -144,7 +144,7 @@ class Home:
 
 def make_environment(folder: Path) -> None:
     """Make an environment that sees the image's packages; raises ToolError."""
-    _run(["make-environment", str(folder)])
+    _run(["/usr/local/bin/make-environment", str(folder)])
 
 
 def remove_folder(folder: Path) -> None:
@@ -186,7 +186,8 @@ def _sees_image(config: Path) -> bool:
 
 def _fill(environment: Environment) -> None:
     options = ["--system-site-packages"] if environment.sees_image else []
-    _run(["/usr/bin/python3", "-m", "venv", "--without-pip", *options, str(environment.folder)])
+    words = ["/usr/bin/python3", "-I", "-m", "venv", "--without-pip"]
+    _run([*words, *options, str(environment.folder)])
     if environment.sees_image:
         make_environment(environment.folder)
         for name in ("pip", "pip3"):

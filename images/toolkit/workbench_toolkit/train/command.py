@@ -76,7 +76,7 @@ def _log_folder(run_folder: Path) -> Path:
 
 
 def _torchrun_words(log_folder: Path) -> list[str]:
-    """Return torchrun's options: one node, output to the terminal and to one file per process."""
+    """Return torchrun's options: one node, and the output of each process in a file."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     return [
         "--rdzv-backend=loopback",  # train/rendezvous.py
@@ -85,6 +85,7 @@ def _torchrun_words(log_folder: Path) -> list[str]:
         f"--rdzv-id={now}-{secrets.token_hex(16)}",
         f"--log-dir={log_folder}",
         "--tee=3",
+        "--local-ranks-filter=0",  # the terminal has rank 0's output, the files have all
     ]
 
 
@@ -96,4 +97,5 @@ def _environment(run_folder: Path) -> dict[str, str]:
         "GLOO_SOCKET_IFNAME": "lo",
         "NCCL_SOCKET_IFNAME": "lo",
     }
-    return {**defaults, **os.environ}
+    # train/import_hook.py reads it
+    return {**defaults, **os.environ, "WB_TRAIN": "1"}
