@@ -101,6 +101,14 @@ class WhenIdle(StrEnum):
     GO_ON = "go_on"  # restart without GPUs
 
 
+class StartMode(StrEnum):
+    """How much of the user's own home a start uses."""
+
+    NORMAL = "normal"
+    WITHOUT_PACKAGES = "without_packages"  # the image's packages alone
+    REPAIR = "repair"  # neither packages nor settings of the home, for mending it
+
+
 @dataclass(frozen=True)
 class Account:
     """Linux identity of a hub user; no other user ever gets this ``uid`` (= gid).
@@ -182,6 +190,7 @@ class Lease:
     mig_profile: str | None = None
     groups: tuple[str, ...] = ()
     when_idle: WhenIdle = WhenIdle.STOP
+    start_mode: StartMode = StartMode.NORMAL
 
 
 class Cap(NamedTuple):
@@ -219,6 +228,7 @@ class Options:
     hours: float | None = None
     mig_profile: str | None = None
     when_idle: WhenIdle = WhenIdle.STOP
+    start_mode: StartMode = StartMode.NORMAL
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import ipaddress
 import os
 import re
 import sys
+import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
@@ -110,6 +111,13 @@ def _yes_or_no(text: str) -> bool:
     if text not in ("yes", "no"):
         raise ValueError("yes or no")
     return text == "yes"
+
+
+def _time_zone(text: str) -> str:
+    try:
+        return zoneinfo.ZoneInfo(text).key if text else ""
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        raise ValueError("the name of a time zone such as Asia/Shanghai") from None
 
 
 def _matching(pattern: str, description: str) -> Callable[[str], str]:
@@ -322,6 +330,11 @@ class Settings:
         None,
         _optional(parse_bytes),
         "Size of one home above which its user starts no new server; empty for no quota.",
+    )
+    time_zone: str = _setting(
+        "",
+        _time_zone,
+        "Time zone of users' servers such as Asia/Shanghai; empty for UTC.",
     )
     starts_per_hour: int = _setting(
         60,

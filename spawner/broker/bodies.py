@@ -42,6 +42,7 @@ HUB_VARIABLES = frozenset(
         "JUPYTERHUB_USER",
         "MEM_GUARANTEE",
         "MEM_LIMIT",
+        "TZ",
     }
 )
 _MAX_VALUE_CHARACTERS = 4096

@@ -1,4 +1,4 @@
-"""``workbench home``: lists the homes of all users, and removes those of deleted users."""
+"""``workbench home``: lists the homes of all users, mends one, and removes those of deleted users."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spawner.policy.formatting import format_bytes
 
 def add_home_noun(nouns: Any) -> Noun:  # noqa: ANN401 - argparse keeps the type to itself
     """Add the noun to the command line."""
-    noun = Noun(nouns, "home", "list homes, and remove those of deleted users")
+    noun = Noun(nouns, "home", "list homes, mend one, and remove those of deleted users")
     add_json_flag(
         noun.add_verb(
             "list",
@@ -25,6 +25,14 @@ def add_home_noun(nouns: Any) -> Noun:  # noqa: ANN401 - argparse keeps the type
             lambda flags: run_with_hub(_list, flags),
         )
     )
+    mend = noun.add_verb(
+        "mend",
+        "give all files of a home to its user at the next start, as after a restore by root",
+        lambda flags: run_with_hub(_mend, flags),
+    )
+    mend.add_argument("home", metavar="HOME", help="the name of its user, or of the home")
+    add_reason_flag(mend)
+    add_json_flag(mend)
     remove = noun.add_verb(
         "remove",
         "remove the home of a deleted user with all its files",
@@ -57,6 +65,11 @@ def _cells(home: Mapping[str, Any]) -> tuple[str, ...]:
         "unknown" if size is None else format_bytes(size),
         "now" if home["is_in_use"] else home["last_used_at"] or "-",
     )
+
+
+def _mend(hub: HubClient, flags: argparse.Namespace) -> int:
+    path = f"homes/{escape_segment(flags.home)}/mend"
+    return run_action(hub, flags, "home mend", flags.home, "POST", path)
 
 
 def _remove(hub: HubClient, flags: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""User homes: lists the homes of all users, and removes those of deleted users by order of an admin.
+"""User homes: lists the homes of all users; by order of an admin it mends one, or removes one of a deleted user.
 
 A home stays when its user is deleted. Its removal ends the account for good, so no later user gets its uid.
 """
@@ -75,6 +75,31 @@ class UserHomes:
             for identity, one in accounts.items()
         }
         return {identity: size for identity, size in found.items() if size is not None}
+
+    async def mend(
+        self, home: str, users: Mapping[str, str], *, by: str, reason: str
+    ) -> Refused | None:
+        """Let the next start give all files of ``home``, a volume or the name of its user, to its user.
+
+        Raises Unknown.
+        """
+        homes, _ = await self.list(users)
+        found = next((one for one in homes if home in (one.volume, one.user)), None)
+        if found is None:
+            return Refused(Reason.NO_HOME, f"There is no home {home[:80]!r}: list them first.")
+        is_unprepared = await self._in_ledger(
+            self._ledger.unprepare_home,
+            found.account.uid,
+            found.volume,
+            by=by,
+            reason=reason,
+            now=self._clock(),
+        )
+        if is_unprepared:
+            return None
+        return Refused(
+            Reason.HOME_IN_USE, "A server uses this home: stop every server of its user first."
+        )
 
     async def remove(
         self, volume: str, users: Mapping[str, str], *, by: str, reason: str

@@ -100,6 +100,7 @@ def configure(c: Config, settings: Settings, workbench: Workbench, docs: Path) -
         # JupyterHub calls a function here with the user; a page awaits the function that it returns
         "lease_of": lambda _user: functools.partial(build_lease_view, workbench),
         "disk_trouble": lambda user: workbench.disk.trouble if user and user.admin else None,
+        "home_use": lambda user: workbench.disk.home_use(identify(user)) if user else None,
         "home_trouble": lambda user: workbench.disk.home_trouble(identify(user)) if user else None,
         # the navigation bar of an admin calls it
         "count_waiting": lambda user: functools.partial(count_waiting_for, user),
@@ -231,6 +232,7 @@ def _configure_servers(c: Config, settings: Settings, workbench: Workbench) -> N
     c.Spawner.port = PORT
     c.Spawner.default_url = "/lab"
     c.Spawner.env_keep = []
+    c.Spawner.environment = {"TZ": settings.time_zone} if settings.time_zone else {}
     # a server's token may report activity, authenticate its visitors, and use its own lease
     c.Spawner.server_token_scopes = [
         "users:activity!user",

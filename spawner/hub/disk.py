@@ -10,21 +10,31 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from spawner.controller.user_homes import UserHomes
 from spawner.hub.metrics import publish_disk
 from spawner.ledger import Ledger
 from spawner.ledger.trail import HUB, TrailAction, TrailEntry
-from spawner.model import Reason, Refused, Unknown
+from spawner.model import Reason, Refused, StartMode, Unknown
 from spawner.policy.formatting import format_bytes
 
 log = logging.getLogger(__name__)
 
 PERIOD_SECONDS = 60.0
 LOW_PERCENT = 10
+WARNING_PERCENT = 90
+"""From this part of its quota on, a page warns that the home is nearly full."""
 RECOVERED_PERCENT = (
     12  # above LOW_PERCENT, so that one file does not change the state back and forth
 )
+
+
+class HomeUse(NamedTuple):
+    """How much of its quota a home takes, as one sentence."""
+
+    sentence: str
+    is_nearly_full: bool
 
 
 class DiskWatch:
@@ -78,6 +88,25 @@ class DiskWatch:
             "remove files, or homes of deleted users (workbench home list)."
         )
 
+    @property
+    def quota_bytes(self) -> int | None:
+        """The bound on the size of each home, None without one."""
+        return self._quota
+
+    def home_size(self, identity: str) -> int | None:
+        """Return the last known size of a user's home in bytes; None without a quota, which alone measures."""
+        return self._sizes.get(identity)
+
+    def home_use(self, identity: str) -> HomeUse | None:
+        """Return how much of their quota a user's home takes; None if that is unknown or above the quota."""
+        size = self._sizes.get(identity)
+        if self._quota is None or size is None or size > self._quota:
+            return None
+        return HomeUse(
+            f"Your home has {format_bytes(size)} of {format_bytes(self._quota)}.",
+            100 * size >= WARNING_PERCENT * self._quota,
+        )
+
     def home_trouble(self, identity: str) -> str | None:
         """Return one sentence for a user whose home is larger than its quota."""
         size = self._sizes.get(identity)
@@ -85,11 +114,16 @@ class DiskWatch:
             return None
         return (
             f"Your home has {format_bytes(size)} and may have {format_bytes(self._quota)}: delete files in a "
-            "running server, or ask an admin; it is measured again within half an hour."
+            "running server or in one that you start to repair your home; it is measured again within half an hour."
         )
 
-    def refuse_start(self, identity: str) -> Refused | None:
-        """Return why this user starts no new server, None if nothing is known against it."""
+    def refuse_start(self, identity: str, start_mode: StartMode) -> Refused | None:
+        """Return why this user starts no new server, None if nothing is known against it.
+
+        A start to repair the home is never refused, because files can be deleted there.
+        """
+        if start_mode is StartMode.REPAIR:
+            return None
         trouble = self.home_trouble(identity)
         return None if trouble is None else Refused(Reason.HOME_FULL, trouble)
 

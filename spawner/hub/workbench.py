@@ -21,6 +21,7 @@ from spawner.controller import Controller
 from spawner.controller.queue import Inventory
 from spawner.hub.disk import DiskWatch
 from spawner.hub.metrics import Metrics
+from spawner.hub.server_notices import ServerNotices
 from spawner.hub.single_flight import SingleFlight
 from spawner.hub.start_rate import StartRate
 from spawner.idle import IdleTracker
@@ -68,6 +69,7 @@ class Workbench:
 
     ``offered`` is the part of the catalog that users can choose; a lease of another release keeps it.
     ``disk`` knows the free space and the sizes of homes. ``start_rate`` bounds the starts of each user.
+    ``server_notices`` has what servers say about themselves.
     ``launch_slots`` bounds the containers that start at once; a request in the queue takes no slot.
     ``servers`` are the spawners of this process by (user, server). ``closed_listeners`` receive each lease whose
     container is proven gone.
@@ -99,6 +101,7 @@ class Workbench:
         self.disk = DiskWatch(
             ledger, controller.homes, clock, settings.home_quota_bytes, disk_folder
         )
+        self.server_notices = ServerNotices()
         self.start_rate = StartRate(settings.starts_per_hour)
         self.launch_slots = asyncio.Semaphore(MAX_CONCURRENT_LAUNCHES)
         self.servers: WeakValueDictionary[tuple[str, str], Server] = WeakValueDictionary()

@@ -84,6 +84,23 @@ class Accounts:
                 record(connection, entry)
         return True
 
+    def unprepare_home(self, uid: int, volume: str, *, by: str, reason: str, now: float) -> bool:
+        """Record that the next start of ``uid`` prepares its home again; False if it has a live lease."""
+        where = tables.accounts.c.number == uid - self._first_uid
+        is_live = (tables.leases.c.uid == uid) & (tables.leases.c.state != LeaseState.CLOSED.value)
+        with transaction(self._engine) as connection:
+            if connection.execute(sa.select(tables.leases.c.id).where(is_live)).first() is not None:
+                return False
+            connection.execute(
+                sa.update(tables.accounts).where(where).values(is_home_prepared=False)
+            )
+            subject = f"home {volume}"
+            entry = TrailEntry(
+                now, by, TrailAction.HOME_MENDED, subject, None, {"uid": uid}, reason
+            )
+            record(connection, entry)
+        return True
+
     def mark_home_prepared(self, uid: int) -> None:
         """Record that the home folder of ``uid`` exists and belongs to it."""
         with transaction(self._engine) as connection:

@@ -137,11 +137,11 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
         with self._transaction() as connection:
             own = rows.live_lease(connection, request.user, request.server)
             if own is not None and self._is_reusable(connection, own, request):
-                when_idle = request.options.when_idle
-                if own.when_idle is when_idle:
+                when_idle, start_mode = request.options.when_idle, request.options.start_mode
+                if (own.when_idle, own.start_mode) == (when_idle, start_mode):
                     return own
-                # this choice claims nothing, so it changes without a loss of the position
-                return rows.write(connection, own, when_idle=when_idle)
+                # these choices claim nothing, so they change without a loss of the position
+                return rows.write(connection, own, when_idle=when_idle, start_mode=start_mode)
             waiting_lease = own if own is not None and own.state is LeaseState.WAITING else None
             owner = Owner(request.user, request.identity, request.groups)
             entitlement = self._entitle(connection, owner, quota, now)
@@ -171,6 +171,7 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
                 is_claimed=not gpus,
                 groups=request.groups,
                 when_idle=request.options.when_idle,
+                start_mode=request.options.start_mode,
             )
             rows.insert(connection, lease)
             if lease.state is LeaseState.GRANTED:

@@ -9,9 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from spawner.model import Cause, Lease, LeaseState, WhenIdle
+from spawner.model import Cause, Lease, LeaseState, StartMode, WhenIdle
 
-VERSION = "0005"
+VERSION = "0006"
 """The latest script of ``spawner.ledger.migrations``, which results in these tables."""
 metadata = sa.MetaData()
 
@@ -50,6 +50,7 @@ leases = sa.Table(
     sa.Column("is_claimed", sa.Boolean, nullable=False),
     sa.Column("groups", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
     sa.Column("when_idle", sa.String(16), nullable=False, server_default="stop"),
+    sa.Column("start_mode", sa.String(16), nullable=False, server_default="normal"),
     # accounting reads the leases of some days among years of closed leases
     sa.Index("leases_by_grant", "granted_at"),
     sa.Index(
@@ -190,6 +191,7 @@ def as_row(lease: Lease) -> dict[str, Any]:
         "groups": list(lease.groups),
         "state": lease.state.value,
         "when_idle": lease.when_idle.value,
+        "start_mode": lease.start_mode.value,
         "cause": None if lease.cause is None else lease.cause.value,
     }
 
@@ -201,6 +203,7 @@ def as_lease(row: sa.Row[Any]) -> Lease:
     values["groups"] = tuple(values["groups"])
     values["state"] = LeaseState(values["state"])
     values["when_idle"] = WhenIdle(values["when_idle"])
+    values["start_mode"] = StartMode(values["start_mode"])
     if values["cause"] is not None:
         values["cause"] = Cause(values["cause"])
     return Lease(**values)

@@ -37,6 +37,7 @@ class TrailAction(StrEnum):
     GPU_UNDRAINED = "gpu.undrained"  # UUID
     DISK_LOW = "disk.low"  # disk
     DISK_RECOVERED = "disk.recovered"  # disk
+    HOME_MENDED = "home.mended"  # home VOLUME; the next start gives its files to its user
     HOME_REMOVED = "home.removed"  # home VOLUME
     QUOTA_CHANGED = "quota.changed"  # default, group NAME or user NAME
     USER_APPROVED = "user.approved"  # user NAME; the account may log in

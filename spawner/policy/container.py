@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spawner.model import Account, Lease
+from spawner.model import Account, Lease, StartMode
 from spawner.policy import names
 
 HOME = "/home/researcher"
@@ -30,6 +30,12 @@ LABEL_MIG_PROFILE = "workbench.mig-profile"
 ROLE_SERVER = "server"
 ROLE_PREPARE_HOME = "prepare-home"
 
+_START_VARIABLES = {
+    StartMode.NORMAL: {},
+    StartMode.WITHOUT_PACKAGES: {"WB_PACKAGES": ""},
+    StartMode.REPAIR: {"WB_PACKAGES": "", "WB_REPAIR": "1"},
+}
+"""Variables that the image's entrypoint reads."""
 _MAX_CPU_SHARES = 262144  # Docker's maximum
 _LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 # the image dates its files to the year 2000 for reproducible builds; in a new home they get the current time
@@ -82,6 +88,7 @@ def build_server(
         "NVIDIA_VISIBLE_DEVICES": "void",
         # libraries count the host's CPUs and would start more threads than the limit lets run
         "OMP_NUM_THREADS": str(max(1, int(limits.cpus / max(1, lease.gpu_count)))),
+        **_START_VARIABLES[lease.start_mode],
     }
     body: dict[str, Any] = {
         "Image": image_id,

@@ -8,20 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from spawner.model import Options, OptionsError, WhenIdle
+from spawner.model import Options, OptionsError, StartMode, WhenIdle
 
 MAX_GPUS = 1024
 MIN_HOURS = 0.01
 MAX_HOURS = 8760
 MIG_PROFILE = re.compile(r"(?=.{1,32}$)([1-9]c\.)?[1-9]g\.[1-9][0-9]{0,3}gb([+-][a-z.]+)*")
 """NVIDIA's profile names, such as ``1g.10gb``, ``1c.3g.40gb`` and ``1g.10gb+me``."""
-_KEYS = ("release", "gpus", "mig_profile", "hours", "when_idle")
+_KEYS = ("release", "gpus", "mig_profile", "hours", "when_idle", "start_mode")
 
 
 def parse_options(raw: object, *, releases: Collection[str], default_release: str) -> Options:
-    """Return the options in ``raw``: ``release``, ``gpus`` (int), ``mig_profile``, ``hours`` (number), ``when_idle``.
+    """Return the options in ``raw``: ``release``, ``gpus`` (int), ``mig_profile``, ``hours`` (number), ``when_idle``,
+    ``start_mode``.
 
-    Every key is optional, and the last three may be None. Raises OptionsError with one sentence for the user.
+    Every key is optional, and the last four may be None. Raises OptionsError with one sentence for the user.
     """
     if not isinstance(raw, Mapping):
         raise OptionsError('The options must be an object such as {"release": "v2.7", "gpus": 1}.')
@@ -29,7 +30,7 @@ def parse_options(raw: object, *, releases: Collection[str], default_release: st
     if unknown:
         raise OptionsError(
             f"{unknown[0]!r} is not an option of a server: choose only 'release', 'gpus', 'mig_profile', "
-            "'hours' and 'when_idle'."
+            "'hours', 'when_idle' and 'start_mode'."
         )
     release = raw.get("release", default_release)
     if not isinstance(release, str) or release not in releases:
@@ -47,6 +48,7 @@ def parse_options(raw: object, *, releases: Collection[str], default_release: st
         hours=_parse_hours(raw.get("hours")),
         mig_profile=_parse_profile(raw.get("mig_profile"), gpus),
         when_idle=_parse_when_idle(raw.get("when_idle")),
+        start_mode=_parse_start_mode(raw.get("start_mode")),
     )
 
 
@@ -58,6 +60,16 @@ def _parse_when_idle(choice: object) -> WhenIdle:
             f"{str(choice)[:40]!r} is not an action for idle servers: choose 'stop' or 'go_on'."
         )
     return WhenIdle(choice)
+
+
+def _parse_start_mode(choice: object) -> StartMode:
+    if choice is None:
+        return StartMode.NORMAL
+    if not isinstance(choice, str) or choice not in set(StartMode):
+        raise OptionsError(
+            f"{str(choice)[:40]!r} is not a way to start: choose 'normal', 'without_packages' or 'repair'."
+        )
+    return StartMode(choice)
 
 
 def _parse_profile(profile: object, gpus: int) -> str | None:

@@ -10,8 +10,8 @@ from spawner.ledger.trail import TrailAction
 from spawner.settings import Settings
 from tests.hub.accounts import admin, join
 from tests.hub.hub_env import HubEnvironment
-from tests.hub.pages import parse
-from tests.hub.servers import start, stop
+from tests.hub.pages import one, parse
+from tests.hub.servers import read_lease, start, stop
 from tests.hub.shell import Shell
 
 API = "/hub/api/workbench"
@@ -64,6 +64,32 @@ async def test_a_deleted_users_home_is_kept_listed_and_removed_by_an_admin(
     )
     assert await shell.run("home", "remove", alices, "--yes", "--reason", "again") == 1
     assert "There is no home" in shell.err
+
+
+async def test_a_home_is_mended_at_the_next_start(hub_env: HubEnvironment, shell: Shell) -> None:
+    hub_env.be_brisk()
+    home = await use_home(hub_env, "alice")
+    uid = int(home.rpartition("-")[2])
+
+    def is_prepared() -> bool:
+        account = hub_env.ledger.account(uid)
+        assert account is not None
+        return account.is_home_prepared
+
+    assert await shell.run("home", "mend", "nobody", "--reason", "restored") == 1
+    assert "There is no home 'nobody'" in shell.err
+    assert (await start(hub_env, "alice", {"gpus": 0}))[0] == 201
+    assert await shell.run("home", "mend", "alice", "--reason", "restored") == 1
+    assert "A server uses this home" in shell.err
+    await stop(hub_env, "alice")
+    for name in ("alice", home):
+        assert is_prepared()
+        assert await shell.run("home", "mend", name, "--reason", "restored") == 0
+        assert not is_prepared()
+        entry = hub_env.ledger.trail(limit=1)[0].entry
+        assert (entry.action, entry.subject) == (TrailAction.HOME_MENDED, f"home {home}")
+        assert (await start(hub_env, "alice", {"gpus": 0}))[0] == 201
+        await stop(hub_env, "alice")
 
 
 async def test_a_new_user_of_the_same_name_gets_another_home(hub_env: HubEnvironment) -> None:
@@ -141,8 +167,17 @@ class TestQuota:
             assert (status, message[:43]) == (409, "Your home has 6.0 GiB and may have 5.0 GiB:")
             assert message[:43] in parse((await browser.get("/hub/home")).text).text
             assert (await start(hub_env, "bob", {"gpus": 0}))[0] == 201
-            measured[home] = 4 * 1024**3
-            await hub_env.workbench.disk.update()
+            assert (await read_lease(hub_env, "bob"))["home_quota_bytes"] == 5 * 1024**3
+            repair = {"gpus": 0, "start_mode": "repair"}
+            assert (await start(hub_env, "alice", repair))[0] == 201, "files can be deleted there"
+            await stop(hub_env, "alice")
+            for size, said in ((4.6, "larger one starts no new server"), (4, "4.0 GiB of 5.0 GiB")):
+                measured[home] = int(size * 1024**3)
+                await hub_env.workbench.disk.update()
+                page = parse((await browser.get("/hub/home")).text)
+                assert said in one(page, "#wb-home-use").text
+            assert "larger" not in one(page, "#wb-home-use").text
+            assert (await read_lease(hub_env, "alice"))["home_size_bytes"] == 4 * 1024**3
             assert (await start(hub_env, "alice", {"gpus": 0}))[0] == 201
 
 

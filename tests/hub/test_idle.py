@@ -211,3 +211,20 @@ async def test_the_form_lets_people_choose(hub_env: HubEnvironment) -> None:
         page = parse((await browser.get("/hub/spawn/alice")).text)
     assert "are idle for 30 min" in one(page, "#wb-when-idle legend").text
     assert one(page, "#when-idle-stop").has_attr("checked")
+
+
+async def test_notices_of_a_server_are_on_its_users_page(hub_env: HubEnvironment) -> None:
+    notice = "The folder ~/.jupyter cannot be used: <b>rename it</b>."
+    without = {key: value for key, value in REST.items() if key != "notices"}
+    path = server_url("", "activity")
+    async with hub_env.browser() as browser, hub_env.client("alice") as client:
+        await join(hub_env, browser, "alice")
+        await start(hub_env, "alice", {"gpus": 0})
+        assert (await post_activity(client, notices=[notice]))["notices"] == [notice]
+        for notices in ("x", [1], ["x" * 501], ["x"] * 11):
+            answer = await client.post(path, json={**without, "notices": notices})
+            assert answer.status_code == 400, answer.text
+        assert notice in parse((await browser.get("/hub/home")).text).text
+        # as a server that was started before an upgrade of the hub
+        assert (await client.post(path, json=without)).status_code == 200
+    assert (await read_lease(hub_env, "alice"))["notices"] == []

@@ -43,6 +43,7 @@ REST = [
     *(f"GET /workbench/quotas/users/{name}/effective" for name in ("alice", "bob", "carl")),
     "GET /workbench/homes",
     "POST /workbench/homes/wb-home-alice-1/remove",
+    "POST /workbench/homes/wb-home-alice-1/mend",
     "GET /workbench/trail",
     "GET /workbench/people",
     "GET /workbench/people/bob",

@@ -176,3 +176,19 @@ def test_a_start_after_the_damage_is_mended_ignores_nothing(
     assert probe_server(name)["terminal"] is True
     assert read_log(name).count("The start before this one failed") == 1
     assert docker("exec", name, "bash", "-c", "ls /home/researcher/.workbench") == "packages"
+
+
+def test_a_start_for_repairs_uses_nothing_of_the_home(
+    release: Release, volume: str, name: str
+) -> None:
+    broken = (
+        f"mkdir .jupyter; echo '{EXIT}' >.jupyter/jupyter_server_config.py; echo exit 7 >.bash_profile;"
+        " mkdir -p $S .ipython/profile_default/startup; echo '1/0' >$S/ipykernel.py"
+    )
+    damage_home(release, volume, broken)
+    home = f"--volume={volume}:/home/researcher"
+    start_server(release, name, home, "--env=WB_REPAIR=1", "--env=WB_PACKAGES=")
+    assert probe_server(name) == {"terminal": True, "kernel": IMAGE_ALONE}, read_log(name)
+    notices = docker("exec", name, "cat", "/tmp/workbench-notices")
+    assert notices.startswith("This start is to repair your home")
+    assert len(notices.splitlines()) == 1

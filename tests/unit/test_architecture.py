@@ -54,6 +54,7 @@ FLOORS_WITHIN = {
             "openid",
             "page_headers",
             "password_hashing",
+            "server_notices",
             "sessions",
             "single_instance",
             "single_flight",

@@ -9,20 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from gpu_panel.hub import HubError
 from gpu_panel.lease import LeaseWatch
 from gpu_panel.message import Activity
+from gpu_panel.notices import Notices
 
 PERIOD_SECONDS = 60.0
+PERIOD_WITHOUT_GPUS_SECONDS = 600.0
+"""The period of a server without GPUs, whose reports carry its notices alone."""
+
 IDLE_PERIOD_SECONDS = 10.0
 """The period while an idle release is due: the hub releases GPUs only on a recent report."""
 
 
 class Reporter:
-    """Sends reports as long as the server runs and its lease has GPUs."""
+    """Sends reports as long as the server runs: rarely without GPUs, and soon after a new notice."""
 
     def __init__(
         self,
@@ -30,25 +35,37 @@ class Reporter:
         read: Callable[[], Activity],
         log: logging.Logger,
         period_seconds: float = PERIOD_SECONDS,
+        notices: Notices | None = None,
     ) -> None:
+        self._notices = notices
         self._lease = lease
         self._read = read
         self._log = log
         self._period_seconds = period_seconds
 
     async def run(self) -> None:
-        """Report until the hub says that this server has no GPU."""
+        """Report until cancelled."""
         while True:
             pause = self._period_seconds
+            notices = () if self._notices is None else self._notices.all
             try:
-                lease = await self._lease.report(self._read())
+                lease = await self._lease.report(replace(self._read(), notices=notices))
                 if lease.state is not None and not lease.gpu_count:
-                    return
+                    pause = PERIOD_WITHOUT_GPUS_SECONDS
                 if lease.idle_seconds_left is not None:
                     pause = min(pause, IDLE_PERIOD_SECONDS)
             except HubError as error:
                 self._log.debug("activity report failed: reason=%s", error)
-            await asyncio.sleep(pause)
+            await self._wait(pause, notices)
+
+    async def _wait(self, seconds: float, reported: tuple[str, ...]) -> None:
+        """Wait for so long, or one period after a notice that is not among those ``reported``."""
+        while seconds > 0:
+            step = min(seconds, self._period_seconds)
+            await asyncio.sleep(step)
+            seconds -= step
+            if self._notices is not None and self._notices.all != reported:
+                return
 
 
 def read_activity(settings: Mapping[str, Any], now: datetime) -> Activity:

@@ -108,6 +108,8 @@ def _parse_lease(body: bytes) -> Lease:
             trouble=_expect(answer.get("trouble"), str, type(None)),
             idle_seconds_left=_expect(answer["idle_seconds_left"], int, float, type(None)),
             gpus_given_back=_expect(answer["gpus_given_back"], int, type(None)),
+            home_size_bytes=_expect(answer["home_size_bytes"], int, type(None)),
+            home_quota_bytes=_expect(answer["home_quota_bytes"], int, type(None)),
             confirmed=True,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-SCHEMA = 5
+SCHEMA = 6
 ACTIVITY_SCHEMA = 1
 SIMULATED_SUFFIX = "(simulated)"
 
@@ -68,6 +68,7 @@ class Lease:
     ``trouble``: a sentence for the user when a GPU has failed.
     ``idle_seconds_left``: until the release of its unused GPUs, None unless a release is due.
     ``gpus_given_back``: the number of GPUs that an idle release took, None without one.
+    ``home_size_bytes`` and ``home_quota_bytes``: the size of the home and its bound, None without a quota.
     ``confirmed``: False while the hub does not answer; the lease is then the last known one.
     """
 
@@ -79,6 +80,23 @@ class Lease:
     idle_seconds_left: float | None
     gpus_given_back: int | None
     confirmed: bool
+    home_size_bytes: int | None = None
+    home_quota_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class ServerReading:
+    """CPU, memory and disk of this server at one moment; a limit of None is no limit or an unknown one.
+
+    ``cpu_cores`` is the CPU time per second: 1.0 is one busy core. The disk is the file system of the home.
+    """
+
+    cpu_cores: float | None = None
+    cpu_cores_limit: float | None = None
+    memory_used_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    disk_used_bytes: int | None = None
+    disk_total_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +104,13 @@ class Activity:
     """The activity of this server; ``tests/contract/panel-activity.json`` is the sample.
 
     ``busy_kernels`` is a count. The other two are the seconds since the last activity of any kernel and any terminal,
-    or since the start of the server without one. None is unknown.
+    or since the start of the server without one. None is unknown. ``notices`` are sentences for the user.
     """
 
     busy_kernels: int | None
     kernels_quiet_seconds: float | None
     terminals_quiet_seconds: float | None
+    notices: tuple[str, ...] = ()
 
 
 def build_message(
@@ -99,6 +118,8 @@ def build_message(
     period_seconds: float,
     history: Sequence[Reading] = (),
     lease: Lease | None = None,
+    server: ServerReading | None = None,
+    notices: Sequence[str] = (),
 ) -> bytes:
     """Return the message for ``reading``; ``history`` holds older readings, oldest first."""
     message = {
@@ -109,6 +130,8 @@ def build_message(
         "gpus": [{**asdict(gpu), "simulated": gpu.is_simulated} for gpu in reading.gpus],
         "history": _build_history(history),
         "lease": None if lease is None else asdict(lease),
+        "server": asdict(server or ServerReading()),
+        "notices": list(notices),
     }
     return json.dumps(message, separators=(",", ":")).encode()
 

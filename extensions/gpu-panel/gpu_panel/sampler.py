@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from gpu_panel.lease import LeaseWatch
-from gpu_panel.message import Reading, build_message
+from gpu_panel.message import Reading, ServerReading, build_message
+from gpu_panel.notices import Notices
 
 PERIOD_SECONDS = 1.0
 HISTORY_SECONDS = 300.0
@@ -36,8 +37,13 @@ class Sampler:
         lease: LeaseWatch,
         log: logging.Logger,
         period_seconds: float = PERIOD_SECONDS,
+        *,
+        read_server: Callable[[], ServerReading] = ServerReading,
+        notices: Notices | None = None,
     ) -> None:
         self._read = read
+        self._read_server = read_server
+        self._notices = notices
         self._lease = lease
         self._log = log
         self._period_seconds = period_seconds
@@ -73,21 +79,27 @@ class Sampler:
             due = loop.time()
             while True:
                 reading = await loop.run_in_executor(self._thread, self._read)
-                self._publish(reading)
+                server = await loop.run_in_executor(self._thread, self._read_server)
+                self._publish(reading, server)
                 due = max(due + self._period_seconds, loop.time())
                 await asyncio.sleep(due - loop.time())
 
-    def _publish(self, reading: Reading) -> None:
+    def _publish(self, reading: Reading, server: ServerReading) -> None:
         lease = self._lease.view()
+        notices = () if self._notices is None else self._notices.all
         oldest = reading.sampled_at - HISTORY_SECONDS
         while self._history and self._history[0].sampled_at < oldest:
             self._history.popleft()
         if self._new_clients:
-            message = build_message(reading, self._period_seconds, self._history, lease)
+            message = build_message(
+                reading, self._period_seconds, self._history, lease, server, notices
+            )
             for client in self._new_clients:
                 client.deliver(message)
         if self._clients:
-            message = build_message(reading, self._period_seconds, lease=lease)
+            message = build_message(
+                reading, self._period_seconds, lease=lease, server=server, notices=notices
+            )
             for client in self._clients:
                 client.deliver(message)
         self._clients |= self._new_clients

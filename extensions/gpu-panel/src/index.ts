@@ -17,6 +17,7 @@ import { LeaseModel } from './lease';
 import { LeaseStatus } from './lease-status';
 import { GpuModel } from './model';
 import { GpuPanel, PANEL_ID } from './panel';
+import { showNotices } from './server-notices';
 import { GpuStatus } from './gpu-status';
 import { Stream, streamUrl } from './stream';
 
@@ -61,6 +62,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     statusBar?.registerStatusItem(PANEL_ID, { item: status, align: 'left', rank: 100 });
     const countdown = new LeaseStatus(lease, show);
     statusBar?.registerStatusItem(LEASE_ID, { item: countdown, align: 'left', rank: 101 });
+    showNotices(model);
     openStream(app, model, lease);
   }
 };

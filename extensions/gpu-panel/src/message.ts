@@ -38,6 +38,7 @@ export interface GpuHistory {
  * - `trouble`: a sentence for the user when a GPU has failed.
  * - `idle_seconds_left`: until the release of its unused GPUs, `null` unless a release is due.
  * - `gpus_given_back`: the number of GPUs that an idle release took, `null` without one.
+ * - `home_size_bytes`, `home_quota_bytes`: the size of the home and its bound, `null` without a quota.
  * - `confirmed`: false while the hub does not answer; the lease is then the last known one.
  */
 export interface LeaseReading {
@@ -49,17 +50,32 @@ export interface LeaseReading {
   idle_seconds_left: number | null;
   gpus_given_back: number | null;
   confirmed: boolean;
+  home_size_bytes: number | null;
+  home_quota_bytes: number | null;
+}
+
+/** CPU, memory and disk of this server; `cpu_cores` is 1 for one busy core, and a limit of `null` is none or unknown. */
+export interface ServerReading {
+  cpu_cores: number | null;
+  cpu_cores_limit: number | null;
+  memory_used_bytes: number | null;
+  memory_limit_bytes: number | null;
+  disk_used_bytes: number | null;
+  disk_total_bytes: number | null;
 }
 
 /** `sampled_at` is in seconds since the Unix epoch; only the first message has a `history`; without a hub `lease` is `null`. */
 export interface PanelMessage {
-  schema: 5;
+  schema: 6;
   sampled_at: number;
   period_seconds: number;
   error: string | null;
   gpus: GpuReading[];
   history: GpuHistory[];
   lease: LeaseReading | null;
+  server: ServerReading;
+  /** Sentences about ignored parts of the home, and about processes that ended for memory. */
+  notices: string[];
 }
 
 type Check = (value: unknown) => boolean;
@@ -106,11 +122,22 @@ const LEASE_CHECKS: Record<keyof LeaseReading, Check> = {
   trouble: orNull(isString),
   idle_seconds_left: orNull(isNumber),
   gpus_given_back: orNull(isNumber),
-  confirmed: isBoolean
+  confirmed: isBoolean,
+  home_size_bytes: orNull(isNumber),
+  home_quota_bytes: orNull(isNumber)
+};
+
+const SERVER_CHECKS: Record<keyof ServerReading, Check> = {
+  cpu_cores: orNull(isNumber),
+  cpu_cores_limit: orNull(isNumber),
+  memory_used_bytes: orNull(isNumber),
+  memory_limit_bytes: orNull(isNumber),
+  disk_used_bytes: orNull(isNumber),
+  disk_total_bytes: orNull(isNumber)
 };
 
 const MESSAGE_CHECKS: Record<keyof PanelMessage, Check> = {
-  schema: value => value === 5,
+  schema: value => value === 6,
   sampled_at: isNumber,
   period_seconds: value => isNumber(value) && (value as number) > 0,
   error: orNull(isString),
@@ -118,7 +145,9 @@ const MESSAGE_CHECKS: Record<keyof PanelMessage, Check> = {
   history: arrayOf(
     value => firstWrongKey(value, HISTORY_CHECKS) === null && hasEqualColumns(value)
   ),
-  lease: orNull(isLease)
+  lease: orNull(isLease),
+  server: value => firstWrongKey(value, SERVER_CHECKS) === null,
+  notices: arrayOf(isString)
 };
 
 /** Return whether `value` is a lease in the server's form. */

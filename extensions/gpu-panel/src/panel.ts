@@ -11,6 +11,7 @@ import { gpuIcon } from './icon';
 import { LeaseModel } from './lease';
 import { LeaseCard } from './lease-card';
 import { PanelMessage } from './message';
+import { ServerCard } from './server-card';
 import { Connection, GpuModel, keyOf } from './model';
 
 export const PANEL_ID = 'gpu-panel';
@@ -25,6 +26,7 @@ export class GpuPanel extends Widget {
   private _leaseCard: LeaseCard;
   private _list = element('div', 'gpu-panel-List');
   private _notice = element('p', 'gpu-panel-Notice');
+  private _server = new ServerCard();
 
   constructor(
     private readonly _model: GpuModel,
@@ -46,7 +48,8 @@ export class GpuPanel extends Widget {
       element('h2', 'gpu-panel-Title', 'GPUs'),
       this._notice,
       this._leaseCard.node,
-      this._list
+      this._list,
+      this._server.node
     );
     _model.changed.connect(() => this._update());
     _lease.changed.connect(() => this._updateLease());
@@ -82,6 +85,10 @@ export class GpuPanel extends Widget {
     setText(this._notice, notice);
     this.toggleClass('gpu-panel-mod-old', connection !== 'live');
     this._updateCards(latest);
+    this._server.node.hidden = latest === null;
+    if (latest !== null) {
+      this._server.update(latest.server, latest.lease);
+    }
   }
 
   private _updateLease(): void {

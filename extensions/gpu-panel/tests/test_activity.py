@@ -16,6 +16,7 @@ from fake_hub import FakeHub
 from gpu_panel.activity import PERIOD_SECONDS, Reporter, now, read_activity
 from gpu_panel.hub import Hub
 from gpu_panel.lease import LeaseWatch
+from gpu_panel.notices import Notices
 
 GOLDEN = json.loads(
     (Path(__file__).parents[3] / "tests" / "contract" / "panel-activity.json").read_text()
@@ -24,10 +25,12 @@ Fetch = Callable[..., Awaitable[Any]]
 QUICK_SECONDS = 0.02
 
 
-def make_reporter(hub: FakeHub, period_seconds: float = QUICK_SECONDS) -> Reporter:
+def make_reporter(
+    hub: FakeHub, period_seconds: float = QUICK_SECONDS, notices: Notices | None = None
+) -> Reporter:
     log = logging.getLogger("test")
     watch = LeaseWatch(Hub.from_environment(hub.environment), log)
-    return Reporter(watch, lambda: read_activity({}, now()), log, period_seconds)
+    return Reporter(watch, lambda: read_activity({}, now()), log, period_seconds, notices)
 
 
 async def test_an_unused_server_is_quiet_since_its_start(jp_serverapp: Any) -> None:
@@ -61,15 +64,27 @@ def test_an_unreadable_activity_is_unknown() -> None:
     assert activity.terminals_quiet_seconds is None
 
 
-async def test_reports_continue_until_the_lease_has_no_gpu(hub: FakeHub) -> None:
-    task = asyncio.create_task(make_reporter(hub).run())
+async def test_reports_are_rare_without_gpus_until_there_is_a_notice(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    notices = Notices(tmp_path / "none")
+    task = asyncio.create_task(make_reporter(hub, notices=notices).run())
     await eventually(lambda: len(hub.requests) >= 2)
     assert {request.path for request in hub.requests} == {
         "/hub/api/workbench/servers/b%C3%BCro%2F2/activity"
     }
     assert json.loads(hub.requests[0].body).keys() == GOLDEN.keys(), "the hub reads these"
     hub.lease["gpus"] = 0
-    await asyncio.wait_for(task, 20)
+    count = len(hub.requests)
+    await eventually(lambda: len(hub.requests) > count)
+    await asyncio.sleep(10 * QUICK_SECONDS)
+    count = len(hub.requests)
+    await asyncio.sleep(10 * QUICK_SECONDS)
+    assert len(hub.requests) == count
+    notices.add("A process was ended.")
+    await eventually(lambda: len(hub.requests) > count)
+    assert json.loads(hub.requests[-1].body)["notices"] == ["A process was ended."]
+    task.cancel()
 
 
 async def test_a_failing_hub_does_not_end_the_reports(hub: FakeHub) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from conftest import make_gpu
-from gpu_panel.message import GpuHealth, Lease, Reading, build_message
+from gpu_panel.message import GpuHealth, Lease, Reading, ServerReading, build_message
 
 GOLDEN = Path(__file__).parents[3] / "tests" / "contract" / "panel-message.json"
 
@@ -21,8 +21,10 @@ def test_the_golden_sample_is_built_from_its_readings() -> None:
         Reading(1794999999.25, (lost,)),
     ]
     now = Reading(1795000000.25, (make_gpu(0), make_gpu(1, GpuHealth.LOST)))
-    lease = Lease("running", 2, 8040.5, 24.0, None, None, None, True)
-    message = json.loads(build_message(now, 1.0, history, lease))
+    lease = Lease("running", 2, 8040.5, 24.0, None, None, None, True, 4939212390, 5368709120)
+    server = ServerReading(1.25, 4.0, 6442450944, 17179869184, 107374182400, 1099511627776)
+    notices = ["The folder ~/.jupyter cannot be used."]
+    message = json.loads(build_message(now, 1.0, history, lease, server, notices))
     assert message == golden
     assert types_of(message) == types_of(golden)
 

@@ -1,4 +1,4 @@
-"""REST API of homes: lists them with size and last use, and removes those of deleted users."""
+"""REST API of homes: lists them with size and last use, mends one, and removes those of deleted users."""
 
 from __future__ import annotations
 
@@ -47,6 +47,16 @@ class HomesHandler(WorkbenchApiHandler):
         }
 
 
+class HomeMendHandler(AdminActionHandler):
+    """``POST /hub/api/workbench/homes/<home>/mend``; ``<home>`` may be the name of its user too."""
+
+    async def post(self, home: str) -> None:
+        """Let the next start give all files of this home to its user."""
+        reason = self.read_action(scopes.HOMES)["reason"]
+        homes = self.workbench.controller.homes
+        self.answer(await homes.mend(home, _users(self), by=actor_of(self), reason=reason))
+
+
 class HomeRemoveHandler(AdminActionHandler):
     """``POST /hub/api/workbench/homes/<home>/remove``."""
 
@@ -62,6 +72,7 @@ def home_handlers(get_workbench: GetWorkbench) -> list[Route]:
     options = {"get_workbench": get_workbench}
     return [
         ("/api/workbench/homes", HomesHandler, options),
+        ("/api/workbench/homes/([^/]+)/mend", HomeMendHandler, options),
         ("/api/workbench/homes/([^/]+)/remove", HomeRemoveHandler, options),
     ]
 

@@ -1,4 +1,4 @@
-"""REST API of idle servers: activity reports, keep-alive, and a new request for GPUs that idleness released.
+"""REST API of idle servers: activity reports with notices, keep-alive, and a new request for GPUs that were released.
 
 The server's own token may report and keep alive its own lease; only its user may request GPUs again.
 """
@@ -14,6 +14,7 @@ from spawner.hub.handlers import scopes
 from spawner.hub.handlers.api_base import GetWorkbench, Route, bad_request
 from spawner.hub.handlers.lease import OwnServerHandler, server_routes
 from spawner.hub.handlers.spawn_handlers import SpawnHandlerBase
+from spawner.hub.server_notices import MAX_CHARACTERS, MAX_NOTICES
 from spawner.hub.views.lease import build_lease_view
 from spawner.policy.idle import ActivityReport
 
@@ -24,29 +25,46 @@ _FIELDS = ("busy_kernels", "kernels_quiet_seconds", "terminals_quiet_seconds")
 
 
 class ActivityHandler(OwnServerHandler):
-    """``POST /hub/api/workbench/servers/<server>/activity``: reports its kernels and terminals."""
+    """``POST /hub/api/workbench/servers/<server>/activity``: reports its kernels, terminals and notices."""
 
     async def post(self, server_name: str = "") -> None:
         """Record the report and answer the lease."""
         user = self.require_own(scopes.LEASES, server_name)
         busy, kernels, terminals = self._read_report()
+        notices = self._read_notices()
         lease = await self.workbench.controller.lease_of(user.name, server_name)
         if lease is not None:
             now = self.workbench.clock()
             report = ActivityReport(now, None if busy is None else int(busy), kernels, terminals)
             self.workbench.idle_tracker.record_activity(lease.id, report)
+            self.workbench.server_notices.record(lease.id, notices)
         await self.answer(user, server_name)
 
     def _read_report(self) -> tuple[float | None, float | None, float | None]:
         body: dict[str, Any] = self.get_json_body() or {}
-        if body.keys() != {"schema", *_FIELDS} or body["schema"] != SCHEMA:
-            raise bad_request(f'Send {", ".join(_FIELDS)} and "schema": {SCHEMA}, nothing else.')
+        # a server that was started before an upgrade of the hub sends no notices
+        if body.keys() - {"notices"} != {"schema", *_FIELDS} or body["schema"] != SCHEMA:
+            raise bad_request(
+                f'Send {", ".join(_FIELDS)}, "notices" and "schema": {SCHEMA}, nothing else.'
+            )
         for name, limit in zip(_FIELDS, (MAX_KERNELS, MAX_SECONDS, MAX_SECONDS), strict=True):
             value: Any = body[name]
             # bool is an int in Python; NaN compares as outside
             if value is not None and not (type(value) in (int, float) and 0 <= value <= limit):
                 raise bad_request(f"'{name}' must be a number from 0 on, or null if unknown.")
         return body["busy_kernels"], body["kernels_quiet_seconds"], body["terminals_quiet_seconds"]
+
+    def _read_notices(self) -> tuple[str, ...]:
+        notices: Any = (self.get_json_body() or {}).get("notices", [])
+        if (
+            not isinstance(notices, list)
+            or len(notices) > MAX_NOTICES
+            or not all(isinstance(one, str) and len(one) <= MAX_CHARACTERS for one in notices)
+        ):
+            raise bad_request(
+                f"'notices' must be a list of at most {MAX_NOTICES} texts of at most {MAX_CHARACTERS} characters."
+            )
+        return tuple(notices)
 
 
 class KeepAliveHandler(OwnServerHandler):

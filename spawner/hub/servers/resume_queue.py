@@ -76,6 +76,7 @@ async def _start(
         "mig_profile": lease.mig_profile,
         "hours": lease.hours,
         "when_idle": lease.when_idle.value,
+        "start_mode": lease.start_mode.value,
     }
     refusals: list[str] = []
     while len(refusals) < TRIES:

@@ -195,9 +195,9 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         options = self._parse(self.user_options)
         self._accepted_options = self.user_options
         owner = quota_subject(self.user)
-        refused = workbench.disk.refuse_start(owner.identity) or workbench.start_rate.take(
-            owner.name
-        )
+        refused = workbench.disk.refuse_start(
+            owner.identity, options.start_mode
+        ) or workbench.start_rate.take(owner.name)
         if refused is not None:
             raise SpawnRefused(refused)
         request = Request(owner.name, self.name, options, owner.identity, owner.groups)

@@ -37,7 +37,8 @@ class LeaseView:
     ``most_hours`` is the longest allowed duration from now. ``trouble`` is one sentence for the user about a failed
     GPU, None while all is well. ``position`` (such as "2 of 5") and ``about``, the estimated start, are set while the
     lease waits. ``idle_seconds_left`` is the time until an idle lease ends, None unless that is soon.
-    ``requeue_options`` request the GPUs that an idle lease lost. ``now`` is seconds since the Unix epoch.
+    ``requeue_options`` request the GPUs that an idle lease lost. ``notices`` are the server's own sentences. The home's
+    size is None while it is unknown, and its quota without one. ``now`` is seconds since the Unix epoch.
     """
 
     state: LeaseState | None
@@ -53,6 +54,9 @@ class LeaseView:
     about: Timestamp | None = None
     idle_seconds_left: float | None = None
     requeue_options: dict[str, Any] | None = None
+    notices: tuple[str, ...] = ()
+    home_size_bytes: int | None = None
+    home_quota_bytes: int | None = None
 
     @property
     def is_waiting(self) -> bool:
@@ -92,6 +96,9 @@ class LeaseView:
             "idle_seconds_left": self.idle_seconds_left and round(self.idle_seconds_left),
             "trouble": self.trouble,
             "gpus_given_back": self.requeue_options and self.requeue_options["gpus"],
+            "home_size_bytes": self.home_size_bytes,
+            "home_quota_bytes": self.home_quota_bytes,
+            "notices": list(self.notices),
             "last_end": self.ended and {"cause": self.ended.cause.value, "at": self.ended.at.iso},
         }
 
@@ -128,6 +135,9 @@ async def build_lease_view(workbench: Workbench, user: User, server: str) -> Lea
         about=None if about is None else Timestamp(workbench.clock.to_wall(about)),
         idle_seconds_left=None if lease is None else workbench.idle_tracker.seconds_left(lease.id),
         requeue_options=requeue_options,
+        notices=() if lease is None else workbench.server_notices.of(lease.id),
+        home_size_bytes=workbench.disk.home_size(identify(user)),
+        home_quota_bytes=workbench.disk.quota_bytes,
     )
 
 

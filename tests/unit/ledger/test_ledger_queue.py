@@ -19,6 +19,7 @@ from spawner.model import (
     Refused,
     Request,
     StaleLease,
+    StartMode,
     Unknown,
     WhenIdle,
 )
@@ -80,12 +81,15 @@ def test_a_spawn_that_is_issued_anew_keeps_its_place(ledger: Ledger) -> None:
     assert advance(ledger)[0] == [first.id, second.id]
 
 
-def test_another_choice_for_idle_gpus_keeps_the_position(ledger: Ledger) -> None:
+def test_another_choice_for_idle_gpus_or_the_home_keeps_the_position(ledger: Ledger) -> None:
     first, second = enqueue(ledger, "alice"), enqueue(ledger, "bob")
     request = make_request("alice")
     changed = replace(request, options=replace(request.options, when_idle=WhenIdle.GO_ON))
+    changed = replace(changed, options=replace(changed.options, start_mode=StartMode.REPAIR))
     lease = request_lease(ledger, changed)
-    assert lease == replace(first, epoch=first.epoch + 1, when_idle=WhenIdle.GO_ON)
+    assert lease == replace(
+        first, epoch=first.epoch + 1, when_idle=WhenIdle.GO_ON, start_mode=StartMode.REPAIR
+    )
     assert ledger.live_leases() == (lease, second)
     assert request_lease(ledger, changed) == lease
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from spawner.model import Account
+from spawner.model import Account, StartMode
 from spawner.policy.container import (
     ContainerLimits,
     build_home_preparation,
@@ -62,6 +62,21 @@ def test_a_server_without_gpus_gets_none_whatever_the_environment_states() -> No
     assert "DeviceRequests" not in body["HostConfig"]
     assert "NVIDIA_VISIBLE_DEVICES=void" in body["Env"]
     assert sum(entry.startswith("NVIDIA_VISIBLE_DEVICES") for entry in body["Env"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("start_mode", "variables"),
+    [
+        (StartMode.NORMAL, set()),
+        (StartMode.WITHOUT_PACKAGES, {"WB_PACKAGES="}),
+        (StartMode.REPAIR, {"WB_PACKAGES=", "WB_REPAIR=1"}),
+    ],
+)
+def test_a_start_mode_is_a_variable_of_the_image(
+    start_mode: StartMode, variables: set[str]
+) -> None:
+    env = build(start_mode=start_mode)["Env"]
+    assert {entry for entry in env if entry.startswith("WB_")} == variables
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spawner.model import Options, OptionsError
+from spawner.model import Options, OptionsError, StartMode
 from spawner.policy.options import MAX_GPUS, MAX_HOURS, MIN_HOURS, parse_options
 
 RELEASES = {"v2.7": "first", "v2.8": "second"}
@@ -27,6 +27,8 @@ def parse(raw: object) -> Options:
         ({"hours": 4}, Options("v2.7", 0, 4.0)),
         ({"hours": MIN_HOURS}, Options("v2.7", 0, MIN_HOURS)),
         ({"gpus": 1, "hours": None}, Options("v2.7", 1)),
+        ({"start_mode": None}, Options("v2.7", 0)),
+        ({"start_mode": "repair"}, Options("v2.7", 0, start_mode=StartMode.REPAIR)),
         ({"gpus": 1, "mig_profile": None}, Options("v2.7", 1)),
         ({"gpus": 2, "mig_profile": "1g.10gb"}, Options("v2.7", 2, None, "1g.10gb")),
         ({"gpus": 1, "mig_profile": "1c.3g.40gb"}, Options("v2.7", 1, None, "1c.3g.40gb")),
@@ -57,6 +59,8 @@ def test_good_options_are_taken_as_they_are(raw: object, options: Options) -> No
         ({"gpus": "1"}, "'1' is not a number of GPUs"),
         ({"gpus": None}, "'None' is not a number of GPUs"),
         ({"gpus": [1]}, "is not a number of GPUs"),
+        ({"start_mode": "safe"}, "'safe' is not a way to start"),
+        ({"start_mode": ["repair"]}, "is not a way to start"),
         ({"hours": 0}, "'0' is not a number of hours"),
         ({"hours": -1.5}, "is not a number of hours"),
         ({"hours": MAX_HOURS + 1}, "is not a number of hours"),
