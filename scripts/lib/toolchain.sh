@@ -58,6 +58,9 @@ ensure_proxy_modules() { ensure_modules "$repository/images/hub/proxy" --ignore-
 # The OpenID provider at which the users of tests log in.
 ensure_provider_modules() { ensure_modules "$repository/testing/openid_provider" --ignore-scripts; }
 
+# axe, with which the browser tests check pages.
+ensure_browser_modules() { ensure_modules "$repository/tests/browser" --ignore-scripts; }
+
 # ensure_modules FOLDER OPTION...: installs what the folder's lock names, with npm's options.
 ensure_modules() {
   local folder=$1

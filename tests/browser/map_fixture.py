@@ -18,7 +18,7 @@ import bcrypt
 from spawner.controller import lease_lifecycle
 from spawner.settings import Settings
 from testing.fakes.docker_engine import FakeEngine
-from tests.hub.accounts import admin, join
+from tests.hub.accounts import admin, join, sign_up
 from tests.hub.hub_env import FakeAgent, HubEnvironment
 from tests.hub.servers import start
 
@@ -28,6 +28,9 @@ async def execute(hub_env: HubEnvironment, words: list[str]) -> None:
     match words:
         case ["start", name, gpus]:
             await start(hub_env, name, {"gpus": int(gpus), "hours": 2})
+        case ["sign-up", name]:
+            async with hub_env.browser() as browser:
+                await sign_up(browser, name)
         case ["read", index, percent]:
             hub_env.agent.read(
                 int(index), memory_used_bytes=8 * 1024**3, utilization_percent=int(percent)

@@ -116,6 +116,6 @@ def test_no_scope_has_its_name_in_its_sentence() -> None:
         "A right of this workbench",
         "Everything that you may do",
         "Open a server (the default server of bob)",
-        "See a user's name (only yours)",
+        "See your name",
     )
     assert describe_scopes("alice", ()) == ("Know your name",)

@@ -62,6 +62,8 @@ def render_help_page(name: str, text: str) -> HelpPage:
         if token.children is not None:
             token.children = _rewrite_inline(name, token.children)
     html = parser.renderer.render(tokens, parser.options, {})
+    # a block of code that scrolls sideways has to be reached by keyboard
+    html = html.replace("<pre>", '<pre tabindex="0">')
     # Markdown without raw HTML escapes every text of the document
     return HelpPage(headings[0] if headings else name, tuple(headings), Markup(html))  # noqa: S704
 

@@ -21,6 +21,12 @@ _PLAIN = {
     "tokens": "Make and revoke tokens",
     "read:tokens": "See tokens",
 }
+_OWN = {
+    "a user's": "your",
+    "a user is": "you are",
+    "a user was": "you were",
+    " servers": " your servers",
+}
 NOTHING = "Know your name"
 
 
@@ -32,10 +38,12 @@ def describe_scopes(me: str, scopes: Iterable[str]) -> tuple[str, ...]:
 def _describe(me: str, scope: str) -> str:
     name, _, limit = scope.partition("!")
     known = scope_definitions.get(name, {}).get("description", "A right of this workbench")
-    sentence = _PLAIN.get(name, known).rstrip(".")
+    sentence: str = _PLAIN.get(name, known).rstrip(".")
     kind, _, of = limit.partition("=")
     if kind == "user" and of in ("", me):
-        return f"{sentence} (only yours)"
+        for other, own in _OWN.items():
+            sentence = sentence.replace(other, own)
+        return sentence
     if kind == "server":
         owner, _, server = of.partition("/")
         whose = "yours" if owner in ("", me) else f"of {owner}"

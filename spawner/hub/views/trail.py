@@ -26,6 +26,7 @@ ACTION_WORDS = {
     TrailAction.USER_DISCARDED: ("Sign-up declined", "declined the sign-up of"),
     TrailAction.USER_DELETED: ("User deleted", "deleted"),
     TrailAction.USER_PASSWORD_SET: ("Password set by an admin", "set the password of"),
+    TrailAction.USER_PASSWORD_LINK: ("Password link made", "made a password link for"),
     TrailAction.USER_LOGGED_OUT: ("Logged out everywhere", "logged out everywhere"),
     TrailAction.USER_ADMIN_CHANGED: ("Admin's rights changed", "changed the admin's rights of"),
     TrailAction.USER_GROUPS_CHANGED: ("Groups of a user changed", "changed the groups of"),
