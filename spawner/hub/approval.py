@@ -298,10 +298,7 @@ def explain_name(name: str) -> str:
     if strange.isspace():
         return "A username has no blanks: write a hyphen or a dot instead."
     if strange.isalpha():
-        return (
-            f"A username has the letters a to z only, because names that look alike must not be different: "
-            f"replace {strange}."
-        )
+        return f"A username has the letters a to z only, so that no two names look alike: replace {strange}."
     if strange:
         shown = strange if strange.isprintable() else "the invisible character"
         return f"A username has letters, digits and . _ - + @ only: replace {shown}."

@@ -38,7 +38,8 @@ START = """async (gpus) => {
     return [answer.status, await answer.text()];
 }"""
 READ_AT_ONCE = """async (token) => {
-    const read = () => fetch("/hub/api/user", {headers: {"X-XSRFToken": token}});
+    // without the cache, in which requests of one address wait for each other
+    const read = () => fetch("/hub/api/user", {cache: "no-store", headers: {"X-XSRFToken": token}});
     return (await Promise.all(Array.from({length: 6}, read))).map((answer) => answer.status);
 }"""
 

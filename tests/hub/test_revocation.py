@@ -271,6 +271,21 @@ async def test_the_last_admin_is_not_locked_out(hub_env: HubEnvironment) -> None
         assert (await log_in(browser, "admin", ADMIN_PASSWORD)).status_code == 302
 
 
+async def test_the_last_admin_keeps_the_rights_under_another_name(hub_env: HubEnvironment) -> None:
+    async with admin(hub_env), hub_env.client("second", is_admin=True) as second:
+        for name in ("é\n", "a/b"):
+            refused = await second.patch("/hub/api/users/admin", json={"name": name})
+            assert refused.status_code == 400, "a name that cannot log in"
+        renamed = await second.patch("/hub/api/users/admin", json={"name": "chief"})
+        assert renamed.status_code == 200, renamed.text
+    async with hub_env.browser() as browser, hub_env.client("second", is_admin=True) as second:
+        assert (await log_in(browser, "chief", ADMIN_PASSWORD)).status_code == 302
+        assert (await browser.get("/hub/people")).status_code == 200
+        demoted = await second.patch("/hub/api/users/chief", json={"admin": False})
+        assert demoted.status_code == 409, "second has no account"
+        assert (await press(browser, "unapprove", "chief")).status_code == 409
+
+
 async def test_an_admin_goes_when_another_can_log_in(
     hub_env: HubEnvironment, alice: Credentials
 ) -> None:

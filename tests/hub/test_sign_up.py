@@ -105,7 +105,7 @@ async def test_names_that_no_one_can_sign_up_as(hub_env: HubEnvironment, name: s
     [
         (
             "josé",
-            "the letters a to z only, because names that look alike must not be different: replace é",
+            "the letters a to z only, so that no two names look alike: replace é",
         ),
         ("аda", "replace а"),  # noqa: RUF001 - Cyrillic
         ("李", "replace 李"),
