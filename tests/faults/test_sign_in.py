@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 from playwright.async_api import Browser, Page
 
-from spawner.hub.handlers.provider_sign_in import NOT_LET_IN
+from spawner.hub.handlers.provider_sign_in import ACTOR, NOT_LET_IN
+from spawner.ledger.trail import TrailAction
 from spawner.model import LeaseState
 from testing.eventually import eventually
 from testing.paths import ROOT
@@ -191,6 +192,10 @@ async def lose_the_rights_of_an_admin(stack: ProcessStack, accounts: Accounts, c
     await carol.goto(f"{URL}/hub/home")
     assert (await model(stack, "carol"))["admin"] is False
     assert (await model(stack, "carol"))["groups"] == ["lab"]
+    with stack.ledger() as ledger:
+        entries = [stored.entry for stored in ledger.trail()]
+    changed = {e.action for e in entries if (e.actor, e.subject) == (ACTOR, "user carol")}
+    assert changed == {TrailAction.USER_ADMIN_CHANGED, TrailAction.USER_GROUPS_CHANGED}
 
 
 async def log_out_of_both(page: Page) -> None:

@@ -40,7 +40,7 @@ from spawner.hub.handlers.api_base import GetWorkbench
 from spawner.hub.openid import OpenIDProvider, ProviderSilent, is_silence
 from spawner.hub.servers.revocation import Extent, Revocation, revoke
 from spawner.ledger.trail import TrailAction, TrailEntry
-from spawner.model import SettingsError
+from spawner.model import SettingsError, Unknown
 
 log = logging.getLogger(__name__)
 
@@ -269,21 +269,54 @@ class ProviderSignIn(OAuthenticator):  # type: ignore[misc]
             model = await super().refresh_user(user, handler)
             is_allowed = isinstance(model, dict) and await self._may_log_in(user.name, model)
         except (ProviderSilent, HTTPClientError, web.HTTPError) as error:
-            log.warning("user=%s state=not-refreshed reason=%s", user.name, error)
-            return True
+            return _keep(user, error)
         if silences:
             return True
         if not isinstance(model, dict):
             return model
         if model["name"] != user.name:
             return False  # renamed at the provider: the next log-in is that of another user
-        if not is_allowed:
-            await self._shut_out(user)
-            return False
-        self._unapproved.discard(user.name)
-        # stored before the next question, which needs the new token
-        await user.save_auth_state(model["auth_state"])
+        try:
+            if not is_allowed:
+                await self._shut_out(user)
+                return False
+            self._unapproved.discard(user.name)
+            # stored before the next question, which needs the new token
+            await user.save_auth_state(model["auth_state"])
+            await self._record_changes(user, model)
+        except Unknown as error:
+            return _keep(user, error)
         return model
+
+    async def run_post_auth_hook(self, handler: Any, auth_model: Any) -> Any:  # noqa: ANN401
+        """Record what the log-in changes, before it does."""
+        model = await super().run_post_auth_hook(handler, auth_model)
+        user = handler.find_user(model["name"]) if model else None
+        if user is not None:
+            await self._record_changes(user, model)
+        return model
+
+    async def _record_changes(self, user: User, model: dict[str, Any]) -> None:
+        """Write the changes of rights and groups to the audit trail; raises Unknown."""
+        is_admin, groups = model.get("admin"), model.get("groups")
+        if is_admin is not None and is_admin != user.admin:
+            action = TrailAction.USER_ADMIN_CHANGED
+            await self._record(user, action, {"admin": user.admin}, {"admin": is_admin})
+        before = sorted(group.name for group in user.orm_user.groups)
+        if self.manage_groups and groups is not None and before != sorted(groups):
+            action = TrailAction.USER_GROUPS_CHANGED
+            await self._record(user, action, {"groups": before}, {"groups": sorted(groups)})
+
+    async def _record(
+        self,
+        user: User,
+        action: TrailAction,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+    ) -> None:
+        workbench = self.get_workbench()
+        entry = TrailEntry(workbench.clock(), ACTOR, action, f"user {user.name}", before, after)
+        await asyncio.to_thread(workbench.ledger.record_entry, entry)
 
     def is_unapproved(self, name: str) -> bool:
         """Return whether the provider's last answer about ``name`` was that the user may not log in."""
@@ -296,17 +329,13 @@ class ProviderSignIn(OAuthenticator):  # type: ignore[misc]
         )
 
     async def _shut_out(self, user: User) -> None:
-        workbench = self.get_workbench()
         self._unapproved.add(user.name)
-        entry = TrailEntry(
-            workbench.clock(), ACTOR, TrailAction.USER_UNAPPROVED, f"user {user.name}"
-        )
-        await asyncio.to_thread(workbench.ledger.record_entry, entry)
+        await self._record(user, TrailAction.USER_UNAPPROVED)
         user.sync_groups([])
         user.admin = False
         assign_default_roles(user.db, entity=user)
         reason = "the log-in provider does not let you in any more"
-        await revoke(workbench, user, Revocation(Extent.ACCOUNT, ACTOR, reason))
+        await revoke(self.get_workbench(), user, Revocation(Extent.ACCOUNT, ACTOR, reason))
 
     # --- log-out
 
@@ -337,6 +366,12 @@ def with_provider_rules(
     }
     members = {**handlers, "get_workbench": staticmethod(get_workbench)}
     return type(base.__name__, (ProviderSignIn, base), members)
+
+
+def _keep(user: User, error: Exception) -> bool:
+    """Return that the session goes on as it is."""
+    log.warning("user=%s state=not-refreshed reason=%s", user.name, error)
+    return True
 
 
 async def _maybe_await(value: bool | Awaitable[bool]) -> bool:
