@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from spawner.model import Unknown
@@ -16,9 +17,17 @@ MAX_AGE_SECONDS = 10.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def write_guard_state(file: Path, problem: str) -> None:
-    """Replace the state by that of now; ``problem`` is one sentence, or "" when the walls are in place."""
-    state = {"boot_id": _boot_id(), "at": _seconds_since_boot(), "problem": problem}
+def write_guard_state(file: Path, problem: str, host_addresses: Iterable[str] = ()) -> None:
+    """Replace the state by that of now; ``problem`` is one sentence, or "" when the walls are in place.
+
+    ``host_addresses`` are those that the network probe tries.
+    """
+    state = {
+        "boot_id": _boot_id(),
+        "at": _seconds_since_boot(),
+        "problem": problem,
+        "host_addresses": sorted(host_addresses),
+    }
     new = file.with_suffix(".new")
     new.write_text(json.dumps(state))
     new.replace(file)
@@ -36,6 +45,14 @@ def require_guard(file: Path = FILE) -> None:
         raise Unknown("The network guard has not reported for more than 10 seconds.")
     if problem:
         raise Unknown(problem)
+
+
+def read_host_addresses(file: Path = FILE) -> tuple[str, ...]:
+    """Return the host's addresses of the last report; none when it cannot be read."""
+    try:
+        return tuple(map(str, json.loads(file.read_text())["host_addresses"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return ()
 
 
 def _boot_id() -> str:

@@ -68,12 +68,12 @@ async def connect(target: str, host: str, port: int) -> Attempt:
     return Attempt(target, host, port, outcome)
 
 
-async def attack(peer: str, gateway: str) -> list[Attempt]:
+async def attack(peer: str, hosts: Sequence[str]) -> list[Attempt]:
     """Try everything that must be walled, and the hub's API, which must not."""
     attempts = [("the hub's API", "hub", 8081), ("another port of the hub", "hub", 8082)]
     attempts += [("the proxy", "proxy", port) for port in (8000, 8001)]
     attempts += [("a neighbour", peer, port) for port in PEER_PORTS]
-    attempts += [("the host", gateway, port) for port in HOST_PORTS]
+    attempts += [("the host", host, port) for host in hosts for port in HOST_PORTS]
     attempts += [(f"the service {name}", name, 80) for name in HIDDEN_NAMES]
     attempts += [("the metadata service", METADATA, 80)]
     return await asyncio.gather(*(connect(*attempt) for attempt in attempts))
@@ -103,11 +103,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m spawner.network_probe", description=__doc__)
     parser.add_argument("command", choices=("listen", "attack"))
     parser.add_argument("peer", nargs="?", default="")
+    parser.add_argument("hosts", nargs="*", help="the host's addresses")
     flags = parser.parse_args(words)
     if flags.command == "listen":
         asyncio.run(listen())
     else:
-        attempts = asyncio.run(attack(flags.peer, read_gateway(_ROUTES.read_text())))
+        gateway = read_gateway(_ROUTES.read_text())
+        attempts = asyncio.run(attack(flags.peer, sorted({gateway, *flags.hosts})))
         sys.stdout.write(json.dumps([asdict(attempt) for attempt in attempts]) + "\n")
     return 0
 

@@ -158,6 +158,15 @@ copy_client_secret() {
   has_new_client_secret=yes
 }
 
+# Removes the file of secrets and the network of an older release, which no service of this one uses.
+remove_old_parts() {
+  local network=$instance-internal
+  rm -f "$state/secrets.env"
+  [ "$(docker network inspect --format '{{index .Labels "com.docker.compose.project"}}' "$network" 2>/dev/null)" = "$instance" ] || return 0
+  docker network rm "$network" >/dev/null 2>&1 \
+    || note "the network $network of an older release is still in use: 'docker network inspect $network' says by which container"
+}
+
 # ensure_secret FILE VALUE: writes it unless it is there.
 ensure_secret() {
   [ ! -s "$1" ] || return 0

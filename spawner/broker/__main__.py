@@ -22,7 +22,7 @@ from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
 from spawner.broker.trail_copy import TrailCopy
 from spawner.catalog import Catalog, load_catalog
-from spawner.guard_state import FILE, require_guard
+from spawner.guard_state import FILE, read_host_addresses, require_guard
 from spawner.ledger import Ledger
 from spawner.model import SettingsError
 from spawner.policy.uids import HUB_UID
@@ -75,6 +75,7 @@ async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) 
         instance=settings.instance,
         limits=settings.limits,
         require_walls=lambda: require_guard(flags.guard_state),
+        host_addresses=lambda: read_host_addresses(flags.guard_state),
         images={name: release.image for name, release in catalog.releases.items()},
         first_uid=settings.first_uid,
     )

@@ -53,6 +53,7 @@ class Broker:
 
     ``images`` maps each release to its image tag. ``ledger`` returns the open ledger or raises Unknown. ``events`` has
     the open event streams. ``require_walls`` raises Unknown unless the walls of the users' network are in place.
+    ``host_addresses`` returns those that the network probe tries.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Broker:
         images: Mapping[str, str],
         require_walls: Callable[[], None],
         first_uid: int,
+        host_addresses: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         """Take the dependencies; no request is sent yet."""
         self._engine = engine
@@ -73,6 +75,7 @@ class Broker:
         self._limits = limits
         self._images = images
         self._require_walls = require_walls
+        self._host_addresses = host_addresses
         self._first_uid = first_uid
         self._conflicts = Conflicts(engine, instance)
         self.homes = Homes(engine, instance)
@@ -161,6 +164,9 @@ class Broker:
                 403, f"The broker refuses this container: no label {policy.LABEL_ROLE}."
             )
         require_equal(posted, expected)
+        if role == ROLE_PROBE:  # the hub does not know the host's addresses
+            image_id, hosts = expected["Image"], self._host_addresses()
+            expected = build_probes(self._instance, image_id, hosts)[name]
         if name != expected_name:
             raise BrokerError(
                 403, f"The broker refuses this container: its name is {expected_name}."

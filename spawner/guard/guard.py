@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spawner.guard.dns_servers import is_replaced, read_dns_servers
 from spawner.guard.firewall import FORWARD, Firewall, Wanted
+from spawner.guard.host_addresses import read_host_addresses
 from spawner.guard.second_wall import SecondWall
 from spawner.guard_state import write_guard_state
 from spawner.model import Unknown
@@ -99,7 +100,7 @@ def keep(guard: Guard, state_file: Path, ended: threading.Event) -> None:
             problem = ""
         except Unknown as error:
             problem = str(error)
-        write_guard_state(state_file, problem)
+        write_guard_state(state_file, problem, read_host_addresses())
         if problem != reported:
             log.warning("walls=%s reason=%s", "unknown" if problem else "in-place", problem or "-")
             reported = problem

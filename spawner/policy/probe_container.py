@@ -6,6 +6,7 @@ the client that asks for them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from spawner.policy.container import (
@@ -20,6 +21,7 @@ HUB_IMAGE = "gpu-workbench-hub:local"
 ROLE_PROBE = "network-probe"
 _NOBODY = 65534
 _MEMORY_BYTES = 128 * 1024**2
+_MAX_HOST_ADDRESSES = 100
 
 
 def probe_names(instance: str) -> tuple[str, str]:
@@ -27,13 +29,19 @@ def probe_names(instance: str) -> tuple[str, str]:
     return f"{instance}-probe-peer", f"{instance}-probe"
 
 
-def build_probes(instance: str, image_id: str) -> dict[str, dict[str, Any]]:
-    """Return both create bodies by the containers' names."""
+def build_probes(
+    instance: str, image_id: str, host_addresses: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Return both create bodies by the containers' names.
+
+    The broker adds ``host_addresses``; the probe tries its own gateway without them.
+    """
+    hosts = host_addresses[:_MAX_HOST_ADDRESSES]
     peer, probe = probe_names(instance)
     module = ["python3", "-m", "spawner.network_probe"]
     return {
         peer: _build(instance, image_id, [*module, "listen"]),
-        probe: _build(instance, image_id, [*module, "attack", peer]),
+        probe: _build(instance, image_id, [*module, "attack", peer, *hosts]),
     }
 
 

@@ -37,6 +37,15 @@ async def test_a_probe_starts_without_walls(broker_env: BrokerEnvironment) -> No
         assert (await broker_env.request("DELETE", f"containers/{name}"))[0] == 204
 
 
+async def test_the_broker_tells_the_probe_the_host_s_addresses(
+    broker_env: BrokerEnvironment,
+) -> None:
+    broker_env.broker._host_addresses = lambda: ("172.17.0.1", "192.0.2.7")
+    assert (await broker_env.create(probe_bodies(broker_env)[PROBE], PROBE))[0] == 201
+    (probe,) = broker_env.engine.containers.values()
+    assert probe.body["Cmd"][-4:] == ["attack", PEER, "172.17.0.1", "192.0.2.7"]
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
