@@ -266,5 +266,5 @@ stop_servers() {
   [ ${#containers[@]} -gt 0 ] || return 0
   note "stopping $(counted "${#containers[@]}" server)"
   docker stop "${containers[@]}" >/dev/null 2>&1 || true
-  docker rm --force "${containers[@]}" >/dev/null 2>&1 || true
+  docker rm --force --volumes "${containers[@]}" >/dev/null 2>&1 || true
 }

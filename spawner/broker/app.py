@@ -291,7 +291,8 @@ class Broker:
                 "POST", f"{path}/stop", query=allowed.query, seconds=seconds
             )
         if allowed.operation is Operation.REMOVE:
-            return await self._engine.request("DELETE", path)
+            # with its anonymous volumes: that of its terminals, never a home
+            return await self._engine.request("DELETE", path, query={"v": "1"})
         return await self._engine.request("POST", f"{path}/start", seconds=_LAUNCH_SECONDS)
 
     async def _startable_lease(self, lease_id: str) -> Lease:

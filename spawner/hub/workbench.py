@@ -20,6 +20,7 @@ from spawner.clock import Clock
 from spawner.controller import Controller
 from spawner.controller.queue import Inventory
 from spawner.hub.disk import DiskWatch
+from spawner.hub.launch_slots import LaunchSlots
 from spawner.hub.metrics import Metrics
 from spawner.hub.server_notices import ServerNotices
 from spawner.hub.single_flight import SingleFlight
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 RESTART_SECONDS = 5.0
 SNAPSHOT_MAX_AGE_SECONDS = 1.0
 RUNNING_MAX_AGE_SECONDS = 5.0
-MAX_CONCURRENT_LAUNCHES = 16
 
 
 class GpuHost(Inventory, SampleSource, Protocol):
@@ -70,7 +70,7 @@ class Workbench:
     ``offered`` is the part of the catalog that users can choose; a lease of another release keeps it.
     ``disk`` knows the free space and the sizes of homes. ``start_rate`` bounds the starts of each user.
     ``server_notices`` has what servers say about themselves.
-    ``launch_slots`` bounds the containers that start at once; a request in the queue takes no slot.
+    ``launch_slots`` bounds the containers that start at once, of all users and of one; a queued request takes none.
     ``servers`` are the spawners of this process by (user, server). ``closed_listeners`` receive each lease whose
     container is proven gone.
     ``ledger_snapshot()`` is the ledger's state, at most a second old. ``running_leases()`` are the ids of leases with
@@ -103,7 +103,7 @@ class Workbench:
         )
         self.server_notices = ServerNotices()
         self.start_rate = StartRate(settings.starts_per_hour)
-        self.launch_slots = asyncio.Semaphore(MAX_CONCURRENT_LAUNCHES)
+        self.launch_slots = LaunchSlots()
         self.servers: WeakValueDictionary[tuple[str, str], Server] = WeakValueDictionary()
         self.service_token = _make_service_token()
         self.background_tasks: set[asyncio.Task[None]] = set()

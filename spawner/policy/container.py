@@ -36,6 +36,8 @@ _START_VARIABLES = {
     StartMode.REPAIR: {"WB_PACKAGES": "", "WB_REPAIR": "1"},
 }
 """Variables that the image's entrypoint reads."""
+MAX_TERMINALS = 256
+"""Pseudo terminals of one server; a host has 3,072 for all servers."""
 _MAX_CPU_SHARES = 262144  # Docker's maximum
 _LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 # the image dates its files to the year 2000 for reproducible builds; in a new home they get the current time
@@ -121,7 +123,7 @@ def build_server(
             "CpuShares": min(1024 * max(1, lease.gpu_count), _MAX_CPU_SHARES),
             "Tmpfs": _tmpfs(account.uid),
             "Init": True,
-            "Mounts": [_home_mount(instance, account)],
+            "Mounts": [_home_mount(instance, account), _terminals_mount()],
         },
     }
     if not limits.has_dns:
@@ -184,6 +186,18 @@ def hardening(pids: int) -> dict[str, Any]:
         "PidsLimit": pids,
         "LogConfig": _LOGS,
         "RestartPolicy": {"Name": "no"},
+    }
+
+
+def _terminals_mount() -> dict[str, Any]:
+    """Return the mount that bounds the pseudo terminals of a server; Linux counts those of the whole host otherwise."""
+    options = f"nosuid,noexec,newinstance,max={MAX_TERMINALS},ptmxmode=0666,mode=0620,gid=5"
+    driver = {"Name": "local", "Options": {"type": "devpts", "device": "devpts", "o": options}}
+    # without a name, so that it goes with its container
+    return {
+        "Type": "volume",
+        "Target": "/dev/pts",
+        "VolumeOptions": {"NoCopy": True, "DriverConfig": driver},
     }
 
 

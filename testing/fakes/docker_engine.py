@@ -224,7 +224,7 @@ class FakeEngine:
             return _error(404, f"get {name}: no such volume")
         for container in self.containers.values():
             mounts = (container.body.get("HostConfig") or {}).get("Mounts") or []
-            if name in [mount["Source"] for mount in mounts]:
+            if name in [mount.get("Source") for mount in mounts]:
                 return _error(409, f"remove {name}: volume is in use - [{container.id}]")
         del self.volumes[name]
         return web.Response(status=204)
@@ -260,7 +260,9 @@ class FakeEngine:
         self.containers[name] = container
         mounts = (body.get("HostConfig") or {}).get("Mounts") or []
         for mount in mounts:
-            if mount["Type"] == "volume":
+            if (
+                mount["Type"] == "volume" and "Source" in mount
+            ):  # the others go with their container
                 labels = (mount.get("VolumeOptions") or {}).get("Labels")
                 self.volumes.setdefault(mount["Source"], labels)
         return _answer({"Id": container.id, "Warnings": []}, 201)

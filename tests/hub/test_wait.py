@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from spawner.hub.launch_slots import LaunchSlots
 from spawner.hub.servers import resume_queue
 from spawner.hub.views.queue import Viewer, build_wait_view
 from spawner.model import Cause, Lease, LeaseState
@@ -194,7 +195,7 @@ async def test_people_in_line_are_no_load_for_those_who_start(
 async def test_so_many_containers_are_brought_up_at_once_and_no_more(
     hub_env: HubEnvironment,
 ) -> None:
-    hub_env.workbench.launch_slots = asyncio.Semaphore(1)
+    hub_env.workbench.launch_slots = LaunchSlots(1)
     hub_env.be_brisk()
     hub_env.servers.is_mute = True
     assert (await start(hub_env, "alice", {"gpus": 0}))[0] == 202

@@ -60,6 +60,7 @@ FLOORS_WITHIN = {
             "single_flight",
             "site_policy",
             "start_rate",
+            "launch_slots",
             "unavailable",
         },
         {"disk", "site"},

@@ -208,7 +208,10 @@ class WorkbenchSpawner(Spawner):  # type: ignore[misc]
         try:
             # the approval may have been taken back before the lease existed
             self._require_approval()
-            async with workbench.launch_slots, asyncio.timeout(self.answer_timeout):
+            async with (
+                workbench.launch_slots.take(owner.name),
+                asyncio.timeout(self.answer_timeout),
+            ):
                 self._host, self._gpus = await launch(
                     workbench, lease, self.get_env(), self.port, self._progress
                 )

@@ -6,6 +6,7 @@ import pytest
 
 from spawner.model import Account, StartMode
 from spawner.policy.container import (
+    MAX_TERMINALS,
     ContainerLimits,
     build_home_preparation,
     build_server,
@@ -42,6 +43,15 @@ def test_a_server_is_hardened() -> None:
     assert host["RestartPolicy"] == {"Name": "no"}
     assert "exec" in host["Tmpfs"]["/tmp"].split(",")
     assert "Privileged" not in host
+
+
+def test_a_server_has_a_bounded_number_of_terminals() -> None:
+    home, terminals = build()["HostConfig"]["Mounts"]
+    assert home["Target"] == "/home/researcher"
+    assert (terminals["Target"], "Source" in terminals) == ("/dev/pts", False)
+    options = terminals["VolumeOptions"]["DriverConfig"]["Options"]
+    assert f"max={MAX_TERMINALS}" in options["o"].split(",")
+    assert 0 < MAX_TERMINALS <= 300
 
 
 def test_a_server_without_dns_asks_its_own_loopback_where_nothing_answers() -> None:
@@ -110,7 +120,7 @@ def test_the_lease_is_in_labels_and_mount() -> None:
     assert body["Labels"]["workbench.lease"] == "0123456789abcdef"
     assert body["Labels"]["workbench.gpus"] == GPU_0
     assert body["Labels"]["workbench.user"] == "Zoë"
-    (mount,) = body["HostConfig"]["Mounts"]
+    mount, _ = body["HostConfig"]["Mounts"]
     assert (mount["Source"], mount["Target"]) == ("workbench-home-zoe-20001", "/home/researcher")
     assert "USER=zoe" in body["Env"]
 
