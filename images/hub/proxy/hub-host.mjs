@@ -11,6 +11,8 @@ export function hostName(host) {
 /** Return whether a request that no user's server answers may go to the hub. */
 export function mayReachHub(host, path, hubHost) {
   const name = hostName(host);
+  // as the proxy forwards it: "/user/../hub/login" is the hub's log-in page
+  const { pathname } = new URL(path, "http://any.test");
   // no user's server has an address for a name; the hub redirects requests for a server that does not run
-  return !hubHost || name === hostName(hubHost) || isIP(name) !== 0 || name === "localhost" || path.startsWith("/user/");
+  return !hubHost || name === hostName(hubHost) || isIP(name) !== 0 || name === "localhost" || pathname.startsWith("/user/");
 }

@@ -9,7 +9,7 @@ for (const host of ["lab.test", "lab.test:8000", "LAB.test:8000", "127.0.0.1:800
 }
 
 for (const host of ["mallory.lab.test:8000", "mallory.lab.test.", "lab.test.", "evil.test", "", undefined]) {
-  for (const path of ["/hub/home", "/hub/api/users", "/", "/%68ub/home", "/services/x/"]) {
+  for (const path of ["/hub/home", "/hub/api/users", "/", "/%68ub/home", "/services/x/", "/user/../hub/login", "/user/%2e%2e/hub/", "/user/a/../../hub/"]) {
     test(`the hub does not answer ${path} at ${host}`, () => assert.equal(mayReachHub(host, path, HUB), false));
   }
 }
