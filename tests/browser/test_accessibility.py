@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from testing.paths import ROOT
-from tests.browser.test_gpu_map import MapHub, running_map_hub
+from tests.browser.map_hub import MapHub, running_map_hub
 
 AXE = ROOT / "tests/browser/node_modules/axe-core/axe.min.js"
 WIDTHS = (1280, 390)

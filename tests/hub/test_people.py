@@ -278,3 +278,14 @@ async def test_a_page_with_a_script_that_is_off(hub_env: HubEnvironment) -> None
 @pytest.mark.parametrize("text", ["", "all", "waiting", "servers", "admins"])
 def test_every_list_has_a_query(text: str) -> None:
     assert parse_query({"show": text}).show.value == (text or "all")
+
+
+async def test_a_password_link_is_shown_once_and_works(hub_env: HubEnvironment) -> None:
+    async with hub_env.browser() as browser, admin(hub_env) as approver:
+        await join(hub_env, browser, "alice")
+        page = parse((await press(approver, "password-link", "alice")).text)
+        link = words(one(page, "code.wb-token"))
+        assert link.startswith(f"{hub_env.url}/hub/reset-password?token=")
+        assert "For the account alice" in words(parse((await browser.get(link)).text))
+        refused = await press(approver, "password-link", "nobody")
+        assert refused.status_code == 404
