@@ -25,6 +25,21 @@ LINK_HOURS = 24
 EXPIRED = "This link was used, or is older than a day: ask an admin for a new one."
 
 
+async def make_password_link(handler: AccountHandler, name: str) -> str:
+    """Return the path of a link with which the user ``name`` chooses a new password; the trail has it first."""
+    authenticator = handler.authenticator
+    if not isinstance(authenticator, ApprovedSignUp):
+        raise web.HTTPError(
+            HTTPStatus.CONFLICT.value,
+            "The identity provider has the passwords: reset them there.",
+        )
+    handler.get_account(name)
+    await handler.record(TrailAction.USER_PASSWORD_LINK, name)
+    value = f"{name}:{authenticator.stamp(name)}"
+    token = handler.create_signed_value(PURPOSE, value).decode()
+    return str(url_concat(f"{handler.hub.base_url}reset-password", {"token": token}))
+
+
 class PasswordLinkApiHandler(AccountHandler, ApiHandler):
     """``/api/workbench/people/<name>/password-link``."""
 
@@ -33,16 +48,7 @@ class PasswordLinkApiHandler(AccountHandler, ApiHandler):
         require(self, f"admin:users!user={name}")
         if self.get_json_body():
             raise bad_request("A link needs no body.")
-        if not isinstance(self.authenticator, ApprovedSignUp):
-            raise web.HTTPError(
-                HTTPStatus.CONFLICT.value,
-                "The identity provider has the passwords: reset them there.",
-            )
-        self.get_account(name)
-        await self.record(TrailAction.USER_PASSWORD_LINK, name)
-        value = f"{name}:{self.authenticator.stamp(name)}"
-        token = self.create_signed_value(PURPOSE, value).decode()
-        path = url_concat(f"{self.hub.base_url}reset-password", {"token": token})
+        path = await make_password_link(self, name)
         public = self.workbench.settings.public_url
         self.write(
             {

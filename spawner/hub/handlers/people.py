@@ -19,6 +19,7 @@ from tornado import web
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route, bad_request
+from spawner.hub.handlers.password_reset import make_password_link
 from spawner.hub.handlers.people_orders import PeopleOrders, read_reason
 from spawner.hub.servers.revocation import select_server_tokens
 from spawner.hub.views.people import (
@@ -110,7 +111,12 @@ class PersonPage(PeopleBase):
         await self.finish_person(name, said=read_said(self))
 
     async def finish_person(
-        self, name: str, *, error: str | None = None, said: str | None = None
+        self,
+        name: str,
+        *,
+        error: str | None = None,
+        said: str | None = None,
+        password_link: str | None = None,
     ) -> None:
         """Render the person, with the sentence of an order that was refused or carried out."""
         person = await self.require_person(name)
@@ -120,6 +126,7 @@ class PersonPage(PeopleBase):
             person=person,
             error=error,
             said=said,
+            password_link=password_link,
             all_groups=group_names(self.db),
             tokens=0 if user is None else count_tokens(user),
             is_managed=bool(self.authenticator.manage_groups),
@@ -153,6 +160,15 @@ class PersonOrderPage(PersonPage, PeoplePage):
         is_list = bool(self.get_body_argument("list", ""))
         query = parse_query(dict(parse_qsl(self.get_body_argument("query", ""))))
         try:
+            if order == "password-link":
+                self._require_right(name)
+                path = await make_password_link(self, name)
+                origin = (
+                    self.workbench.settings.public_url
+                    or self.request.full_url().partition(self.hub.base_url)[0]
+                )
+                await self.finish_person(name, password_link=f"{origin}{path}")
+                return
             await self._carry_out(name, order)
         except web.HTTPError as refused:
             if refused.status_code not in (400, 404, 409):
@@ -284,7 +300,11 @@ def people_handlers(get_workbench: GetWorkbench) -> list[Route]:
     return [
         ("/people", PeoplePage, options),
         ("/people/([^/]+)", PersonPage, options),
-        (f"/people/([^/]+)/({orders}|groups|admin|stop|delete)", PersonOrderPage, options),
+        (
+            f"/people/([^/]+)/({orders}|groups|admin|stop|delete|password-link)",
+            PersonOrderPage,
+            options,
+        ),
         ("/api/workbench/people", PeopleApiHandler, options),
         (person, PersonApiHandler, options),
         (f"{person}/({orders})", PersonOrderApiHandler, options),
