@@ -16,6 +16,7 @@ from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from spawner.model import Quota, SettingsError
 from spawner.policy.container import ContainerLimits, default_cpus
@@ -120,6 +121,21 @@ def _time_zone(text: str) -> str:
         raise ValueError("the name of a time zone such as Asia/Shanghai") from None
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return parse
+
+
+def _public_url(text: str) -> str:
+    if not re.fullmatch(r"|https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9_-]+)*/?", text):
+        raise ValueError("a URL such as https://gpu.lab.example or https://lab.example/gpu")
+    return text.rstrip("/")
+
+
 def _matching(pattern: str, description: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -162,8 +178,39 @@ class Settings:
     port: int = _setting(8000, _integer(1, 65535), "Port on which the proxy listens.")
     public_url: str = _setting(
         "",
-        _matching(r"|https?://[a-z0-9.-]+(:[0-9]{1,5})?", "a URL such as https://gpu.lab.example"),
+        _public_url,
         "URL of the workbench in browsers, such as `https://gpu.lab.example`; with https, cookies are Secure.",
+    )
+    tls: str = _setting(
+        "off",
+        _one_of("off", "files", "acme"),
+        "Whether the workbench answers https itself: with your certificate (`files`), with one from a public "
+        "certificate authority (`acme`), or not (`off`).",
+    )
+    tls_certificate: str = _setting(
+        "",
+        _matching(r"|/.+", "an absolute path"),
+        "File of the certificate and its chain in PEM form, for `WORKBENCH_TLS=files`.",
+    )
+    tls_key: str = _setting(
+        "",
+        _matching(r"|/.+", "an absolute path"),
+        "File of the certificate's private key in PEM form, for `WORKBENCH_TLS=files`.",
+    )
+    http_port: int = _setting(
+        80,
+        _integer(1, 65535),
+        "Port on which the workbench redirects http to https, unless `WORKBENCH_TLS=off`.",
+    )
+    acme_email: str = _setting(
+        "",
+        _matching(r"|[^\s@\"{}]+@[^\s@\"{}]+", "an e-mail address"),
+        "Address that the certificate authority writes to, for `WORKBENCH_TLS=acme`; empty for none.",
+    )
+    acme_directory: str = _setting(
+        "",
+        _matching(r"|https://[^\s\"{}]+", "an https URL"),
+        "URL of your own ACME server, for `WORKBENCH_TLS=acme`; empty for Let's Encrypt.",
     )
     user_domains: bool = _setting(
         False,
@@ -404,19 +451,77 @@ class Settings:
                 "WORKBENCH_SHM_SIZE is larger than WORKBENCH_MEMORY_LIMIT, which includes it: "
                 "lower the first or raise the second."
             )
-        if settings.user_domains and not re.search(
-            r"[a-z][a-z0-9-]*(:[0-9]+)?$", settings.public_url
-        ):
+        if settings.user_domains and not settings.has_host_name:
             raise SettingsError(
                 "WORKBENCH_USER_DOMAINS=yes, which the profile students sets, needs a host name in "
                 "WORKBENCH_PUBLIC_URL, such as https://gpu.lab.example, and a DNS record for *.gpu.lab.example."
             )
+        if settings.user_domains and settings.base_path != "/":
+            raise SettingsError(
+                f"WORKBENCH_USER_DOMAINS=yes needs a host of its own: remove {settings.base_path} from "
+                "WORKBENCH_PUBLIC_URL."
+            )
+        settings._check_tls()
         if not settings.idle.has_criteria:
             raise SettingsError(
                 "The WORKBENCH_IDLE_* settings disable every sign of work, so every server would be idle: set "
                 "WORKBENCH_IDLE_MINUTES=0, or enable one sign."
             )
         return settings
+
+    def _check_tls(self) -> None:
+        """Raise SettingsError where ``WORKBENCH_TLS`` contradicts another setting."""
+        if self.tls == "off":
+            return
+        if not self.is_https:
+            raise SettingsError(
+                f"WORKBENCH_TLS={self.tls} needs a WORKBENCH_PUBLIC_URL that begins with https://, such as "
+                "https://gpu.lab.example."
+            )
+        if self.tls == "files" and not (self.tls_certificate and self.tls_key):
+            missing = "WORKBENCH_TLS_KEY" if self.tls_certificate else "WORKBENCH_TLS_CERTIFICATE"
+            raise SettingsError(
+                f"WORKBENCH_TLS=files needs {missing}: name the file, or choose acme or off."
+            )
+        if self.tls == "acme" and not self.has_host_name:
+            raise SettingsError(
+                "WORKBENCH_TLS=acme needs a host name in WORKBENCH_PUBLIC_URL: authorities sign no addresses."
+            )
+        if self.tls == "acme" and self.user_domains:
+            raise SettingsError(
+                "WORKBENCH_TLS=acme cannot get the wildcard certificate that WORKBENCH_USER_DOMAINS=yes needs: use "
+                "files, with a certificate from a DNS challenge."
+            )
+        if self.http_port == self.https_port:
+            raise SettingsError(
+                f"WORKBENCH_HTTP_PORT={self.http_port} is also the port of WORKBENCH_PUBLIC_URL: choose another one."
+            )
+
+    @property
+    def origin(self) -> str:
+        """The public URL without its path; empty without a public URL."""
+        parts = urlsplit(self.public_url)
+        return f"{parts.scheme}://{parts.netloc}" if self.public_url else ""
+
+    @property
+    def host(self) -> str:
+        """The host of the public URL without its port."""
+        return urlsplit(self.public_url).hostname or ""
+
+    @property
+    def has_host_name(self) -> bool:
+        """Whether the public URL has a name, and no address, as its host."""
+        return re.search(r"[a-z][a-z0-9-]*$", self.host) is not None
+
+    @property
+    def https_port(self) -> int:
+        """The port of the public URL."""
+        return urlsplit(self.public_url).port or 443
+
+    @property
+    def base_path(self) -> str:
+        """The path of the public URL, with a slash at both ends."""
+        return f"{urlsplit(self.public_url).path}/"
 
     @property
     def has_openid(self) -> bool:

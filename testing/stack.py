@@ -182,36 +182,43 @@ def docker(*words: str) -> str:
     return done.stdout.strip()
 
 
+def run_up(
+    instance: str, gpus: int = 2, **settings: str
+) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
+    """Run ``scripts/up`` for an instance with simulated GPUs; return its outcome and its environment."""
+    environment = {
+        **os.environ,
+        "WORKBENCH_INSTANCE": instance,
+        "WORKBENCH_BIND": "127.0.0.1",
+        "WORKBENCH_MEMORY_LIMIT": "4G",
+        "WORKBENCH_SHM_SIZE": "1G",
+        "WORKBENCH_STARTS_PER_HOUR": "100000",
+        **settings,
+    }
+    up = str(ROOT / "scripts/up")
+    done = run(up, "--no-install", "--simulate-gpus", str(gpus), env=environment)
+    return done, environment
+
+
 @contextmanager
 def running_stack(instance: str, gpus: int = 2, host: str = "", **settings: str) -> Iterator[Stack]:
     """Bring up an instance with simulated GPUs, and remove it with all its data afterwards.
 
     With ``host``, its public URL has that name.
     """
-    port = free_port()
-    url = f"http://{host or '127.0.0.1'}:{port}"
-    environment = {
-        **os.environ,
-        "WORKBENCH_INSTANCE": instance,
-        "WORKBENCH_PORT": str(port),
-        "WORKBENCH_BIND": "127.0.0.1",
-        "WORKBENCH_MEMORY_LIMIT": "4G",
-        "WORKBENCH_SHM_SIZE": "1G",
-        "WORKBENCH_STARTS_PER_HOUR": "100000",
-        **({"WORKBENCH_PUBLIC_URL": url} if host else {}),
-        **settings,
-    }
+    port = str(free_port())
+    if host:
+        settings["WORKBENCH_PUBLIC_URL"] = f"http://{host}:{port}"
     down = (str(ROOT / "scripts/down"), "--purge", "--yes")
-    run(*down, env=environment)
-    up = run(
-        str(ROOT / "scripts/up"), "--no-install", "--simulate-gpus", str(gpus), env=environment
-    )
+    run(*down, env={**os.environ, "WORKBENCH_INSTANCE": instance})
+    up, environment = run_up(instance, gpus, WORKBENCH_PORT=port, **settings)
     try:
         assert up.returncode == 0, f"scripts/up failed:\n{up.stdout}\n{up.stderr}"
         password = re.search(r"password:?\s+(\S+)", up.stdout, re.IGNORECASE)
         assert password, f"scripts/up printed no password:\n{up.stdout}"
         states = Path(f"/var/lib/{instance}/simulated-gpus")
         uuids = sorted(path.name for path in states.iterdir() if path.name.startswith("GPU-"))
+        url = settings.get("WORKBENCH_PUBLIC_URL") or f"http://127.0.0.1:{port}"
         yield Stack(instance, url, password[1], tuple(uuids))
     finally:
         run(*down, env=environment)

@@ -21,6 +21,7 @@ build_images() {
   build_hub_image
   build_image "$agent_image" agent "$service_gigabytes" "" spawner
   build_image "$guard_image" guard "$service_gigabytes" "" spawner
+  if has_tls; then build_image "$tls_image" tls "$service_gigabytes" "" images/hub/proxy/hub-away.html; fi
 }
 
 # Builds the image of hub, proxy and broker.

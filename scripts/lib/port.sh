@@ -1,7 +1,7 @@
 # Says who holds a TCP port.
 # Reads /proc only, so that a bare machine needs no tool for it.
 
-# require_port PORT: fails with one sentence when anything but this instance's own proxy listens on PORT.
+# require_port PORT REMEDY: fails with one sentence when anything but this instance's own services listens on PORT.
 require_port() {
   local port=$1 inode holder
   inode=$(listening_inode "$port")
@@ -10,7 +10,7 @@ require_port() {
   [ "$holder" != "$instance" ] || return 0
   holder=$(publisher "$port" 'the container {{.Names}}')
   [ -n "$holder" ] || holder=$(process_of "$inode")
-  fail "Port $port is taken by ${holder:-another process}: stop it, or set WORKBENCH_PORT to another port."
+  fail "Port $port is taken by ${holder:-another process}: stop it, or $2."
 }
 
 # publisher PORT FORMAT: what docker says of the container that publishes PORT, if one does.

@@ -86,7 +86,10 @@ load_settings() {
   require_value WORKBENCH_INSTANCE '[a-z][a-z0-9-]{0,18}[a-z0-9]' "2 to 20 characters of a-z, 0-9 and -"
   require_value WORKBENCH_BIND '[0-9a-fA-F.:]+' "an IP address"
   require_between WORKBENCH_PORT 1 65535
-  require_value WORKBENCH_PUBLIC_URL '|https?://[a-z0-9.-]+(:[0-9]{1,5})?' "a URL such as https://gpu.lab.example"
+  require_value WORKBENCH_PUBLIC_URL '|https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9_-]+)*/?' \
+    "a URL such as https://gpu.lab.example or https://lab.example/gpu"
+  require_value WORKBENCH_TLS 'off|files|acme' "off, files or acme"
+  require_between WORKBENCH_HTTP_PORT 1 65535
   require_value WORKBENCH_USER_DOMAINS 'yes|no' "yes or no"
   require_value WORKBENCH_RELEASES '|v[0-9]+(\.[0-9]+)*( +v[0-9]+(\.[0-9]+)*)*' \
     "release names such as v2.7 v2.15, separated by blanks"

@@ -4,6 +4,7 @@
 # spawner/policy/uids.py has them; a test compares.
 hub_uid=2000000001
 proxy_uid=2000000002
+tls_uid=2000000004
 
 # Of the site files that the services read; a changed one makes Compose start them again.
 config_digest() { cat "$state/config/digest" 2>/dev/null || printf none; }
@@ -11,6 +12,11 @@ config_digest() { cat "$state/config/digest" 2>/dev/null || printf none; }
 compose() {
   local files=(-f "$repository/docker-compose.yml") broker_network=none
   if [ -e "$state/gpus.compose.yml" ]; then files+=(-f "$state/gpus.compose.yml"); fi
+  if has_tls; then
+    files+=(-f "$repository/docker-compose.tls.yml")
+    HTTPS_PORT=$(https_port) TLS_FILES=$(hash_tls_files)
+    export HTTPS_PORT TLS_FILES
+  fi
   if [[ $(value_of WORKBENCH_LEDGER_URL) == postgresql* ]]; then broker_network=bridge; fi
   plan_networks
   BROKER_NETWORK=$broker_network HUB_EGRESS=$(hub_egress) CONFIG_DIGEST=$(config_digest) \

@@ -19,9 +19,10 @@ from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
 from spawner.model import SettingsError, Unknown, WorkbenchError
+from spawner.settings import Settings
 
-API_URL = "http://127.0.0.1:8081/hub/api"
-"""The API's address within the hub's container."""
+HUB_URL = "http://127.0.0.1:8081"
+"""The hub's address within its container."""
 TIMEOUT_SECONDS = 30.0
 DONE, REFUSED, UNKNOWN = 0, 1, 2
 
@@ -48,7 +49,8 @@ class HubClient:
             raise SettingsError(
                 "There is no token: make one on the hub's page Token and set JUPYTERHUB_API_TOKEN to it."
             )
-        return cls(environ.get("JUPYTERHUB_API_URL", "") or API_URL, token)
+        url = environ.get("JUPYTERHUB_API_URL", "")
+        return cls(url or f"{HUB_URL}{Settings.from_environ(environ).base_path}hub/api", token)
 
     def request(
         self, method: str, path: str, body: object = None, query: Mapping[str, object] | None = None

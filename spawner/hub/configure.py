@@ -144,7 +144,8 @@ def start_background_tasks(workbench: Workbench) -> None:
     A subcommand such as ``jupyterhub upgrade-db`` reads the same file but is no hub: it starts nothing.
     """
     if JupyterHub.initialized():
-        run_background_tasks(workbench, f"http://127.0.0.1:{HUB_PORT}/hub/api")
+        base_path = workbench.settings.base_path
+        run_background_tasks(workbench, f"http://127.0.0.1:{HUB_PORT}{base_path}hub/api")
 
 
 def run_background_tasks(workbench: Workbench, api: str) -> None:
@@ -202,9 +203,10 @@ def _configure_origin(c: Config, settings: Settings) -> None:
         "xsrf_cookie_kwargs": {**cookie, "httponly": True},
     }
     if settings.public_url:
-        c.JupyterHub.public_url = f"{settings.public_url}/"
+        c.JupyterHub.base_url = settings.base_path
+        c.JupyterHub.public_url = f"{settings.origin}{settings.base_path}"
     if settings.user_domains:
-        c.JupyterHub.subdomain_host = settings.public_url
+        c.JupyterHub.subdomain_host = settings.origin
         # a user's host can set cookies for the hub's; a cookie with the prefix is the hub's own
         c.JupyterHub.cookie_host_prefix_enabled = settings.is_https
 
@@ -262,7 +264,9 @@ def _configure_provider(c: Config, settings: Settings) -> None:
         "request_timeout": REQUEST_SECONDS,
     }
     if settings.public_url:
-        c.OAuthenticator.oauth_callback_url = f"{settings.public_url}/hub/oauth_callback"
+        c.OAuthenticator.oauth_callback_url = (
+            f"{settings.origin}{settings.base_path}hub/oauth_callback"
+        )
     if settings.oauth_client_id:
         c.OAuthenticator.client_id = settings.oauth_client_id
     if settings.oauth_client_secret_file:

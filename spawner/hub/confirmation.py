@@ -26,7 +26,7 @@ MINUTES = 15
 COOKIE = "workbench-confirmed"
 HEADER = "X-Workbench-Confirm"
 """Header of a refusal, with the address of the confirmation page: the hub's scripts lead there."""
-REFUSAL = "Confirm your password first: open /hub/confirm, then repeat the order."
+REFUSAL = "Confirm your password first: open {page}, then repeat the order."
 UNPROVEN = (
     "The log-in provider did not prove that it has just asked for your password, so this is no confirmation. "
     "Give the order with an API token, or ask an admin of the host about WORKBENCH_USER_DOMAINS."
@@ -162,7 +162,7 @@ def _require_password(handler: BaseHandler) -> None:
     """Lead a browser to the confirmation page; refuse a script's order, and name the page to it."""
     page = f"{handler.hub.base_url}confirm"
     if isinstance(handler, APIHandler):
-        error = web.HTTPError(HTTPStatus.FORBIDDEN.value, REFUSAL)
+        error = web.HTTPError(HTTPStatus.FORBIDDEN.value, REFUSAL.format(page=page))
         vars(error)["headers"] = {HEADER: page}
         raise error
     back = handler.request.uri

@@ -66,7 +66,7 @@ def set_page_headers(settings: Settings) -> None:
     forms = "'self'"
     if settings.user_domains:
         # a log-in ends with redirects to the user's own host
-        scheme, _, host = settings.public_url.partition("://")
+        scheme, _, host = settings.origin.partition("://")
         forms = f"'self' {scheme}://*.{host}"
     BaseHandler.content_security_policy = property(lambda handler: _page_policy(handler, forms))
     APIHandler.content_security_policy = property(_rest_policy)

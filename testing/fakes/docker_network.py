@@ -94,7 +94,7 @@ class _Listener:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._container.name in self._network.mute:
             await asyncio.Event().wait()
-        await request.read()
+        await request.content.read()
         user = self._container.body["Labels"]["workbench.user"]
         if user in self._network.pages:
             return await self._network.pages[user](request)

@@ -37,7 +37,7 @@ class People:
 
     def log_in(self, name: str, password: str = PASSWORD) -> Page:
         page = self.page(name)
-        page.goto("/hub/login")
+        page.goto(f"{self.stack.url}/hub/login")
         page.get_by_label(re.compile("username", re.IGNORECASE)).fill(name)
         page.locator("#password_input").fill(password)
         page.locator("#login_submit").click()
@@ -45,7 +45,7 @@ class People:
 
     def sign_up(self, name: str) -> Page:
         page = self.page(name)
-        page.goto("/hub/signup")
+        page.goto(f"{self.stack.url}/hub/signup")
         page.locator("#username_input").fill(name)
         page.locator("[name=signup_password]").fill(PASSWORD)
         page.locator("[name=signup_password_confirmation]").fill(PASSWORD)
@@ -63,14 +63,14 @@ class People:
     def approve(self, name: str) -> None:
         """Press the admin's button in this person's row."""
         page = self.page("admin")
-        page.goto("/hub/people")
+        page.goto(f"{self.stack.url}/hub/people")
         page.locator(f"#person-{name}").get_by_role("button", name="Approve").click()
         page.wait_for_load_state()
 
     def start(self, name: str, gpus: int) -> Page:
         """Choose ``gpus`` in the spawn form and press Start."""
         page = self.page(name)
-        page.goto("/hub/spawn")
+        page.goto(f"{self.stack.url}/hub/spawn")
         page.locator(f"input[name=gpus][value='{gpus}']").check(force=True)
         page.locator("form#spawn_form [type=submit]").click()
         return page

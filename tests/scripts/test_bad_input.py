@@ -158,3 +158,21 @@ def test_a_short_disk_is_seen_before_a_build(docker_machine: BareMachine) -> Non
     assert_is_one_sentence(outcome.error)
     assert "3 GB free" in outcome.error
     assert not outcome.changed
+
+
+@pytest.mark.parametrize(
+    ("missing", "file"),
+    [("WORKBENCH_TLS_CERTIFICATE", "/nowhere.pem"), ("WORKBENCH_TLS_KEY", "/etc")],
+)
+def test_a_missing_file_of_the_certificate(machine: BareMachine, missing: str, file: str) -> None:
+    machine.environment |= {
+        "WORKBENCH_TLS": "files",
+        "WORKBENCH_PUBLIC_URL": "https://gpu.lab.test",
+        "WORKBENCH_TLS_CERTIFICATE": "/etc/passwd",
+        "WORKBENCH_TLS_KEY": "/etc/passwd",
+        missing: file,
+    }
+    outcome = machine.run("scripts/up")
+    sentence = f'error: {missing}="{file}" cannot be read: name a file in PEM form.'
+    assert (outcome.code, outcome.error) == (2, sentence)
+    assert not outcome.changed

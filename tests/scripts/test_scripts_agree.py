@@ -27,7 +27,12 @@ VALUES = {
         "http://10.0.0.1:80",
         "lab.test",
         "https://a/b",
+        "https://a/b/",
+        "https://a/b?c",
+        "https://a//b",
     ],
+    "WORKBENCH_TLS": ["off", "on", ""],
+    "WORKBENCH_HTTP_PORT": ["80", "0", "http"],
     "WORKBENCH_USER_DOMAINS": ["no", "maybe", ""],
     "WORKBENCH_RELEASES": ["", "v2.7", "v2.7  v2.15", "2.7", "v2.7,v2.15", "v2.7 latest", "v"],
     "WORKBENCH_MAX_GPUS": ["", "0", "1024", "1025", "-1", "two", "NaN", "1e3"],
@@ -172,7 +177,7 @@ def test_services_are_hardened(service: str) -> None:
 )
 def test_the_broker_has_a_network_only_where_its_ledger_is_on_one(url: str, network: str) -> None:
     look = (
-        "set -euo pipefail; repository=$PWD; for part in terminal settings stack; do\n"
+        "set -euo pipefail; repository=$PWD; for part in terminal settings tls stack; do\n"
         ". scripts/lib/$part.sh; done; load_settings; compose --env-file /dev/null config --format json"
     )
     environment = {

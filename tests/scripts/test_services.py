@@ -27,15 +27,23 @@ SECRET_SETTINGS = {variable_name(one) for one in fields(Settings) if one.metadat
 ROOT_SERVICES = {"broker": ["CHOWN", "DAC_OVERRIDE"], "guard": ["NET_ADMIN"]}
 
 
-@pytest.fixture(scope="module")
-def stack() -> dict[str, Any]:
+FILE_NAMES = {"WORKBENCH_TLS_KEY"}
+
+
+def described(*files: str) -> dict[str, Any]:
+    words = [word for file in files for word in ("--file", file)]
     done = run(
-        "/usr/bin/docker", "compose", "--env-file", "/dev/null", "config", "--format", "json",
+        "/usr/bin/docker", "compose", "--env-file", "/dev/null", *words, "config", "--format", "json",
         cwd=ROOT, env={"PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     services: dict[str, Any] = json.loads(done.stdout)["services"]
     return services
+
+
+@pytest.fixture(scope="module")
+def stack() -> dict[str, Any]:
+    return described("docker-compose.yml")
 
 
 def uid_of(service: dict[str, Any]) -> int:
@@ -65,6 +73,7 @@ def test_the_scripts_hand_files_to_the_same_uids() -> None:
     assert re.findall(r"^(\w+)_uid=(\d+)$", text, re.M) == [
         ("hub", str(uids.HUB_UID)),
         ("proxy", str(uids.PROXY_UID)),
+        ("tls", str(uids.TLS_UID)),
     ]
 
 
@@ -91,8 +100,26 @@ def test_the_ledger_s_address_is_where_the_ledger_is_read(stack: dict[str, Any])
 def test_no_secret_is_in_a_services_description(stack: dict[str, Any]) -> None:
     for service in stack.values():
         secret = [name for name in service.get("environment") or {} if re.search("TOKEN|KEY", name)]
-        assert not secret
+        assert set(secret) <= FILE_NAMES
         assert not service.get("env_file")
+
+
+def test_the_tls_service_alone_has_the_key_and_the_ports(stack: dict[str, Any]) -> None:
+    with_tls = described("docker-compose.yml", "docker-compose.tls.yml")
+    tls = with_tls.pop("tls")
+    assert uid_of(tls) == uids.TLS_UID
+    assert tls["cap_drop"] == ["ALL"]
+    assert tls["read_only"] is True
+    assert tls["security_opt"] == ["no-new-privileges:true"]
+    assert not any(service.get("ports") for service in with_tls.values())
+    assert not any(mounts(tls) & mounts(service) for service in with_tls.values())
+    linked = {
+        name
+        for name, service in with_tls.items()
+        if set(tls["networks"]) & set(service.get("networks") or ())
+    }
+    assert linked == {"proxy"}
+    assert stack["proxy"]["ports"]
 
 
 def test_the_locks_meet_the_minimum_versions() -> None:

@@ -25,7 +25,7 @@ FLOORS = [
     },
     {"controller", "sampling", "audit"},
     {"idle", "commands"},
-    {"hub", "agent", "broker", "cli", "guard"},
+    {"hub", "agent", "broker", "cli", "guard", "tls"},
 ]
 FLOORS_WITHIN = {
     "ledger": [

@@ -24,6 +24,7 @@ ROUTE_TABLES = (
     "Quotas",
     "People",
     "Homes and disk",
+    "People",
     "Usage, trail, description",
 )
 GUIDES = [read for read in PAGES if read.name != "CHANGELOG.md"]

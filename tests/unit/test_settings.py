@@ -168,3 +168,53 @@ def test_the_admin_at_a_provider_is_named() -> None:
 def test_an_authenticator_of_the_site_file_has_its_client_from_the_settings() -> None:
     shared = {name: OPENID[name] for name in OPENID if "CLIENT" in name}
     assert Settings.from_environ({"WORKBENCH_AUTHENTICATOR": "github", **shared}).oauth_client_id
+
+
+HTTPS = "https://gpu.lab.test"
+PAIR = {"TLS": "files", "TLS_CERTIFICATE": "/c.pem", "TLS_KEY": "/k.pem"}
+
+
+def read(**values: str) -> Settings:
+    return Settings.from_environ({f"WORKBENCH_{name}": value for name, value in values.items()})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"TLS": "yes"}, "off, files or acme"),
+        ({**PAIR, "PUBLIC_URL": ""}, "begins with https://"),
+        ({**PAIR, "PUBLIC_URL": "http://gpu.lab.test"}, "begins with https://"),
+        ({"TLS": "files", "PUBLIC_URL": HTTPS}, "needs WORKBENCH_TLS_CERTIFICATE"),
+        ({**PAIR, "TLS_KEY": "", "PUBLIC_URL": HTTPS}, "needs WORKBENCH_TLS_KEY"),
+        ({**PAIR, "TLS_KEY": "k.pem", "PUBLIC_URL": HTTPS}, "an absolute path"),
+        ({**PAIR, "HTTP_PORT": "443", "PUBLIC_URL": HTTPS}, "choose another one"),
+        ({"TLS": "acme", "PUBLIC_URL": "https://10.0.0.1"}, "sign no addresses"),
+        ({"TLS": "acme", "PUBLIC_URL": HTTPS, "USER_DOMAINS": "yes"}, "use files"),
+        ({"TLS": "acme", "PUBLIC_URL": HTTPS, "ACME_EMAIL": "a b"}, "an e-mail address"),
+        ({"PUBLIC_URL": f"{HTTPS}/gpu", "USER_DOMAINS": "yes"}, "remove /gpu/ from"),
+        ({"PUBLIC_URL": "http://10.0.0.1", "USER_DOMAINS": "yes"}, "needs a host name"),
+        ({"PUBLIC_URL": f"{HTTPS}//gpu"}, "a URL such as"),
+        ({"PUBLIC_URL": f"{HTTPS}/gpu?x"}, "a URL such as"),
+    ],
+)
+def test_tls_that_contradicts_the_url_is_refused(values: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError, match=r"^WORKBENCH_[^\n]+\.$") as error:
+        read(**values)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "port", "path"),
+    [
+        ("", "", 443, "/"),
+        (HTTPS, HTTPS, 443, "/"),
+        (f"{HTTPS}/", HTTPS, 443, "/"),
+        (f"{HTTPS}:9443/gpu/", f"{HTTPS}:9443", 9443, "/gpu/"),
+        ("http://10.0.0.1/a/b", "http://10.0.0.1", 443, "/a/b/"),
+    ],
+)
+def test_the_public_url_has_an_origin_and_a_path(
+    url: str, origin: str, port: int, path: str
+) -> None:
+    settings = read(PUBLIC_URL=url)
+    assert (settings.origin, settings.https_port, settings.base_path) == (origin, port, path)

@@ -30,8 +30,13 @@ export function ownPath(prefix, isHostRouted) {
   return `${path.replace(/\/+$/, "")}/`;
 }
 
-/** Return a cookie limited to `path` and to this host; null if it is meant for another path. */
-export function limitCookie(cookie, path) {
+/**
+ * Return a cookie limited to `path` and to this host; null if it is meant for another path.
+ *
+ * With https it is Secure, because a server behind the proxy does not know of https.
+ * A host of the user's own may also have `__Host-` cookies: browsers keep them to that host, and take them for "/" only.
+ */
+export function limitCookie(cookie, path, { isOwnHost = false, isHttps = false } = {}) {
   const [pair, ...attributes] = cookie.split(";");
   let asked = null;
   const kept = [];
@@ -41,17 +46,19 @@ export function limitCookie(cookie, path) {
     if (key === "path") asked = value.join("=").trim();
     else if (key !== "domain") kept.push(attribute);
   }
+  if (isOwnHost && asked === "/" && pair.trimStart().startsWith("__Host-")) path = "/";
   const limited = asked === null ? encodeURI(path) : asked;
   if (!isWithin(limited, path) || limited.length > MAX_ATTRIBUTE_LENGTH) return null;
+  if (isHttps && !kept.some((attribute) => attribute.trim().toLowerCase() === "secure")) kept.push(" Secure");
   return [pair, ...kept, ` Path=${limited}`].join(";");
 }
 
 /** Limit the headers of an answer, whose names are in lower case, to the path of its server. */
-export function filterHeaders(headers, path) {
+export function filterHeaders(headers, path, origin = {}) {
   for (const name of ORIGIN_WIDE) delete headers[name];
   if (headers["set-cookie"] !== undefined) {
     const cookies = [headers["set-cookie"]].flat();
-    const limited = cookies.map((cookie) => limitCookie(cookie, path)).filter((one) => one !== null);
+    const limited = cookies.map((cookie) => limitCookie(cookie, path, origin)).filter((one) => one !== null);
     if (limited.length > 0) headers["set-cookie"] = limited;
     else delete headers["set-cookie"];
   }

@@ -3,6 +3,7 @@ import test from "node:test";
 import { filterHeaders, limitCookie, ownPath } from "./answer-filter.mjs";
 
 const MALLORY = "/user/mallory/";
+const OWN_HOST = { isOwnHost: true };
 
 test("the path of a server is its route without the host", () => {
   assert.equal(ownPath("/user/mallory", false), MALLORY);
@@ -34,6 +35,19 @@ test("a cookie of the server itself is kept without a domain", () => {
 test("a cookie without a path gets the server's", () => {
   assert.equal(limitCookie("a=b", MALLORY), "a=b; Path=/user/mallory/");
   assert.equal(limitCookie("a=b", "/user/a b@c/"), "a=b; Path=/user/a%20b@c/");
+});
+
+test("a cookie is Secure with https", () => {
+  assert.equal(limitCookie("a=b", MALLORY, { isHttps: true }), "a=b; Secure; Path=/user/mallory/");
+  assert.equal(limitCookie("a=b; secure", MALLORY, { isHttps: true }), "a=b; secure; Path=/user/mallory/");
+});
+
+test("a host of the user's own has its own __Host- cookies", () => {
+  const cookie = "__Host-state=b; Path=/; Secure";
+  assert.equal(limitCookie(cookie, MALLORY, OWN_HOST), "__Host-state=b; Secure; Path=/");
+  assert.equal(limitCookie(cookie, MALLORY), null);
+  assert.equal(limitCookie("state=b; Path=/; Secure", MALLORY, OWN_HOST), null);
+  assert.equal(limitCookie("__Host-state=b; Path=/hub/; Secure", MALLORY, OWN_HOST), null);
 });
 
 test("an escaped name is the server's own path", () => {

@@ -5,6 +5,7 @@ Every user and service with a token may read it.
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from pathlib import Path
 
@@ -22,7 +23,8 @@ class OpenApiHandler(ApiHandler):
         """Answer the document."""
         if not self.current_user:
             raise web.HTTPError(HTTPStatus.FORBIDDEN, "Missing or invalid credentials.")
-        self.finish(DOCUMENT.read_text())
+        document = json.loads(DOCUMENT.read_text())
+        self.finish({**document, "servers": [{"url": f"{self.hub.base_url}api"}]})
 
 
 def openapi_handlers() -> list[Route]:
