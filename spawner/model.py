@@ -167,7 +167,7 @@ class Lease:
     Times are seconds of the lease clock (``spawner.clock``). ``granted_at`` is None while the lease waits. ``ends_at``
     is the planned end; it is None while the lease waits and for a lease without GPUs. ``ended_at`` is None until the
     lease is closing. ``is_claimed`` means that the user was present at the grant or used the server since.
-    ``groups`` are the user's groups at the time of the request.
+    ``groups`` are the user's groups at the time of the request. ``extras`` is the JSON text of `policy.extras`.
     """
 
     id: str
@@ -191,6 +191,7 @@ class Lease:
     groups: tuple[str, ...] = ()
     when_idle: WhenIdle = WhenIdle.STOP
     start_mode: StartMode = StartMode.NORMAL
+    extras: str = ""
 
 
 class Cap(NamedTuple):
@@ -236,7 +237,7 @@ class Request:
     """Validated request of one server.
 
     ``identity`` identifies the hub user beyond the name: a new user with a deleted user's name gets another home.
-    ``groups`` are the user's hub groups.
+    ``groups`` are the user's hub groups. ``extras`` is the JSON text of `policy.extras`, for a new lease.
     """
 
     user: str
@@ -244,6 +245,7 @@ class Request:
     options: Options
     identity: str
     groups: tuple[str, ...] = ()
+    extras: str = ""
 
 
 class Reason(StrEnum):
@@ -332,6 +334,7 @@ class WorkbenchError(Exception):
     ├── SettingsError       the environment or the catalog is wrong; names the variable and the fix
     ├── QuotaRowError       a quota row is outside its schema; names the accepted values
     ├── OptionsError        the options of a user are outside the schema
+    ├── ExtrasError         the extras of a server are outside the schema or the bounds
     ├── IllegalTransition   TRANSITIONS does not list the move; the lease is unchanged
     ├── StaleLease          the lease changed after the read; the write changed nothing
     ├── Unknown             a dependency (Docker, broker, agent, ledger) gave no trustworthy answer
@@ -349,6 +352,10 @@ class QuotaRowError(WorkbenchError):
 
 class OptionsError(WorkbenchError):
     """Options of a user are outside the schema."""
+
+
+class ExtrasError(WorkbenchError):
+    """The extras of a server are outside their schema or the bounds."""
 
 
 class IllegalTransition(WorkbenchError):  # noqa: N818

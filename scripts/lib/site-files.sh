@@ -25,6 +25,7 @@ stage_site_files() {
     || fail "$source could not be copied: the line above says why." 2
   rm -rf "$staged"/hub/.[!.]*
   if [ -e "$staged/hub/bounds.toml" ]; then cp "$staged/hub/bounds.toml" "$staged/broker"; fi
+  find "$staged/broker" -type f -exec sha256sum {} + | cut -c 1-16 >"$staged/bounds-digest"
   tar --sort=name --mtime=@0 --directory "$staged" --create --file - hub | sha256sum | cut -c 1-16 >"$staged/digest"
   chown -R "$hub_uid:$hub_uid" "$staged/hub"
   chmod -R u=rX,go= "$staged/hub"
@@ -40,6 +41,24 @@ check_site_files() {
   [ "$status" -eq 0 ] && return
   rm -rf "$state/config.new"
   fail "The files of $(config_source) were not accepted: the line above says why. Nothing that runs was changed." 2
+}
+
+# Writes the part of the Compose file that shows the broker the folders of bounds.toml, to look for links.
+write_broker_folders() {
+  local file=$state/config.new/broker.compose.yml folder folders name arguments=()
+  while IFS= read -r name; do arguments+=(--env "$name"); done < <(compgen -e WORKBENCH_ || true)
+  folders=$(docker run --rm --network none "${arguments[@]}" --user 0:0 \
+    --volume "$state/config.new/broker:/etc/workbench/config:ro" "$hub_image" python3 -m spawner.bounds_file) \
+    || fail "bounds.toml was not accepted: the line above says why. Nothing that runs was changed." 2
+  [ -n "$folders" ] || return 0
+  printf 'services:\n  broker:\n    volumes:\n' >"$file"
+  while IFS= read -r folder; do
+    [ -d "$folder" ] || fail "bounds.toml names $folder, but there is no such folder. Nothing that runs was changed." 2
+    [ "$(realpath "$folder")" = "$folder" ] \
+      || fail "bounds.toml names $folder, which is a link: name $(realpath "$folder"). Nothing that runs was changed." 2
+    printf '      - {type: bind, source: "%s", target: "/host%s", read_only: true, bind: {create_host_path: false}}\n' \
+      "$folder" "$folder" >>"$file"
+  done <<<"$folders"
 }
 
 # Makes the checked copy the one that services read from their next start on.

@@ -17,9 +17,11 @@ compose() {
     HTTPS_PORT=$(https_port) TLS_FILES=$(hash_tls_files)
     export HTTPS_PORT TLS_FILES
   fi
+  if [ -e "$state/config/broker.compose.yml" ]; then files+=(-f "$state/config/broker.compose.yml"); fi
   if [[ $(value_of WORKBENCH_LEDGER_URL) == postgresql* ]]; then broker_network=bridge; fi
   plan_networks
-  BROKER_NETWORK=$broker_network HUB_EGRESS=$(hub_egress) CONFIG_DIGEST=$(config_digest) \
+  BROKER_NETWORK=$broker_network HUB_EGRESS=$(hub_egress) CONFIG_DIGEST=$(config_digest digest) \
+    BOUNDS_DIGEST=$(config_digest bounds-digest) \
     docker compose --project-directory "$repository" --project-name "$instance" "${files[@]}" "$@"
 }
 
@@ -208,8 +210,7 @@ start_stack() {
   tail -n 5 "$log" >&2
   rm -f "$log"
   show_failed_services
-  if [ -n "$before" ] && restore_site_files; then
-    compose up --detach --wait --wait-timeout 120 >/dev/null 2>&1 || true
+  if [ -n "$before" ] && restore_site_files && compose up --detach --wait --wait-timeout 120 >/dev/null 2>&1; then
     fail "The workbench did not start with the changed site files: it runs with those before; the lines above say why."
   fi
   if [ -z "$before" ]; then compose down >/dev/null 2>&1 || true && remove_walls; fi

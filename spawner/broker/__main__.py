@@ -17,6 +17,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from spawner.bounds_file import BOUNDS_FILE, FOLDER, load_bounds
 from spawner.broker.agent_restart import keep_agent_running
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
@@ -78,6 +79,7 @@ async def _run(flags: argparse.Namespace, settings: Settings, catalog: Catalog) 
         host_addresses=lambda: read_host_addresses(flags.guard_state),
         images={name: release.image for name, release in catalog.releases.items()},
         first_uid=settings.first_uid,
+        bounds=load_bounds(flags.bounds, settings.instance),
     )
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,6 +106,7 @@ def main() -> int:
     parser.add_argument("--docker", default="/var/run/docker.sock", help="the daemon's socket")
     parser.add_argument("--group", type=int, default=HUB_UID, help="gid that may connect")
     parser.add_argument("--catalog", type=Path, default=Path("/etc/workbench/catalog.toml"))
+    parser.add_argument("--bounds", type=Path, default=FOLDER / BOUNDS_FILE)
     parser.add_argument("--guard-state", type=Path, default=FILE, help="file of the network guard")
     flags = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -10,41 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from spawner.broker.errors import BrokerError
+from spawner.policy.extras import HUB_VARIABLES
 
-# a closed list: JUPYTERHUB_SINGLEUSER_APP and _EXTENSION would choose the program of a server
-HUB_VARIABLES = frozenset(
-    {
-        "CPU_GUARANTEE",
-        "CPU_LIMIT",
-        "JPY_API_TOKEN",
-        "JUPYTERHUB_ACTIVITY_URL",
-        "JUPYTERHUB_ADMIN_ACCESS",
-        "JUPYTERHUB_API_TOKEN",
-        "JUPYTERHUB_API_URL",
-        "JUPYTERHUB_BASE_URL",
-        "JUPYTERHUB_CLIENT_ID",
-        "JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED",
-        "JUPYTERHUB_COOKIE_OPTIONS",
-        "JUPYTERHUB_DEBUG",
-        "JUPYTERHUB_DEFAULT_URL",
-        "JUPYTERHUB_DISABLE_USER_CONFIG",
-        "JUPYTERHUB_HOST",
-        "JUPYTERHUB_OAUTH_ACCESS_SCOPES",
-        "JUPYTERHUB_OAUTH_CALLBACK_URL",
-        "JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES",
-        "JUPYTERHUB_OAUTH_SCOPES",
-        "JUPYTERHUB_PUBLIC_HUB_URL",
-        "JUPYTERHUB_PUBLIC_URL",
-        "JUPYTERHUB_ROOT_DIR",
-        "JUPYTERHUB_SERVER_NAME",
-        "JUPYTERHUB_SERVICE_PREFIX",
-        "JUPYTERHUB_SERVICE_URL",
-        "JUPYTERHUB_USER",
-        "MEM_GUARANTEE",
-        "MEM_LIMIT",
-        "TZ",
-    }
-)
 _MAX_VALUE_CHARACTERS = 4096
 
 

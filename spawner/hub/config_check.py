@@ -18,13 +18,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
 from spawner.hub.configure import CLIENT_SECRET, build_workbench, configure, configure_site
+from spawner.hub.servers.extras import evaluate_extras
 from spawner.hub.site import list_site_files
+from spawner.hub.workbench import Workbench
 from spawner.ledger import Ledger
-from spawner.model import SettingsError, Unknown
+from spawner.model import ExtrasError, SettingsError, Unknown
+from spawner.policy.bounds import explain_excess
+from spawner.policy.extras import parse_extras
 from spawner.settings import Settings
 
 _FOLDER = Path("/etc/workbench")
@@ -55,6 +60,9 @@ async def prepare_hub(
     try:
         hub = JupyterHub(config=c)
         await hub.initialize([])
+        await _check_server(hub, workbench)
+    except SettingsError:
+        raise
     except (Exception, SystemExit) as error:  # any part of the hub may refuse its configuration
         raise SettingsError(
             f"The hub cannot start with the site files: {_explain(error)}"
@@ -63,6 +71,30 @@ async def prepare_hub(
         for task in workbench.background_tasks:
             task.cancel()
     return hub, changed
+
+
+async def _check_server(hub: JupyterHub, workbench: Workbench) -> None:
+    """Build the spawner of a user, so that its traits are validated, and compare those without a function."""
+    user = orm.User(name="config-check")
+    hub.db.add(user)
+    hub.db.commit()
+    spawner = hub.users[user].spawners[""]
+    spawner.image = next(iter(workbench.offered.releases.values())).image
+    try:
+        extras = parse_extras(await evaluate_extras(spawner, only_static=True))
+    except ExtrasError as error:
+        raise SettingsError(f"The site files ask for a server that cannot be: {error}.") from error
+    excess = explain_excess(extras, workbench.bounds, workbench.settings.limits)
+    if excess is not None:
+        raise SettingsError(f"The site files ask for more than bounds.toml allows: {excess}.")
+    allowed = spawner.allowed_images
+    unknown = set() if callable(allowed) or allowed == "*" else {*(allowed or {}).values()}
+    unknown -= {*workbench.offered.releases}
+    if unknown:
+        raise SettingsError(
+            f"c.DockerSpawner.allowed_images names {', '.join(sorted(unknown))}: the releases are "
+            f"{', '.join(workbench.offered.releases)}."
+        )
 
 
 def describe(hub: JupyterHub, files: list[str], changed: Mapping[str, Any]) -> str:
@@ -92,17 +124,17 @@ def _explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}."
 
 
-def main() -> int:
+def main(folder: Path = _FOLDER) -> int:
     """Check the site files of the hub's own folder; return 0, or 1 after one sentence on stderr."""
     # a hub that starts nothing only asks whether they are there
     for name in ("JUPYTERHUB_CRYPT_KEY", "CONFIGPROXY_AUTH_TOKEN", CLIENT_SECRET):
         os.environ.setdefault(name, secrets.token_hex(32))
     logging.disable()  # every error is an exception here
-    config = _FOLDER / "config"
+    config = folder / "config"
     files = [str(file.relative_to(config)) for file in list_site_files(config)]
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            hub, changed = asyncio.run(prepare_hub(os.environ, _FOLDER, config, Path(scratch)))
+            hub, changed = asyncio.run(prepare_hub(os.environ, folder, config, Path(scratch)))
         except (SettingsError, Unknown) as error:
             sys.stderr.write(f"{error}\n")
             return 1

@@ -18,6 +18,7 @@ from oauthenticator.oauth2 import OAuthenticator
 from traitlets import TraitError
 from traitlets.config import Config
 
+from spawner.bounds_file import BOUNDS_FILE, load_bounds
 from spawner.catalog import load_catalog
 from spawner.clock import Clock
 from spawner.containers import Containers
@@ -121,6 +122,7 @@ def configure_site(
     Raises SettingsError.
     """
     ours = c.JupyterHub.get("authenticator_class")
+    workbench.bounds = load_bounds(folder / BOUNDS_FILE, settings.instance)
     changed = read_site_files(c, folder)
     chosen = c.JupyterHub.get("authenticator_class")
     if settings.authenticator == SITE:
@@ -234,7 +236,6 @@ def _configure_servers(c: Config, settings: Settings, workbench: Workbench) -> N
     c.Spawner.port = PORT
     c.Spawner.default_url = "/lab"
     c.Spawner.env_keep = []
-    c.Spawner.environment = {"TZ": settings.time_zone} if settings.time_zone else {}
     # a server's token may report activity, authenticate its visitors, and use its own lease
     c.Spawner.server_token_scopes = [
         "users:activity!user",

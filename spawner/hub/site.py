@@ -48,7 +48,7 @@ def read_site_files(c: Config, folder: Path) -> dict[str, Any]:
         _require_classes(name, c)
         _load_authenticator(name, c)
         for section, trait in _changed_traits(before, c):
-            _require_policy(name, section, trait)
+            _require_policy(name, section, trait, c[section][trait])
             _require_known_trait(name, section, trait)
         _merge(name, ours, c)
     return {
@@ -161,8 +161,8 @@ def _load_authenticator(name: str, c: Config) -> None:
             ) from error
 
 
-def _require_policy(name: str, section: str, trait: str) -> None:
-    instead = site_policy.explain_refusal(section, trait)
+def _require_policy(name: str, section: str, trait: str, value: object) -> None:
+    instead = site_policy.explain_refusal(section, trait, value)
     if instead is not None:
         raise SettingsError(f"{name} cannot set c.{section}.{trait}: {instead}.")
 

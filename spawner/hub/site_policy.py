@@ -13,6 +13,65 @@ _LEASE = "the lease protocol depends on it"
 _SERVERS = "the workbench builds each server from its lease"
 _PAGES = "the form of the workbench asks for releases and GPUs"
 
+_NAMES = "containers are named after their leases"
+_CLIENT = "the broker alone speaks to Docker"
+_NETWORK = "servers have one network with walls, described in docs/network.md"
+_ALIAS = "it is a dead name of DockerSpawner; use"
+_DOCKER_TRAITS: Mapping[str, str] = {
+    "certs_volume_name": _TLS,
+    "client_kwargs": _CLIENT,
+    "container_image": "images/catalog.toml has the images; use WORKBENCH_RELEASES",
+    "container_ip": _NETWORK,
+    "container_name_template": _NAMES,
+    "container_port": _SERVERS,
+    "container_prefix": f"{_ALIAS} c.DockerSpawner.prefix",
+    "extra_create_kwargs": _SERVERS,
+    "host_ip": _NETWORK,
+    "hub_ip_connect": _COMPOSE,
+    "image": "images/catalog.toml has the images; use WORKBENCH_RELEASES",
+    "image_whitelist": f"{_ALIAS} c.DockerSpawner.allowed_images",
+    "links": "servers do not reach each other",
+    "move_certs_image": _TLS,
+    "name_template": _NAMES,
+    "network_name": _NETWORK,
+    "post_start_cmd": "nothing runs in a server but its user's programs; use a hook",
+    "pull_policy": "scripts/up builds the images, and no start pulls one",
+    "remove": "a lease is free only when its container is gone",
+    "remove_containers": "a lease is free only when its container is gone",
+    "tls": _CLIENT,
+    "tls_assert_hostname": _CLIENT,
+    "tls_ca": _CLIENT,
+    "tls_cert": _CLIENT,
+    "tls_config": _CLIENT,
+    "tls_key": _CLIENT,
+    "tls_verify": _CLIENT,
+    "use_docker_client_env": _CLIENT,
+    "use_internal_hostname": _NETWORK,
+    "use_internal_ip": _NETWORK,
+}
+"""The traits of DockerSpawner that no site file sets."""
+
+HONOURED = (
+    "allowed_images",
+    "cpu_limit",
+    "escape",
+    "extra_host_config",
+    "format_volume_name",
+    "mem_limit",
+    "mounts",
+    "prefix",
+    "read_only_volumes",
+    "volumes",
+)
+"""The traits of DockerSpawner that a site file sets."""
+
+HARMLESS: Mapping[str, object] = {
+    "remove": True,
+    "pull_policy": "never",
+    "use_internal_hostname": True,
+}
+"""Values that peers' files have, and that say what is so anyway."""
+
 REFUSED: Mapping[str, Mapping[str, str]] = {
     "JupyterHub": {
         "base_url": _COMPOSE,
@@ -44,7 +103,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "cleanup_servers": "servers survive a restart of the hub",
         "cleanup_proxy": "the proxy survives a restart of the hub",
         "concurrent_spawn_limit": "a request in the queue is a pending spawn; the workbench bounds starts by itself",
-        "spawner_class": _SERVERS,
+        "spawner_class": "the traits of DockerSpawner are set as c.DockerSpawner.…",
         "proxy_class": _COMPOSE,
         "proxy_auth_token": "scripts/up makes the proxy's token",
         "proxy_cmd": _COMPOSE,
@@ -72,14 +131,9 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "ip": _SERVERS,
         "port": _SERVERS,
         "cmd": _SERVERS,
-        "args": _SERVERS,
-        "environment": _SERVERS,
-        "mem_limit": "use WORKBENCH_MEMORY_LIMIT",
-        "cpu_limit": "use WORKBENCH_CPU_LIMIT",
-        "mem_guarantee": "Docker guarantees no memory; use WORKBENCH_MEMORY_LIMIT",
-        "cpu_guarantee": "Docker guarantees no CPUs; use WORKBENCH_CPU_LIMIT",
-        "group_overrides": _SERVERS,
-        "env_keep": "nothing of the hub's environment reaches a server",
+        "mem_guarantee": "Docker guarantees no memory; use c.DockerSpawner.mem_limit",
+        "cpu_guarantee": "Docker guarantees no CPUs; use c.DockerSpawner.cpu_limit",
+        "env_keep": "nothing of the hub's environment reaches a server; use c.DockerSpawner.environment",
         "server_token_scopes": "the rights of a server's token are fixed",
         "hub_connect_url": _COMPOSE,
         "options_form": _PAGES,
@@ -87,6 +141,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "apply_user_options": _PAGES,
         "ssl_alt_names": _TLS,
         "ssl_alt_names_include_local": _TLS,
+        **_DOCKER_TRAITS,
     },
     "ApprovedSignUp": {
         "allow_all": "only an approved account can log in",
@@ -125,8 +180,10 @@ OPEN = (
 _SPAWNERS = ("Spawner", "DockerSpawner", "WorkbenchSpawner")
 
 
-def explain_refusal(section: str, trait: str) -> str | None:
+def explain_refusal(section: str, trait: str, value: object = None) -> str | None:
     """Return the end of the sentence that refuses ``c.SECTION.TRAIT``, None if a site file may set it."""
+    if section in _SPAWNERS and value is not None and HARMLESS.get(trait) == value:
+        return None
     if section in _SPAWNERS:
         return REFUSED["Spawner"].get(trait)
     return REFUSED.get(section, {}).get(trait)

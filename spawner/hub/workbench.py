@@ -28,6 +28,7 @@ from spawner.hub.start_rate import StartRate
 from spawner.idle import IdleTracker
 from spawner.ledger import Ledger, LedgerSnapshot
 from spawner.model import Lease, Options
+from spawner.policy.bounds import Bounds
 from spawner.policy.options import parse_options
 from spawner.sampling import GpuSampler, SampleSource
 from spawner.settings import Settings
@@ -94,6 +95,8 @@ class Workbench:
         self.clock = clock
         self.offered = catalog.choose(settings.releases)
         self.settings = settings
+        self.bounds = Bounds()
+        """The limits of the extras of leases; ``configure_site`` reads them."""
         self.gpu_sampler = GpuSampler(ledger, gpus, clock, settings.sample_period_seconds)
         self.idle_tracker = IdleTracker(settings.idle, self._live, settings.sample_period_seconds)
         self.metrics = Metrics(ledger, settings.sample_period_seconds)

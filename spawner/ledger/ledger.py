@@ -172,6 +172,7 @@ class Ledger(Quotas, Quarantines, Drains, QueueMoves, Accounting, Trail):
                 groups=request.groups,
                 when_idle=request.options.when_idle,
                 start_mode=request.options.start_mode,
+                extras=request.extras,
             )
             rows.insert(connection, lease)
             if lease.state is LeaseState.GRANTED:

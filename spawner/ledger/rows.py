@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from spawner.ledger import tables, trail
 from spawner.ledger.trail import HUB, TrailAction, TrailEntry
 from spawner.model import Cause, Drain, Lease, LeaseState, Quarantine, StaleLease
+from spawner.policy.extras import redact
 from spawner.policy.fair_share import accrue, decay
 from spawner.policy.queue import is_present
 
@@ -86,9 +87,14 @@ def record_lease(
     reason: str | None = None,
 ) -> None:
     """Write the trail entry of a changed lease."""
-    old_row = None if before is None else tables.as_row(before)
-    entry = TrailEntry(at, by, action, f"lease {after.id}", old_row, tables.as_row(after), reason)
+    old_row = None if before is None else _as_trail_row(before)
+    entry = TrailEntry(at, by, action, f"lease {after.id}", old_row, _as_trail_row(after), reason)
     trail.record(connection, entry)
+
+
+def _as_trail_row(lease: Lease) -> dict[str, Any]:
+    """Return the columns without the values of an admin's variables, which may be secrets."""
+    return {**tables.as_row(lease), "extras": redact(lease.extras)}
 
 
 def _end(

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from spawner.model import Cause, Lease, LeaseState, StartMode, WhenIdle
 
-VERSION = "0006"
+VERSION = "0007"
 """The latest script of ``spawner.ledger.migrations``, which results in these tables."""
 metadata = sa.MetaData()
 
@@ -51,6 +51,7 @@ leases = sa.Table(
     sa.Column("groups", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
     sa.Column("when_idle", sa.String(16), nullable=False, server_default="stop"),
     sa.Column("start_mode", sa.String(16), nullable=False, server_default="normal"),
+    sa.Column("extras", sa.Text, nullable=False, server_default=""),
     # accounting reads the leases of some days among years of closed leases
     sa.Index("leases_by_grant", "granted_at"),
     sa.Index(

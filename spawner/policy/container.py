@@ -12,6 +12,7 @@ from typing import Any
 
 from spawner.model import Account, Lease, StartMode
 from spawner.policy import names
+from spawner.policy.extras import ExtraMount, parse_extras
 
 HOME = "/home/researcher"
 PORT = 8888
@@ -83,22 +84,29 @@ def build_server(
     """
     login = names.linux_name(lease.user)
     # void: CDI alone injects GPUs; NVIDIA's legacy runtime hook, if it is the default, must add none
-    ours = {
-        "USER": login,
-        "LOGNAME": login,
-        "HOME": HOME,
-        "NVIDIA_VISIBLE_DEVICES": "void",
+    ours = {"USER": login, "LOGNAME": login, "HOME": HOME, "NVIDIA_VISIBLE_DEVICES": "void"}
+    extras = parse_extras(lease.extras)
+    memory_bytes, cpus = extras.memory_bytes or limits.memory_bytes, extras.cpus or limits.cpus
+    threads = str(max(1, int(cpus / max(1, lease.gpu_count))))
+    variables = {
         # libraries count the host's CPUs and would start more threads than the limit lets run
-        "OMP_NUM_THREADS": str(max(1, int(limits.cpus / max(1, lease.gpu_count)))),
+        "OMP_NUM_THREADS": threads,
+        **extras.environment,
+        **environment,
+        **ours,
         **_START_VARIABLES[lease.start_mode],
     }
     body: dict[str, Any] = {
         "Image": image_id,
-        "Cmd": ["jupyterhub-singleuser", f"--HubOAuth.cache_max_age={LAB_CACHE_SECONDS}"],
+        "Cmd": [
+            "jupyterhub-singleuser",
+            f"--HubOAuth.cache_max_age={LAB_CACHE_SECONDS}",
+            *extras.args,
+        ],
         "User": f"{account.uid}:{account.uid}",
         "WorkingDir": HOME,
         "Hostname": instance,
-        "Env": [f"{name}={value}" for name, value in sorted({**environment, **ours}.items())],
+        "Env": [f"{name}={value}" for name, value in sorted(variables.items())],
         "ExposedPorts": {f"{PORT}/tcp": {}},
         "Labels": {
             LABEL_INSTANCE: instance,
@@ -115,23 +123,53 @@ def build_server(
         "HostConfig": {
             **hardening(limits.pids),
             "NetworkMode": network_name(instance),
-            "Memory": limits.memory_bytes,
-            "MemorySwap": limits.memory_bytes,
-            "ShmSize": limits.shm_bytes,
-            "NanoCpus": round(limits.cpus * 1e9),
+            "Memory": memory_bytes,
+            "MemorySwap": memory_bytes,
+            "ShmSize": min(limits.shm_bytes, memory_bytes),
+            "NanoCpus": round(cpus * 1e9),
             # servers that want more CPUs than the host has get them by their GPUs
             "CpuShares": min(1024 * max(1, lease.gpu_count), _MAX_CPU_SHARES),
             "Tmpfs": _tmpfs(account.uid),
             "Init": True,
-            "Mounts": [_home_mount(instance, account), _terminals_mount()],
+            "Mounts": [
+                _home_mount(instance, account),
+                _terminals_mount(),
+                *map(_extra_mount, extras.mounts),
+            ],
         },
     }
+    _add_host_config(body["HostConfig"], extras.host_config)
     if not limits.has_dns:
         # Docker asks a server on the host's loopback from the host, past the walls; its own loopback has none
         body["HostConfig"]["Dns"] = ["127.0.0.1"]
     if lease.gpu_uuids:
         devices = [f"nvidia.com/gpu={uuid}" for uuid in lease.gpu_uuids]
         body["HostConfig"]["DeviceRequests"] = [{"Driver": "cdi", "DeviceIDs": devices}]
+    return body
+
+
+def _add_host_config(host: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    """Add an admin's part to the ``HostConfig`` of a server; limits and folders of the workbench stay."""
+    for name, value in extra.items():
+        if name == "Ulimits":
+            host[name] = [*host[name], *value]
+        elif name == "Tmpfs":
+            own = {target: f"nosuid,nodev,{text}".rstrip(",") for target, text in value.items()}
+            host[name] = {**host[name], **own}
+        else:
+            host[name] = value
+
+
+def _extra_mount(mount: ExtraMount) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "Type": "bind" if mount.is_folder else "volume",
+        "Source": mount.source,
+        "Target": mount.target,
+        "ReadOnly": mount.read_only,
+    }
+    if mount.is_folder:
+        # no mount of the server reaches the host, and a missing folder is an error
+        body["BindOptions"] = {"Propagation": "rprivate", "CreateMountpoint": False}
     return body
 
 

@@ -32,6 +32,7 @@ class FakeEngine:
     def __init__(self, socket_path: Path) -> None:
         """Plan nothing, know no image."""
         self.socket_path = socket_path
+        self.root = "/var/lib/docker"
         self.images: dict[str, str] = {}
         self.containers: dict[str, FakeContainer] = {}
         self.calls: list[tuple[str, str]] = []
@@ -106,6 +107,7 @@ class FakeEngine:
         app.add_routes(
             [
                 web.get(f"{prefix}/_ping", self._ping),
+                web.get(f"{prefix}/info", self._info),
                 web.get(f"{prefix}/images/{{subject:.+}}/json", self._image),
                 web.get(f"{prefix}/containers/json", self._list),
                 web.get(f"{prefix}/events", self._events),
@@ -152,6 +154,10 @@ class FakeEngine:
     async def _ping(self, request: web.Request) -> web.Response:
         fault = await self._fail("ping", request)
         return web.Response(text="OK") if fault is None else fault
+
+    async def _info(self, request: web.Request) -> web.Response:
+        fault = await self._fail("info", request)
+        return _answer({"DockerRootDir": self.root}) if fault is None else fault
 
     async def _image(self, request: web.Request) -> web.Response:
         fault = await self._fail("image", request)

@@ -4,15 +4,18 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import sqlalchemy as sa
 
 from spawner.broker.__main__ import lazy_ledger, serve
 from spawner.broker.app import Broker
 from spawner.broker.engine import Engine
-from spawner.ledger import Ledger
+from spawner.ledger import Ledger, tables
+from spawner.ledger.database import transaction
 from spawner.model import Lease, Options, Quota, Request, Unknown
 from spawner.policy import names
 from spawner.policy.container import ContainerLimits, build_server
@@ -81,6 +84,15 @@ class BrokerEnvironment:
 
     async def create(self, body: object, name: str | None = None) -> tuple[int, str]:
         return await self.request("POST", f"containers/create?name={name or self.name()}", body)
+
+
+def forge(broker_env: BrokerEnvironment, lease: Lease, **values: Any) -> Lease:
+    """Write a row as a fallen hub can, and return the lease as it then is."""
+    with transaction(broker_env.ledger._engine) as connection:
+        where = tables.leases.c.id == lease.id
+        connection.execute(sa.update(tables.leases).where(where).values(values))
+    changed = {**values, "gpu_uuids": tuple(values.get("gpu_uuids", lease.gpu_uuids))}
+    return replace(lease, **changed)
 
 
 @asynccontextmanager

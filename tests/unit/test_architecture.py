@@ -23,7 +23,7 @@ FLOORS = [
         "guard_state",
         "network_probe",
     },
-    {"controller", "sampling", "audit"},
+    {"bounds_file", "controller", "sampling", "audit"},
     {"idle", "commands"},
     {"hub", "agent", "broker", "cli", "guard", "tls"},
 ]
@@ -101,7 +101,7 @@ def test_imports_point_downward(file: Path) -> None:
 def test_model_and_policy_do_no_io(file: Path) -> None:
     allowed = {
         "__future__", "bisect", "collections", "dataclasses", "enum", "hashlib", "heapq", "ipaddress", "itertools",
-        "math", "operator", "re", "spawner", "typing", "unicodedata"
+        "json", "math", "operator", "re", "spawner", "typing", "unicodedata"
     }  # fmt: skip
     assert {module.split(".")[0] for module in imported_modules(file)} <= allowed
 

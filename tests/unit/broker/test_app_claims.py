@@ -1,8 +1,5 @@
 """A fallen hub writes the ledger as it likes: the broker refuses what it can know to be false."""
 
-from dataclasses import replace
-from typing import Any
-
 import pytest
 import sqlalchemy as sa
 
@@ -25,16 +22,8 @@ from tests.unit.broker_env import (
     TAG,
     UUID,
     BrokerEnvironment,
+    forge,
 )
-
-
-def forge(broker_env: BrokerEnvironment, lease: Lease, **values: Any) -> Lease:
-    """Write a row as a fallen hub can, and return the lease as it then is."""
-    with transaction(broker_env.ledger._engine) as connection:
-        where = tables.leases.c.id == lease.id
-        connection.execute(sa.update(tables.leases).where(where).values(values))
-    changed = {**values, "gpu_uuids": tuple(values.get("gpu_uuids", lease.gpu_uuids))}
-    return replace(lease, **changed)
 
 
 def forge_account(broker_env: BrokerEnvironment, uid: int, user: str = "root") -> None:
