@@ -150,6 +150,26 @@ look_at_profile() {
   fi
 }
 
+# Days left of the certificate, only where the workbench answers https itself.
+look_at_certificate() {
+  local file end seconds days
+  has_tls || return 0
+  file=$(certificate_file)
+  if [ -z "$file" ]; then found certificate note "none yet: the workbench gets it when it starts" && return; fi
+  if ! command -v openssl >/dev/null; then found certificate unknown "openssl, which reads it, is not installed" && return; fi
+  end=$(openssl x509 -noout -enddate -in "$file" 2>/dev/null) || true
+  if [ -z "$end" ]; then
+    found certificate unknown "$file cannot be read" "Run this as root; docs/tls.md says which form the file has."
+    return
+  fi
+  seconds=$(($(date -d "${end#*=}" +%s) - $(date +%s)))
+  days=$((seconds / 86400))
+  if ((seconds < 0)); then found certificate fails "$file has expired" "Renew it and run scripts/up."
+  elif ((days < 21)); then found certificate note "$(counted "$days" day) left of $file" "Renew it and run scripts/up."
+  else found certificate ok "$(counted "$days" day) left of $file"
+  fi
+}
+
 look_at_shm() {
   local size plain
   size=$(value_of WORKBENCH_SHM_SIZE)

@@ -74,6 +74,16 @@ write_caddyfile() {
   exit 2
 }
 
+# Prints the file of the certificate in use; nothing while an ACME server has signed none.
+certificate_file() {
+  local volume
+  if [ "$(value_of WORKBENCH_TLS)" = files ]; then value_of WORKBENCH_TLS_CERTIFICATE && return; fi
+  volume=$(docker volume inspect --format '{{.Mountpoint}}' "$instance-tls" 2>/dev/null) || return 0
+  find "$volume" -name "$(host_of_url).crt" -print -quit 2>/dev/null || true
+}
+
+host_of_url() { value_of WORKBENCH_PUBLIC_URL | sed -E 's,^https?://([^/:]+).*,\1,'; }
+
 # Prints a hash of all that the TLS service reads.
 hash_tls_files() { cat "$state"/secrets/tls/* 2>/dev/null | sha256sum | cut -d ' ' -f 1; }
 

@@ -323,3 +323,20 @@ def test_a_setting_that_opens_what_the_profile_closes_is_named(machine: BareMach
     }
     assert checks["profile"]["state"] == "note"
     assert checks["profile"]["found"] == "students, but servers reach the internet"
+
+
+@pytest.mark.parametrize(
+    ("days", "state", "said"),
+    [(40, "ok", "40 days left"), (3, "note", "3 days left"), (-1, "fails", "has expired")],
+)
+def test_the_days_left_of_a_certificate(host: GpuHost, days: int, state: str, said: str) -> None:
+    host.set(
+        WORKBENCH_TLS="files",
+        WORKBENCH_PUBLIC_URL="https://gpu.lab.test",
+        WORKBENCH_TLS_CERTIFICATE="/etc/hostname",
+        WORKBENCH_TLS_KEY="/etc/hostname",
+    )
+    host.machine.stub("openssl", f'echo "notAfter=$(date -d "{days} days 1 hour")"')
+    checks = {check["name"]: check for check in host.report()["checks"]}
+    assert checks["certificate"]["state"] == state
+    assert said in checks["certificate"]["found"]
