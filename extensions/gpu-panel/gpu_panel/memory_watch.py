@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_panel.notices import Notices
-from gpu_panel.server_reading import CGROUP, read_counter, read_memory_limit
+from gpu_panel.server_reading import CGROUP, read_kills, read_memory_limit
 
 PERIOD_SECONDS = 0.5
 PROC = Path("/proc")
@@ -61,7 +61,7 @@ class MemoryWatch:
             processes = self._read_processes()
 
     def _read_ended(self) -> int | None:
-        return read_counter(self._cgroup / "memory.events", "oom_kill")
+        return read_kills(self._cgroup)
 
     def _read_processes(self) -> dict[str, KernelProcess]:
         found = {}

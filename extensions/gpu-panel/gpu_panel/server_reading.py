@@ -1,6 +1,7 @@
 """Server reading: reads the CPU time, memory and disk of this server from its cgroup and the file system of its home.
 
-A file that is missing or unreadable makes its values unknown.
+A file that is missing or unreadable makes its values unknown. The folder has the files of version 2 of cgroups, or
+folders with those of version 1.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from gpu_panel.message import ServerReading
 
 CGROUP = Path("/sys/fs/cgroup")
+_UNLIMITED_BYTES = 2**60
+"""Version 1 of cgroups writes a number above this for no limit."""
 
 
 class ServerReader:
@@ -42,17 +45,29 @@ class ServerReader:
         )
 
     def _read_cpu(self) -> float | None:
-        used = read_counter(self._cgroup / "cpu.stat", "usage_usec")
+        used = read_cpu_seconds(self._cgroup)
         now, before = self._clock(), self._cpu
-        self._cpu = None if used is None else (now, used / 1e6)
+        self._cpu = None if used is None else (now, used)
         if before is None or self._cpu is None or now <= before[0]:
             return None
         return round(max(self._cpu[1] - before[1], 0.0) / (now - before[0]), 2)
 
 
+def read_cpu_seconds(cgroup: Path) -> float | None:
+    """Return the CPU time that this server has used."""
+    microseconds = read_counter(cgroup / "cpu.stat", "usage_usec")
+    if microseconds is not None:
+        return microseconds / 1e6
+    nanoseconds = _read_text(cgroup / "cpuacct" / "cpuacct.usage").strip()
+    return int(nanoseconds) / 1e9 if nanoseconds.isdecimal() else None
+
+
 def read_cpu_limit(cgroup: Path) -> float | None:
     """Return how many cores this server may use, None without a limit."""
     quota, _, period = _read_text(cgroup / "cpu.max").partition(" ")
+    if not quota:
+        quota = _read_text(cgroup / "cpu" / "cpu.cfs_quota_us").strip()
+        period = _read_text(cgroup / "cpu" / "cpu.cfs_period_us")
     if not (quota.isdecimal() and period.strip().isdecimal() and int(period)):
         return None
     return round(int(quota) / int(period), 2)
@@ -60,16 +75,32 @@ def read_cpu_limit(cgroup: Path) -> float | None:
 
 def read_memory_limit(cgroup: Path) -> int | None:
     """Return how many bytes this server may use, None without a limit."""
-    text = _read_text(cgroup / "memory.max").strip()
-    return int(text) if text.isdecimal() else None
+    text = _read_text(cgroup / "memory.max") or _read_text(
+        cgroup / "memory" / "memory.limit_in_bytes"
+    )
+    is_limit = text.strip().isdecimal() and int(text) < _UNLIMITED_BYTES
+    return int(text) if is_limit else None
 
 
 def read_memory_used(cgroup: Path) -> int | None:
     """Return the used bytes, without pages of files that the kernel frees when it needs them."""
-    text = _read_text(cgroup / "memory.current").strip()
-    if not text.isdecimal():
+    text = _read_text(cgroup / "memory.current") or _read_text(
+        cgroup / "memory" / "memory.usage_in_bytes"
+    )
+    if not text.strip().isdecimal():
         return None
-    return max(int(text) - (read_counter(cgroup / "memory.stat", "inactive_file") or 0), 0)
+    freed = read_counter(cgroup / "memory.stat", "inactive_file") or read_counter(
+        cgroup / "memory" / "memory.stat", "total_inactive_file"
+    )
+    return max(int(text) - (freed or 0), 0)
+
+
+def read_kills(cgroup: Path) -> int | None:
+    """Return how many processes of this server were ended because the memory was used up."""
+    found = read_counter(cgroup / "memory.events", "oom_kill")
+    if found is None:
+        found = read_counter(cgroup / "memory" / "memory.oom_control", "oom_kill")
+    return found
 
 
 def read_counter(path: Path, name: str) -> int | None:

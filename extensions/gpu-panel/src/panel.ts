@@ -26,6 +26,7 @@ export class GpuPanel extends Widget {
   private _leaseCard: LeaseCard;
   private _list = element('div', 'gpu-panel-List');
   private _notice = element('p', 'gpu-panel-Notice');
+  private _serverNotices = element('div', 'gpu-panel-Notices');
   private _server = new ServerCard();
 
   constructor(
@@ -47,6 +48,7 @@ export class GpuPanel extends Widget {
     this.node.append(
       element('h2', 'gpu-panel-Title', 'GPUs'),
       this._notice,
+      this._serverNotices,
       this._leaseCard.node,
       this._list,
       this._server.node
@@ -85,6 +87,7 @@ export class GpuPanel extends Widget {
     setText(this._notice, notice);
     this.toggleClass('gpu-panel-mod-old', connection !== 'live');
     this._updateCards(latest);
+    this._updateNotices(latest?.notices ?? []);
     this._server.node.hidden = latest === null;
     if (latest !== null) {
       this._server.update(latest.server, latest.lease);
@@ -94,6 +97,15 @@ export class GpuPanel extends Widget {
   private _updateLease(): void {
     if (this.isVisible) {
       this._leaseCard.update(this._lease);
+    }
+  }
+
+  /** Show every notice in full: JupyterLab's notifications cut long ones. */
+  private _updateNotices(notices: string[]): void {
+    const shown = [...this._serverNotices.children].map(node => node.textContent);
+    if (shown.join('\n') !== notices.join('\n')) {
+      const nodes = notices.map(notice => element('p', 'gpu-panel-Notice', notice));
+      this._serverNotices.replaceChildren(...nodes);
     }
   }
 

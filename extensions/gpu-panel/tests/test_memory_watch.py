@@ -13,7 +13,7 @@ import pytest
 from conftest import eventually
 from gpu_panel.memory_watch import MemoryWatch
 from gpu_panel.notices import Notices
-from gpu_panel.server_reading import ServerReader
+from gpu_panel.server_reading import ServerReader, read_cpu_seconds, read_kills
 
 QUICK_SECONDS = 0.02
 
@@ -80,6 +80,28 @@ def test_a_server_is_read_from_its_cgroup(cgroup: Path, tmp_path: Path) -> None:
     (cgroup / "memory.max").write_text("max\n")
     second = reader()
     assert (second.cpu_cores, second.memory_limit_bytes) == (1.5, None)
+
+
+def test_version_1_of_cgroups_is_read_too(tmp_path: Path) -> None:
+    for name, text in {
+        "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+        "memory/memory.limit_in_bytes": "2000\n",
+        "memory/memory.usage_in_bytes": "1500\n",
+        "memory/memory.stat": "total_inactive_file 500\n",
+        "cpu/cpu.cfs_quota_us": "150000\n",
+        "cpu/cpu.cfs_period_us": "100000\n",
+        "cpuacct/cpuacct.usage": "2500000000\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    reading = ServerReader(tmp_path, tmp_path)()
+    assert (reading.memory_used_bytes, reading.memory_limit_bytes) == (1000, 2000)
+    assert reading.cpu_cores_limit == 1.5
+    assert (read_cpu_seconds(tmp_path), read_kills(tmp_path)) == (2.5, 3)
+    (tmp_path / "memory/memory.limit_in_bytes").write_text("9223372036854771712\n")
+    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("-1\n")
+    unlimited = ServerReader(tmp_path, tmp_path)()
+    assert (unlimited.memory_limit_bytes, unlimited.cpu_cores_limit) == (None, None)
 
 
 def test_without_a_cgroup_everything_is_unknown(tmp_path: Path) -> None:
