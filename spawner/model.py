@@ -6,7 +6,7 @@ The module imports the standard library only. Every value is frozen, and ``None`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import NamedTuple
 
 SIMULATED_SUFFIX = "(simulated)"
@@ -53,7 +53,7 @@ class Gpu:
         return self.name.endswith(SIMULATED_SUFFIX)
 
 
-class LeaseState(Enum):
+class LeaseState(StrEnum):
     """State of a lease; ``TRANSITIONS`` lists every legal move."""
 
     WAITING = "waiting"  # A position in the queue: no GPU is claimed yet.

@@ -50,7 +50,7 @@ def add_gpu_noun(nouns: Any) -> Noun:  # noqa: ANN401 - argparse keeps the type 
 
 def _list(hub: HubClient, flags: argparse.Namespace) -> int:
     answer = hub.request("GET", "gpus")
-    gpus = answer["gpus"]
+    gpus = answer["devices"]
     if flags.json:
         sys.stdout.write(json.dumps(answer) + "\n")
     elif gpus:

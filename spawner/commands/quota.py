@@ -25,10 +25,8 @@ from spawner.commands.hub_client import (
 from spawner.commands.noun import Noun, add_json_flag
 from spawner.commands.table import print_table
 from spawner.policy.formatting import format_gpu_count
-from spawner.policy.quota_rows import QuotaRow
+from spawner.policy.quota_rows import quota_fields
 
-_NUMBERS = ("max_gpus", "gpu_hours", "window_days", "max_lease_hours", "priority", "total_gpus")
-_HEADS = ("SUBJECT", "GPUS", "GPU-HOURS", "DAYS", "LEASE-HOURS", "PRIORITY", "TOTAL", "RELEASES")
 _SUBJECT = "default, group:NAME or user:NAME"
 
 
@@ -50,9 +48,15 @@ def add_quota_noun(nouns: Any) -> Noun:  # noqa: ANN401 - argparse keeps the typ
     for verb in (show, set_, clear):
         verb.add_argument("subject", metavar="SUBJECT", help=_SUBJECT)
         add_json_flag(verb)
-    for name in _NUMBERS:
-        set_.add_argument(f"--{name.replace('_', '-')}", type=_number, metavar="N", dest=name)
-    set_.add_argument("--releases", type=_releases, metavar="R,R", help="the allowed releases")
+    for field in quota_fields():
+        is_list = field.kind is list
+        set_.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=_texts if is_list else _number,
+            metavar="R,R" if is_list else "N",
+            dest=field.name,
+            help=field.bounds,
+        )
     noun.add_verb(
         "export",
         "print all rows as a quota file (TOML)",
@@ -83,7 +87,7 @@ def _number(text: str) -> float | int | str:
         return float(text)
 
 
-def _releases(text: str) -> list[str] | str:
+def _texts(text: str) -> list[str] | str:
     return _NONE if text == _NONE else text.split(",")
 
 
@@ -114,7 +118,7 @@ def _show(hub: HubClient, flags: argparse.Namespace) -> int:
 
 def _set(hub: HubClient, flags: argparse.Namespace) -> int:
     path = _row_path(flags.subject)
-    given = {name: getattr(flags, name) for name in (*_NUMBERS, "releases")}
+    given = {field.name: getattr(flags, field.name) for field in quota_fields()}
     changes = {name: value for name, value in given.items() if value is not None}
     if not changes:
         sys.stderr.write("Give a field to set, such as --max-gpus 2.\n")
@@ -138,9 +142,9 @@ def _clear(hub: HubClient, flags: argparse.Namespace) -> int:
 
 def _format_row(row: Mapping[str, Any]) -> list[str]:
     return [
-        f"{name} {_format_value(row[name])}"
-        for name in QuotaRow.__dataclass_fields__
-        if name in row
+        f"{field.name} {_format_value(row[field.name])}"
+        for field in quota_fields()
+        if field.name in row
     ]
 
 
@@ -167,7 +171,8 @@ def _list(hub: HubClient, flags: argparse.Namespace) -> int:
     if flags.json:
         sys.stdout.write(json.dumps(answer) + "\n")
         return DONE
-    print_table(_HEADS, [_cells(subject, row) for subject, row in _flatten(answer["quotas"])])
+    heads = ("SUBJECT", *(field.head for field in quota_fields()))
+    print_table(heads, [_cells(subject, row) for subject, row in _flatten(answer["quotas"])])
     return DONE
 
 
@@ -178,7 +183,7 @@ def _flatten(file: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _cells(subject: str, row: Mapping[str, Any]) -> tuple[str, ...]:
-    values = (row.get(name) for name in (*_NUMBERS, "releases"))
+    values = (row.get(field.name) for field in quota_fields())
     return (subject, *("-" if value is None else _format_value(value) for value in values))
 
 
@@ -245,10 +250,10 @@ def _format_change(change: Mapping[str, Any]) -> str:
     before, after = change["before"] or {}, change["after"] or {}
     sign = "+" if not before else "-" if not after else "~"
     parts = []
-    for name in QuotaRow.__dataclass_fields__:
-        was, becomes = before.get(name), after.get(name)
+    for field in quota_fields():
+        was, becomes = before.get(field.name), after.get(field.name)
         if was == becomes:
             continue
         old, new = (_NONE if value is None else _format_value(value) for value in (was, becomes))
-        parts.append(f"{name} {old} → {new}")
+        parts.append(f"{field.name} {old} → {new}")
     return f"{sign} {change['subject']}: {', '.join(parts)}\n"

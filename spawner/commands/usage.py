@@ -48,7 +48,7 @@ def _print(hub: HubClient, flags: argparse.Namespace) -> int:
     if flags.json:
         sys.stdout.write(json.dumps(answer) + "\n")
     else:
-        rows = [*answer["rows"], {"label": "total", **answer["total"]}]
+        rows = [*answer["rows"], {"label": "total", **answer["sum"]}]
         cells = [[row["label"], *(_format_value(row[name]) for name in _HEADS)] for row in rows]
         print_table([answer["by"].upper(), *_HEADS.values()], cells, is_number=True)
     return DONE

@@ -6,6 +6,8 @@ An empty field means "not set in this row". The total of a group limits every me
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -55,26 +57,123 @@ def group(name: str) -> Subject:
 
 
 @dataclass(frozen=True)
-class QuotaRow:
-    """One row of the quotas; an empty field means "not set in this row".
+class QuotaField:
+    """One field of a quota row: its range, and its words for form, command line and documents.
 
-    ``gpu_hours`` applies to every period of ``window_days`` days, so both are set or neither is. ``total_gpus`` limits
-    all members of a group together; only group rows have it. ``releases`` lists the allowed releases.
+    ``kind`` is int, float or list (of texts). ``label`` is its name in the form, ``head`` in the table of the command
+    line. ``bounds`` says what it limits.
+    ``generosity`` orders the rows of a user's groups; None for a field that goes with another.
     """
 
-    max_gpus: int | None = None
-    gpu_hours: float | None = None
-    window_days: int | None = None
-    max_lease_hours: float | None = None
-    priority: int | None = None
-    total_gpus: int | None = None
-    releases: tuple[str, ...] | None = None
+    name: str
+    kind: type
+    least: float
+    most: float
+    label: str
+    head: str
+    bounds: str
+    generosity: Callable[[QuotaRow], Any] | None
+    is_for_groups: bool = False
+
+
+def _declare(
+    kind: type,
+    least: float,
+    most: float,
+    *,
+    label: str,
+    head: str,
+    bounds: str,
+    generosity: Callable[[QuotaRow], Any] | None = None,
+    is_for_groups: bool = False,
+) -> Any:  # noqa: ANN401 - as dataclasses.field
+    words = {"label": label, "head": head, "bounds": bounds}
+    details = {"generosity": generosity, "is_for_groups": is_for_groups}
+    metadata = {"kind": kind, "least": least, "most": most, **words, **details}
+    return field(default=None, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class QuotaRow:
+    """One row of the quotas, and the one declaration of its fields; an empty field means "not set in this row".
+
+    ``gpu_hours`` applies to every period of ``window_days`` days, so both are set or neither is.
+    """
+
+    max_gpus: int | None = _declare(
+        int,
+        0,
+        MAX_GPUS,
+        label="GPUs at once",
+        head="GPUS",
+        bounds="GPUs that a user holds or waits for at once; a MIG instance counts as one",
+        generosity=lambda row: row.max_gpus,
+    )
+    gpu_hours: float | None = _declare(
+        float,
+        0,
+        MAX_GPU_HOURS,
+        label="GPU-hours",
+        head="GPU-HOURS",
+        bounds="GPU-hours held in any window of `window_days` days",
+        generosity=lambda row: ((row.gpu_hours or 0.0) / (row.window_days or 1), row.gpu_hours),
+    )
+    window_days: int | None = _declare(
+        int,
+        1,
+        MAX_WINDOW_DAYS,
+        label="in any … days",
+        head="DAYS",
+        bounds="length of the window of `gpu_hours`, in days",
+    )
+    max_lease_hours: float | None = _declare(
+        float,
+        MIN_HOURS,
+        MAX_HOURS,
+        label="Hours at a time",
+        head="LEASE-HOURS",
+        bounds="hours of a lease, counted from its grant, and again from each extension",
+        generosity=lambda row: row.max_lease_hours,
+    )
+    priority: int | None = _declare(
+        int,
+        -MAX_PRIORITY,
+        MAX_PRIORITY,
+        label="Priority",
+        head="PRIORITY",
+        bounds="order in the queue: a higher priority comes first",
+        generosity=lambda row: row.priority,
+    )
+    total_gpus: int | None = _declare(
+        int,
+        0,
+        MAX_GPUS,
+        label="GPUs of all members",
+        head="TOTAL",
+        bounds="groups only: GPUs that all members together hold or wait for",
+        is_for_groups=True,
+    )
+    releases: tuple[str, ...] | None = _declare(
+        list,
+        1,
+        math.inf,
+        label="Releases",
+        head="RELEASES",
+        bounds="releases that may be started, with or without GPUs",
+        generosity=lambda row: len(row.releases or ()),
+    )
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields that this row sets."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["releases"] = None if self.releases is None else list(self.releases)
         return {name: value for name, value in values.items() if value is not None}
+
+
+@functools.cache
+def quota_fields() -> tuple[QuotaField, ...]:
+    """Return the declaration of every field, in the order of forms and tables."""
+    return tuple(QuotaField(one.name, **one.metadata) for one in fields(QuotaRow))
 
 
 QuotaRows = Mapping[Subject, QuotaRow]
@@ -98,7 +197,7 @@ def resolve_quota(
     caps = (Cap(key, total) for key, total in totals if total is not None)
     sources: dict[str, Subject | None] = {}
     values: dict[str, Any] = {}
-    for name, generosity in _GENEROSITY.items():
+    for name, generosity in _resolved_fields().items():
         subject = _select_subject(rows, name, user, of_user, generosity)
         sources[name] = subject
         values[name] = getattr(settings if subject is None else rows[subject], name)
@@ -128,16 +227,9 @@ def _select_subject(
     return DEFAULT if getattr(_row(rows, DEFAULT), name) is not None else None
 
 
-_GENEROSITY: Mapping[str, Callable[[QuotaRow], Any]] = {
-    "max_gpus": lambda limits: limits.max_gpus,
-    "gpu_hours": lambda limits: (
-        (limits.gpu_hours or 0.0) / (limits.window_days or 1),
-        limits.gpu_hours,
-    ),
-    "max_lease_hours": lambda limits: limits.max_lease_hours,
-    "priority": lambda limits: limits.priority,
-    "releases": lambda limits: len(limits.releases or ()),
-}
+def _resolved_fields() -> dict[str, Callable[[QuotaRow], Any]]:
+    """Return the generosity of each field that is resolved on its own."""
+    return {one.name: one.generosity for one in quota_fields() if one.generosity is not None}
 
 
 def _join_releases(
@@ -153,8 +245,6 @@ def _join_releases(
 
 
 # --- explanation for pages and commands
-
-FIELDS = ("max_gpus", "gpu_hours", "max_lease_hours", "priority", "releases")
 
 
 @dataclass(frozen=True)
@@ -176,7 +266,7 @@ def explain_quota(
             _format_field(name, effective.quota),
             _format_source(name, effective, rows, user, groups),
         )
-        for name in FIELDS
+        for name in _resolved_fields()
     ]
     for cap in effective.quota.caps:
         what = f"{format_gpu_count(cap.total_gpus)} among all members of group {cap.group}"
@@ -235,7 +325,7 @@ def parse_quota_row(raw: object, kind: SubjectKind, releases: Collection[str]) -
     """
     if not isinstance(raw, Mapping):
         raise QuotaRowError('A quota must be an object such as {"max_gpus": 2}.')
-    known = [f.name for f in fields(QuotaRow)]
+    known = [one.name for one in quota_fields()]
     unknown = next((str(name)[:40] for name in raw if name not in known), None)
     if unknown is not None:
         raise QuotaRowError(
@@ -259,14 +349,17 @@ def parse_quota_row(raw: object, kind: SubjectKind, releases: Collection[str]) -
 
 
 def _parse(name: str, value: object) -> object:
-    if name == "releases":
+    declared = next(one for one in quota_fields() if one.name == name)
+    if declared.kind is list:
         return _parse_releases(value)
-    kinds, least, most = _RANGES[name]
+    kinds = (int,) if declared.kind is int else (int, float)
     # bool is a subclass of int; NaN fails the comparison
-    if type(value) not in kinds or not least <= value <= most:  # type: ignore[operator]
-        number = "a whole number" if kinds == (int,) else "a number"
-        raise QuotaRowError(f"{name} must be {number} from {least:g} to {most}, or null.")
-    return float(value) if float in kinds else value  # type: ignore[arg-type]
+    if type(value) not in kinds or not declared.least <= value <= declared.most:  # type: ignore[operator]
+        number = "a whole number" if declared.kind is int else "a number"
+        raise QuotaRowError(
+            f"{name} must be {number} from {declared.least:g} to {declared.most:.0f}, or null."
+        )
+    return declared.kind(value)
 
 
 def _parse_releases(value: object) -> tuple[str, ...]:
@@ -275,13 +368,3 @@ def _parse_releases(value: object) -> tuple[str, ...]:
     if not are_texts or len(set(texts)) < len(texts):
         raise QuotaRowError("releases must be a list of one or more different releases, or null.")
     return tuple(texts)
-
-
-_RANGES: Mapping[str, tuple[tuple[type, ...], float, int]] = {
-    "max_gpus": ((int,), 0, MAX_GPUS),
-    "gpu_hours": ((int, float), 0, MAX_GPU_HOURS),
-    "window_days": ((int,), 1, MAX_WINDOW_DAYS),
-    "max_lease_hours": ((int, float), MIN_HOURS, MAX_HOURS),
-    "priority": ((int,), -MAX_PRIORITY, MAX_PRIORITY),
-    "total_gpus": ((int,), 0, MAX_GPUS),
-}

@@ -11,6 +11,7 @@ import pytest
 
 from spawner.settings import Settings
 from testing.fakes.docker_engine import FakeEngine
+from tests.hub.fake_disk import fill
 from tests.hub.hub_env import FakeAgent, HubEnvironment
 from tests.hub.shell import Shell
 
@@ -30,6 +31,7 @@ async def hub_env(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[HubEnvironment]:
     monkeypatch.setattr("bcrypt.gensalt", functools.partial(bcrypt.gensalt, 4))  # as slow as needed
+    fill(monkeypatch, percent_free=50)
     monkeypatch.setattr("spawner.controller.lease_lifecycle.STOP_GRACE_SECONDS", 0)
     monkeypatch.setattr("spawner.controller.controller.TICK_SECONDS", 0.2)
     monkeypatch.setattr("spawner.controller.health.CHECK_SECONDS", 0.1)

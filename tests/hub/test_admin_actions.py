@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from spawner.containers import Containers
+from spawner.hub import schema
 from spawner.ledger.trail import TrailAction
 from spawner.model import Cause, LeaseState
 from testing.eventually import eventually
@@ -45,7 +46,7 @@ async def test_a_gpu_is_drained_and_undrained(hub_env: HubEnvironment) -> None:
     status, message = await start(hub_env, "bob", {"gpus": 1})
     assert (status, "this workbench has no GPU (2 more are drained)" in message) == (400, True)
     async with hub_env.client("bob") as client:
-        (first, second) = (await client.get(f"{API}/gpus")).json()["gpus"]
+        (first, second) = (await client.get(f"{API}/gpus")).json()["devices"]
     assert (first["drain"]["reason"], first["drain"]["by"]) == (WHY, "root")
     assert (first["holder"], second["holder"]) == ("alice", None)
     assert await order(hub_env, "gpus/GPU-1/undrain") == (204, "")
@@ -139,10 +140,7 @@ async def test_who_waits_is_moved(hub_env: HubEnvironment) -> None:
     assert await order(hub_env, path, {"to": "last", "reason": WHY}) == (204, "")
     await eventually(lambda: queued_users(hub_env) == ["bob", "carol", "dan"], "dan is last")
     status, message = await order(hub_env, path, {"to": "middle", "reason": WHY})
-    assert (status, message) == (
-        400,
-        'Give the end of the queue: {"to": "first"} or {"to": "last"}.',
-    )
+    assert (status, message) == (400, schema.QueueMoveBody.sentence)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ async def test_a_quarantine_is_reported_and_ends_once(
     assert await shell.run("gpu") == 1
     assert "in quarantine since " in shell.out
     assert await shell.run("gpu", "--json") == 1
-    _, gpu = json.loads(shell.out)["gpus"]
+    _, gpu = json.loads(shell.out)["devices"]
     assert gpu["quarantine"]["reason"]
     assert await shell.run("gpu", "release", "GPU-1") == 1
     assert "still fails" in shell.err

@@ -1,14 +1,13 @@
 """Homes: an admin lists them, and removes those of deleted users only."""
 
 import io
-import os
-from types import SimpleNamespace
 
 import pytest
 
 from spawner.ledger.trail import TrailAction
 from spawner.settings import Settings
 from tests.hub.accounts import admin, join
+from tests.hub.fake_disk import fill
 from tests.hub.hub_env import HubEnvironment
 from tests.hub.pages import one, parse
 from tests.hub.servers import read_lease, start, stop
@@ -117,20 +116,12 @@ async def test_a_home_in_use_is_not_removed(hub_env: HubEnvironment, shell: Shel
     assert account.is_home_removed
 
 
-def fill(monkeypatch: pytest.MonkeyPatch, percent_free: int) -> None:
-    """Let the disk have 100 GiB, of which so many percent are free."""
-    blocks = SimpleNamespace(f_frsize=1024**3, f_blocks=100, f_bavail=percent_free)
-    monkeypatch.setattr("spawner.hub.disk.os.statvfs", lambda _: blocks)
-
-
 async def test_a_full_disk_is_shown_to_admins_and_in_the_trail(
     hub_env: HubEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = hub_env.workbench.disk
     before = len(hub_env.ledger.trail())
     await disk.update()
-    real = os.statvfs(hub_env.folder)
-    assert disk._total == real.f_blocks * real.f_frsize
     for percent_free, actions in ((11, []), (9, ["disk.low"]), (11, ["disk.low"])):
         fill(monkeypatch, percent_free)
         await disk.update()

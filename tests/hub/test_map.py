@@ -5,13 +5,16 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from spawner.hub import schema
 from spawner.hub.handlers import feed, stream
 from spawner.hub.handlers.feed import Feed, Frame, Subscriber
+from spawner.hub.handlers.openapi import DOCUMENT
 from spawner.hub.views.gpu_map import EMPTY_OWN, diff_maps
 from spawner.model import GpuHealth
 from spawner.settings import Settings
@@ -24,6 +27,7 @@ from tests.hub.servers import lease_of, start, wait_in_queue
 STREAM = "/hub/api/workbench/gpus/stream"
 GIB = 1024**3
 Event = tuple[str, dict[str, Any]]
+SHAPES = {"components": json.loads(DOCUMENT.read_text())["components"]}
 
 
 class Watcher:
@@ -46,14 +50,15 @@ class Watcher:
         raise EOFError
 
     def _take(self, kind: str, told: dict[str, Any]) -> Event:
+        jsonschema.validate(told, {"$ref": f"#/components/schemas/{kind.title()}", **SHAPES})
         if kind == "map":
             self.map = told
         elif kind == "own":
             self.own = told
         else:
-            gpus = self.map["gpus"]
-            self.map |= {key: value for key, value in told.items() if key != "gpus"}
-            for index, changed in told.get("gpus", {}).items():
+            gpus = self.map["devices"]
+            self.map |= {key: value for key, value in told.items() if key != "devices"}
+            for index, changed in told.get("devices", {}).items():
                 gpus[int(index)] |= changed
         return kind, told
 
@@ -79,8 +84,8 @@ async def watching(
 async def test_a_map_then_only_what_changes(hub_env: HubEnvironment) -> None:
     hub_env.agent.read(0, memory_used_bytes=GIB, temperature_celsius=40, utilization_percent=7)
     async with watching(hub_env, "alice") as watcher:
-        await watcher.until(lambda told: told["gpus"])
-        first, second = watcher.map["gpus"]
+        await watcher.until(lambda told: told["devices"])
+        first, second = watcher.map["devices"]
         assert (watcher.map["host"], watcher.map["error"]) == ("gpu-host", None)
         assert (first["title"], first["name"], first["simulated"], first["state"]) == (
             "GPU 0", "NVIDIA A100-SXM4-80GB", True, "free",
@@ -92,20 +97,20 @@ async def test_a_map_then_only_what_changes(hub_env: HubEnvironment) -> None:
         kind, told = await watcher.next_event()
         while "gpus" not in told:
             kind, told = await watcher.next_event()
-        assert (kind, told["gpus"]) == ("changes", {"0": {"temperature_celsius": 41}})
+        assert (kind, told["devices"]) == ("changes", {"0": {"temperature_celsius": 41}})
 
 
 async def test_holders_places_and_orders_are_seen_as_they_come(hub_env: HubEnvironment) -> None:
     hub_env.be_brisk()
     async with watching(hub_env, "alice") as watcher:
         await start(hub_env, "alice", {"gpus": 1})
-        await watcher.until(lambda told: told["gpus"][0]["holder"])
-        assert watcher.map["gpus"][0]["state"] == "held"
-        assert watcher.map["gpus"][0]["ends_at"]
+        await watcher.until(lambda told: told["devices"][0]["holder"])
+        assert watcher.map["devices"][0]["state"] == "held"
+        assert watcher.map["devices"][0]["ends_at"]
         assert watcher.own == {"leases": [lease_of(hub_env, "alice").id], "positions": []}
         await hub_env.controller.admin_actions.drain("GPU-1", by="root", reason="loud")
-        await watcher.until(lambda told: told["gpus"][1]["state"] == "drained")
-        drain = watcher.map["gpus"][1]["drain"]
+        await watcher.until(lambda told: told["devices"][1]["state"] == "drained")
+        drain = watcher.map["devices"][1]["drain"]
         assert (drain["reason"], drain["by"]) == ("loud", "root")
         assert watcher.map["kinds"] == [{"mig_profile": None, "total": 2, "free": 0, "drained": 1}]
         await wait_in_queue(hub_env, "bob")
@@ -120,21 +125,21 @@ async def test_what_is_out_or_silent_is_unknown_and_stays_on_the_map(
 ) -> None:
     hub_env.agent.read(1, temperature_celsius=40)
     async with watching(hub_env, "alice") as watcher:
-        await watcher.until(lambda told: told["gpus"][1]["temperature_celsius"] == 40)
+        await watcher.until(lambda told: told["devices"][1]["temperature_celsius"] == 40)
         hub_env.agent.set(0, xid=79, xid_at=5.0)
-        await watcher.until(lambda told: told["gpus"][0]["state"] == "quarantined")
+        await watcher.until(lambda told: told["devices"][0]["state"] == "quarantined")
         hub_env.agent.set(1, health=GpuHealth.UNKNOWN)
-        await watcher.until(lambda told: told["gpus"][1]["state"] == "unknown")
+        await watcher.until(lambda told: told["devices"][1]["state"] == "unknown")
         hub_env.agent.set(1, health=GpuHealth.OK)
-        await watcher.until(lambda told: told["gpus"][1]["state"] == "free")
+        await watcher.until(lambda told: told["devices"][1]["state"] == "free")
         hub_env.agent.is_silent = True
         await watcher.until(lambda told: told["error"])
-        assert watcher.map["gpus"][1]["state"] == "unknown"
-        assert watcher.map["gpus"][1]["temperature_celsius"] is None
+        assert watcher.map["devices"][1]["state"] == "unknown"
+        assert watcher.map["devices"][1]["temperature_celsius"] is None
         assert watcher.map["kinds"] == []
         hub_env.agent.is_silent = False
         await watcher.until(lambda told: told["error"] is None)
-        assert watcher.map["gpus"][1]["temperature_celsius"] == 40
+        assert watcher.map["devices"][1]["temperature_celsius"] == 40
 
 
 async def test_the_agent_is_requested_once_for_all_and_not_without_a_viewer(
@@ -168,7 +173,7 @@ async def test_a_hub_that_ends_ends_the_stream_and_the_next_goes_on(
                 await watcher.next_event()
     await hub_env.open_hub()
     async with watching(hub_env, "alice") as watcher:
-        await watcher.until(lambda told: told["gpus"])
+        await watcher.until(lambda told: told["devices"])
 
 
 async def test_a_stream_ends_after_a_while(
@@ -289,12 +294,12 @@ class TestWithoutNames:
             watching(hub_env, "bob") as bob,
             watching(hub_env, "root", is_admin=True) as root,
         ):
-            await bob.until(lambda told: told["gpus"])
-            await root.until(lambda told: told["gpus"])
+            await bob.until(lambda told: told["devices"])
+            await root.until(lambda told: told["devices"])
             told = json.dumps([bob.map, bob.own])
             assert not [name for name in ("alice", "bob", "carol", "root") if f'"{name}"' in told]
             assert bob.own["leases"] == [lease_of(hub_env, "bob").id]
-            assert root.map["gpus"][0]["holder"] == "alice"
+            assert root.map["devices"][0]["holder"] == "alice"
             assert [one["user"] for one in root.map["queue"]] == ["bob", "carol"]
 
 
@@ -318,8 +323,13 @@ class SlowChannel:
         self.is_dropped = True
 
 
+def make_map(at: int, *tiles: object) -> schema.MapJson:
+    """Return a map with parts of some tiles only."""
+    return cast(schema.MapJson, {"at": str(at), "error": None, "devices": list(tiles)})
+
+
 def frames(number: int) -> list[Frame]:
-    maps: list[dict[str, Any]] = [{"gpus": [{"uuid": "a", "at": i}]} for i in range(number)]
+    maps = [make_map(index, {"uuid": "a", "index": index}) for index in range(number)]
     return [Frame(told, maps[index - 1] if index else None) for index, told in enumerate(maps)]
 
 
@@ -358,12 +368,8 @@ async def test_everyone_is_sent_the_same_bytes(hub_env: HubEnvironment) -> None:
 
 
 def test_changes_make_the_one_map_of_the_other() -> None:
-    before = {
-        "at": 1,
-        "error": None,
-        "gpus": [{"uuid": "a", "x": 1, "y": 2}, {"uuid": "b", "x": 1}],
-    }
-    after = {"at": 2, "error": None, "gpus": [{"uuid": "a", "x": 1, "y": 3}, {"uuid": "b", "x": 1}]}
-    assert diff_maps(before, after) == {"at": 2, "gpus": {"0": {"y": 3}}}
+    before = make_map(1, {"uuid": "a", "index": 1, "title": "x"}, {"uuid": "b", "index": 1})
+    after = make_map(2, {"uuid": "a", "index": 1, "title": "y"}, {"uuid": "b", "index": 1})
+    assert diff_maps(before, after) == {"at": "2", "devices": {"0": {"title": "y"}}}
     assert diff_maps(after, after) == {}
-    assert diff_maps(before, {**after, "gpus": [{"uuid": "b", "x": 1}]}) is None
+    assert diff_maps(before, make_map(2, {"uuid": "b", "index": 1})) is None

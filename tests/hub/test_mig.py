@@ -80,7 +80,7 @@ def positions(hub_env: HubEnvironment) -> dict[str, int]:
 async def test_each_kind_has_a_line_of_its_own(busy: HubEnvironment) -> None:
     assert positions(busy) == {"bob": 1, "carol": 1, "dan": 2}
     shown = await read_queue(busy, "dan")
-    assert shown["gpus"] == [
+    assert shown["kinds"] == [
         {"mig_profile": None, "total": 1, "free": 0, "drained": 0},
         {"mig_profile": PROFILE, "total": 2, "free": 0, "drained": 0},
     ]

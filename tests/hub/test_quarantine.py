@@ -34,7 +34,7 @@ async def read_gpus(
     async with hub_env.client(name, is_admin=is_admin) as client:
         answer = await client.get("/hub/api/workbench/gpus")
     assert answer.status_code == 200, answer.text
-    found: list[dict[str, Any]] = answer.json()["gpus"]
+    found: list[dict[str, Any]] = answer.json()["devices"]
     return found
 
 

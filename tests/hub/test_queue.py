@@ -13,7 +13,7 @@ from tests.hub.servers import queued_users, read_queue, start, wait_in_queue
 
 async def test_an_empty_line(hub_env: HubEnvironment) -> None:
     assert await read_queue(hub_env, "alice") == {
-        "gpus": [{"mig_profile": None, "total": 2, "free": 2, "drained": 0}],
+        "kinds": [{"mig_profile": None, "total": 2, "free": 2, "drained": 0}],
         "holders": [],
         "waiting": [],
     }
@@ -33,7 +33,7 @@ async def test_everyone_sees_holders_and_waiters_in_order(hub_env: HubEnvironmen
     await wait_in_queue(hub_env, "bob", "carol")
     assert queued_users(hub_env) == ["bob", "carol"]
     shown = await read_queue(hub_env, "bob")
-    assert shown["gpus"] == [{"mig_profile": None, "total": 2, "free": 0, "drained": 0}]
+    assert shown["kinds"] == [{"mig_profile": None, "total": 2, "free": 0, "drained": 0}]
     (holder,) = shown["holders"]
     assert (holder["user"], holder["gpus"], holder["is_closing"]) == ("alice", 2, False)
     waiting = [
@@ -55,7 +55,7 @@ async def test_everyone_sees_holders_and_waiters_in_order(hub_env: HubEnvironmen
 
 async def test_a_silent_agent_leaves_counts_unknown(hub_env: HubEnvironment) -> None:
     hub_env.agent.is_silent = True
-    assert (await read_queue(hub_env, "alice"))["gpus"] is None
+    assert (await read_queue(hub_env, "alice"))["kinds"] is None
     async with hub_env.browser() as browser:
         await join(hub_env, browser, "alice")
         assert "The gpu-agent does not answer." in (await browser.get("/hub/queue")).text

@@ -52,7 +52,7 @@ async def test_hours_held_and_used_by_everything(hub_env: HubEnvironment) -> Non
     assert alice["used_gpu_hours"] == pytest.approx(300 / HOUR, abs=0.01)
     assert bob["held_gpu_hours"] == pytest.approx(300 / HOUR, abs=0.02)
     assert bob["unmeasured_gpu_hours"] == pytest.approx(300 / HOUR, abs=0.02)
-    held = by_user["total"]["held_gpu_hours"]
+    held = by_user["sum"]["held_gpu_hours"]
     for answer in (by_day, by_gpu, by_release):
         assert sum(row["held_gpu_hours"] for row in answer["rows"]) == pytest.approx(held, abs=1e-3)
     assert {row["label"] for row in by_gpu["rows"]} == {"GPU 0", "GPU 1"}

@@ -10,12 +10,13 @@ import functools
 import textwrap
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
+from spawner.hub import schema
 from spawner.hub.handlers.bodies import BodyError, read_body
 from spawner.hub.workbench import Workbench
 
@@ -23,6 +24,7 @@ GetWorkbench = Callable[[], Workbench]
 Route = tuple[str, type, dict[str, Any]]
 
 MAX_MESSAGE_CHARACTERS = 300
+_BodyT = TypeVar("_BodyT", bound=schema.RequestBody)
 
 
 class WorkbenchHandler(BaseHandler):  # type: ignore[misc]
@@ -60,6 +62,13 @@ class ApiHandler(APIHandler):  # type: ignore[misc]
         try:
             return read_body(self.request.body)
         except BodyError as error:
+            raise bad_request(str(error)) from error
+
+    def read_as(self, model: type[_BodyT]) -> _BodyT:
+        """Return the request's body as ``model``; raises a 400 with its sentence for any other."""
+        try:
+            return schema.read(model, self.get_json_body() or {})
+        except ValueError as error:
             raise bad_request(str(error)) from error
 
 

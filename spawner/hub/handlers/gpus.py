@@ -17,6 +17,7 @@ from jupyterhub.handlers.static import CacheControlStaticFilesHandler
 from jupyterhub.user import User
 from tornado import web
 
+from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import actor_of, require, viewer_of
 from spawner.hub.handlers.api_base import (
@@ -26,6 +27,7 @@ from spawner.hub.handlers.api_base import (
     WorkbenchHandler,
 )
 from spawner.hub.handlers.feed import Feed
+from spawner.hub.handlers.operation import operation
 from spawner.hub.handlers.stream import GpuStream
 from spawner.hub.refusal import to_http_error
 from spawner.hub.views.gpu_map import EMPTY_OWN, build_map, build_own_leases, group_tiles
@@ -82,6 +84,13 @@ class GpusPage(WorkbenchHandler):
 class GpusHandler(WorkbenchApiHandler):
     """``GET /hub/api/workbench/gpus``."""
 
+    @operation(
+        "readGpus",
+        "Read every GPU, its holder and its health.",
+        scope=scopes.READ_GPUS,
+        answers="The GPUs.",
+        answer=schema.DevicesJson,
+    )
     async def get(self) -> None:
         """Answer every GPU."""
         require(self, scopes.READ_GPUS, scopes.ADMIN)
@@ -92,6 +101,14 @@ class GpusHandler(WorkbenchApiHandler):
 class GpuReleaseHandler(WorkbenchApiHandler):
     """``POST /hub/api/workbench/gpus/<uuid>/release``."""
 
+    @operation(
+        "releaseGpu",
+        "Release a GPU from quarantine.",
+        scope=scopes.GPUS,
+        answers="New leases may hold it.",
+        status=HTTPStatus.NO_CONTENT,
+        refusals=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    )
     async def post(self, gpu_uuid: str) -> None:
         """End the quarantine of the GPU, unless it is still unhealthy."""
         require(self, scopes.GPUS, scopes.ADMIN)

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import Any
 
 from jupyterhub.user import User
 from tornado import web
 
+from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
-from spawner.hub.handlers.api_base import GetWorkbench, Route, WorkbenchApiHandler, bad_request
+from spawner.hub.handlers.api_base import GetWorkbench, Route, WorkbenchApiHandler
+from spawner.hub.handlers.operation import operation
 from spawner.hub.identity import quota_subject
 from spawner.hub.refusal import to_http_error
 from spawner.hub.views.lease import build_lease_view
 from spawner.model import Refused
-
-MAX_HOURS = 8760
 
 
 class OwnServerHandler(WorkbenchApiHandler):
@@ -45,29 +44,35 @@ class OwnServerHandler(WorkbenchApiHandler):
 class LeaseHandler(OwnServerHandler):
     """``GET`` and ``POST /hub/api/workbench/servers/<server>/lease``."""
 
+    @operation(
+        "readLease",
+        "Read the lease of one of one's own servers.",
+        scope=scopes.READ_LEASES,
+        answers="The lease.",
+        answer=schema.LeaseJson,
+    )
     async def get(self, server_name: str = "") -> None:
         """Answer the server's GPUs, the end of its lease, and how its last lease ended."""
         user = self.require_own(scopes.READ_LEASES, server_name)
         await self.answer(user, server_name)
 
+    @operation(
+        "extendLease",
+        "Extend the lease of one of one's own servers.",
+        scope=scopes.LEASES,
+        body=schema.LeaseExtensionBody,
+        answers="The extended lease.",
+        answer=schema.LeaseJson,
+        refusals=(HTTPStatus.CONFLICT,),
+    )
     async def post(self, server_name: str = "") -> None:
         """Extend the lease by ``{"hours": …}`` and answer the extended lease."""
         user = self.require_own(scopes.LEASES, server_name)
-        hours = self._read_hours()
+        hours = self.read_as(schema.LeaseExtensionBody).hours
         answer = await self.workbench.controller.extend(quota_subject(user), server_name, hours)
         if isinstance(answer, Refused):
             raise to_http_error(answer)
         await self.answer(user, server_name)
-
-    def _read_hours(self) -> float:
-        body: Any = self.get_json_body()
-        hours: Any = body.get("hours") if isinstance(body, dict) and len(body) == 1 else None
-        # bool is an int in Python; NaN and the infinities compare as outside
-        if type(hours) not in (int, float) or not 0 < hours <= MAX_HOURS:
-            raise bad_request(
-                f'Give the hours to add, more than 0 and at most {MAX_HOURS}: {{"hours": 4}}.'
-            )
-        return float(hours)
 
 
 def server_routes(get_workbench: GetWorkbench, **handlers: type) -> list[Route]:

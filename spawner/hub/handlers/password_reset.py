@@ -12,10 +12,12 @@ from http import HTTPStatus
 from tornado import web
 from tornado.httputil import url_concat
 
+from spawner.hub import schema
 from spawner.hub.approval import ApprovedSignUp, TooManyAttemptsError
 from spawner.hub.handlers.access import require
 from spawner.hub.handlers.accounts import AccountHandler
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route, bad_request
+from spawner.hub.handlers.operation import operation
 from spawner.hub.servers.revocation import Extent
 from spawner.hub.views.timestamps import Timestamp
 from spawner.ledger.trail import TrailAction
@@ -43,6 +45,14 @@ async def make_password_link(handler: AccountHandler, name: str) -> str:
 class PasswordLinkApiHandler(AccountHandler, ApiHandler):
     """``/api/workbench/people/<name>/password-link``."""
 
+    @operation(
+        "makePasswordLink",
+        "Make a link with which a user chooses a new password, once and within a day.",
+        scope="admin:users",
+        answers="The link.",
+        answer=schema.PasswordLinkJson,
+        refusals=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    )
     async def post(self, name: str) -> None:
         """Answer a link with which the user ``name`` chooses a new password."""
         require(self, f"admin:users!user={name}")
@@ -50,13 +60,12 @@ class PasswordLinkApiHandler(AccountHandler, ApiHandler):
             raise bad_request("A link needs no body.")
         path = await make_password_link(self, name)
         public = self.workbench.settings.public_url
-        self.write(
-            {
-                "path": path,
-                "url": f"{public}{path}" if public else None,
-                "expires_at": Timestamp(time.time() + LINK_HOURS * 3600).iso,
-            }
-        )
+        link: schema.PasswordLinkJson = {
+            "path": path,
+            "url": f"{public}{path}" if public else None,
+            "expires_at": Timestamp(time.time() + LINK_HOURS * 3600).iso,
+        }
+        self.write(link)
 
 
 class PasswordResetHandler(AccountHandler):

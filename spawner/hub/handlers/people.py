@@ -9,26 +9,25 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from jupyterhub.user import User
 from jupyterhub.utils import utcnow
 from tornado import web
 
+from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route, bad_request
+from spawner.hub.handlers.operation import operation
 from spawner.hub.handlers.password_reset import make_password_link
 from spawner.hub.handlers.people_orders import PeopleOrders, read_reason
+from spawner.hub.schema import MAX_PAGE, MAX_SEARCH_CHARACTERS, Show
 from spawner.hub.servers.revocation import select_server_tokens
 from spawner.hub.views.people import (
-    MAX_PAGE,
-    MAX_SEARCH_CHARACTERS,
     PeopleDirectory,
     PeopleQuery,
     Person,
-    Show,
     group_names,
 )
 
@@ -213,6 +212,14 @@ class PersonOrderPage(PersonPage, PeoplePage):
 class PeopleApiHandler(PeopleBase, ApiHandler):
     """``GET /hub/api/workbench/people``."""
 
+    @operation(
+        "listPeople",
+        "List users and sign-ups, those that wait for approval first, page by page.",
+        scope="admin:users",
+        query=schema.PeopleSearch,
+        answers="One page of people.",
+        answer=schema.PeopleJson,
+    )
     async def get(self) -> None:
         """Answer one page of the list."""
         require(self, "admin:users")
@@ -223,6 +230,14 @@ class PeopleApiHandler(PeopleBase, ApiHandler):
 class PersonApiHandler(PeopleBase, ApiHandler):
     """``GET /hub/api/workbench/people/<name>``."""
 
+    @operation(
+        "readPerson",
+        "Read one user or sign-up.",
+        scope="admin:users",
+        answers="The person.",
+        answer=schema.PersonJson,
+        refusals=(HTTPStatus.NOT_FOUND,),
+    )
     async def get(self, name: str) -> None:
         """Answer one person."""
         require(self, "admin:users")
@@ -232,6 +247,18 @@ class PersonApiHandler(PeopleBase, ApiHandler):
 class PersonOrderApiHandler(PeopleBase, ApiHandler):
     """``POST /hub/api/workbench/people/<name>/<order>`` with an optional ``reason``."""
 
+    @operation(
+        "person",
+        "Approve, unapprove, decline or log out a person.",
+        description="`approve` lets an account log in. `unapprove` takes that back: sessions, tokens, queue "
+        "positions and servers end. `decline` removes an account that is not approved. `log-out` ends sessions, "
+        "tokens and queue positions; servers go on.",
+        scope="admin:users",
+        body=schema.PersonOrderBody,
+        answers="Done.",
+        status=HTTPStatus.NO_CONTENT,
+        refusals=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    )
     async def post(self, name: str, order: str) -> None:
         """Carry out the order."""
         orders = {
@@ -241,21 +268,27 @@ class PersonOrderApiHandler(PeopleBase, ApiHandler):
             "log-out": self.log_out,
         }
         require(self, "admin:users")
-        await orders[order](name, read_reason(_read_body(self, {"reason"})))
+        await orders[order](name, self.read_as(schema.PersonOrderBody).reason)
         self.set_status(HTTPStatus.NO_CONTENT)
 
 
 class PersonGroupsApiHandler(PeopleBase, ApiHandler):
     """``PUT /hub/api/workbench/people/<name>/groups``."""
 
+    @operation(
+        "setGroups",
+        "Replace the groups of a user; a group that does not exist is created.",
+        scope="admin:groups",
+        body=schema.GroupsBody,
+        answers="Done.",
+        status=HTTPStatus.NO_CONTENT,
+        refusals=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    )
     async def put(self, name: str) -> None:
         """Replace the groups of a user."""
         require(self, "admin:groups")
-        body = _read_body(self, {"groups", "reason"})
-        groups = body.get("groups")
-        if not isinstance(groups, list) or not all(isinstance(one, str) for one in groups):
-            raise bad_request('Send {"groups": ["vision", …]}.')
-        await self.set_groups(name, groups, read_reason(body))
+        body = self.read_as(schema.GroupsBody)
+        await self.set_groups(name, body.groups, body.reason)
         self.set_status(HTTPStatus.NO_CONTENT)
 
 
@@ -310,14 +343,6 @@ def people_handlers(get_workbench: GetWorkbench) -> list[Route]:
         (f"{person}/({orders})", PersonOrderApiHandler, options),
         (f"{person}/groups", PersonGroupsApiHandler, options),
     ]
-
-
-def _read_body(handler: ApiHandler, names: set[str]) -> dict[str, Any]:
-    body = handler.get_json_body() or {}
-    if body.keys() - names:
-        wanted = ", ".join(f'"{name}": …' for name in sorted(names))
-        raise bad_request(f"Send {{{wanted}}}.")
-    return body
 
 
 def _as_query(query: PeopleQuery, **more: str) -> str:

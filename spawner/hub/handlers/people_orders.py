@@ -22,14 +22,12 @@ from spawner.hub.handlers.accounts import AccountHandler
 from spawner.hub.handlers.api_base import bad_request
 from spawner.hub.handlers.users import delete_user, end_and_forget, record_admin
 from spawner.hub.refusal import to_http_error
+from spawner.hub.schema import MAX_GROUP_CHARACTERS, MAX_GROUPS, MAX_REASON_CHARACTERS
 from spawner.hub.servers.group_allowance import revoke_without_allowed_group
 from spawner.hub.servers.revocation import Extent
 from spawner.ledger.trail import TrailAction
 from spawner.model import Refused
 
-MAX_REASON_CHARACTERS = 200
-MAX_GROUP_CHARACTERS = 64
-MAX_GROUPS = 100
 APPROVAL_WITHDRAWN = "the account is not approved any more"
 
 

@@ -6,6 +6,7 @@ import json
 
 from tornado import web
 
+from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require, viewer_of
 from spawner.hub.handlers.api_base import (
@@ -14,6 +15,7 @@ from spawner.hub.handlers.api_base import (
     WorkbenchApiHandler,
     WorkbenchHandler,
 )
+from spawner.hub.handlers.operation import operation
 from spawner.hub.views.queue import build_queue_view
 
 
@@ -31,6 +33,13 @@ class QueuePage(WorkbenchHandler):
 class QueueApiHandler(WorkbenchApiHandler):
     """``GET /hub/api/workbench/queue``."""
 
+    @operation(
+        "readQueue",
+        "Read the queue: leases that hold GPUs and requests that wait.",
+        scope=scopes.READ_QUEUE,
+        answers="The queue.",
+        answer=schema.QueueJson,
+    )
     async def get(self) -> None:
         """Answer the whole queue."""
         require(self, scopes.READ_QUEUE)

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
 
 from tornado import web
 
+from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import actor_of, require
 from spawner.hub.handlers.api_base import (
     ApiHandler,
     GetWorkbench,
     Route,
+    WorkbenchApiHandler,
     WorkbenchHandler,
     bad_request,
 )
+from spawner.hub.handlers.operation import operation
 from spawner.hub.handlers.subjects import PLURALS, as_file, get_subject, name_rows
 from spawner.hub.identity import quota_subject
 from spawner.hub.views.quota import QuotaView, build_quota_view
@@ -35,9 +37,8 @@ from spawner.policy.quota_rows import (
     Subject,
     SubjectKind,
     parse_quota_row,
+    quota_fields,
 )
-
-MAX_REASON_CHARACTERS = 500
 
 
 class QuotaHandlerBase(WorkbenchHandler):
@@ -82,6 +83,7 @@ class QuotasPage(QuotaHandlerBase):
             rows={DEFAULT: rows.get(DEFAULT, EMPTY_ROW), **rows},
             sees_others=may_edit or bool(groups) or self.has_scope(scopes.READ_QUOTAS),
             may_edit=may_edit,
+            fields=quota_fields(),
             releases=list(self.workbench.offered.releases),
             settings_quota=self.workbench.settings.quota,
         )
@@ -97,27 +99,42 @@ class QuotasPage(QuotaHandlerBase):
         return await build_quota_view(self.workbench, quota_subject(user)), None
 
 
-class QuotasHandler(QuotaHandlerBase, ApiHandler):
+class QuotasHandler(QuotaHandlerBase, WorkbenchApiHandler):
     """``/hub/api/workbench/quotas``: all rows, in the form of a quota file."""
 
+    @operation(
+        "readQuotas",
+        "Read all rows within the scopes of the token, as a quota file.",
+        scope=scopes.READ_QUOTAS,
+        answers="The rows.",
+        answer=schema.QuotasJson,
+    )
     async def get(self) -> None:
         """Answer all rows within the viewer's scopes."""
         self._require_some()
-        self.finish(json.dumps({"quotas": as_file(await self._read_rows())}))
+        answer: schema.QuotasJson = {"quotas": as_file(await self._read_rows())}
+        self.finish(json.dumps(answer))
 
+    @operation(
+        "replaceQuotas",
+        "Replace all rows by those of a quota file.",
+        scope=scopes.QUOTAS,
+        body=schema.QuotaReplacementBody,
+        query=schema.DryRun,
+        answers="The changes.",
+        answer=schema.QuotaChangesJson,
+        refusals=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    )
     async def post(self) -> None:
         """Replace all rows by ``quotas`` and answer the changes; ``?dry-run`` answers them and changes nothing.
 
         A body with the ``changes`` of a dry run is refused if the changes are others by now.
         """
         require(self, scopes.QUOTAS, scopes.ADMIN)
-        body = self.get_json_body() or {}
-        unknown = body.keys() - {"quotas", "reason", "changes"}
-        if unknown or not isinstance(body.get("quotas"), dict):
-            raise bad_request('Send {"quotas": {"default": …, "groups": …, "users": …}}.')
-        agree = _require_same_changes(body.get("changes"))
-        wanted = self._parse_file(body["quotas"])
-        reason = _read_reason(body)
+        body = self.read_as(schema.QuotaReplacementBody)
+        agree = _require_same_changes(body.changes)
+        wanted = self._parse_file(body.quotas)
+        reason = _read_reason(body.reason)
         if self.get_argument("dry-run", None) is None:
             changes = await asyncio.to_thread(
                 self.workbench.ledger.set_quotas,
@@ -132,9 +149,12 @@ class QuotasHandler(QuotaHandlerBase, ApiHandler):
             before = await asyncio.to_thread(self.workbench.ledger.quota_rows)
             changes = diff_quotas(before, {**dict.fromkeys(before), **wanted})
             agree(changes)
-        self.finish(json.dumps({"changes": [_as_json(change) for change in changes]}))
+        answer: schema.QuotaChangesJson = {"changes": [_as_json(change) for change in changes]}
+        self.finish(json.dumps(answer))
 
-    def _parse_file(self, file: Mapping[str, object]) -> dict[Subject, QuotaRow]:
+    def _parse_file(self, file: object) -> dict[Subject, QuotaRow]:
+        if not isinstance(file, dict):
+            raise bad_request(schema.QuotaReplacementBody.sentence)
         unknown = next((key for key in file if key not in ("default", *PLURALS)), None)
         if unknown is not None:
             raise bad_request(f"{unknown[:40]!r} is no part of a quota file.")
@@ -158,6 +178,14 @@ class QuotasHandler(QuotaHandlerBase, ApiHandler):
 class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
     """``/hub/api/workbench/quotas/default``, ``…/groups/<name>`` and ``…/users/<name>``: one row."""
 
+    @operation(
+        "readQuota",
+        "Read one row.",
+        scope=scopes.READ_QUOTAS,
+        answers="The row; fields that are not set are left out.",
+        answer=schema.QuotaRow,
+        refusals=(HTTPStatus.NOT_FOUND,),
+    )
     async def get(self, kind: str, name: str = "") -> None:
         """Answer the row; an empty object where there is none."""
         self._require_some()
@@ -165,6 +193,15 @@ class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
         rows = await asyncio.to_thread(self.workbench.ledger.quota_rows)
         self.finish(json.dumps(rows.get(subject, EMPTY_ROW).as_json()))
 
+    @operation(
+        "setQuota",
+        "Replace one row.",
+        scope=scopes.QUOTAS,
+        body_schema=schema.ROW_WITH_REASON,
+        answers="The row.",
+        answer=schema.QuotaRow,
+        refusals=(HTTPStatus.NOT_FOUND,),
+    )
     async def put(self, kind: str, name: str = "") -> None:
         """Replace the row by the body; the trail keeps its ``reason``."""
         require(self, scopes.QUOTAS, scopes.ADMIN)
@@ -172,8 +209,7 @@ class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
         if sent is None:
             raise bad_request('Send the row as an object such as {"max_gpus": 2}.')
         body = dict(sent)
-        reason = _read_reason(body)
-        body.pop("reason", None)
+        reason = _read_reason(body.pop("reason", None))
         try:
             limits = parse_quota_row(body, subject.kind, self.workbench.offered.releases)
         except QuotaRowError as error:
@@ -181,12 +217,21 @@ class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
         await self._set(subject, limits, reason)
         self.finish(json.dumps(limits.as_json()))
 
+    @operation(
+        "clearQuota",
+        "Delete one row.",
+        scope=scopes.QUOTAS,
+        query=schema.WithReason,
+        answers="It is deleted.",
+        status=HTTPStatus.NO_CONTENT,
+        refusals=(HTTPStatus.NOT_FOUND,),
+    )
     async def delete(self, kind: str, name: str = "") -> None:
         """Delete the row; the trail keeps ``?reason=``."""
         require(self, scopes.QUOTAS, scopes.ADMIN)
         subject = self._subject_of(kind, name)
         reason = self.get_argument("reason", None, strip=False)
-        await self._set(subject, None, _read_reason({"reason": reason}))
+        await self._set(subject, None, _read_reason(reason))
         self.set_status(HTTPStatus.NO_CONTENT)
 
     def _subject_of(self, kind: str, name: str, *, must_see: bool = False) -> Subject:
@@ -209,6 +254,14 @@ class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
 class EffectiveQuotaHandler(QuotaHandlerBase, ApiHandler):
     """``GET /hub/api/workbench/quotas/users/<name>/effective``."""
 
+    @operation(
+        "readEffectiveQuota",
+        "Read the effective quota of a user, the source of each field, and requests that are refused now.",
+        scope=scopes.READ_QUOTAS,
+        answers="The effective quota.",
+        answer=schema.EffectiveQuotaJson,
+        refusals=(HTTPStatus.NOT_FOUND,),
+    )
     async def get(self, name: str) -> None:
         """Answer the user's effective quota, the source of each field, and requests that are refused now."""
         require(self, f"{scopes.READ_QUOTAS}!user={name}", scopes.ADMIN)
@@ -229,22 +282,23 @@ def quota_handlers(get_workbench: GetWorkbench) -> list[Route]:
     ]
 
 
-def _read_reason(body: Mapping[str, object]) -> str | None:
-    reason = body.get("reason")
+def _read_reason(reason: object) -> str | None:
     if reason is None or reason == "":
         return None
     if (
         not isinstance(reason, str)
-        or len(reason) > MAX_REASON_CHARACTERS
+        or len(reason) > schema.MAX_QUOTA_REASON_CHARACTERS
         or not reason.isprintable()
     ):
         raise bad_request(
-            f"The reason must be one line of at most {MAX_REASON_CHARACTERS} characters."
+            f"The reason must be one line of at most {schema.MAX_QUOTA_REASON_CHARACTERS} characters."
         )
     return reason
 
 
-def _require_same_changes(shown: object) -> Callable[[tuple[Change, ...]], None]:
+def _require_same_changes(
+    shown: object,
+) -> Callable[[tuple[Change, ...]], None]:
     """Return a check that refuses changes other than those ``shown`` by a dry run; None allows any change."""
     if shown is not None and not isinstance(shown, list):
         raise bad_request("'changes' must be what a dry run answered.")
@@ -259,9 +313,9 @@ def _require_same_changes(shown: object) -> Callable[[tuple[Change, ...]], None]
     return agree
 
 
-def _as_json(change: Change) -> dict[str, Any]:
-    sides = {"before": change.before, "after": change.after}
+def _as_json(change: Change) -> schema.QuotaChangeJson:
     return {
         "subject": str(change.subject),
-        **{name: None if side is None else side.as_json() for name, side in sides.items()},
+        "before": None if change.before is None else change.before.as_json(),
+        "after": None if change.after is None else change.after.as_json(),
     }

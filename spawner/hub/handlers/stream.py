@@ -15,6 +15,7 @@ from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require, viewer_of
 from spawner.hub.handlers.api_base import GetWorkbench, WorkbenchApiHandler
 from spawner.hub.handlers.feed import Feed, Subscriber
+from spawner.hub.handlers.operation import operation
 from spawner.hub.sessions import watch_credential
 
 MAX_STREAM_SECONDS = 600.0
@@ -41,6 +42,15 @@ class GpuStream(WorkbenchApiHandler):
         """Return the media type of Server-Sent Events."""
         return "text/event-stream"
 
+    @operation(
+        "streamGpus",
+        "Stream the state of the GPUs.",
+        description="Server-Sent Events. `map` is a `Map`. `changes`, about one a second, are `Changes`. `own` is "
+        "an `Own`. The stream ends after ten minutes; connect again.",
+        scope=scopes.READ_GPUS,
+        answers="The stream.",
+        media=("text/event-stream",),
+    )
     async def get(self) -> None:
         """Stream events until the client disconnects or the time limit is reached."""
         require(self, scopes.READ_GPUS, scopes.ADMIN)

@@ -13,6 +13,7 @@ from jupyterhub import orm
 from sqlalchemy.orm import Session
 from tornado import web
 
+from spawner.hub import schema
 from spawner.hub.identity import identify_row
 from spawner.hub.workbench import Workbench
 from spawner.ledger.trail import HUB
@@ -50,20 +51,15 @@ def name_rows(db: Session, rows: QuotaRows) -> dict[Subject, QuotaRow]:
     return {known[subject]: limits for subject, limits in rows.items() if subject in known}
 
 
-def as_file(rows: Mapping[Subject, QuotaRow]) -> dict[str, object]:
+def as_file(rows: Mapping[Subject, QuotaRow]) -> schema.QuotaFileJson:
     """Return ``rows`` in the form of REST and quota files, by kind and name."""
     said = {subject: limits.as_json() for subject, limits in rows.items()}
-    return {
-        "default": said.get(DEFAULT, {}),
-        **{
-            plural: {
-                subject.name: limits
-                for subject, limits in sorted(said.items(), key=lambda item: item[0].name)
-                if subject.kind is kind
-            }
-            for plural, kind in PLURALS.items()
-        },
-    }
+    by_name = sorted(said.items(), key=lambda item: item[0].name)
+    groups, users = (
+        {subject.name: limits for subject, limits in by_name if subject.kind is kind}
+        for kind in PLURALS.values()
+    )
+    return {"default": said.get(DEFAULT, {}), "groups": groups, "users": users}
 
 
 async def delete_subject(workbench: Workbench, subject: Subject, by: str) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 from tornado import web
 
+from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
 from spawner.hub.handlers.api_base import (
@@ -26,6 +27,7 @@ from spawner.hub.handlers.api_base import (
     WorkbenchHandler,
     bad_request,
 )
+from spawner.hub.handlers.operation import operation
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.views.trail import (
     ACTION_WORDS,
@@ -37,8 +39,7 @@ from spawner.hub.views.trail import (
 from spawner.ledger.trail import CHUNK, StoredEntry, TrailAction, TrailFilter
 
 PAGE_ENTRIES = 50
-MAX_ID = 2**31 - 1
-COLUMNS = ("id", "at", "actor", "action", "subject", "before", "after", "reason")
+COLUMNS = tuple(schema.TrailEntryJson.__annotations__)
 FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
 _FILTERS = ("actor", "action", "subject", "text", "since", "until")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -83,8 +84,8 @@ class TrailHandlerBase(WorkbenchHandler):
         text = self.get_argument(name, "")
         if not text:
             return None
-        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_ID))
-        if not is_number or int(text) > MAX_ID:
+        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(schema.MAX_ID))
+        if not is_number or int(text) > schema.MAX_ID:
             raise bad_request(f"{text[:40]!r} is no id of an entry: take it from 'next'.")
         return int(text)
 
@@ -121,10 +122,18 @@ class TrailHandlerBase(WorkbenchHandler):
             chunk = await self._read(search, chunk[-1].id, CHUNK)
         self.finish()
 
-    def _as_json(self, written: StoredEntry) -> dict[str, Any]:
+    def _as_json(self, written: StoredEntry) -> schema.TrailEntryJson:
         entry = written.entry
-        at = Timestamp(self.workbench.clock.to_wall(entry.at)).iso
-        return {"id": written.id, **vars(entry), "at": at, "action": entry.action.value}
+        return {
+            "id": written.id,
+            "at": Timestamp(self.workbench.clock.to_wall(entry.at)).iso,
+            "actor": entry.actor,
+            "action": entry.action,
+            "subject": entry.subject,
+            "before": None if entry.before is None else dict(entry.before),
+            "after": None if entry.after is None else dict(entry.after),
+            "reason": entry.reason,
+        }
 
 
 class AuditPage(TrailHandlerBase):
@@ -171,6 +180,15 @@ class AuditFile(TrailHandlerBase):
 class TrailApiHandler(TrailHandlerBase, ApiHandler):
     """``GET /hub/api/workbench/trail``."""
 
+    @operation(
+        "readTrail",
+        "Search the audit trail, newest first.",
+        scope=scopes.READ_TRAIL,
+        query=schema.TrailSearch,
+        answers="A page of entries, or all of them as a file.",
+        answer=schema.TrailPageJson,
+        media=("text/csv", "application/jsonl"),
+    )
     async def get(self) -> None:
         """Answer one page, with the ``before`` of the next as ``next``; ``format`` answers all entries as a file."""
         require(self, scopes.READ_TRAIL, scopes.ADMIN)
@@ -186,7 +204,8 @@ class TrailApiHandler(TrailHandlerBase, ApiHandler):
             raise bad_request(f"There is no format {kind[:40]!r}: json, {', '.join(FORMATS)}.")
         found, next_id = await self._read_page()
         entries = [self._as_json(written) for written in found]
-        self.finish(json.dumps({"entries": entries, "next": next_id}))
+        page: schema.TrailPageJson = {"entries": entries, "next": next_id}
+        self.finish(json.dumps(page))
 
     async def _answer_after(self, after_id: int) -> None:
         """Answer the next entries, oldest first; ``next`` is the ``after`` of the following request."""
@@ -195,7 +214,8 @@ class TrailApiHandler(TrailHandlerBase, ApiHandler):
         found = await asyncio.to_thread(self.workbench.ledger.trail_after, after_id)
         entries = [self._as_json(written) for written in found]
         last = found[-1].id if found else after_id
-        self.finish(json.dumps({"entries": entries, "next": last}))
+        page: schema.TrailPageJson = {"entries": entries, "next": last}
+        self.finish(json.dumps(page))
 
 
 def trail_handlers(get_workbench: GetWorkbench) -> list[Route]:
@@ -217,7 +237,7 @@ def _in_words(written: StoredEntry) -> dict[str, str | None]:
     }
 
 
-def _cells(entry: dict[str, Any]) -> list[str]:
+def _cells(entry: Mapping[str, Any]) -> list[str]:
     return [_cell(entry[name]) for name in COLUMNS]
 
 

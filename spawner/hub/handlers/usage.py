@@ -13,8 +13,10 @@ from urllib.parse import urlencode
 from jupyterhub.scopes import Scope
 from tornado import web
 
+from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route, WorkbenchHandler
+from spawner.hub.handlers.operation import operation
 from spawner.hub.identity import identify
 from spawner.hub.views.usage import (
     UsageQuery,
@@ -104,6 +106,15 @@ class UsageCsv(UsageHandlerBase):
 class UsageApiHandler(UsageHandlerBase, ApiHandler):
     """``GET /hub/api/workbench/usage?from=&to=&by=&format=``."""
 
+    @operation(
+        "readUsage",
+        "Read GPU-hours held and used: one's own, or those within the scopes of the token.",
+        scope=scopes.READ_USAGE,
+        query=schema.UsageSearch,
+        answers="The hours.",
+        answer=schema.UsageJson,
+        media=("text/csv",),
+    )
     async def get(self) -> None:
         """Answer the sums as JSON, or with ``format=csv`` for a spreadsheet."""
         formats = self.request.query_arguments.pop("format", [b"json"])

@@ -33,7 +33,7 @@
     setText(part.querySelector(".wb-num"), text);
   }
   function paint(index) {
-    const gpu = map.gpus[index], tile = tiles[index];
+    const gpu = map.devices[index], tile = tiles[index];
     if (!tile) return;
     const { parts } = tile;
     tile.className = `wb-tile wb-is-${gpu.state}${own.leases.includes(gpu.lease) ? " wb-mine" : ""}`;
@@ -55,7 +55,7 @@
       wbFormatTimes(parts.who);
     }
   }
-  const paintAll = () => map.gpus.forEach((_, index) => paint(index));
+  const paintAll = () => map.devices.forEach((_, index) => paint(index));
 
   // --- sum, error and queue
   function paintSum() {
@@ -103,7 +103,7 @@
       wbFormatTimes(byId(id));
       if (id !== "wb-hosts") return;
       collectTiles();
-      if (tiles.length === map.gpus.length) paintAll();
+      if (tiles.length === map.devices.length) paintAll();
     }).catch(() => {});
   }
 
@@ -139,17 +139,17 @@
     events.onerror = reconnect;
     const on = (kind, act) => events.addEventListener(kind, ({ data }) => { markAlive(); act(JSON.parse(data)); });
     on("map", (current) => {
-      const hasOtherGpus = current.gpus.length !== tiles.length || current.gpus.some(({ uuid }, index) => uuid !== tiles[index].dataset.uuid);
+      const hasOtherGpus = current.devices.length !== tiles.length || current.devices.some(({ uuid }, index) => uuid !== tiles[index].dataset.uuid);
       map = current;
       if (hasOtherGpus) refresh("wb-hosts");
       else paintAll();
       paintSum();
       paintQueue();
     });
-    on("changes", ({ gpus = {}, ...rest }) => {
+    on("changes", ({ devices = {}, ...rest }) => {
       Object.assign(map, rest);
-      for (const [index, changed] of Object.entries(gpus)) {
-        Object.assign(map.gpus[index], changed);
+      for (const [index, changed] of Object.entries(devices)) {
+        Object.assign(map.devices[index], changed);
         paint(index);
       }
       if (rest.kinds || "error" in rest) paintSum();
@@ -225,7 +225,7 @@
     end: (gpu) => may.has("leases") && gpu.lease && gpu.state !== "closing" && { label: "End lease", isDanger: true, path: `leases/${gpu.lease}/end`, title: `End the lease of ${nameOf(gpu.lease, gpu.holder)}?`, what: "The server stops at once, on all of its GPUs. Unsaved work is lost.", done: "The lease has ended." },
   };
   function showDetails() {
-    const gpu = map.gpus.find(({ uuid }) => uuid === shown);
+    const gpu = map.devices.find(({ uuid }) => uuid === shown);
     if (!gpu) return details.close();
     setText(byId("wb-details-title"), gpu.title);
     const shownFacts = facts(gpu);

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from spawner.hub import schema
 from spawner.hub.workbench import Workbench
 from spawner.ledger.quotas import Entitlement, Owner
 from spawner.model import (
@@ -69,6 +70,15 @@ class GpuKind:
     total: int
     free: int
     drained: int = 0
+
+    def as_json(self) -> schema.KindJson:
+        """Return the kind in the API's form."""
+        return {
+            "mig_profile": self.mig_profile,
+            "total": self.total,
+            "free": self.free,
+            "drained": self.drained,
+        }
 
     def __str__(self) -> str:
         """Return ``"1 of 2 GPUs free"``."""

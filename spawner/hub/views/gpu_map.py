@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import cast
 
 from spawner.controller.queue import QueueEntry
 from spawner.gpus import GpuSample
+from spawner.hub import schema
 from spawner.hub.views.availability import build_gpu_availability, summarize_kinds
 from spawner.hub.views.queue import HIDDEN_NAME
 from spawner.hub.views.timestamps import Timestamp
@@ -23,8 +24,7 @@ from spawner.policy.formatting import format_gpu_name
 
 MAX_WAITERS_SHOWN = 50
 """Requests in the queue, of all kinds, that the map lists one by one."""
-Json = dict[str, Any]
-EMPTY_OWN: Json = {"leases": [], "positions": []}
+EMPTY_OWN: schema.OwnJson = {"leases": [], "positions": []}
 """The value for a user who is absent from ``build_own_leases``."""
 
 
@@ -49,7 +49,16 @@ class MapSnapshot:
         return Timestamp(at + self.clock_offset).iso
 
 
-def build_map(seen: MapSnapshot, *, names: bool) -> Json:
+@dataclass(frozen=True)
+class TileGroup:
+    """Tiles with one title; ``title`` is None for whole GPUs."""
+
+    title: str | None
+    name: str | None
+    tiles: list[schema.TileJson]
+
+
+def build_map(seen: MapSnapshot, *, names: bool) -> schema.MapJson:
     """Return the whole map, with user names only where ``names`` is True."""
     leases, quarantines = seen.ledger.leases, seen.ledger.quarantines
     offers = build_gpu_availability(seen.gpus, leases, quarantines, seen.ledger.drains)
@@ -59,10 +68,10 @@ def build_map(seen: MapSnapshot, *, names: bool) -> Json:
         "at": Timestamp(time.time()).iso,
         "host": seen.host,
         "error": seen.error,
-        "gpus": [
+        "devices": [
             _build_tile(seen, gpu, holders.get(gpu.uuid), names=names) for gpu in _list_gpus(seen)
         ],
-        "kinds": [asdict(kind) for kind in kinds],
+        "kinds": [kind.as_json() for kind in kinds],
         "queue": [
             _build_waiter(seen, entry, names=names) for entry in seen.queue[:MAX_WAITERS_SHOWN]
         ],
@@ -70,19 +79,21 @@ def build_map(seen: MapSnapshot, *, names: bool) -> Json:
     }
 
 
-def group_tiles(told: Json) -> list[Json]:
+def group_tiles(told: schema.MapJson) -> list[TileGroup]:
     """Return the GPUs of a map in the same order; the MIG instances of one GPU form one titled group."""
     groups = []
-    for key, gpus in groupby(told["gpus"], lambda gpu: gpu["mig_profile"] and gpu["index"]):
-        tiles = list(gpus)
+    for key, members in groupby(
+        told["devices"], lambda tile: tile["mig_profile"] and tile["index"]
+    ):
+        tiles = list(members)
         title = None if key is None else f"GPU {key}"
-        groups.append({"title": title, "name": tiles[0]["name"], "gpus": tiles})
+        groups.append(TileGroup(title, tiles[0]["name"], tiles))
     return groups
 
 
-def build_own_leases(seen: MapSnapshot) -> dict[str, Json]:
+def build_own_leases(seen: MapSnapshot) -> dict[str, schema.OwnJson]:
     """Return the leases and the queue positions of each user, by user name."""
-    own: dict[str, Json] = {}
+    own: dict[str, schema.OwnJson] = {}
     for lease in seen.ledger.leases:
         own.setdefault(lease.user, {"leases": [], "positions": []})["leases"].append(lease.id)
     for entry in seen.queue:
@@ -91,27 +102,29 @@ def build_own_leases(seen: MapSnapshot) -> dict[str, Json]:
     return own
 
 
-def diff_maps(before: Json, after: Json) -> Json | None:
+def diff_maps(before: schema.MapJson, after: schema.MapJson) -> schema.ChangesJson | None:
     """Return the delta that turns ``before`` into ``after``; None where the list of GPUs differs.
 
-    The delta holds the changed keys of ``after``; under ``gpus`` it holds the changed fields of the changed GPUs,
+    The delta holds the changed keys of ``after``; under ``devices`` it holds the changed fields of the changed GPUs,
     by index.
     """
     if _uuids(before) != _uuids(after):
         return None
-    changes = {key: value for key, value in after.items() if value != before[key]}
-    if "gpus" in changes:
-        pairs = zip(before["gpus"], after["gpus"], strict=True)
-        changes["gpus"] = {
-            str(index): {key: value for key, value in new.items() if value != old[key]}
-            for index, (old, new) in enumerate(pairs)
-            if new != old
+    changes = cast(schema.ChangesJson, _changed(before, after))
+    if "devices" in changes:
+        pairs = zip(before["devices"], after["devices"], strict=True)
+        changes["devices"] = {
+            str(index): _changed(old, new) for index, (old, new) in enumerate(pairs) if new != old
         }
     return changes
 
 
-def _uuids(told: Json) -> list[str]:
-    return [gpu["uuid"] for gpu in told["gpus"]]
+def _changed(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in after.items() if value != before[key]}
+
+
+def _uuids(told: schema.MapJson) -> list[str]:
+    return [tile["uuid"] for tile in told["devices"]]
 
 
 def _list_gpus(seen: MapSnapshot) -> Iterable[Gpu]:
@@ -130,7 +143,9 @@ def _list_gpus(seen: MapSnapshot) -> Iterable[Gpu]:
 _NO_INDEX = -1
 
 
-def _build_tile(seen: MapSnapshot, gpu: Gpu, lease: Lease | None, *, names: bool) -> Json:
+def _build_tile(
+    seen: MapSnapshot, gpu: Gpu, lease: Lease | None, *, names: bool
+) -> schema.TileJson:
     drain = seen.ledger.drains.get(gpu.uuid)
     quarantine = seen.ledger.quarantines.get(gpu.uuid)
     sample = seen.samples.get(gpu.uuid)
@@ -144,27 +159,29 @@ def _build_tile(seen: MapSnapshot, gpu: Gpu, lease: Lease | None, *, names: bool
         "mig_profile": gpu.mig_profile,
         "mig_index": gpu.mig_index,
         "state": _gpu_state(gpu, lease, drain, quarantine),
-        "health": gpu.health.value,
-        "memory_used_bytes": sample and sample.memory_used_bytes,
+        "health": gpu.health,
+        "memory_used_bytes": None if sample is None else sample.memory_used_bytes,
         "memory_total_bytes": gpu.memory_total_bytes,
-        "temperature_celsius": sample and sample.temperature_celsius,
-        "utilization_percent": sample and sample.utilization_percent,
-        "power_watts": sample and sample.power_watts,
+        "temperature_celsius": None if sample is None else sample.temperature_celsius,
+        "utilization_percent": None if sample is None else sample.utilization_percent,
+        "power_watts": None if sample is None else sample.power_watts,
         **_build_holder(seen, lease, names=names),
-        "drain": drain
-        and {
+        "drain": None
+        if drain is None
+        else {
             "reason": drain.reason,
             "by": drain.by if names else None,
             "since": seen.format_time(drain.since),
         },
-        "quarantine": quarantine
-        and {"reason": quarantine.reason, "since": seen.format_time(quarantine.since)},
+        "quarantine": None
+        if quarantine is None
+        else {"reason": quarantine.reason, "since": seen.format_time(quarantine.since)},
     }
 
 
 def _gpu_state(
     gpu: Gpu, lease: Lease | None, drain: Drain | None, quarantine: Quarantine | None
-) -> str:
+) -> schema.TileState:
     """Return the state of highest rank: ``quarantined``, ``drained``, ``unknown``, then the lease's state."""
     if quarantine is not None:
         return "quarantined"
@@ -177,7 +194,7 @@ def _gpu_state(
     return "held" if lease.ended_at is None else "closing"
 
 
-def _build_holder(seen: MapSnapshot, lease: Lease | None, *, names: bool) -> Json:
+def _build_holder(seen: MapSnapshot, lease: Lease | None, *, names: bool) -> schema.MapHolderJson:
     if lease is None:
         return {"lease": None, "holder": None, "ends_at": None}
     return {
@@ -187,7 +204,7 @@ def _build_holder(seen: MapSnapshot, lease: Lease | None, *, names: bool) -> Jso
     }
 
 
-def _build_waiter(seen: MapSnapshot, entry: QueueEntry, *, names: bool) -> Json:
+def _build_waiter(seen: MapSnapshot, entry: QueueEntry, *, names: bool) -> schema.MapWaiterJson:
     lease, place = entry.lease, entry.place
     return {
         "lease": lease.id,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from spawner.hub import schema
 from spawner.hub.views.queue import Viewer
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
@@ -26,12 +26,12 @@ class QuarantineView:
     returned_at: Timestamp | None
     returned_by: str | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> schema.QuarantineJson:
         """Return the quarantine in the API's form."""
         return {
             "reason": self.reason,
             "since": self.since.iso,
-            "returned_at": self.returned_at and self.returned_at.iso,
+            "returned_at": None if self.returned_at is None else self.returned_at.iso,
             "returned_by": self.returned_by,
         }
 
@@ -44,7 +44,7 @@ class DrainView:
     by: str
     since: Timestamp
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> schema.DrainJson:
         """Return the drain in the API's form."""
         return {"reason": self.reason, "by": self.by, "since": self.since.iso}
 
@@ -65,19 +65,21 @@ class GpuView:
         last = self.last_quarantine
         return last if last is not None and last.returned_at is None else None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> schema.DeviceJson:
         """Return the GPU in the API's form."""
         gpu, quarantine = self.gpu, self.quarantine
         return {
             "uuid": self.uuid,
-            "index": gpu and gpu.index,
-            "name": gpu and gpu.name,
-            "mig_profile": gpu and gpu.mig_profile,
-            "health": (GpuHealth.UNKNOWN if gpu is None else gpu.health).value,
+            "index": None if gpu is None else gpu.index,
+            "name": None if gpu is None else gpu.name,
+            "mig_profile": None if gpu is None else gpu.mig_profile,
+            "health": GpuHealth.UNKNOWN if gpu is None else gpu.health,
             "holder": self.holder,
-            "quarantine": quarantine and quarantine.as_json(),
-            "drain": self.drain and self.drain.as_json(),
-            "last_quarantine": self.last_quarantine and self.last_quarantine.as_json(),
+            "quarantine": None if quarantine is None else quarantine.as_json(),
+            "drain": None if self.drain is None else self.drain.as_json(),
+            "last_quarantine": None
+            if self.last_quarantine is None
+            else self.last_quarantine.as_json(),
         }
 
 
@@ -88,9 +90,9 @@ class GpusView:
     gpus: tuple[GpuView, ...]
     error: str | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> schema.DevicesJson:
         """Return the GPUs in the API's form."""
-        return {"gpus": [gpu.as_json() for gpu in self.gpus], "error": self.error}
+        return {"devices": [gpu.as_json() for gpu in self.gpus], "error": self.error}
 
 
 async def build_gpus_view(workbench: Workbench, viewer: Viewer) -> GpusView:

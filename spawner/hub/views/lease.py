@@ -9,6 +9,7 @@ from typing import Any
 
 from jupyterhub.user import User
 
+from spawner.hub import schema
 from spawner.hub.identity import identify, quota_subject
 from spawner.hub.views.quota import read_entitlement
 from spawner.hub.views.timestamps import Timestamp
@@ -84,22 +85,24 @@ class LeaseView:
         """The time until the lease ends, as text."""
         return format_duration(max(self.seconds_left or 0.0, 0.0))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> schema.LeaseJson:
         """Return the lease in the API's form."""
-        left = self.seconds_left
+        left, idle, again = self.seconds_left, self.idle_seconds_left, self.requeue_options
         return {
-            "state": self.state and self.state.value,
+            "state": self.state,
             "gpus": self.gpu_count,
-            "ends_at": self.until and self.until.iso,
+            "ends_at": None if self.until is None else self.until.iso,
             "seconds_left": None if left is None else round(left),
             "max_lease_hours": self.most_hours,
-            "idle_seconds_left": self.idle_seconds_left and round(self.idle_seconds_left),
+            "idle_seconds_left": None if idle is None else round(idle),
             "trouble": self.trouble,
-            "gpus_given_back": self.requeue_options and self.requeue_options["gpus"],
+            "gpus_given_back": None if again is None else again["gpus"],
             "home_size_bytes": self.home_size_bytes,
             "home_quota_bytes": self.home_quota_bytes,
             "notices": list(self.notices),
-            "last_end": self.ended and {"cause": self.ended.cause.value, "at": self.ended.at.iso},
+            "last_end": None
+            if self.ended is None
+            else {"cause": self.ended.cause, "at": self.ended.at.iso},
         }
 
 

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +19,9 @@ from jupyterhub.user import User
 from nativeauthenticator.orm import UserInfo
 from sqlalchemy.orm import Session
 
+from spawner.hub import schema
 from spawner.hub.identity import identify_row
+from spawner.hub.schema import LogIn, Show
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
 from spawner.ledger import Ledger
@@ -31,8 +32,6 @@ from spawner.policy.usage import DAY_SECONDS, day_of
 
 PAGE_PEOPLE = 50
 USAGE_DAYS = 30
-MAX_SEARCH_CHARACTERS = 100
-MAX_PAGE = 10**6
 _USERS, _GROUPS, _MEMBERS = orm.User.__table__, orm.Group.__table__, orm.user_group_map
 _ACCOUNTS = UserInfo.__table__
 _STATES = {
@@ -40,24 +39,6 @@ _STATES = {
     LeaseState.GRANTED: "starting",
     LeaseState.CLOSING: "ending",
 }
-
-
-class Show(StrEnum):
-    """The people that a list shows."""
-
-    ALL = "all"
-    WAITING = "waiting"
-    SERVERS = "servers"
-    ADMINS = "admins"
-
-
-class LogIn(StrEnum):
-    """Whether a person may log in; ``PROVIDER`` means that the authenticator decides at each log-in."""
-
-    APPROVED = "approved"
-    WAITING = "waiting"
-    NO_ACCOUNT = "no account"
-    PROVIDER = "provider"
 
 
 @dataclass(frozen=True)
@@ -101,26 +82,26 @@ class Person:
     gpu_hours: float
     identity: str | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> schema.PersonJson:
         """Return the person in the API's form."""
         return {
             "name": self.name,
             "admin": self.is_admin,
-            "log_in": self.log_in.value,
+            "log_in": self.log_in,
             "groups": list(self.groups),
-            "quota": self.quota,
+            "quota_summary": self.quota,
             "servers": [
                 {
                     "server": one.name,
                     "lease": one.lease,
                     "state": one.state,
-                    "gpus": one.gpus,
-                    "ends_at": one.ends_at and one.ends_at.iso,
-                    "position": one.position,
+                    "holds": one.gpus,
+                    "ends_at": None if one.ends_at is None else one.ends_at.iso,
+                    "wait": one.position,
                 }
                 for one in self.servers
             ],
-            "last_seen_at": self.seen_at and self.seen_at.iso,
+            "last_seen_at": None if self.seen_at is None else self.seen_at.iso,
             "gpu_hours": round(self.gpu_hours, 2),
         }
 
@@ -140,14 +121,14 @@ class PeopleView:
         """The number of pages, at least 1."""
         return max(1, -(-self.total // PAGE_PEOPLE))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> schema.PeopleJson:
         """Return the page in the API's form."""
         return {
             "people": [person.as_json() for person in self.people],
             "page": self.query.page,
             "pages": self.pages,
-            "total": self.total,
-            "waiting": self.waiting,
+            "people_count": self.total,
+            "waiting_count": self.waiting,
         }
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from spawner.controller.queue import QueueEntry
+from spawner.hub import schema
 from spawner.hub.views.availability import GpuKind, build_gpu_availability, summarize_kinds
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
@@ -54,14 +54,14 @@ class Holder:
         """The held GPUs as text."""
         return format_gpu_count(self.gpus, self.mig_profile)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> schema.HolderJson:
         """Return the holder in the API's form."""
         return {
             "lease": self.lease,
             "user": self.who,
             "gpus": self.gpus,
             "mig_profile": self.mig_profile,
-            "ends_at": self.until and self.until.iso,
+            "ends_at": None if self.until is None else self.until.iso,
             "is_closing": self.is_closing,
         }
 
@@ -87,7 +87,7 @@ class Waiter:
         """The requested GPUs and hours as text."""
         return f"{format_gpu_count(self.gpus, self.mig_profile)} for {format_hours(self.hours)}"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> schema.WaiterJson:
         """Return the waiting lease in the API's form."""
         return {
             "lease": self.lease,
@@ -97,7 +97,7 @@ class Waiter:
             "mig_profile": self.mig_profile,
             "hours": self.hours,
             "requested_at": self.since.iso,
-            "starts_at": self.about and self.about.iso,
+            "starts_at": None if self.about is None else self.about.iso,
         }
 
 
@@ -116,10 +116,10 @@ class QueueView:
     error: str | None
     now: float
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> schema.QueueJson:
         """Return the queue in the API's form; unknown GPUs are null."""
         return {
-            "gpus": [asdict(kind) for kind in self.kinds] if self.error is None else None,
+            "kinds": [kind.as_json() for kind in self.kinds] if self.error is None else None,
             "holders": [holder.as_json() for holder in self.holders],
             "waiting": [waiter.as_json() for waiter in self.waiters],
         }
@@ -162,7 +162,7 @@ def format_position(workbench: Workbench, lease: Lease, queued: QueuePosition) -
 
 async def build_wait_view(
     workbench: Workbench, viewer: Viewer, queued: QueuePosition
-) -> dict[str, Any]:
+) -> schema.WaitJson:
     """Return the wait of the request at ``queued``: its position, the requests ahead, and the holders."""
     queue = workbench.controller.queue_of(queued.lease_id)
     queued = workbench.controller.position_of(queued.lease_id) or queued
@@ -177,7 +177,7 @@ async def build_wait_view(
         "mig_profile": kind,
         "position": queued.position,
         "queue_length": queued.queue_length,
-        "starts_at": starts_at and starts_at.iso,
+        "starts_at": None if starts_at is None else starts_at.iso,
         "ahead": [_waiter(workbench, viewer, entry).as_json() for entry in nearest],
         "not_shown": ahead - len(nearest),
         "holders": [holder.as_json() for holder in _holders(workbench, viewer, leases)],

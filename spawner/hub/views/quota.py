@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from spawner.hub import schema
 from spawner.hub.workbench import Workbench
 from spawner.ledger.quotas import Entitlement, Owner
 from spawner.model import Options, Quota, Reason, Refused, Request, Unknown
@@ -22,7 +22,7 @@ from spawner.policy.quota_check import (
     count_user_gpus,
     gpu_hours_left,
 )
-from spawner.policy.quota_rows import FieldExplanation, explain_quota
+from spawner.policy.quota_rows import FieldExplanation, explain_quota, quota_fields
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,20 @@ class QuotaView:
     over: tuple[str, ...]
     refused: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> schema.EffectiveQuotaJson:
         """Return the quota in the API's form."""
-        quota, releases = self.quota, self.quota.releases
+        values = {
+            field.name: getattr(self.quota, field.name)
+            for field in quota_fields()
+            if not field.is_for_groups
+        }
         return {
             "user": self.owner.name,
             "groups": list(self.owner.groups),
-            "quota": {
-                "max_gpus": quota.max_gpus,
-                "gpu_hours": quota.gpu_hours,
-                "window_days": quota.window_days,
-                "max_lease_hours": quota.max_lease_hours,
-                "priority": quota.priority,
-                "releases": None if releases is None else list(releases),
-                "caps": {cap.group: cap.total_gpus for cap in quota.caps},
-            },
-            "explained": [vars(one) for one in self.explained],
+            "quota": {**values, "caps": {cap.group: cap.total_gpus for cap in self.quota.caps}},
+            "explained": [
+                {"field": one.field, "what": one.what, "why": one.why} for one in self.explained
+            ],
             "gpus": self.gpus,
             "gpu_hours_held": self.hours_held,
             "gpu_hours_coming": self.hours_coming,

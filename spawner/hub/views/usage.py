@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from spawner.hub import schema
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Unknown
 from spawner.policy.formatting import format_gpu_name
@@ -25,7 +26,7 @@ DEFAULT_DAYS = 7
 CHART_WIDTH, CHART_HEIGHT = 720.0, 160.0
 _EPOCH = date(1970, 1, 1)
 _NAMES = ("from", "to", "by")
-_COLUMNS = ("held_gpu_hours", "used_gpu_hours", "unmeasured_gpu_hours")
+_COLUMNS = tuple(schema.UsageSumJson.__annotations__)
 # a year of all users takes seconds of Python, which compete with the event loop: one query at a time
 _executor = SerialExecutor("usage")
 
@@ -90,14 +91,14 @@ class UsageView:
     days: tuple[UsageTotal, ...]
     notes: Mapping[str, str]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> schema.UsageJson:
         """Return the result in the API's form."""
         return {
             "from": self.query.first.isoformat(),
             "to": self.query.last.isoformat(),
-            "by": self.query.by.value,
+            "by": self.query.by,
             "rows": [{"key": row.key, "label": row.label, **_hours(row)} for row in self.rows],
-            "total": _hours(self.total),
+            "sum": _hours(self.total),
         }
 
     def as_csv(self) -> str:
@@ -253,9 +254,13 @@ def _empty_sum(day: date) -> UsageTotal:
     return UsageTotal(day.isoformat(), day.isoformat(), 0.0, None, 0.0)
 
 
-def _hours(one: UsageTotal) -> dict[str, float | None]:
-    hours = {column: getattr(one, column) for column in _COLUMNS}
-    return {name: None if hour is None else round(hour, 4) for name, hour in hours.items()}
+def _hours(one: UsageTotal) -> schema.UsageSumJson:
+    used = one.used_gpu_hours
+    return {
+        "held_gpu_hours": round(one.held_gpu_hours, 4),
+        "used_gpu_hours": None if used is None else round(used, 4),
+        "unmeasured_gpu_hours": round(one.unmeasured_gpu_hours, 4),
+    }
 
 
 def _format_day(day: UsageTotal) -> str:

@@ -1,5 +1,6 @@
 """Whose row of the quotas counts: one's own before the groups', the most generous of those, then the default."""
 
+import re
 from dataclasses import fields, replace
 
 import hypothesis.strategies as st
@@ -15,8 +16,10 @@ from spawner.policy.quota_rows import (
     explain_quota,
     group,
     parse_quota_row,
+    quota_fields,
     resolve_quota,
 )
+from testing.paths import ROOT
 
 ALICE = Subject(SubjectKind.USER, "7 2026", "alice")
 SETTINGS = Quota(max_gpus=1, max_lease_hours=24.0)
@@ -194,3 +197,9 @@ def test_what_is_no_row_is_refused_in_one_sentence(raw: object, sentence: str) -
 def test_what_is_null_is_left_out() -> None:
     everything = {field.name: None for field in fields(QuotaRow)}
     assert parse_quota_row(everything, SubjectKind.USER, RELEASES) == QuotaRow()
+
+
+def test_the_docs_have_every_field_in_its_own_words() -> None:
+    text = (ROOT / "docs/quotas.md").read_text().partition("## Precedence")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE)
+    assert rows == [(one.name, one.bounds) for one in quota_fields()]
