@@ -19,6 +19,7 @@ ACTION_WORDS = {
     TrailAction.GPU_UNDRAINED: ("Drain ended", "ended the drain of"),
     TrailAction.DISK_LOW: ("Little disk space", "found little free space on the"),
     TrailAction.DISK_RECOVERED: ("Disk space again", "found enough free space on the"),
+    TrailAction.HOME_MENDED: ("Home repaired", "repaired"),
     TrailAction.HOME_REMOVED: ("Home removed", "removed"),
     TrailAction.QUOTA_CHANGED: ("Quota changed", "changed the quota of"),
     TrailAction.USER_APPROVED: ("Account approved", "approved"),
