@@ -24,6 +24,7 @@ from spawner.broker.engine import Engine, Reply
 from spawner.broker.errors import BrokerError
 from spawner.broker.events import EventRelay
 from spawner.broker.folders import HOST, explain_unsafe_folder
+from spawner.broker.gpu_nodes import read_gpu_nodes
 from spawner.broker.homes import Homes, read_home_owner
 from spawner.broker.log_tail import read_log_tail
 from spawner.ledger import Ledger
@@ -86,7 +87,7 @@ class Broker:
         self._first_uid = first_uid
         self._bounds = bounds or Bounds()
         self._host = host
-        self._conflicts = Conflicts(engine, instance)
+        self._conflicts = Conflicts(engine, instance, self._read_gpu_nodes)
         self.homes = Homes(engine, instance)
         self._running: Counter[Operation] = Counter()
         self.events = EventRelay(engine, instance)
@@ -245,6 +246,9 @@ class Broker:
         if not account.is_home_removed or any(lease.uid == account.uid for lease in leases):
             raise BrokerError(409, f"{volume} belongs to an account that is not over.")
         return await self.homes.remove(volume, account)
+
+    async def _read_gpu_nodes(self) -> Mapping[str, frozenset[str]]:
+        return await asyncio.to_thread(read_gpu_nodes)
 
     async def _image_id(self, tag: str) -> str | None:
         reply = await self._engine.request("GET", f"images/{tag}/json")

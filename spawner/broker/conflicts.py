@@ -6,14 +6,13 @@ refuses the container too: an unknown GPU counts as used.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from spawner.broker.engine import Engine
 from spawner.broker.errors import BrokerError
-from spawner.broker.gpu_nodes import get_related_gpu, read_gpu_nodes
+from spawner.broker.gpu_nodes import get_related_gpu
 from spawner.policy import container as policy
 
 _OK = 200
@@ -26,7 +25,7 @@ class Conflicts:
         self,
         engine: Engine,
         instance: str,
-        read_nodes: Callable[[], Mapping[str, frozenset[str]]] = read_gpu_nodes,
+        read_nodes: Callable[[], Awaitable[Mapping[str, frozenset[str]]]],
     ) -> None:
         """Take the dependencies; no request is sent yet."""
         self._engine = engine
@@ -39,7 +38,7 @@ class Conflicts:
 
         Its status is 409, or 503 if Docker does not list the running containers.
         """
-        nodes = await asyncio.to_thread(self._read_nodes) if _read_gpus(labels) else {}
+        nodes = await self._read_nodes() if _read_gpus(labels) else {}
         for other_id, other in {**self._starting, **await self._list_running()}.items():
             reason = None if other_id == container_id else _explain_conflict(labels, other, nodes)
             if reason is not None:

@@ -149,6 +149,9 @@ class QuickBroker(Broker):
     async def _in_ledger(self, read: Callable[[Ledger], _T]) -> _T:
         return read(self._open_ledger())
 
+    async def _read_gpu_nodes(self) -> Mapping[str, frozenset[str]]:
+        return {}
+
     async def do(self, allowed: AllowedRequest) -> Reply:
         """Do what an allowed request asks for; raises DockerError where the answer is an error."""
         return await _answer(self._reply_to(allowed, None))  # type: ignore[arg-type]

@@ -29,13 +29,14 @@ _REFERENCE = "#/components/schemas/{model}"
 _GROUP = re.compile(r"\(([^()]*)\)")
 _ANY_SEGMENT = "[^/]+"
 _PATH_PARAMETERS = {
-    "gpu_uuid": "The GPU's UUID.",
-    "lease_id": "The lease's id.",
-    "home": "The name of the home, from the list, or of its user.",
-    "name": "Name of the group or the user.",
-    "server_name": "Name of one of one's own named servers.",
-    "volume": "The name of the home, from the list.",
+    "gpu_uuid": ("uuid", "The GPU's UUID."),
+    "home": ("home", "The name of the home, from the list, or of its user."),
+    "lease_id": ("lease", "The lease's id."),
+    "name": ("name", "Name of the group or the user."),
+    "server_name": ("server", "Name of one of one's own named servers."),
+    "volume": ("home", "The name of the home, from the list."),
 }
+"""The public name and the description of each parameter of a handler's method."""
 _REFUSALS = {
     HTTPStatus.BAD_REQUEST: ("BadRequest", "The request is not valid."),
     HTTPStatus.FORBIDDEN: ("Forbidden", "No token, or one without the scope."),
@@ -121,14 +122,16 @@ def _expand(pattern: str, arguments: list[str]) -> Iterator[tuple[str, list[str]
     """Yield every path of a route's pattern, its parameters, and an ending that no other path has."""
     groups = [match[1] for match in _GROUP.finditer(pattern)]
     choices = [
-        [f"{{{name}}}"] if group == _ANY_SEGMENT else group.split("|")
+        [f"{{{_PATH_PARAMETERS[name][0]}}}"] if group == _ANY_SEGMENT else group.split("|")
         for name, group in zip(arguments, groups, strict=False)
     ]
     plain = pattern.removeprefix("/api").replace("[.]", ".")
     for chosen in itertools.product(*choices):
         parts = iter(chosen)
         path = _GROUP.sub(lambda _, parts=parts: next(parts), plain)  # type: ignore[misc]
-        names = [part[1:-1] for part in chosen if part.startswith("{")]
+        names = [
+            name for name, part in zip(arguments, chosen, strict=False) if part.startswith("{")
+        ]
         words = [part.title().replace("-", "") for part in chosen if not part.startswith("{")]
         if "server_name" in names:
             words.append("OfNamedServer")
@@ -157,11 +160,12 @@ def _describe(
 
 def _path_parameters(names: Iterable[str]) -> Iterator[dict[str, Any]]:
     for name in names:
+        public, sentence = _PATH_PARAMETERS[name]
         yield {
-            "name": name,
+            "name": public,
             "in": "path",
             "required": True,
-            "description": _PATH_PARAMETERS[name],
+            "description": sentence,
             "schema": {"type": "string"},
         }
 

@@ -1,5 +1,7 @@
 """A fallen hub writes the ledger as it likes: the broker refuses what it can know to be false."""
 
+from unittest.mock import AsyncMock
+
 import pytest
 import sqlalchemy as sa
 
@@ -82,7 +84,7 @@ NODES = {
 async def test_a_gpu_and_its_mig_instance_are_not_in_two_containers(
     broker_env: BrokerEnvironment, held: str, wanted: str, status: int
 ) -> None:
-    broker_env.broker._conflicts._read_nodes = lambda: NODES
+    broker_env.broker._conflicts._read_nodes = AsyncMock(return_value=NODES)
     await launch(broker_env, forge(broker_env, broker_env.lease, gpu_uuids=[held]))
     forged = forge(broker_env, broker_env.grant("bob", "GPU-51a0c0de-7"), gpu_uuids=[wanted])
     answer = await broker_env.create(broker_env.body(forged), broker_env.name(forged))

@@ -56,7 +56,7 @@ def test_only_a_missing_verb_is_inserted(
         ("quota", ["list", "show", "set", "clear", "export", "apply"]),
         ("usage", ["show"]),
         ("trail", ["show", "follow"]),
-        ("home", ["list", "remove"]),
+        ("home", ["list", "mend", "remove"]),
         ("network", ["probe"]),
         ("audit", ["run"]),
     ],
