@@ -30,7 +30,7 @@ BODIES = 10_000
 PEOPLE = 12
 SEED = 20261123
 _FORM_ERROR = re.compile(r'class="spawn-error-msg alert alert-danger">Error: (.*?)</p>', re.DOTALL)
-_PAGE_ERROR = re.compile(r'<div class="error">(.*?)</div>', re.DOTALL)
+_PAGE_ERROR = re.compile(r"wb-page error[^>]*>\s*<h1>.*?</h1>\s*<p>(.*?)</p>", re.DOTALL)
 
 
 class Faults(logging.Handler):

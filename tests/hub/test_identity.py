@@ -117,7 +117,7 @@ async def test_no_one_is_deleted_before_docker_has_shown_their_server_gone(
     assert (await delete(hub_env, "bob"))[0] == 204
     closed = hub_env.ledger.lease(lease.id)
     assert closed is not None
-    assert closed.cause is Cause.USER
+    assert closed.cause is Cause.ADMIN
 
 
 async def test_a_delete_that_is_not_allowed_stops_nothing(hub_env: HubEnvironment) -> None:

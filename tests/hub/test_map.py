@@ -95,7 +95,7 @@ async def test_a_map_then_only_what_changes(hub_env: HubEnvironment) -> None:
         assert [second[name] for name in unknown] == [None] * 4, "what nobody read is no zero"
         hub_env.agent.read(0, memory_used_bytes=GIB, temperature_celsius=41, utilization_percent=7)
         kind, told = await watcher.next_event()
-        while "gpus" not in told:
+        while "devices" not in told:
             kind, told = await watcher.next_event()
         assert (kind, told["devices"]) == ("changes", {"0": {"temperature_celsius": 41}})
 
@@ -195,7 +195,7 @@ async def test_a_stream_ends_with_the_log_in(
         await join(hub_env, other, "bob")
         async with browser.stream("GET", STREAM) as ending, other.stream("GET", STREAM) as going_on:
             alice, bob = Watcher(ending), Watcher(going_on)
-            await alice.until(lambda told: told["gpus"])
+            await alice.until(lambda told: told["devices"])
             assert (await browser.get("/hub/logout")).status_code == 302
             with pytest.raises(EOFError):
                 while True:

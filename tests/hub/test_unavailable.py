@@ -30,7 +30,14 @@ Ask = tuple[str, str, Any]
 Answers = dict[str, httpx.Response]
 Silence = Callable[[HubEnvironment], AbstractAsyncContextManager[None]]
 
-SEGMENTS = {"users": "bob", "groups": "vision", "servers": "lab", "gpus": "GPU-0", "error": "404"}
+SEGMENTS = {
+    "users": "bob",
+    "groups": "vision",
+    "servers": "lab",
+    "gpus": "GPU-0",
+    "error": "404",
+    "a": "1",
+}
 """Values of variable path segments, by the segment before."""
 ENDS_SESSION = "/hub/logout"
 
