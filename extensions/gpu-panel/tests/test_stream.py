@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import ScriptedReader, eventually
+from gpu_panel.message import SCHEMA
 from gpu_panel.stream_handler import StreamHandler
 from tornado.httpclient import HTTPClientError
 from tornado.httputil import HTTPHeaders
@@ -38,7 +39,7 @@ async def test_another_origin_is_refused_even_with_the_login_cookie(
     assert refusal.value.code == 403
     assert reader.count == 0
     stream = await jp_ws_fetch(*PATH, headers={**headers, "Origin": f"http://{host}"})
-    assert json.loads(str(await stream.read_message()))["schema"] == 5
+    assert json.loads(str(await stream.read_message()))["schema"] == SCHEMA
     stream.close()
 
 
