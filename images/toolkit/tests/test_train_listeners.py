@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -37,11 +38,18 @@ def test_addresses_are_read(text: str, address: str) -> None:
     assert read_address(text) == ip_address(address)
 
 
+def joined(folder: Path) -> Iterator[Path]:
+    """Yield the log of every rank that is joined."""
+    for log in (folder / "runs").rglob("stdout.log"):
+        if "is joined" in log.read_text():
+            yield log
+
+
 def test_a_training_listens_on_loopback_only(tmp_path: Path) -> None:
     path = tmp_path / "script.py"
     path.write_text(SCRIPT)
     with training(tmp_path, "--nproc", 2, "--", path) as process:
-        wait_until(lambda: output_of(tmp_path).count("is joined") == 2, "both ranks are joined")
+        wait_until(lambda: len(list(joined(tmp_path))) == 2, "both ranks are joined")
         (agent,) = processes_of(["workbench_toolkit.train.agent", str(process.pid)])
         ranks = training_processes(agent)
         found = {pid: addresses_of(pid) for pid in (process.pid, agent, *ranks)}

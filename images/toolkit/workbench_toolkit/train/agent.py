@@ -24,6 +24,7 @@ from workbench_toolkit.train.supervisor import discard_unwritable_output, exit_c
 
 PR_SET_PDEATHSIG = 1
 USAGE_ERROR = 2
+TAIL_LINES, TAIL_BYTES = 20, 16384
 SECONDARY_EXIT_CODES = {1: 1, -signal.SIGABRT: 1, -signal.SIGTERM: 2}
 """Exit codes of a process that lost its peer, less likely to be the cause with a larger value.
 
@@ -63,8 +64,23 @@ def _report(failures: dict[int, ProcessFailure], log_folder: Path, run_id: str) 
         print_status("stopped with a checkpoint; the same command continues from there.")
     else:
         logs = next(log_folder.glob(f"{run_id}_*/attempt_0/{first.local_rank}"), log_folder)
+        if first.local_rank != 0:  # the terminal has the output of rank 0 already
+            sys.stderr.write(read_last_lines(logs))
         print_status(f"rank {rank} ended with exit code {code}; its output is in {logs}")
     return code
+
+
+def read_last_lines(logs: Path) -> str:
+    """Return the last lines that a process wrote to its output, then those of its errors."""
+    found: list[str] = []
+    for name in ("stdout.log", "stderr.log"):
+        try:
+            with (logs / name).open("rb") as file:
+                file.seek(max(0, (logs / name).stat().st_size - TAIL_BYTES))
+                found += file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
+        except OSError:
+            continue
+    return "".join(f"{line}\n" for line in found)
 
 
 def _exit_with_parent(parent: int) -> None:
