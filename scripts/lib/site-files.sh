@@ -40,7 +40,7 @@ check_site_files() {
     --volume "$state/config.new/hub:/etc/workbench/config:ro" "$hub_image" workbench config check || status=$?
   [ "$status" -eq 0 ] && return
   rm -rf "$state/config.new"
-  fail "The files of $(config_source) were not accepted: the line above says why. Nothing that runs was changed." 2
+  fail "The settings or the files of $(config_source) were not accepted: the line above says why. Nothing that runs was changed." 2
 }
 
 # Writes the part of the Compose file that shows the broker the folders of bounds.toml, to look for links.

@@ -21,7 +21,7 @@ RELEASES = tuple(CATALOG.choose(CHOSEN.split()).releases.values())
 LIBRARY = """
 set -euo pipefail
 lib=$repository/scripts/lib
-for part in terminal settings packages base-image build-images; do . "$lib/$part.sh"; done
+for part in terminal settings packages tls base-image build-images; do . "$lib/$part.sh"; done
 """
 
 

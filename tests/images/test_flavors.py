@@ -18,11 +18,11 @@ import importlib, json, sys
 from importlib.metadata import packages_distributions
 modules = {name.lower().replace("_", "-"): module
            for module, names in packages_distributions().items() for name in names
-           if not module.startswith("_")}
+           if not module.startswith("_") and "/" not in module}
 failed = {}
 for name in sys.argv[1:]:
     try:
-        importlib.import_module(modules[name])
+        importlib.import_module(modules[name.lower()])
     except Exception as error:
         failed[name] = repr(error)
 print(json.dumps(failed))

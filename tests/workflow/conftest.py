@@ -13,9 +13,9 @@ import pytest
 
 from spawner.catalog import load_catalog
 from testing.paths import ROOT
-from tests.browser.conftest import browser, screenshots
+from tests.browser.conftest import browser, playwright, screenshots
 
-__all__ = ["browser", "screenshots"]
+__all__ = ["browser", "playwright", "screenshots"]
 
 CATALOG = load_catalog(ROOT / "images" / "catalog.toml")
 UID = 20001
