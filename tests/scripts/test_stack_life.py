@@ -81,7 +81,7 @@ def test_a_failed_start_gives_the_reason_and_leaves_nothing_to_trip_on() -> None
     assert "Nothing that runs was changed." in refused.stderr
     assert containers() == []
     # the configuration is right; a database that is away shows only at the start
-    failed = up(WORKBENCH_LEDGER_URL="postgresql://hub@127.0.0.1:1/ledger")
+    failed = up(WORKBENCH_LEDGER_URL="postgresql+psycopg://hub:x@127.0.0.1:1/ledger")
     assert failed.returncode == 1
     assert "--- hub is " in failed.stderr
     assert failed.stderr.splitlines()[-1].startswith("error: The workbench did not start")
