@@ -95,7 +95,7 @@ def test_5_the_audit_trail_shows_it_all(people: People) -> None:
     page.goto("/hub/audit")
     trail = page.locator(".wb-trail")
     for said in (
-        "admin quota.changed group vision",
+        "admin changed the quota of group vision",
         "its fan is loud",
         "a demonstration at noon",
         "(mara, 2 GPUs)",
