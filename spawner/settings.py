@@ -6,16 +6,14 @@ An unknown name or an unusable value is an error with a fix. This module is the 
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 import sys
-import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from spawner.model import Quota, SettingsError
@@ -30,119 +28,28 @@ from spawner.policy.network import (
     parse_egress,
 )
 from spawner.policy.options import MAX_HOURS
+from spawner.setting_parsers import (
+    integer,
+    matching,
+    one_of,
+    optional,
+    parse_bytes,
+    parse_cpus,
+    parse_issuer,
+    parse_names,
+    parse_networks,
+    parse_public_url,
+    parse_release_names,
+    parse_scopes,
+    parse_time_zone,
+    parse_yes_or_no,
+)
 
 PREFIX = "WORKBENCH_"
 PROFILES = Path(__file__).parent / "profiles"
 """One file per profile; the scripts read them too."""
 GENERIC_OAUTH = "generic-oauth"
 NATIVE = "native"
-_T = TypeVar("_T")
-
-
-def parse_bytes(text: str) -> int:
-    """Return the bytes of ``512M``, ``8G`` or ``1.5T`` (binary multiples); raises ValueError."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMGT])", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise ValueError("a size such as 512M, 8G or 1.5T")
-    size = int(float(match[1]) * 1024 ** ("KMGT".index(match[2].upper()) + 1))
-    if size <= 0:
-        raise ValueError("a size above zero")
-    return size
-
-
-def _integer(minimum: int, maximum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", text) or not minimum <= int(text) <= maximum:
-            raise ValueError(f"a whole number from {minimum} to {maximum}")
-        return int(text)
-
-    return parse
-
-
-def _optional(parse: Callable[[str], _T]) -> Callable[[str], _T | None]:
-    return lambda text: parse(text) if text else None
-
-
-def _cpus(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,2})?", text) or float(text) <= 0:
-        raise ValueError("a number of CPUs such as 4 or 7.5")
-    return float(text)
-
-
-def _release_names(text: str) -> tuple[str, ...]:
-    if not re.fullmatch(r"|v[0-9]+(\.[0-9]+)*( +v[0-9]+(\.[0-9]+)*)*", text):
-        raise ValueError("release names such as v2.7 v2.15, separated by blanks")
-    return tuple(text.split())
-
-
-def _networks(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(str(ipaddress.ip_network(part)) for part in text.split())
-    except ValueError:
-        raise ValueError(
-            "addresses or networks such as 10.0.0.5 192.168.7.0/24, separated by blanks"
-        ) from None
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """Return names, such as of users or groups, separated by commas: a group's name may have blanks."""
-    names = [name.strip() for name in text.split(",")] if text else []
-    if not all(names):
-        raise ValueError("names separated by commas")
-    return tuple(names)
-
-
-def _scopes(text: str) -> tuple[str, ...]:
-    if "openid" not in text.split():
-        raise ValueError("scopes separated by blanks, with openid among them")
-    return tuple(text.split())
-
-
-def _issuer(text: str) -> str:
-    if not re.fullmatch(
-        r"|https://[^\s?#]+|http://(localhost|127\.[0-9.]+)(:[0-9]+)?(/[^\s?#]*)?", text
-    ):
-        raise ValueError(
-            "the https URL of an OpenID provider, such as https://login.lab.example/realms/lab"
-        )
-    return text.rstrip("/")
-
-
-def _yes_or_no(text: str) -> bool:
-    if text not in ("yes", "no"):
-        raise ValueError("yes or no")
-    return text == "yes"
-
-
-def _time_zone(text: str) -> str:
-    try:
-        return zoneinfo.ZoneInfo(text).key if text else ""
-    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
-        raise ValueError("the name of a time zone such as Asia/Shanghai") from None
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"{', '.join(words[:-1])} or {words[-1]}")
-        return text
-
-    return parse
-
-
-def _public_url(text: str) -> str:
-    if not re.fullmatch(r"|https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9_-]+)*/?", text):
-        raise ValueError("a URL such as https://gpu.lab.example or https://lab.example/gpu")
-    return text.rstrip("/")
-
-
-def _matching(pattern: str, description: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(description)
-        return text
-
-    return parse
 
 
 def _setting(
@@ -162,195 +69,195 @@ class Settings:
 
     instance: str = _setting(
         "workbench",
-        _matching(r"[a-z][a-z0-9-]{0,18}[a-z0-9]", "2 to 20 characters of a-z, 0-9 and -"),
+        matching(r"[a-z][a-z0-9-]{0,18}[a-z0-9]", "2 to 20 characters of a-z, 0-9 and -"),
         "Name of this workbench; the prefix of its containers, volumes and networks.",
     )
     profile: str = _setting(
         "team",
-        _matching(r"team|students", "team or students"),
+        one_of("team", "students"),
         "Defaults of the other settings: `team`, or `students` for users who do not trust each other.",
     )
     bind: str = _setting(
         "0.0.0.0",  # noqa: S104
-        _matching(r"[0-9a-fA-F.:]+", "an IP address"),
+        matching(r"[0-9a-fA-F.:]+", "an IP address"),
         "Address on which the proxy listens; use 127.0.0.1 behind a TLS proxy on the same host.",
     )
-    port: int = _setting(8000, _integer(1, 65535), "Port on which the proxy listens.")
+    port: int = _setting(8000, integer(1, 65535), "Port on which the proxy listens.")
     public_url: str = _setting(
         "",
-        _public_url,
+        parse_public_url,
         "URL of the workbench in browsers, such as `https://gpu.lab.example`; with https, cookies are Secure.",
     )
     tls: str = _setting(
         "off",
-        _one_of("off", "files", "acme"),
+        one_of("off", "files", "acme"),
         "Whether the workbench answers https itself: with your certificate (`files`), with one from a public "
         "certificate authority (`acme`), or not (`off`).",
     )
     tls_certificate: str = _setting(
         "",
-        _matching(r"|/.+", "an absolute path"),
+        matching(r"|/.+", "an absolute path"),
         "File of the certificate and its chain in PEM form, for `WORKBENCH_TLS=files`.",
     )
     tls_key: str = _setting(
         "",
-        _matching(r"|/.+", "an absolute path"),
+        matching(r"|/.+", "an absolute path"),
         "File of the certificate's private key in PEM form, for `WORKBENCH_TLS=files`.",
     )
     http_port: int = _setting(
         80,
-        _integer(1, 65535),
+        integer(1, 65535),
         "Port on which the workbench redirects http to https, unless `WORKBENCH_TLS=off`.",
     )
     acme_email: str = _setting(
         "",
-        _matching(r"|[^\s@\"{}]+@[^\s@\"{}]+", "an e-mail address"),
+        matching(r"|[^\s@\"{}]+@[^\s@\"{}]+", "an e-mail address"),
         "Address that the certificate authority writes to, for `WORKBENCH_TLS=acme`; empty for none.",
     )
     acme_directory: str = _setting(
         "",
-        _matching(r"|https://[^\s\"{}]+", "an https URL"),
+        matching(r"|https://[^\s\"{}]+", "an https URL"),
         "URL of your own ACME server, for `WORKBENCH_TLS=acme`; empty for Let's Encrypt.",
     )
     user_domains: bool = _setting(
         False,
-        _yes_or_no,
+        parse_yes_or_no,
         "Whether each user's servers have a host name of their own below the public URL's (`yes` or `no`).",
     )
     authenticator: str = _setting(
         "native",
-        _matching(r"[A-Za-z_][\w.:-]*", "a JupyterHub authenticator name such as native"),
+        matching(r"[A-Za-z_][\w.:-]*", "a JupyterHub authenticator name such as native"),
         "Authenticator: `native` (sign-up with admin approval), `generic-oauth`, "
         "another entry point, or `site` (`site.py` chooses).",
     )
     admin: str = _setting(
         "admin",
-        _matching(
-            r"[a-z0-9][a-z0-9._@+-]{0,63}", "a lower-case user name of at most 64 characters"
-        ),
+        matching(r"[a-z0-9][a-z0-9._@+-]{0,63}", "a lower-case user name of at most 64 characters"),
         "User name of the first admin.",
     )
     max_sign_ups: int = _setting(
         100,
-        _integer(0, 100000),
+        integer(0, 100000),
         "Sign-ups that may wait for an admin's approval at once; 0 for no sign-ups.",
     )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
-        _networks,
+        parse_networks,
         "Addresses of your own proxies before the workbench, whose `X-Forwarded-For` names the client; empty for none.",
     )
     oauth_issuer: str = _setting(
         "",
-        _issuer,
+        parse_issuer,
         "Issuer of the OpenID provider, such as `https://login.lab.example/realms/lab`; for `generic-oauth`.",
     )
     oauth_client_id: str = _setting(
         "",
-        _matching(r"\S*", "an id without blanks"),
+        matching(r"\S*", "an id without blanks"),
         "Client id of the workbench at the provider.",
     )
     oauth_client_secret_file: str = _setting(
         "",
-        _matching(r"|/\S+", "an absolute path without blanks"),
+        matching(r"|/\S+", "an absolute path without blanks"),
         "File on this host with the client secret; `scripts/up` gives the hub a copy.",
     )
     oauth_allowed_users: tuple[str, ...] = _setting(
         (),
-        _names,
+        parse_names,
         "Users of the provider who may log in, separated by commas; `*` for every account of the provider.",
     )
     oauth_allowed_groups: tuple[str, ...] = _setting(
         (),
-        _names,
+        parse_names,
         "Groups of the provider whose members may log in, separated by commas.",
     )
     oauth_admin_groups: tuple[str, ...] = _setting(
         (),
-        _names,
+        parse_names,
         "Groups of the provider whose members may log in and are admins, separated by commas.",
     )
     oauth_username_claim: str = _setting(
         "preferred_username",
-        _matching(r"[\w:/.-]+", "the name of a claim"),
+        matching(r"[\w:/.-]+", "the name of a claim"),
         "Claim of the provider that becomes the user name; the provider must keep it unique and unchanged.",
     )
     oauth_groups_claim: str = _setting(
         "groups",
-        _matching(r"[\w:/-]+(\.[\w:/-]+)*", "the name of a claim"),
+        matching(r"[\w:/-]+(\.[\w:/-]+)*", "the name of a claim"),
         "Claim of the provider that lists a user's groups (`realm_access.roles` for one inside another).",
     )
     oauth_scopes: tuple[str, ...] = _setting(
         ("openid", "profile", "email"),
-        _scopes,
+        parse_scopes,
         "Scopes that the hub asks the provider for, separated by blanks.",
     )
     oauth_service: str = _setting(
         "single sign-on",
-        _matching(r"[^<>\n]{1,40}", "1 to 40 characters"),
+        matching(r"[^<>\n]{1,40}", "1 to 40 characters"),
         "Name of the provider on the log-in button.",
     )
     releases: tuple[str, ...] = _setting(
         (),
-        _release_names,
+        parse_release_names,
         "Releases of `images/catalog.toml` to build and offer (`v2.7 v2.15`); empty for the default release.",
     )
     max_gpus: int | None = _setting(
         None,
-        _optional(_integer(0, 1024)),
+        optional(integer(0, 1024)),
         "GPUs that one user may hold at once, a MIG instance counting as one; empty for no limit.",
     )
     max_lease_hours: int = _setting(
         24,
-        _integer(1, MAX_HOURS),
+        integer(1, MAX_HOURS),
         "Maximum hours of one lease; the server releases its GPUs at the end.",
     )
     named_servers: int = _setting(
         4,
-        _integer(0, 100),
+        integer(0, 100),
         "Named servers of one user, in addition to the default server; 0 for none.",
     )
     claim_minutes: int = _setting(
         20,
-        _integer(1, 10080),
+        integer(1, 10080),
         "Minutes in which a user has to open a granted server; then the next request in the queue gets its GPUs.",
     )
     fair_half_life_hours: int = _setting(
         HALF_LIFE_HOURS,
-        _integer(1, 87600),
+        integer(1, 87600),
         "Half-life, in hours, of past GPU use in the queue order.",
     )
     show_queue_names: bool = _setting(
         True,
-        _yes_or_no,
+        parse_yes_or_no,
         "Whether all users see the names of users with GPUs or in the queue (`yes` or `no`).",
     )
     sample_period_seconds: int = _setting(
-        10, _integer(1, 600), "Seconds between two samples of GPU utilization."
+        10, integer(1, 600), "Seconds between two samples of GPU utilization."
     )
     idle_minutes: int = _setting(
         180,
-        _integer(0, 525600),
+        integer(0, 525600),
         "Minutes of idle GPUs and kernels after which a server releases its GPUs; 0 for never.",
     )
     idle_warning_minutes: int = _setting(
-        15, _integer(1, 1440), "Minutes before the idle release in which JupyterLab warns the user."
+        15, integer(1, 1440), "Minutes before the idle release in which JupyterLab warns the user."
     )
     idle_gpu_percent: int | None = _setting(
         0,
-        _optional(_integer(0, 99)),
+        optional(integer(0, 99)),
         "GPU utilization in percent above which a GPU is not idle; empty to allow unknown utilization (MIG).",
     )
     idle_sees_memory: bool = _setting(
         True,
-        _yes_or_no,
+        parse_yes_or_no,
         "Whether a change in GPU processes or their memory counts as work (`yes` or `no`).",
     )
     idle_sees_kernels: bool = _setting(
-        True, _yes_or_no, "Whether a kernel that computes or prints counts as work (`yes` or `no`)."
+        True,
+        parse_yes_or_no,
+        "Whether a kernel that computes or prints counts as work (`yes` or `no`).",
     )
     idle_sees_terminals: bool = _setting(
-        True, _yes_or_no, "Whether terminal input or output counts as work (`yes` or `no`)."
+        True, parse_yes_or_no, "Whether terminal input or output counts as work (`yes` or `no`)."
     )
     memory_limit_bytes: int = _setting(
         32 * 1024**3,
@@ -359,10 +266,10 @@ class Settings:
     )
     cpu_limit: float | None = _setting(
         None,
-        _optional(_cpus),
+        optional(parse_cpus),
         "CPUs of one server, at most the host's; empty for seven eighths of them, at least 2.",
     )
-    pids_limit: int = _setting(4096, _integer(64, 4194304), "Processes and threads of one server.")
+    pids_limit: int = _setting(4096, integer(64, 4194304), "Processes and threads of one server.")
     shm_size_bytes: int = _setting(
         8 * 1024**3,
         parse_bytes,
@@ -370,26 +277,26 @@ class Settings:
     )
     first_uid: int = _setting(
         20000,
-        _integer(1000, 2000000),
+        integer(1000, 2000000),
         "First Linux uid for hub users; the range must not overlap the host's own uids.",
     )
     home_quota_bytes: int | None = _setting(
         None,
-        _optional(parse_bytes),
+        optional(parse_bytes),
         "Size of one home above which its user starts no new server; empty for no quota.",
     )
     time_zone: str = _setting(
         "",
-        _time_zone,
+        parse_time_zone,
         "Time zone of users' servers such as Asia/Shanghai; empty for UTC.",
     )
     starts_per_hour: int = _setting(
         60,
-        _integer(1, 100000),
+        integer(1, 100000),
         "Server starts of one user in an hour; ten of them may follow each other at once.",
     )
     start_timeout_seconds: int = _setting(
-        120, _integer(10, 3600), "Seconds in which a started server has to answer."
+        120, integer(10, 3600), "Seconds in which a started server has to answer."
     )
     egress: str = _setting(
         "open",
@@ -403,14 +310,12 @@ class Settings:
     )
     config_dir: str = _setting(
         "config",
-        _matching(
-            r"[A-Za-z0-9._/-]+", "the path of a folder, such as config or /srv/gpu-workbench"
-        ),
+        matching(r"[A-Za-z0-9._/-]+", "the path of a folder, such as config or /srv/gpu-workbench"),
         "Folder of `site.py`, `config.d/` and `secrets/`, from the folder of this repository or from `/`.",
     )
     ledger_url: str = _setting(
         "sqlite:////data/ledger.sqlite",
-        _matching(
+        matching(
             r"sqlite:///.+|postgresql\+psycopg://[^\s:/?#@]+(:[^\s:/?#@]*)?@[^\s/?#@]*/[^\s/?#@]+(\?\S*)?",
             "sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, with : / ? # @ % of a password "
             "written as %3A %2F %3F %23 %40 %25",
@@ -420,12 +325,12 @@ class Settings:
     )
     agent_url: str = _setting(
         "http://gpu-agent:9201",
-        _matching(r"https?://.+", "an http(s) URL"),
+        matching(r"https?://.+", "an http(s) URL"),
         "URL of the gpu-agent.",
     )
     ca_bundle: str = _setting(
         "/etc/ssl/certs/ca-certificates.crt",
-        _matching(r"/.+", "an absolute path"),
+        matching(r"/.+", "an absolute path"),
         "CA certificates that image builds trust, for networks with TLS inspection.",
     )
 

@@ -23,17 +23,17 @@ from spawner.broker.conflicts import Conflicts
 from spawner.broker.engine import Engine, Reply
 from spawner.broker.errors import BrokerError
 from spawner.broker.events import EventRelay
-from spawner.broker.folders import HOST, explain_unsafe_folder
+from spawner.broker.extras_check import ExtrasCheck
+from spawner.broker.folders import HOST
 from spawner.broker.gpu_nodes import read_gpu_nodes
 from spawner.broker.homes import Homes, read_home_owner
 from spawner.broker.log_tail import read_log_tail
 from spawner.ledger import Ledger
-from spawner.model import Account, ExtrasError, Lease, LeaseState, Unknown
+from spawner.model import Account, Lease, LeaseState, Unknown
 from spawner.policy import container as policy
 from spawner.policy import names
-from spawner.policy.bounds import Bounds, explain_excess, is_own_volume, overlaps
+from spawner.policy.bounds import Bounds
 from spawner.policy.claims import explain_false_lease, is_account_uid
-from spawner.policy.extras import parse_extras
 from spawner.policy.probe_container import HUB_IMAGE, ROLE_PROBE, build_probes
 
 log = logging.getLogger(__name__)
@@ -85,8 +85,7 @@ class Broker:
         self._require_walls = require_walls
         self._host_addresses = host_addresses
         self._first_uid = first_uid
-        self._bounds = bounds or Bounds()
-        self._host = host
+        self._extras_check = ExtrasCheck(engine, instance, limits, bounds or Bounds(), host)
         self._conflicts = Conflicts(engine, instance, self._read_gpu_nodes)
         self.homes = Homes(engine, instance)
         self._running: Counter[Operation] = Counter()
@@ -325,37 +324,8 @@ class Broker:
         lie = explain_false_lease(lease, self._first_uid)
         if lie is not None:
             raise BrokerError(403, f"The broker refuses this lease: {lie}.")
-        await self._check_extras(lease)
+        await self._extras_check(lease)
         return lease
-
-    async def _check_extras(self, lease: Lease) -> None:
-        """Refuse a lease whose extras are outside the schema or the bounds, or whose folders lead elsewhere."""
-        try:
-            extras = parse_extras(lease.extras)
-        except ExtrasError as error:
-            raise BrokerError(403, f"The broker refuses this lease: {error}.") from error
-        why = explain_excess(extras, self._bounds, self._limits)
-        folders = [mount.source for mount in extras.mounts if mount.is_folder]
-        for mount in extras.mounts:
-            if why is None and not mount.is_folder and is_own_volume(mount.source, self._instance):
-                why = f"the volume {mount.source} is the workbench's own"
-        for folder in folders:
-            why = why or await asyncio.to_thread(
-                explain_unsafe_folder, folder, self._bounds.folders, self._host
-            )
-        if why is None and folders:
-            why = await self._explain_docker_folder(folders)
-        if why is not None:
-            raise BrokerError(403, f"The broker refuses this lease: {why}.")
-
-    async def _explain_docker_folder(self, folders: list[str]) -> str | None:
-        reply = await self._engine.request("GET", "info")
-        root = reply.parse().get("DockerRootDir") if reply.status == 200 else None
-        if not isinstance(root, str):
-            raise BrokerError(503, "Docker did not name its own folder, so no folder is mounted.")
-        return next(
-            (f"{folder} is Docker's own" for folder in folders if overlaps(folder, root)), None
-        )
 
     async def _account(self, uid: int) -> Account:
         account = None

@@ -23,7 +23,7 @@ USER = (
     *("confirm", "audit", "nowhere", "user/mara/second/lab", "error/503"),
 )
 ADMIN = (
-    *("home", "gpus", "usage", "quotas", "people", "people?search=nobody", "people/mara"),
+    *("home", "gpus", "usage", "quotas", "people", "people?search=xyz", "people/mara"),
     *("people/zoe", "audit", "token", "change-password/mara"),
     "api/oauth2/authorize?client_id=jupyterhub-user-mara&response_type=code"
     "&redirect_uri=%2Fuser%2Fmara%2Foauth_callback",

@@ -46,7 +46,7 @@ async def test_pages_come_back_by_themselves_and_no_turn_is_missed(one_gpu: Proc
 
 async def require_json() -> None:
     async with httpx.AsyncClient(base_url=URL) as client:
-        for path in ("/hub/api/workbench/health", "/hub/home", "/user/nobody/api/status"):
+        for path in ("/hub/api/workbench/health", "/hub/home", "/user/zoe/api/status"):
             answer = await client.get(path)
             assert answer.status_code == 503
             assert answer.json() == {"status": 503, "message": SENTENCE}

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 from playwright.async_api import Browser, Page
 
-from spawner.hub.handlers.provider_sign_in import ACTOR, NOT_LET_IN
+from spawner.hub.handlers.provider_handlers import NOT_LET_IN
+from spawner.hub.handlers.provider_sign_in import ACTOR
 from spawner.ledger.trail import TrailAction
 from spawner.model import LeaseState
 from testing.eventually import eventually

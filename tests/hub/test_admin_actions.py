@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from spawner.containers import Containers
-from spawner.hub import schema
+from spawner.hub.schema.leases import QueueMoveBody
 from spawner.ledger.trail import TrailAction
 from spawner.model import Cause, LeaseState
 from testing.eventually import eventually
@@ -140,7 +140,7 @@ async def test_who_waits_is_moved(hub_env: HubEnvironment) -> None:
     assert await order(hub_env, path, {"to": "last", "reason": WHY}) == (204, "")
     await eventually(lambda: queued_users(hub_env) == ["bob", "carol", "dan"], "dan is last")
     status, message = await order(hub_env, path, {"to": "middle", "reason": WHY})
-    assert (status, message) == (400, schema.QueueMoveBody.sentence)
+    assert (status, message) == (400, QueueMoveBody.sentence)
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,8 @@ async def test_a_home_is_mended_at_the_next_start(hub_env: HubEnvironment, shell
         assert account is not None
         return account.is_home_prepared
 
-    assert await shell.run("home", "mend", "nobody", "--reason", "restored") == 1
-    assert "There is no home 'nobody'" in shell.err
+    assert await shell.run("home", "mend", "zoe", "--reason", "restored") == 1
+    assert "There is no home 'zoe'" in shell.err
     assert (await start(hub_env, "alice", {"gpus": 0}))[0] == 201
     assert await shell.run("home", "mend", "alice", "--reason", "restored") == 1
     assert "A server uses this home" in shell.err

@@ -11,10 +11,10 @@ import httpx
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from spawner.hub import schema
 from spawner.hub.handlers import feed, stream
 from spawner.hub.handlers.feed import Feed, Frame, Subscriber
 from spawner.hub.handlers.openapi import DOCUMENT
+from spawner.hub.schema.gpus import MapJson
 from spawner.hub.views.gpu_map import EMPTY_OWN, diff_maps
 from spawner.model import GpuHealth
 from spawner.settings import Settings
@@ -323,9 +323,9 @@ class SlowChannel:
         self.is_dropped = True
 
 
-def make_map(at: int, *tiles: object) -> schema.MapJson:
+def make_map(at: int, *tiles: object) -> MapJson:
     """Return a map with parts of some tiles only."""
-    return cast(schema.MapJson, {"at": str(at), "error": None, "devices": list(tiles)})
+    return cast(MapJson, {"at": str(at), "error": None, "devices": list(tiles)})
 
 
 def frames(number: int) -> list[Frame]:

@@ -287,5 +287,5 @@ async def test_a_password_link_is_shown_once_and_works(hub_env: HubEnvironment) 
         link = words(one(page, "code.wb-token"))
         assert link.startswith(f"{hub_env.url}/hub/reset-password?token=")
         assert "For the account alice" in words(parse((await browser.get(link)).text))
-        refused = await press(approver, "password-link", "nobody")
+        refused = await press(approver, "password-link", "zoe")
         assert refused.status_code == 404

@@ -12,7 +12,7 @@ from testing.paths import ROOT
 FLOORS = [
     {"model", "version"},
     {"policy"},
-    {"serial_executor"},
+    {"serial_executor", "setting_parsers"},
     {
         "ledger",
         "clock",

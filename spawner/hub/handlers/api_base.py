@@ -16,15 +16,15 @@ from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
-from spawner.hub import schema
 from spawner.hub.handlers.bodies import BodyError, read_body
+from spawner.hub.schema.base import RequestBody, parse_as
 from spawner.hub.workbench import Workbench
 
 GetWorkbench = Callable[[], Workbench]
 Route = tuple[str, type, dict[str, Any]]
 
 MAX_MESSAGE_CHARACTERS = 300
-_BodyT = TypeVar("_BodyT", bound=schema.RequestBody)
+_BodyT = TypeVar("_BodyT", bound=RequestBody)
 
 
 class WorkbenchHandler(BaseHandler):  # type: ignore[misc]
@@ -67,13 +67,22 @@ class ApiHandler(APIHandler):  # type: ignore[misc]
     def read_as(self, model: type[_BodyT]) -> _BodyT:
         """Return the request's body as ``model``; raises a 400 with its sentence for any other."""
         try:
-            return schema.read(model, self.get_json_body() or {})
+            return parse_as(model, self.get_json_body() or {})
         except ValueError as error:
             raise bad_request(str(error)) from error
 
 
 class WorkbenchApiHandler(WorkbenchHandler, ApiHandler):
     """Base of the workbench's own REST handlers."""
+
+
+def read_reason(given: object, most: int) -> str | None:
+    """Return an optional reason of at most ``most`` characters, None for an empty one; raises a 400."""
+    if given is None or (isinstance(given, str) and not given.strip()):
+        return None
+    if not isinstance(given, str) or len(given.strip()) > most or not given.isprintable():
+        raise bad_request(f"The reason must be one line of at most {most} characters.")
+    return given.strip()
 
 
 def bad_request(sentence: str) -> web.HTTPError:

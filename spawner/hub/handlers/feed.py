@@ -56,7 +56,7 @@ from typing import Any, Protocol
 
 from spawner.controller.queue import QueueEntry
 from spawner.gpus import GpuSample
-from spawner.hub import schema
+from spawner.hub.schema.gpus import MapJson, OwnJson
 from spawner.hub.single_flight import SingleFlight
 from spawner.hub.views.gpu_map import (
     EMPTY_OWN,
@@ -99,9 +99,9 @@ class Subscriber:
         self._sending: asyncio.Future[Any] | None = None
         self._pending_since: float | None = None
         self._needs_snapshot = True
-        self._own: schema.OwnJson | None = None
+        self._own: OwnJson | None = None
 
-    def send_frame(self, frame: Frame, own: schema.OwnJson, now: float) -> None:
+    def send_frame(self, frame: Frame, own: OwnJson, now: float) -> None:
         """Send the delta or the snapshot, unless the previous write is pending."""
         if not self._is_ready(now):
             return
@@ -136,7 +136,7 @@ class Subscriber:
 class Frame:
     """One round for one audience: the map as an event, and its change since the previous round."""
 
-    def __init__(self, current: schema.MapJson, previous: schema.MapJson | None) -> None:
+    def __init__(self, current: MapJson, previous: MapJson | None) -> None:
         """Encode the delta now, because most subscribers need it; the snapshot on demand."""
         self.map = current
         self._snapshot: bytes | None = None
@@ -187,7 +187,7 @@ class Feed:
     async def _run(self) -> None:
         """Serve all subscribers once per period while there are any; whatever ends the loop drops the rest."""
         loop = asyncio.get_running_loop()
-        maps: dict[bool, schema.MapJson] = {}
+        maps: dict[bool, MapJson] = {}
         try:
             while self._subscribers:
                 began = loop.time()
@@ -209,8 +209,8 @@ class Feed:
         return sampling.result()
 
     def _send_frames(
-        self, snapshot: MapSnapshot, previous: Mapping[bool, schema.MapJson]
-    ) -> dict[bool, schema.MapJson]:
+        self, snapshot: MapSnapshot, previous: Mapping[bool, MapJson]
+    ) -> dict[bool, MapJson]:
         """Send one frame to every subscriber; return the maps by whether they hold names."""
         audiences = {subscriber.sees_names for subscriber in self._subscribers}
         frames = {

@@ -17,7 +17,6 @@ from jupyterhub.handlers.static import CacheControlStaticFilesHandler
 from jupyterhub.user import User
 from tornado import web
 
-from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import actor_of, require, viewer_of
 from spawner.hub.handlers.api_base import (
@@ -30,6 +29,7 @@ from spawner.hub.handlers.feed import Feed
 from spawner.hub.handlers.operation import operation
 from spawner.hub.handlers.stream import GpuStream
 from spawner.hub.refusal import to_http_error
+from spawner.hub.schema.gpus import DevicesJson
 from spawner.hub.views.gpu_map import EMPTY_OWN, build_map, build_own_leases, group_tiles
 from spawner.hub.views.gpus import build_gpus_view
 from spawner.hub.views.week import build_week_view
@@ -89,7 +89,7 @@ class GpusHandler(WorkbenchApiHandler):
         "Read every GPU, its holder and its health.",
         scope=scopes.READ_GPUS,
         answers="The GPUs.",
-        answer=schema.DevicesJson,
+        answer=DevicesJson,
     )
     async def get(self) -> None:
         """Answer every GPU."""

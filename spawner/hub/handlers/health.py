@@ -10,11 +10,11 @@ import json
 from collections.abc import Awaitable
 from http import HTTPStatus
 
-from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
 from spawner.hub.handlers.api_base import GetWorkbench, Route, WorkbenchApiHandler
 from spawner.hub.handlers.operation import operation
+from spawner.hub.schema.records import UnhealthyWorkbenchJson, WorkbenchHealthJson
 from spawner.hub.unavailable import RETRY_AFTER_SECONDS
 from spawner.model import Unknown
 
@@ -29,8 +29,8 @@ class HealthHandler(WorkbenchApiHandler):
         "Say which part does not work.",
         scope=scopes.READ_GPUS,
         answers="Every part works.",
-        answer=schema.WorkbenchHealthJson,
-        trouble=schema.UnhealthyWorkbenchJson,
+        answer=WorkbenchHealthJson,
+        trouble=UnhealthyWorkbenchJson,
     )
     async def get(self) -> None:
         """Answer 200 if every part works, else 503; each part has null or one sentence."""
@@ -44,13 +44,13 @@ class HealthHandler(WorkbenchApiHandler):
         answers = await asyncio.gather(*map(_explain, checks.values()))
         parts = {**dict(zip(checks, answers, strict=True)), "disk": workbench.disk.trouble}
         failing = [name for name, reason in parts.items() if reason]
-        answer: schema.WorkbenchHealthJson = {"is_healthy": not failing, "parts": parts}
+        answer: WorkbenchHealthJson = {"is_healthy": not failing, "parts": parts}
         if failing:
             status = HTTPStatus.SERVICE_UNAVAILABLE.value
             self.set_status(status)
             self.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
             message = f"Not working: {', '.join(failing)}."
-            trouble: schema.UnhealthyWorkbenchJson = {
+            trouble: UnhealthyWorkbenchJson = {
                 **answer,
                 "status": status,
                 "message": message,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from http import HTTPStatus
 
 from jupyterhub import orm
 
 from spawner.controller.user_homes import UserHome
-from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import actor_of, require
-from spawner.hub.handlers.admin_actions import NOT_DONE, AdminActionHandler
+from spawner.hub.handlers.admin_actions import AdminActionHandler, action_operation
 from spawner.hub.handlers.api_base import GetWorkbench, Route, WorkbenchApiHandler
 from spawner.hub.handlers.operation import operation
 from spawner.hub.identity import identify_row
+from spawner.hub.schema.base import AdminActionBody
+from spawner.hub.schema.records import HomeJson, HomesJson
 from spawner.hub.views.timestamps import Timestamp
 
 
@@ -26,19 +26,19 @@ class HomesHandler(WorkbenchApiHandler):
         "List every home with its size and last use, those of deleted users first.",
         scope=scopes.HOMES,
         answers="The homes.",
-        answer=schema.HomesJson,
+        answer=HomesJson,
     )
     async def get(self) -> None:
         """Answer all homes, those of deleted users first."""
         require(self, scopes.HOMES, scopes.ADMIN)
         homes, measured_at = await self.workbench.controller.homes.list(_users(self))
-        answer: schema.HomesJson = {
+        answer: HomesJson = {
             "homes": [self._as_json(home) for home in homes],
             "measured_at": None if measured_at is None else measured_at.isoformat(),
         }
         self.finish(json.dumps(answer))
 
-    def _as_json(self, home: UserHome) -> schema.HomeJson:
+    def _as_json(self, home: UserHome) -> HomeJson:
         last = home.last_used_at
         return {
             "home": home.volume,
@@ -56,18 +56,15 @@ class HomesHandler(WorkbenchApiHandler):
 class HomeMendHandler(AdminActionHandler):
     """``POST /hub/api/workbench/homes/<home>/mend``; ``<home>`` may be the name of its user too."""
 
-    @operation(
+    @action_operation(
         "mendHome",
         "Give all files of a home to its user at the next start.",
         scope=scopes.HOMES,
-        body=schema.AdminActionBody,
         answers="The next start does it.",
-        status=HTTPStatus.NO_CONTENT,
-        refusals=NOT_DONE,
     )
     async def post(self, home: str) -> None:
         """Let the next start give all files of this home to its user."""
-        reason = self.read_action(scopes.HOMES, schema.AdminActionBody).reason
+        reason = self.read_action(scopes.HOMES, AdminActionBody).reason
         homes = self.workbench.controller.homes
         self.answer(await homes.mend(home, _users(self), by=actor_of(self), reason=reason))
 
@@ -75,18 +72,15 @@ class HomeMendHandler(AdminActionHandler):
 class HomeRemoveHandler(AdminActionHandler):
     """``POST /hub/api/workbench/homes/<home>/remove``."""
 
-    @operation(
+    @action_operation(
         "removeHome",
         "Remove the home of a deleted user with all its files.",
         scope=scopes.HOMES,
-        body=schema.AdminActionBody,
         answers="It was removed.",
-        status=HTTPStatus.NO_CONTENT,
-        refusals=NOT_DONE,
     )
     async def post(self, volume: str) -> None:
         """Remove this home of a deleted user, with all its files."""
-        reason = self.read_action(scopes.HOMES, schema.AdminActionBody).reason
+        reason = self.read_action(scopes.HOMES, AdminActionBody).reason
         homes = self.workbench.controller.homes
         self.answer(await homes.remove(volume, _users(self), by=actor_of(self), reason=reason))
 

@@ -9,12 +9,12 @@ from http import HTTPStatus
 
 from tornado import web
 
-from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.api_base import GetWorkbench, Route
 from spawner.hub.handlers.lease import OwnServerHandler, server_routes
 from spawner.hub.handlers.operation import operation
 from spawner.hub.handlers.spawn_handlers import SpawnHandlerBase
+from spawner.hub.schema.leases import ActivityBody, LeaseJson
 from spawner.hub.views.lease import build_lease_view
 from spawner.policy.idle import ActivityReport
 
@@ -26,14 +26,14 @@ class ActivityHandler(OwnServerHandler):
         "reportActivity",
         "Report the activity of kernels and terminals.",
         scope=scopes.LEASES,
-        body=schema.ActivityBody,
+        body=ActivityBody,
         answers="The lease.",
-        answer=schema.LeaseJson,
+        answer=LeaseJson,
     )
     async def post(self, server_name: str = "") -> None:
         """Record the report and answer the lease."""
         user = self.require_own(scopes.LEASES, server_name)
-        sent = self.read_as(schema.ActivityBody)
+        sent = self.read_as(ActivityBody)
         lease = await self.workbench.controller.lease_of(user.name, server_name)
         if lease is not None:
             now = self.workbench.clock()
@@ -57,7 +57,7 @@ class KeepAliveHandler(OwnServerHandler):
         "Keep idle GPUs: the user still needs them.",
         scope=scopes.LEASES,
         answers="The lease.",
-        answer=schema.LeaseJson,
+        answer=LeaseJson,
     )
     async def post(self, server_name: str = "") -> None:
         """Restart the idle time and answer the lease."""

@@ -11,13 +11,13 @@ from http import HTTPStatus
 from jupyterhub.user import User
 from tornado import web
 
-from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
 from spawner.hub.handlers.api_base import GetWorkbench, Route, WorkbenchApiHandler
 from spawner.hub.handlers.operation import operation
 from spawner.hub.identity import quota_subject
 from spawner.hub.refusal import to_http_error
+from spawner.hub.schema.leases import LeaseExtensionBody, LeaseJson
 from spawner.hub.views.lease import build_lease_view
 from spawner.model import Refused
 
@@ -49,7 +49,7 @@ class LeaseHandler(OwnServerHandler):
         "Read the lease of one of one's own servers.",
         scope=scopes.READ_LEASES,
         answers="The lease.",
-        answer=schema.LeaseJson,
+        answer=LeaseJson,
     )
     async def get(self, server_name: str = "") -> None:
         """Answer the server's GPUs, the end of its lease, and how its last lease ended."""
@@ -60,15 +60,15 @@ class LeaseHandler(OwnServerHandler):
         "extendLease",
         "Extend the lease of one of one's own servers.",
         scope=scopes.LEASES,
-        body=schema.LeaseExtensionBody,
+        body=LeaseExtensionBody,
         answers="The extended lease.",
-        answer=schema.LeaseJson,
+        answer=LeaseJson,
         refusals=(HTTPStatus.CONFLICT,),
     )
     async def post(self, server_name: str = "") -> None:
         """Extend the lease by ``{"hours": …}`` and answer the extended lease."""
         user = self.require_own(scopes.LEASES, server_name)
-        hours = self.read_as(schema.LeaseExtensionBody).hours
+        hours = self.read_as(LeaseExtensionBody).hours
         answer = await self.workbench.controller.extend(quota_subject(user), server_name, hours)
         if isinstance(answer, Refused):
             raise to_http_error(answer)

@@ -16,11 +16,12 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 from tornado.web import RequestHandler
 
-from spawner.hub import schema
 from spawner.hub.handlers.api_base import GetWorkbench
 from spawner.hub.handlers.openapi import DOCUMENT
 from spawner.hub.handlers.operation import ApiOperation, operation_of
 from spawner.hub.handlers.routes import build_routes
+from spawner.hub.schema.base import ErrorJson
+from spawner.hub.schema.gpus import EVENTS
 
 PREFIX = "/api/workbench"
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -63,9 +64,9 @@ def build_document() -> dict[str, Any]:
     for path, method, declared, names, ending in _list_operations():
         node = _describe(method, declared, names, schemas)
         paths.setdefault(path, {})[method] = {"operationId": declared.id + ending, **node}
-    for event in schema.EVENTS.values():
+    for event in EVENTS.values():
         _refer(event, schemas)
-    error = _refer(schema.ErrorJson, schemas)
+    error = _refer(ErrorJson, schemas)
     responses = {
         name: {
             "description": sentence,

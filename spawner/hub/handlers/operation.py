@@ -1,6 +1,6 @@
 """Operations: declare what a REST handler's method takes and answers, for the OpenAPI document.
 
-``spawner.hub.handlers.openapi`` derives the document from the routes and from these declarations.
+``spawner.hub.handlers.openapi_document`` derives the document from the routes and from these declarations.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from spawner.hub.schema import RequestBody
+from spawner.hub.schema.base import RequestBody
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 

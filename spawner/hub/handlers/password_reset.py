@@ -12,12 +12,12 @@ from http import HTTPStatus
 from tornado import web
 from tornado.httputil import url_concat
 
-from spawner.hub import schema
 from spawner.hub.approval import ApprovedSignUp, TooManyAttemptsError
 from spawner.hub.handlers.access import require
 from spawner.hub.handlers.accounts import AccountHandler
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route, bad_request
 from spawner.hub.handlers.operation import operation
+from spawner.hub.schema.people import PasswordLinkJson
 from spawner.hub.servers.revocation import Extent
 from spawner.hub.views.timestamps import Timestamp
 from spawner.ledger.trail import TrailAction
@@ -50,7 +50,7 @@ class PasswordLinkApiHandler(AccountHandler, ApiHandler):
         "Make a link with which a user chooses a new password, once and within a day.",
         scope="admin:users",
         answers="The link.",
-        answer=schema.PasswordLinkJson,
+        answer=PasswordLinkJson,
         refusals=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     )
     async def post(self, name: str) -> None:
@@ -60,7 +60,7 @@ class PasswordLinkApiHandler(AccountHandler, ApiHandler):
             raise bad_request("A link needs no body.")
         path = await make_password_link(self, name)
         public = self.workbench.settings.public_url
-        link: schema.PasswordLinkJson = {
+        link: PasswordLinkJson = {
             "path": path,
             "url": f"{public}{path}" if public else None,
             "expires_at": Timestamp(time.time() + LINK_HOURS * 3600).iso,

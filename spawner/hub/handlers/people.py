@@ -6,7 +6,7 @@ Each order of a page is a form, so the pages work without JavaScript; a refused 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import parse_qsl, quote, urlencode
@@ -15,14 +15,23 @@ from jupyterhub.user import User
 from jupyterhub.utils import utcnow
 from tornado import web
 
-from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
-from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route, bad_request
+from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route, bad_request, read_reason
 from spawner.hub.handlers.operation import operation
 from spawner.hub.handlers.password_reset import make_password_link
-from spawner.hub.handlers.people_orders import PeopleOrders, read_reason
-from spawner.hub.schema import MAX_PAGE, MAX_SEARCH_CHARACTERS, Show
+from spawner.hub.handlers.people_orders import ORDERS, PeopleOrders
+from spawner.hub.schema.base import MAX_REASON_CHARACTERS
+from spawner.hub.schema.people import (
+    MAX_PAGE,
+    MAX_SEARCH_CHARACTERS,
+    GroupsBody,
+    PeopleJson,
+    PeopleSearch,
+    PersonJson,
+    PersonOrderBody,
+    Show,
+)
 from spawner.hub.servers.revocation import select_server_tokens
 from spawner.hub.views.people import (
     PeopleDirectory,
@@ -186,16 +195,11 @@ class PersonOrderPage(PersonPage, PeoplePage):
             self.redirect(f"{self._address(name)}?{urlencode({'done': order})}")
 
     async def _carry_out(self, name: str, order: str) -> None:
-        reason = read_reason({"reason": self.get_body_argument("reason", "")})
-        orders: dict[str, Callable[[str, str | None], Awaitable[None]]] = {
-            "approve": self.approve,
-            "unapprove": self.unapprove,
-            "decline": self.decline,
-            "log-out": self.log_out,
-            "delete": self.delete_person,
-        }
-        if order in orders:
-            await orders[order](name, reason)
+        reason = read_reason(self.get_body_argument("reason", ""), MAX_REASON_CHARACTERS)
+        if order in ORDERS:
+            await ORDERS[order](self, name, reason)
+        elif order == "delete":
+            await self.delete_person(name, reason)
         elif order == "groups":
             new = self.get_body_argument("new", "").split(",")
             chosen = [*self.get_body_arguments("group"), *(one.strip() for one in new)]
@@ -216,9 +220,9 @@ class PeopleApiHandler(PeopleBase, ApiHandler):
         "listPeople",
         "List users and sign-ups, those that wait for approval first, page by page.",
         scope="admin:users",
-        query=schema.PeopleSearch,
+        query=PeopleSearch,
         answers="One page of people.",
-        answer=schema.PeopleJson,
+        answer=PeopleJson,
     )
     async def get(self) -> None:
         """Answer one page of the list."""
@@ -235,7 +239,7 @@ class PersonApiHandler(PeopleBase, ApiHandler):
         "Read one user or sign-up.",
         scope="admin:users",
         answers="The person.",
-        answer=schema.PersonJson,
+        answer=PersonJson,
         refusals=(HTTPStatus.NOT_FOUND,),
     )
     async def get(self, name: str) -> None:
@@ -254,21 +258,15 @@ class PersonOrderApiHandler(PeopleBase, ApiHandler):
         "positions and servers end. `decline` removes an account that is not approved. `log-out` ends sessions, "
         "tokens and queue positions; servers go on.",
         scope="admin:users",
-        body=schema.PersonOrderBody,
+        body=PersonOrderBody,
         answers="Done.",
         status=HTTPStatus.NO_CONTENT,
         refusals=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     )
     async def post(self, name: str, order: str) -> None:
         """Carry out the order."""
-        orders = {
-            "approve": self.approve,
-            "unapprove": self.unapprove,
-            "decline": self.decline,
-            "log-out": self.log_out,
-        }
         require(self, "admin:users")
-        await orders[order](name, self.read_as(schema.PersonOrderBody).reason)
+        await ORDERS[order](self, name, self.read_as(PersonOrderBody).reason)
         self.set_status(HTTPStatus.NO_CONTENT)
 
 
@@ -279,7 +277,7 @@ class PersonGroupsApiHandler(PeopleBase, ApiHandler):
         "setGroups",
         "Replace the groups of a user; a group that does not exist is created.",
         scope="admin:groups",
-        body=schema.GroupsBody,
+        body=GroupsBody,
         answers="Done.",
         status=HTTPStatus.NO_CONTENT,
         refusals=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
@@ -287,7 +285,7 @@ class PersonGroupsApiHandler(PeopleBase, ApiHandler):
     async def put(self, name: str) -> None:
         """Replace the groups of a user."""
         require(self, "admin:groups")
-        body = self.read_as(schema.GroupsBody)
+        body = self.read_as(GroupsBody)
         await self.set_groups(name, body.groups, body.reason)
         self.set_status(HTTPStatus.NO_CONTENT)
 
@@ -328,7 +326,7 @@ def count_tokens(user: User) -> int:
 def people_handlers(get_workbench: GetWorkbench) -> list[Route]:
     """Return the routes, below the hub's prefix."""
     options = {"get_workbench": get_workbench}
-    orders = "approve|unapprove|decline|log-out"
+    orders = "|".join(ORDERS)
     person = "/api/workbench/people/([^/]+)"
     return [
         ("/people", PeoplePage, options),

@@ -6,7 +6,7 @@ ends sessions, tokens, queue positions and servers by ``revoke``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from http import HTTPStatus
 
 from jupyterhub.roles import assign_default_roles
@@ -22,7 +22,7 @@ from spawner.hub.handlers.accounts import AccountHandler
 from spawner.hub.handlers.api_base import bad_request
 from spawner.hub.handlers.users import delete_user, end_and_forget, record_admin
 from spawner.hub.refusal import to_http_error
-from spawner.hub.schema import MAX_GROUP_CHARACTERS, MAX_GROUPS, MAX_REASON_CHARACTERS
+from spawner.hub.schema.people import MAX_GROUP_CHARACTERS, MAX_GROUPS
 from spawner.hub.servers.group_allowance import revoke_without_allowed_group
 from spawner.hub.servers.revocation import Extent
 from spawner.ledger.trail import TrailAction
@@ -166,20 +166,13 @@ class PeopleOrders(AccountHandler):
         require(self, f"admin:users!user={name}")
 
 
-def read_reason(body: Mapping[str, object]) -> str | None:
-    """Return the optional ``reason`` of a body; raises a 400."""
-    given = body.get("reason")
-    if given is None or (isinstance(given, str) and not given.strip()):
-        return None
-    if (
-        not isinstance(given, str)
-        or len(given.strip()) > MAX_REASON_CHARACTERS
-        or not given.isprintable()
-    ):
-        raise bad_request(
-            f"The reason must be one line of at most {MAX_REASON_CHARACTERS} characters."
-        )
-    return given.strip()
+ORDERS = {
+    "approve": PeopleOrders.approve,
+    "unapprove": PeopleOrders.unapprove,
+    "decline": PeopleOrders.decline,
+    "log-out": PeopleOrders.log_out,
+}
+"""The orders that need a name and an optional reason only, by the last part of their address."""
 
 
 def _conflict(sentence: str) -> web.HTTPError:

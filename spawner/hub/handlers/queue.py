@@ -6,7 +6,6 @@ import json
 
 from tornado import web
 
-from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require, viewer_of
 from spawner.hub.handlers.api_base import (
@@ -16,6 +15,7 @@ from spawner.hub.handlers.api_base import (
     WorkbenchHandler,
 )
 from spawner.hub.handlers.operation import operation
+from spawner.hub.schema.leases import QueueJson
 from spawner.hub.views.queue import build_queue_view
 
 
@@ -38,7 +38,7 @@ class QueueApiHandler(WorkbenchApiHandler):
         "Read the queue: leases that hold GPUs and requests that wait.",
         scope=scopes.READ_QUEUE,
         answers="The queue.",
-        answer=schema.QueueJson,
+        answer=QueueJson,
     )
     async def get(self) -> None:
         """Answer the whole queue."""

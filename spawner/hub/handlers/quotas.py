@@ -13,7 +13,6 @@ from http import HTTPStatus
 
 from tornado import web
 
-from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import actor_of, require
 from spawner.hub.handlers.api_base import (
@@ -23,10 +22,23 @@ from spawner.hub.handlers.api_base import (
     WorkbenchApiHandler,
     WorkbenchHandler,
     bad_request,
+    read_reason,
 )
 from spawner.hub.handlers.operation import operation
 from spawner.hub.handlers.subjects import PLURALS, as_file, get_subject, name_rows
 from spawner.hub.identity import quota_subject
+from spawner.hub.schema.quotas import (
+    MAX_QUOTA_REASON_CHARACTERS,
+    ROW_WITH_REASON,
+    DryRun,
+    EffectiveQuotaJson,
+    QuotaChangeJson,
+    QuotaChangesJson,
+    QuotaReplacementBody,
+    QuotaRowJson,
+    QuotasJson,
+    WithReason,
+)
 from spawner.hub.views.quota import QuotaView, build_quota_view
 from spawner.ledger.quotas import Change, diff_quotas
 from spawner.model import QuotaRowError
@@ -107,22 +119,22 @@ class QuotasHandler(QuotaHandlerBase, WorkbenchApiHandler):
         "Read all rows within the scopes of the token, as a quota file.",
         scope=scopes.READ_QUOTAS,
         answers="The rows.",
-        answer=schema.QuotasJson,
+        answer=QuotasJson,
     )
     async def get(self) -> None:
         """Answer all rows within the viewer's scopes."""
         self._require_some()
-        answer: schema.QuotasJson = {"quotas": as_file(await self._read_rows())}
+        answer: QuotasJson = {"quotas": as_file(await self._read_rows())}
         self.finish(json.dumps(answer))
 
     @operation(
         "replaceQuotas",
         "Replace all rows by those of a quota file.",
         scope=scopes.QUOTAS,
-        body=schema.QuotaReplacementBody,
-        query=schema.DryRun,
+        body=QuotaReplacementBody,
+        query=DryRun,
         answers="The changes.",
-        answer=schema.QuotaChangesJson,
+        answer=QuotaChangesJson,
         refusals=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     )
     async def post(self) -> None:
@@ -131,10 +143,10 @@ class QuotasHandler(QuotaHandlerBase, WorkbenchApiHandler):
         A body with the ``changes`` of a dry run is refused if the changes are others by now.
         """
         require(self, scopes.QUOTAS, scopes.ADMIN)
-        body = self.read_as(schema.QuotaReplacementBody)
+        body = self.read_as(QuotaReplacementBody)
         agree = _require_same_changes(body.changes)
         wanted = self._parse_file(body.quotas)
-        reason = _read_reason(body.reason)
+        reason = read_reason(body.reason, MAX_QUOTA_REASON_CHARACTERS)
         if self.get_argument("dry-run", None) is None:
             changes = await asyncio.to_thread(
                 self.workbench.ledger.set_quotas,
@@ -149,12 +161,12 @@ class QuotasHandler(QuotaHandlerBase, WorkbenchApiHandler):
             before = await asyncio.to_thread(self.workbench.ledger.quota_rows)
             changes = diff_quotas(before, {**dict.fromkeys(before), **wanted})
             agree(changes)
-        answer: schema.QuotaChangesJson = {"changes": [_as_json(change) for change in changes]}
+        answer: QuotaChangesJson = {"changes": [_as_json(change) for change in changes]}
         self.finish(json.dumps(answer))
 
     def _parse_file(self, file: object) -> dict[Subject, QuotaRow]:
         if not isinstance(file, dict):
-            raise bad_request(schema.QuotaReplacementBody.sentence)
+            raise bad_request(QuotaReplacementBody.sentence)
         unknown = next((key for key in file if key not in ("default", *PLURALS)), None)
         if unknown is not None:
             raise bad_request(f"{unknown[:40]!r} is no part of a quota file.")
@@ -183,7 +195,7 @@ class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
         "Read one row.",
         scope=scopes.READ_QUOTAS,
         answers="The row; fields that are not set are left out.",
-        answer=schema.QuotaRow,
+        answer=QuotaRowJson,
         refusals=(HTTPStatus.NOT_FOUND,),
     )
     async def get(self, kind: str, name: str = "") -> None:
@@ -197,9 +209,9 @@ class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
         "setQuota",
         "Replace one row.",
         scope=scopes.QUOTAS,
-        body_schema=schema.ROW_WITH_REASON,
+        body_schema=ROW_WITH_REASON,
         answers="The row.",
-        answer=schema.QuotaRow,
+        answer=QuotaRowJson,
         refusals=(HTTPStatus.NOT_FOUND,),
     )
     async def put(self, kind: str, name: str = "") -> None:
@@ -209,7 +221,7 @@ class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
         if sent is None:
             raise bad_request('Send the row as an object such as {"max_gpus": 2}.')
         body = dict(sent)
-        reason = _read_reason(body.pop("reason", None))
+        reason = read_reason(body.pop("reason", None), MAX_QUOTA_REASON_CHARACTERS)
         try:
             limits = parse_quota_row(body, subject.kind, self.workbench.offered.releases)
         except QuotaRowError as error:
@@ -221,7 +233,7 @@ class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
         "clearQuota",
         "Delete one row.",
         scope=scopes.QUOTAS,
-        query=schema.WithReason,
+        query=WithReason,
         answers="It is deleted.",
         status=HTTPStatus.NO_CONTENT,
         refusals=(HTTPStatus.NOT_FOUND,),
@@ -231,7 +243,7 @@ class QuotaRowHandler(QuotaHandlerBase, ApiHandler):
         require(self, scopes.QUOTAS, scopes.ADMIN)
         subject = self._subject_of(kind, name)
         reason = self.get_argument("reason", None, strip=False)
-        await self._set(subject, None, _read_reason(reason))
+        await self._set(subject, None, read_reason(reason, MAX_QUOTA_REASON_CHARACTERS))
         self.set_status(HTTPStatus.NO_CONTENT)
 
     def _subject_of(self, kind: str, name: str, *, must_see: bool = False) -> Subject:
@@ -259,7 +271,7 @@ class EffectiveQuotaHandler(QuotaHandlerBase, ApiHandler):
         "Read the effective quota of a user, the source of each field, and requests that are refused now.",
         scope=scopes.READ_QUOTAS,
         answers="The effective quota.",
-        answer=schema.EffectiveQuotaJson,
+        answer=EffectiveQuotaJson,
         refusals=(HTTPStatus.NOT_FOUND,),
     )
     async def get(self, name: str) -> None:
@@ -282,20 +294,6 @@ def quota_handlers(get_workbench: GetWorkbench) -> list[Route]:
     ]
 
 
-def _read_reason(reason: object) -> str | None:
-    if reason is None or reason == "":
-        return None
-    if (
-        not isinstance(reason, str)
-        or len(reason) > schema.MAX_QUOTA_REASON_CHARACTERS
-        or not reason.isprintable()
-    ):
-        raise bad_request(
-            f"The reason must be one line of at most {schema.MAX_QUOTA_REASON_CHARACTERS} characters."
-        )
-    return reason
-
-
 def _require_same_changes(
     shown: object,
 ) -> Callable[[tuple[Change, ...]], None]:
@@ -313,7 +311,7 @@ def _require_same_changes(
     return agree
 
 
-def _as_json(change: Change) -> schema.QuotaChangeJson:
+def _as_json(change: Change) -> QuotaChangeJson:
     return {
         "subject": str(change.subject),
         "before": None if change.before is None else change.before.as_json(),

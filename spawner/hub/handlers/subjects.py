@@ -13,8 +13,8 @@ from jupyterhub import orm
 from sqlalchemy.orm import Session
 from tornado import web
 
-from spawner.hub import schema
 from spawner.hub.identity import identify_row
+from spawner.hub.schema.quotas import QuotaFileJson
 from spawner.hub.workbench import Workbench
 from spawner.ledger.trail import HUB
 from spawner.model import Unknown
@@ -51,7 +51,7 @@ def name_rows(db: Session, rows: QuotaRows) -> dict[Subject, QuotaRow]:
     return {known[subject]: limits for subject, limits in rows.items() if subject in known}
 
 
-def as_file(rows: Mapping[Subject, QuotaRow]) -> schema.QuotaFileJson:
+def as_file(rows: Mapping[Subject, QuotaRow]) -> QuotaFileJson:
     """Return ``rows`` in the form of REST and quota files, by kind and name."""
     said = {subject: limits.as_json() for subject, limits in rows.items()}
     by_name = sorted(said.items(), key=lambda item: item[0].name)

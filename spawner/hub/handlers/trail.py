@@ -17,7 +17,6 @@ from urllib.parse import urlencode
 
 from tornado import web
 
-from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.access import require
 from spawner.hub.handlers.api_base import (
@@ -28,6 +27,7 @@ from spawner.hub.handlers.api_base import (
     bad_request,
 )
 from spawner.hub.handlers.operation import operation
+from spawner.hub.schema.records import MAX_ID, TrailEntryJson, TrailPageJson, TrailSearch
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.views.trail import (
     ACTION_WORDS,
@@ -39,7 +39,7 @@ from spawner.hub.views.trail import (
 from spawner.ledger.trail import CHUNK, StoredEntry, TrailAction, TrailFilter
 
 PAGE_ENTRIES = 50
-COLUMNS = tuple(schema.TrailEntryJson.__annotations__)
+COLUMNS = tuple(TrailEntryJson.__annotations__)
 FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
 _FILTERS = ("actor", "action", "subject", "text", "since", "until")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -84,8 +84,8 @@ class TrailHandlerBase(WorkbenchHandler):
         text = self.get_argument(name, "")
         if not text:
             return None
-        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(schema.MAX_ID))
-        if not is_number or int(text) > schema.MAX_ID:
+        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_ID))
+        if not is_number or int(text) > MAX_ID:
             raise bad_request(f"{text[:40]!r} is no id of an entry: take it from 'next'.")
         return int(text)
 
@@ -122,7 +122,7 @@ class TrailHandlerBase(WorkbenchHandler):
             chunk = await self._read(search, chunk[-1].id, CHUNK)
         self.finish()
 
-    def _as_json(self, written: StoredEntry) -> schema.TrailEntryJson:
+    def _as_json(self, written: StoredEntry) -> TrailEntryJson:
         entry = written.entry
         return {
             "id": written.id,
@@ -184,9 +184,9 @@ class TrailApiHandler(TrailHandlerBase, ApiHandler):
         "readTrail",
         "Search the audit trail, newest first.",
         scope=scopes.READ_TRAIL,
-        query=schema.TrailSearch,
+        query=TrailSearch,
         answers="A page of entries, or all of them as a file.",
-        answer=schema.TrailPageJson,
+        answer=TrailPageJson,
         media=("text/csv", "application/jsonl"),
     )
     async def get(self) -> None:
@@ -204,7 +204,7 @@ class TrailApiHandler(TrailHandlerBase, ApiHandler):
             raise bad_request(f"There is no format {kind[:40]!r}: json, {', '.join(FORMATS)}.")
         found, next_id = await self._read_page()
         entries = [self._as_json(written) for written in found]
-        page: schema.TrailPageJson = {"entries": entries, "next": next_id}
+        page: TrailPageJson = {"entries": entries, "next": next_id}
         self.finish(json.dumps(page))
 
     async def _answer_after(self, after_id: int) -> None:
@@ -214,7 +214,7 @@ class TrailApiHandler(TrailHandlerBase, ApiHandler):
         found = await asyncio.to_thread(self.workbench.ledger.trail_after, after_id)
         entries = [self._as_json(written) for written in found]
         last = found[-1].id if found else after_id
-        page: schema.TrailPageJson = {"entries": entries, "next": last}
+        page: TrailPageJson = {"entries": entries, "next": last}
         self.finish(json.dumps(page))
 
 

@@ -13,11 +13,11 @@ from urllib.parse import urlencode
 from jupyterhub.scopes import Scope
 from tornado import web
 
-from spawner.hub import schema
 from spawner.hub.handlers import scopes
 from spawner.hub.handlers.api_base import ApiHandler, GetWorkbench, Route, WorkbenchHandler
 from spawner.hub.handlers.operation import operation
 from spawner.hub.identity import identify
+from spawner.hub.schema.records import UsageJson, UsageSearch
 from spawner.hub.views.usage import (
     UsageQuery,
     UsageQueryError,
@@ -110,9 +110,9 @@ class UsageApiHandler(UsageHandlerBase, ApiHandler):
         "readUsage",
         "Read GPU-hours held and used: one's own, or those within the scopes of the token.",
         scope=scopes.READ_USAGE,
-        query=schema.UsageSearch,
+        query=UsageSearch,
         answers="The hours.",
-        answer=schema.UsageJson,
+        answer=UsageJson,
         media=("text/csv",),
     )
     async def get(self) -> None:

@@ -1,6 +1,6 @@
 """Spawner: adapts JupyterHub's Spawner to the lease controller, one instance for each server of a user.
 
-DockerSpawner gives the traits and templates that admins know; its verbs, its thread and its ``poll`` never run.
+``site_spawner`` has the traits that site files set.
 
 A server counts as gone only when Docker has proved it. A failed spawn releases its lease before its user reads the
 error.
@@ -15,28 +15,23 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dockerspawner import DockerSpawner
 from jupyterhub import orm
-from jupyterhub.traitlets import Callable
-from traitlets import Dict, Integer, List, Union, validate
+from traitlets import Integer
 
 from spawner.controller.end_watcher import cause_of_end
 from spawner.hub.identity import quota_subject
 from spawner.hub.refusal import SpawnRefused
-from spawner.hub.servers.docker_traits import without_verbs
-from spawner.hub.servers.extras import evaluate_extras
 from spawner.hub.servers.grant import release_until_gone, wait_for_grant
 from spawner.hub.servers.launch import format_failure, launch
 from spawner.hub.servers.presence import has_been_opened
 from spawner.hub.servers.progress import Progress
 from spawner.hub.servers.readiness import assume_up
-from spawner.hub.site_policy import explain_refusal
+from spawner.hub.servers.site_spawner import SiteSpawner
 from spawner.hub.views.form import parse_form, render_form
 from spawner.hub.views.queue import Viewer, build_wait_view, format_position
 from spawner.ledger.trail import HUB
 from spawner.model import (
     Cause,
-    ExtrasError,
     Gpu,
     GpuHealth,
     LaunchError,
@@ -49,31 +44,17 @@ from spawner.model import (
     Request,
     Unknown,
 )
-from spawner.policy.bounds import explain_excess
-from spawner.policy.extras import HUB_VARIABLES, parse_extras
 
 
-@without_verbs
-class WorkbenchSpawner(DockerSpawner):  # type: ignore[misc]
+class WorkbenchSpawner(SiteSpawner):
     """Starts, watches and stops the container of one server."""
 
-    get_workbench = Callable(
-        config=True,
-        help="Returns the Workbench of this hub; a function, because traitlets copies other values.",
-    )
     answer_timeout = Integer(
         120,
         min=1,
         config=True,
         help="Seconds from the grant until the container must accept connections.",
     )
-
-    # DockerSpawner or JupyterHub take only values here
-    volumes = Union([Callable(), Dict()], config=True, help="Folders or volumes, by source.")
-    read_only_volumes = Union([Callable(), Dict()], config=True, help="The same, read-only.")
-    mounts = Union([Callable(), List()], config=True, help="Mounts as dicts.")
-    environment = Union([Callable(), Dict()], config=True, help="Variables of the server.")
-    args = Union([Callable(), List()], config=True, help="Arguments of jupyterhub-singleuser.")
 
     will_resume = False
 
@@ -100,62 +81,6 @@ class WorkbenchSpawner(DockerSpawner):  # type: ignore[misc]
         self.options_form = functools.partial(render_form, self.get_workbench())
         # ``start`` parses the options: an error in this hook would be logged with a traceback
         self.apply_user_options = lambda _spawner, _options: None
-
-    @validate("mem_limit")
-    def _mem_limit_str(self, proposal: Any) -> Any:  # noqa: ANN401
-        """Keep a function: DockerSpawner would call it before the admission."""
-        return proposal.value
-
-    @validate("cpu_limit")
-    def _cast_cpu_limit(self, proposal: Any) -> Any:  # noqa: ANN401
-        """Keep a function: DockerSpawner would call it before the admission."""
-        return proposal.value
-
-    def _apply_overrides(self, spawner_override: dict[str, Any]) -> None:
-        """Apply the traits of ``group_overrides``; those of the policy are refused."""
-        for trait, value in spawner_override.items():
-            why = explain_refusal("Spawner", trait, value)
-            if why is not None:
-                raise self._refuse_extras(f"group_overrides cannot set {trait}: {why}")
-        super()._apply_overrides(spawner_override)
-
-    def get_env(self) -> dict[str, str]:
-        """Return the variables that the hub chooses; those of the site files are in the lease."""
-        kept = {name: getattr(self, name) for name in ("environment", "mem_limit", "cpu_limit")}
-        self.set_trait("environment", {})
-        self.set_trait("mem_limit", 0)
-        self.set_trait("cpu_limit", 0.0)
-        try:
-            variables = super().get_env()
-        finally:
-            for name, value in kept.items():
-                self.set_trait(name, value)
-        if zone := self.get_workbench().settings.time_zone:
-            variables["TZ"] = zone
-        return {name: value for name, value in variables.items() if name in HUB_VARIABLES}
-
-    async def _evaluate_extras(self, release: str) -> str:
-        """Return the extras of a new lease; raises SpawnRefused where the site files and the bounds disagree."""
-        workbench = self.get_workbench()
-        allowed = self._get_allowed_images()
-        if allowed and allowed != "*" and release not in allowed.values():
-            offered = ", ".join(sorted(allowed.values()))
-            sentence = f"You may not use the release {release}: choose one of {offered}."
-            raise SpawnRefused(Refused(Reason.RELEASE_NOT_ALLOWED, sentence))
-        self.image = workbench.offered.releases[release].image
-        try:
-            extras = await evaluate_extras(self)
-        except ExtrasError as error:
-            raise self._refuse_extras(str(error)) from error
-        excess = explain_excess(parse_extras(extras), workbench.bounds, workbench.settings.limits)
-        if excess is not None:
-            raise self._refuse_extras(excess)
-        return extras
-
-    def _refuse_extras(self, why: str) -> SpawnRefused:
-        self.log.error("user=%s server=%r state=refused reason=%s", self.user.name, self.name, why)
-        sentence = f"The site files of this workbench do not fit: {why}. Tell an admin."
-        return SpawnRefused(Refused(Reason.START_FAILED, sentence))
 
     # --- state that JupyterHub stores
 
@@ -274,7 +199,7 @@ class WorkbenchSpawner(DockerSpawner):  # type: ignore[misc]
         ) or workbench.start_rate.take(owner.name)
         if refused is not None:
             raise SpawnRefused(refused)
-        extras = await self._evaluate_extras(options.release)
+        extras = await self.evaluate_extras(options.release)
         request = Request(owner.name, self.name, options, owner.identity, owner.groups, extras)
         lease = await wait_for_grant(workbench, request, self._report_position)
         self._lease_id, self._is_starting = lease.id, True

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from spawner.hub import schema
+from spawner.hub.schema.gpus import KindJson
 from spawner.hub.workbench import Workbench
 from spawner.ledger.quotas import Entitlement, Owner
 from spawner.model import (
@@ -71,7 +71,7 @@ class GpuKind:
     free: int
     drained: int = 0
 
-    def as_json(self) -> schema.KindJson:
+    def as_json(self) -> KindJson:
         """Return the kind in the API's form."""
         return {
             "mig_profile": self.mig_profile,

@@ -14,7 +14,15 @@ from typing import cast
 
 from spawner.controller.queue import QueueEntry
 from spawner.gpus import GpuSample
-from spawner.hub import schema
+from spawner.hub.schema.gpus import (
+    ChangesJson,
+    MapHolderJson,
+    MapJson,
+    MapWaiterJson,
+    OwnJson,
+    TileJson,
+    TileState,
+)
 from spawner.hub.views.availability import build_gpu_availability, summarize_kinds
 from spawner.hub.views.queue import HIDDEN_NAME
 from spawner.hub.views.timestamps import Timestamp
@@ -24,7 +32,7 @@ from spawner.policy.formatting import format_gpu_name
 
 MAX_WAITERS_SHOWN = 50
 """Requests in the queue, of all kinds, that the map lists one by one."""
-EMPTY_OWN: schema.OwnJson = {"leases": [], "positions": []}
+EMPTY_OWN: OwnJson = {"leases": [], "positions": []}
 """The value for a user who is absent from ``build_own_leases``."""
 
 
@@ -55,10 +63,10 @@ class TileGroup:
 
     title: str | None
     name: str | None
-    tiles: list[schema.TileJson]
+    tiles: list[TileJson]
 
 
-def build_map(seen: MapSnapshot, *, names: bool) -> schema.MapJson:
+def build_map(seen: MapSnapshot, *, names: bool) -> MapJson:
     """Return the whole map, with user names only where ``names`` is True."""
     leases, quarantines = seen.ledger.leases, seen.ledger.quarantines
     offers = build_gpu_availability(seen.gpus, leases, quarantines, seen.ledger.drains)
@@ -79,7 +87,7 @@ def build_map(seen: MapSnapshot, *, names: bool) -> schema.MapJson:
     }
 
 
-def group_tiles(told: schema.MapJson) -> list[TileGroup]:
+def group_tiles(told: MapJson) -> list[TileGroup]:
     """Return the GPUs of a map in the same order; the MIG instances of one GPU form one titled group."""
     groups = []
     for key, members in groupby(
@@ -91,9 +99,9 @@ def group_tiles(told: schema.MapJson) -> list[TileGroup]:
     return groups
 
 
-def build_own_leases(seen: MapSnapshot) -> dict[str, schema.OwnJson]:
+def build_own_leases(seen: MapSnapshot) -> dict[str, OwnJson]:
     """Return the leases and the queue positions of each user, by user name."""
-    own: dict[str, schema.OwnJson] = {}
+    own: dict[str, OwnJson] = {}
     for lease in seen.ledger.leases:
         own.setdefault(lease.user, {"leases": [], "positions": []})["leases"].append(lease.id)
     for entry in seen.queue:
@@ -102,7 +110,7 @@ def build_own_leases(seen: MapSnapshot) -> dict[str, schema.OwnJson]:
     return own
 
 
-def diff_maps(before: schema.MapJson, after: schema.MapJson) -> schema.ChangesJson | None:
+def diff_maps(before: MapJson, after: MapJson) -> ChangesJson | None:
     """Return the delta that turns ``before`` into ``after``; None where the list of GPUs differs.
 
     The delta holds the changed keys of ``after``; under ``devices`` it holds the changed fields of the changed GPUs,
@@ -110,7 +118,7 @@ def diff_maps(before: schema.MapJson, after: schema.MapJson) -> schema.ChangesJs
     """
     if _uuids(before) != _uuids(after):
         return None
-    changes = cast(schema.ChangesJson, _changed(before, after))
+    changes = cast(ChangesJson, _changed(before, after))
     if "devices" in changes:
         pairs = zip(before["devices"], after["devices"], strict=True)
         changes["devices"] = {
@@ -123,7 +131,7 @@ def _changed(before: Mapping[str, object], after: Mapping[str, object]) -> dict[
     return {key: value for key, value in after.items() if value != before[key]}
 
 
-def _uuids(told: schema.MapJson) -> list[str]:
+def _uuids(told: MapJson) -> list[str]:
     return [tile["uuid"] for tile in told["devices"]]
 
 
@@ -143,9 +151,7 @@ def _list_gpus(seen: MapSnapshot) -> Iterable[Gpu]:
 _NO_INDEX = -1
 
 
-def _build_tile(
-    seen: MapSnapshot, gpu: Gpu, lease: Lease | None, *, names: bool
-) -> schema.TileJson:
+def _build_tile(seen: MapSnapshot, gpu: Gpu, lease: Lease | None, *, names: bool) -> TileJson:
     drain = seen.ledger.drains.get(gpu.uuid)
     quarantine = seen.ledger.quarantines.get(gpu.uuid)
     sample = seen.samples.get(gpu.uuid)
@@ -181,7 +187,7 @@ def _build_tile(
 
 def _gpu_state(
     gpu: Gpu, lease: Lease | None, drain: Drain | None, quarantine: Quarantine | None
-) -> schema.TileState:
+) -> TileState:
     """Return the state of highest rank: ``quarantined``, ``drained``, ``unknown``, then the lease's state."""
     if quarantine is not None:
         return "quarantined"
@@ -194,7 +200,7 @@ def _gpu_state(
     return "held" if lease.ended_at is None else "closing"
 
 
-def _build_holder(seen: MapSnapshot, lease: Lease | None, *, names: bool) -> schema.MapHolderJson:
+def _build_holder(seen: MapSnapshot, lease: Lease | None, *, names: bool) -> MapHolderJson:
     if lease is None:
         return {"lease": None, "holder": None, "ends_at": None}
     return {
@@ -204,7 +210,7 @@ def _build_holder(seen: MapSnapshot, lease: Lease | None, *, names: bool) -> sch
     }
 
 
-def _build_waiter(seen: MapSnapshot, entry: QueueEntry, *, names: bool) -> schema.MapWaiterJson:
+def _build_waiter(seen: MapSnapshot, entry: QueueEntry, *, names: bool) -> MapWaiterJson:
     lease, place = entry.lease, entry.place
     return {
         "lease": lease.id,

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from spawner.hub import schema
+from spawner.hub.schema.gpus import DeviceJson, DevicesJson, DrainJson, QuarantineJson
 from spawner.hub.views.queue import Viewer
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
@@ -26,7 +26,7 @@ class QuarantineView:
     returned_at: Timestamp | None
     returned_by: str | None
 
-    def as_json(self) -> schema.QuarantineJson:
+    def as_json(self) -> QuarantineJson:
         """Return the quarantine in the API's form."""
         return {
             "reason": self.reason,
@@ -44,7 +44,7 @@ class DrainView:
     by: str
     since: Timestamp
 
-    def as_json(self) -> schema.DrainJson:
+    def as_json(self) -> DrainJson:
         """Return the drain in the API's form."""
         return {"reason": self.reason, "by": self.by, "since": self.since.iso}
 
@@ -65,7 +65,7 @@ class GpuView:
         last = self.last_quarantine
         return last if last is not None and last.returned_at is None else None
 
-    def as_json(self) -> schema.DeviceJson:
+    def as_json(self) -> DeviceJson:
         """Return the GPU in the API's form."""
         gpu, quarantine = self.gpu, self.quarantine
         return {
@@ -90,7 +90,7 @@ class GpusView:
     gpus: tuple[GpuView, ...]
     error: str | None
 
-    def as_json(self) -> schema.DevicesJson:
+    def as_json(self) -> DevicesJson:
         """Return the GPUs in the API's form."""
         return {"devices": [gpu.as_json() for gpu in self.gpus], "error": self.error}
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from jupyterhub.user import User
 
-from spawner.hub import schema
 from spawner.hub.identity import identify, quota_subject
+from spawner.hub.schema.leases import LeaseJson
 from spawner.hub.views.quota import read_entitlement
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
@@ -85,7 +85,7 @@ class LeaseView:
         """The time until the lease ends, as text."""
         return format_duration(max(self.seconds_left or 0.0, 0.0))
 
-    def as_json(self) -> schema.LeaseJson:
+    def as_json(self) -> LeaseJson:
         """Return the lease in the API's form."""
         left, idle, again = self.seconds_left, self.idle_seconds_left, self.requeue_options
         return {

@@ -19,9 +19,8 @@ from jupyterhub.user import User
 from nativeauthenticator.orm import UserInfo
 from sqlalchemy.orm import Session
 
-from spawner.hub import schema
 from spawner.hub.identity import identify_row
-from spawner.hub.schema import LogIn, Show
+from spawner.hub.schema.people import LogIn, PeopleJson, PersonJson, Show
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
 from spawner.ledger import Ledger
@@ -82,7 +81,7 @@ class Person:
     gpu_hours: float
     identity: str | None
 
-    def as_json(self) -> schema.PersonJson:
+    def as_json(self) -> PersonJson:
         """Return the person in the API's form."""
         return {
             "name": self.name,
@@ -121,7 +120,7 @@ class PeopleView:
         """The number of pages, at least 1."""
         return max(1, -(-self.total // PAGE_PEOPLE))
 
-    def as_json(self) -> schema.PeopleJson:
+    def as_json(self) -> PeopleJson:
         """Return the page in the API's form."""
         return {
             "people": [person.as_json() for person in self.people],

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spawner.controller.queue import QueueEntry
-from spawner.hub import schema
+from spawner.hub.schema.leases import HolderJson, QueueJson, WaiterJson, WaitJson
 from spawner.hub.views.availability import GpuKind, build_gpu_availability, summarize_kinds
 from spawner.hub.views.timestamps import Timestamp
 from spawner.hub.workbench import Workbench
@@ -54,7 +54,7 @@ class Holder:
         """The held GPUs as text."""
         return format_gpu_count(self.gpus, self.mig_profile)
 
-    def as_json(self) -> schema.HolderJson:
+    def as_json(self) -> HolderJson:
         """Return the holder in the API's form."""
         return {
             "lease": self.lease,
@@ -87,7 +87,7 @@ class Waiter:
         """The requested GPUs and hours as text."""
         return f"{format_gpu_count(self.gpus, self.mig_profile)} for {format_hours(self.hours)}"
 
-    def as_json(self) -> schema.WaiterJson:
+    def as_json(self) -> WaiterJson:
         """Return the waiting lease in the API's form."""
         return {
             "lease": self.lease,
@@ -116,7 +116,7 @@ class QueueView:
     error: str | None
     now: float
 
-    def as_json(self) -> schema.QueueJson:
+    def as_json(self) -> QueueJson:
         """Return the queue in the API's form; unknown GPUs are null."""
         return {
             "kinds": [kind.as_json() for kind in self.kinds] if self.error is None else None,
@@ -160,9 +160,7 @@ def format_position(workbench: Workbench, lease: Lease, queued: QueuePosition) -
     )
 
 
-async def build_wait_view(
-    workbench: Workbench, viewer: Viewer, queued: QueuePosition
-) -> schema.WaitJson:
+async def build_wait_view(workbench: Workbench, viewer: Viewer, queued: QueuePosition) -> WaitJson:
     """Return the wait of the request at ``queued``: its position, the requests ahead, and the holders."""
     queue = workbench.controller.queue_of(queued.lease_id)
     queued = workbench.controller.position_of(queued.lease_id) or queued

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from spawner.hub import schema
+from spawner.hub.schema.quotas import EffectiveQuotaJson
 from spawner.hub.workbench import Workbench
 from spawner.ledger.quotas import Entitlement, Owner
 from spawner.model import Options, Quota, Reason, Refused, Request, Unknown
@@ -44,7 +44,7 @@ class QuotaView:
     over: tuple[str, ...]
     refused: tuple[str, ...]
 
-    def as_json(self) -> schema.EffectiveQuotaJson:
+    def as_json(self) -> EffectiveQuotaJson:
         """Return the quota in the API's form."""
         values = {
             field.name: getattr(self.quota, field.name)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from spawner.hub import schema
+from spawner.hub.schema.records import UsageJson, UsageSumJson
 from spawner.hub.workbench import Workbench
 from spawner.model import Gpu, Unknown
 from spawner.policy.formatting import format_gpu_name
@@ -26,7 +26,7 @@ DEFAULT_DAYS = 7
 CHART_WIDTH, CHART_HEIGHT = 720.0, 160.0
 _EPOCH = date(1970, 1, 1)
 _NAMES = ("from", "to", "by")
-_COLUMNS = tuple(schema.UsageSumJson.__annotations__)
+_COLUMNS = tuple(UsageSumJson.__annotations__)
 # a year of all users takes seconds of Python, which compete with the event loop: one query at a time
 _executor = SerialExecutor("usage")
 
@@ -91,7 +91,7 @@ class UsageView:
     days: tuple[UsageTotal, ...]
     notes: Mapping[str, str]
 
-    def as_json(self) -> schema.UsageJson:
+    def as_json(self) -> UsageJson:
         """Return the result in the API's form."""
         return {
             "from": self.query.first.isoformat(),
@@ -254,7 +254,7 @@ def _empty_sum(day: date) -> UsageTotal:
     return UsageTotal(day.isoformat(), day.isoformat(), 0.0, None, 0.0)
 
 
-def _hours(one: UsageTotal) -> schema.UsageSumJson:
+def _hours(one: UsageTotal) -> UsageSumJson:
     used = one.used_gpu_hours
     return {
         "held_gpu_hours": round(one.held_gpu_hours, 4),

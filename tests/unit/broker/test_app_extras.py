@@ -22,8 +22,8 @@ def host(broker_env: BrokerEnvironment, tmp_path: Path) -> Path:
     """A host with a data set, a link to Docker's socket, and the bounds above."""
     (tmp_path / "host/srv/sets/imaging").mkdir(parents=True)
     (tmp_path / "host/srv/sets/link").symlink_to("/var/run/docker.sock")
-    broker_env.broker._bounds = BOUNDS
-    broker_env.broker._host = tmp_path / "host"
+    broker_env.broker._extras_check._bounds = BOUNDS
+    broker_env.broker._extras_check._host = tmp_path / "host"
     return tmp_path / "host"
 
 
