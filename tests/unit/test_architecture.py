@@ -134,6 +134,43 @@ def test_every_module_has_a_floor(folder: str, floors: dict[str, int]) -> None:
     assert modules == set(floors)
 
 
+def copied_files(dockerfile: Path) -> set[Path]:
+    """Return the files of ``spawner`` that the image's ``COPY`` lines name."""
+    sources = {
+        ROOT / source
+        for line in dockerfile.read_text().splitlines()
+        if line.startswith("COPY spawner")
+        for source in line.split()[1:-1]
+    }
+    return {
+        file
+        for source in sources
+        for file in ([source] if source.is_file() else source.rglob("*.py"))
+    }
+
+
+def file_of(module: str) -> Path:
+    """Return the file of a module, or of the module that holds the imported name."""
+    path = ROOT.joinpath(*module.split("."))
+    for file in (path.with_suffix(".py"), path / "__init__.py", path.parent.with_suffix(".py")):
+        if file.is_file():
+            return file
+    return path.parent / "__init__.py"
+
+
+@pytest.mark.parametrize("image", ["agent", "guard", "hub"])
+def test_an_image_holds_what_its_modules_import(image: str) -> None:
+    copied = copied_files(ROOT / "images" / image / "Dockerfile")
+    imported = {
+        file_of(module)
+        for file in copied
+        for module in imported_modules(file)
+        if module.split(".")[0] == "spawner"
+    }
+    assert copied
+    assert {str(file.relative_to(ROOT)) for file in imported - copied} == set()
+
+
 # --- names
 
 PACKAGES = (
