@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from testing.attacker import (
     idle_container,
@@ -29,6 +30,21 @@ MACHINE_PORTS = (7001, 7002)
 PRIVATE = ("10.213.8.1", "100.64.213.1", "172.16.213.1", "192.168.213.1", "169.254.169.254")
 PRIVATE_ALLOWED = "10.213.9.1"
 PUBLIC = "198.51.100.213"  # of a block that is reserved for documentation
+
+# in networks of their own, without Docker
+PAGE_TESTS = ("test_page_policy.py", "test_shared_origin.py", "test_user_domains.py")
+
+
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Keeps the tests on Docker, which share running workbenches, in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.split("::")[0].endswith(PAGE_TESTS) else "docker"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Share the tests out by ``_Scheduling``."""
+    return _Scheduling(config, log)
 
 
 def image_of(service: str) -> str:
