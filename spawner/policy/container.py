@@ -83,10 +83,18 @@ def build_server(
     ``image_id`` is the image's ``sha256:…`` id. ``environment`` holds the hub's variables for the single-user server.
     """
     login = names.linux_name(lease.user)
-    # void: CDI alone injects GPUs; NVIDIA's legacy runtime hook, if it is the default, must add none
-    ours = {"USER": login, "LOGNAME": login, "HOME": HOME, "NVIDIA_VISIBLE_DEVICES": "void"}
     extras = parse_extras(lease.extras)
     memory_bytes, cpus = extras.memory_bytes or limits.memory_bytes, extras.cpus or limits.cpus
+    ours = {
+        "USER": login,
+        "LOGNAME": login,
+        "HOME": HOME,
+        # CDI alone injects GPUs; NVIDIA's legacy runtime hook, if it is the default, must add none
+        "NVIDIA_VISIBLE_DEVICES": "void",
+        # as JupyterHub names them, for programs that ask for their limits
+        "MEM_LIMIT": str(memory_bytes),
+        "CPU_LIMIT": f"{cpus:g}",
+    }
     threads = str(max(1, int(cpus / max(1, lease.gpu_count))))
     variables = {
         # libraries count the host's CPUs and would start more threads than the limit lets run

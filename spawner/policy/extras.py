@@ -18,7 +18,6 @@ from spawner.model import ExtrasError
 HUB_VARIABLES = frozenset(
     {
         "CPU_GUARANTEE",
-        "CPU_LIMIT",
         "JPY_API_TOKEN",
         "JUPYTERHUB_ACTIVITY_URL",
         "JUPYTERHUB_ADMIN_ACCESS",
@@ -44,7 +43,6 @@ HUB_VARIABLES = frozenset(
         "JUPYTERHUB_SERVICE_URL",
         "JUPYTERHUB_USER",
         "MEM_GUARANTEE",
-        "MEM_LIMIT",
         "TZ",
     }
 )
@@ -53,7 +51,9 @@ HUB_VARIABLES = frozenset(
 A closed list: JUPYTERHUB_SINGLEUSER_APP and _EXTENSION would choose the program of a server.
 """
 
-FIXED_VARIABLES = frozenset({"USER", "LOGNAME", "HOME", "NVIDIA_VISIBLE_DEVICES"})
+FIXED_VARIABLES = frozenset(
+    {"USER", "LOGNAME", "HOME", "NVIDIA_VISIBLE_DEVICES", "MEM_LIMIT", "CPU_LIMIT"}
+)
 """The variables that `policy.container` sets for every server."""
 
 CLOSED_TARGETS = (

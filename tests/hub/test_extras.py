@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from spawner.policy.bounds import Bounds, MountBound
+from tests.hub.accounts import join
 from tests.hub.hub_env import HubEnvironment
+from tests.hub.pages import parse
 from tests.hub.servers import start, stop
 
 GIB = 1024**3
@@ -143,3 +145,11 @@ async def test_allowed_images_are_releases(hub_env: HubEnvironment) -> None:
     status, message = await start(hub_env, "ada", {"gpus": 0})
     assert (status, message) == (409, "You may not use the release v2.7: choose one of v2.15.")
     assert (await start(hub_env, "bob", {"gpus": 0}))[0] == 201
+    shown = {}
+    for name in ("ada", "cleo"):
+        async with hub_env.browser() as browser:
+            await join(hub_env, browser, name)
+            page = parse((await browser.get(f"/hub/spawn/{name}")).text)
+            assert ("You may start no release" in page.text) is (name == "ada")
+        shown[name] = [option["value"] for option in page.select("#spawn_form #release option")]
+    assert shown == {"ada": [], "cleo": ["v2.7"]}

@@ -27,7 +27,7 @@ TAG, IMAGE_ID = "pytorch-cuda:v2.7", "sha256:1"
 LIMITS = ContainerLimits(memory_bytes=2**30, cpus=1.5, pids=100, shm_bytes=2**20)
 UUID = "GPU-51a0c0de-0000-4000-8000-000000000000"
 OTHER_UUID = "GPU-51a0c0de-0000-4000-8000-000000000001"
-ENVIRONMENT = {"JUPYTERHUB_API_TOKEN": "secret-token", "JPY_API_TOKEN": "x=y", "MEM_LIMIT": "1"}
+ENVIRONMENT = {"JUPYTERHUB_API_TOKEN": "secret-token", "JPY_API_TOKEN": "x=y", "MEM_GUARANTEE": "1"}
 FIRST_UID = 20000
 
 

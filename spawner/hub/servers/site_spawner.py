@@ -5,12 +5,14 @@ DockerSpawner gives the traits and templates that admins know; its verbs, its th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dockerspawner import DockerSpawner
 from jupyterhub.traitlets import Callable
 from traitlets import Dict, List, Union, validate
 
+from spawner.catalog import Release
 from spawner.hub.refusal import SpawnRefused
 from spawner.hub.servers.docker_traits import without_verbs
 from spawner.hub.servers.extras import evaluate_extras
@@ -55,25 +57,28 @@ class SiteSpawner(DockerSpawner):  # type: ignore[misc]
 
     def get_env(self) -> dict[str, str]:
         """Return the variables that the hub chooses; those of the site files are in the lease."""
-        kept = {name: getattr(self, name) for name in ("environment", "mem_limit", "cpu_limit")}
+        environment = self.environment
         self.set_trait("environment", {})
-        self.set_trait("mem_limit", 0)
-        self.set_trait("cpu_limit", 0.0)
         try:
             variables = super().get_env()
         finally:
-            for name, value in kept.items():
-                self.set_trait(name, value)
+            self.set_trait("environment", environment)
         if zone := self.get_workbench().settings.time_zone:
             variables["TZ"] = zone
         return {name: value for name, value in variables.items() if name in HUB_VARIABLES}
 
+    def select_allowed(self, releases: Mapping[str, Release]) -> dict[str, Release]:
+        """Return those of ``releases`` that ``allowed_images`` lets the user start."""
+        allowed = self._get_allowed_images()
+        if not allowed or allowed == "*":
+            return dict(releases)
+        return {name: release for name, release in releases.items() if name in allowed.values()}
+
     async def evaluate_extras(self, release: str) -> str:
         """Return the extras of a new lease; raises SpawnRefused where the site files and the bounds disagree."""
         workbench = self.get_workbench()
-        allowed = self._get_allowed_images()
-        if allowed and allowed != "*" and release not in allowed.values():
-            offered = ", ".join(sorted(allowed.values()))
+        if release not in self.select_allowed(workbench.offered.releases):
+            offered = ", ".join(sorted({*self._get_allowed_images().values()}))
             sentence = f"You may not use the release {release}: choose one of {offered}."
             raise SpawnRefused(Refused(Reason.RELEASE_NOT_ALLOWED, sentence))
         self.image = workbench.offered.releases[release].image

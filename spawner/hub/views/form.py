@@ -197,7 +197,7 @@ async def render_form(workbench: Workbench, spawner: Spawner) -> str:
         last = replace(last, gpus=1, mig_profile=availability.kinds[0].mig_profile)
     return render(
         availability,
-        _select_allowed(workbench.offered.releases, entitled.quota),
+        _select_allowed(spawner.select_allowed(workbench.offered.releases), entitled.quota),
         replace(last, hours=hours),
         Viewer(spawner.user.name, workbench.settings.show_queue_names),
         workbench.clock.to_wall,

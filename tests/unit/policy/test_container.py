@@ -102,6 +102,7 @@ def test_a_server_leaves_an_eighth_of_the_host_to_the_services(
 def test_libraries_start_as_many_threads_as_may_run(gpus: tuple[str, ...], threads: int) -> None:
     body = build(ContainerLimits(2**30, 7.5, 100, 2**20), gpu_uuids=gpus)
     assert f"OMP_NUM_THREADS={threads}" in body["Env"]
+    assert {"MEM_LIMIT=1073741824", "CPU_LIMIT=7.5"} <= {*body["Env"]}
     assert body["HostConfig"]["CpuShares"] == 1024 * max(1, len(gpus))
 
 
