@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from spawner.policy.uids import HUB_UID, PROXY_UID
@@ -92,7 +93,7 @@ def test_a_failed_start_gives_the_reason_and_leaves_nothing_to_trip_on() -> None
     assert "password" in worked.stdout
 
 
-def test_a_second_run_changes_nothing_and_down_keeps_the_data() -> None:
+def test_a_second_run_changes_nothing_and_down_keeps_the_data(tmp_path: Path) -> None:
     first = up()
     assert first.returncode == 0, first.stderr
     assert f"The workbench is running at http://127.0.0.1:{PORT}" in first.stdout
@@ -114,6 +115,17 @@ def test_a_second_run_changes_nothing_and_down_keeps_the_data() -> None:
     assert refused.returncode == 2
     assert "WORKBENCH_SHM_SIZE is larger than WORKBENCH_MEMORY_LIMIT" in refused.stderr
     assert containers() == running, "what runs is not touched before the settings are known good"
+    for wrong, why in (
+        ("c.JupyterHub.admin_access = ", "site.py, line 1"),
+        ("c.DockerSpawner.privileged = True", "c.DockerSpawner.privileged"),
+    ):
+        (tmp_path / "site.py").write_text(wrong)
+        refused = up(WORKBENCH_CONFIG_DIR=str(tmp_path))
+        assert refused.returncode == 2
+        assert why in refused.stderr
+        assert "Nothing that runs was changed." in refused.stderr
+        assert containers() == running
+    assert httpx.get(f"http://127.0.0.1:{PORT}/hub/health").is_success
 
     down = script("down")
     assert down.returncode == 0, down.stderr
