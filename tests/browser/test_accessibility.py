@@ -22,9 +22,10 @@ USER = (
     *("home", "gpus", "queue", "usage", "quotas", "token", "change-password", "help", "spawn"),
     *("confirm", "audit", "nowhere", "user/mara/second/lab", "error/503"),
 )
+# without /hub/admin, whose page is JupyterHub's own
 ADMIN = (
     *("home", "gpus", "usage", "quotas", "people", "people?search=xyz", "people/mara"),
-    *("people/zoe", "audit", "token", "change-password/mara"),
+    *("people/zoe", "audit", "token", "change-password/mara", "spawn-pending/admin"),
     "api/oauth2/authorize?client_id=jupyterhub-user-mara&response_type=code"
     "&redirect_uri=%2Fuser%2Fmara%2Foauth_callback",
 )
@@ -45,6 +46,7 @@ def map_hub(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with running_map_hub(browser, tmp_path_factory.mktemp("hub"), 4) as map_hub:
         map_hub.execute("start mara 1")
         map_hub.execute("sign-up zoe")
+        map_hub.execute("start admin 4")  # waits in the queue
         yield map_hub
 
 
