@@ -1,9 +1,12 @@
 """The life of servers on the whole running workbench: real Docker, real hub, real image; simulated GPUs."""
 
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,10 +17,38 @@ from testing.stack import Person, Stack, docker, running_stack
 SEES = "import nvitop; print(*sorted(d.uuid() for d in nvitop.Device.all()))"
 
 
+SITE = """
+c = get_config()
+
+def for_vera(given, others):
+    return lambda spawner: given if spawner.user.name in ("vera", "wim") else others
+
+c.DockerSpawner.read_only_volumes = for_vera({"%(folder)s": "/data/sets"}, {})
+c.DockerSpawner.volumes = for_vera({"team-{username}": "/data/team"}, {})
+c.DockerSpawner.environment = for_vera({"TEAM_USER": lambda spawner: spawner.user.name}, {})
+c.DockerSpawner.extra_host_config = for_vera({"shm_size": "64m"}, {})
+c.DockerSpawner.mem_limit = lambda spawner: {"vera": "512M", "wim": "2T"}.get(spawner.user.name)
+"""
+BOUNDS = """
+memory = "1G"
+environment = ["TEAM_*"]
+host_config = ["ShmSize"]
+mounts = [{source = "%(folder)s"}, {volume = "team-*", read_only = false}]
+"""
+
+
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with running_stack("wbdocker") as running:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    config = tmp_path_factory.mktemp("config")
+    folder = Path(tempfile.mkdtemp(prefix="wbdocker-", dir="/srv"))  # no server sees /tmp
+    folder.chmod(0o755)
+    (folder / "set.txt").write_text("ten images\n")
+    (config / "site.py").write_text(SITE % {"folder": folder})
+    (config / "bounds.toml").write_text(BOUNDS % {"folder": folder})
+    with running_stack("wbdocker", WORKBENCH_CONFIG_DIR=str(config)) as running:
         yield running
+    docker("volume", "rm", "--force", "team-vera")
+    shutil.rmtree(folder)
 
 
 def has_position(person: Person, number: int) -> bool:
@@ -95,6 +126,27 @@ def test_a_server_without_gpus_sees_none(stack: Stack) -> None:
     assert eve.start(gpus=0).is_success
     assert stack.inside("eve", "python", "-c", SEES) == ""
     assert stack.inside("eve", "printenv", "NVIDIA_VISIBLE_DEVICES") == "void"
+
+
+def test_a_server_has_what_the_site_file_gives_it_and_no_more(stack: Stack) -> None:
+    vera, wim = stack.person("vera"), stack.person("wim")
+    assert vera.start().is_success
+    (name,) = stack.containers("vera")
+    assert stack.inside("vera", "cat", "/data/sets/set.txt") == "ten images"
+    mounted = {
+        line.split()[1]: line.split()[3]
+        for line in stack.inside("vera", "cat", "/proc/mounts").splitlines()
+    }
+    assert mounted["/data/sets"].startswith("ro,")
+    assert mounted["/data/team"].startswith("rw,")
+    assert stack.inside("vera", "printenv", "TEAM_USER") == "vera"
+    assert stack.inside("vera", "printenv", "MEM_LIMIT") == str(512 * 1024**2)
+    kept = "{{.HostConfig.Memory}} {{.HostConfig.ShmSize}}"
+    assert docker("inspect", "--format", kept, name) == f"{512 * 1024**2} {64 * 1024**2}"
+    refused = wim.request_server()
+    assert refused.status_code >= httpx.codes.BAD_REQUEST
+    assert "mem_limit" in refused.json()["message"]
+    assert stack.containers("wim") == []
 
 
 def test_a_container_is_its_users_own_and_has_no_power(stack: Stack) -> None:
