@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from spawner.containers import Containers, Timeouts
+from spawner.containers import Containers
 from spawner.ledger import tables
 from spawner.ledger.database import transaction
-from spawner.model import Cause, LaunchError, Lease, LeaseState, Unknown
+from spawner.model import Cause, LaunchError, Lease, LeaseState
+from testing.eventually import eventually
 from testing.fakes.docker_faults import Fault
 from tests.unit.broker_env import INSTANCE, OTHER_UUID, UUID, BrokerEnvironment, running_broker_env
 
@@ -73,12 +74,12 @@ async def test_a_hub_that_slept_before_its_create_creates_nothing(
 
 
 async def test_a_create_that_lands_after_the_lease_moved_on_is_never_started(
-    broker_env: BrokerEnvironment, successor: Containers
+    broker_env: BrokerEnvironment, sleeper: Containers, successor: Containers
 ) -> None:
-    sleeper = Containers(str(broker_env.socket_path), INSTANCE, Timeouts(launch_seconds=0.2))
     broker_env.engine.plan("create", Fault.LATE)
-    with pytest.raises(Unknown):
-        await sleeper.create(broker_env.name(), broker_env.body())
+    creating = asyncio.create_task(sleeper.create(broker_env.name(), broker_env.body()))
+    await eventually(lambda: bool(broker_env.engine.faults.held), "the create is in Docker")
+    creating.cancel()
     bobs = await hand_on(broker_env, successor)
     broker_env.engine.release()
     async with asyncio.timeout(5):
@@ -86,7 +87,6 @@ async def test_a_create_that_lands_after_the_lease_moved_on_is_never_started(
             await asyncio.sleep(0.005)
     with pytest.raises(LaunchError, match="is closed: no container of it may start"):
         await sleeper.start(broker_env.name())
-    await sleeper.close()
     assert running(broker_env) == [broker_env.name(bobs)]
 
 
