@@ -50,6 +50,7 @@ def end_connections(server: PostgreSQL, url: str) -> None:
 def test_a_locked_database_is_unknown_not_an_answer(
     ledger_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    Ledger.open(ledger_url, first_uid=20000).close()  # migrations may take longer
     monkeypatch.setattr("spawner.ledger.database.BUSY_TIMEOUT_SECONDS", 0.05)
     ledger = Ledger.open(ledger_url, first_uid=20000)
     with held(ledger_url), pytest.raises(Unknown, match=r"locked|lock timeout"):
